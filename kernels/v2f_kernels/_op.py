@@ -1,0 +1,61 @@
+"""What an op is: a name, one contract, and a table of backends that obey it.
+
+An op's folder holds its contract in `__init__.py` and one module per backend. The table maps a
+backend's name to `"module:function"`; the module is imported when the backend is asked for, so
+importing an op imports neither triton nor cupy. Every op has `reference`: plain torch, fp32 inside,
+the specification, the CPU backend and the judge of all others.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+class UnknownBackend(LookupError):
+    """A backend name that the op does not list."""
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend that the op lists and that cannot run on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """A named operation and where its implementations live.
+
+    Args:
+        name: the folder's name, for messages and manifests.
+        backends: backend name -> `"package.module:function"`. Must contain `"reference"`.
+
+    Raises:
+        ValueError: when `reference` is missing: an op without an oracle cannot be constructed.
+    """
+
+    name: str
+    backends: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if "reference" not in self.backends:
+            raise ValueError(f"op {self.name!r} lists no 'reference' backend: it would have no judge")
+
+    def backend(self, name: str) -> Callable[..., Any]:
+        """The function of backend `name`.
+
+        Raises:
+            UnknownBackend: the name is not in the table.
+            BackendUnavailable: the backend's module cannot be imported here.
+        """
+        if name not in self.backends:
+            near = difflib.get_close_matches(name, self.backends, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UnknownBackend(f"op {self.name!r} has no backend {name!r}; known: {sorted(self.backends)}{hint}")
+        module, function = self.backends[name].split(":")
+        try:
+            implementation = getattr(import_module(module), function)
+        except ImportError as error:
+            raise BackendUnavailable(f"{self.name}/{name} cannot run here: {error}") from error
+        return implementation  # type: ignore[no-any-return]

@@ -1,0 +1,74 @@
+"""Every error a user can cause, by name.
+
+A message says what was expected, what was found and what to do. `V2FError` is the root, so that
+`except v2f_engine.errors.V2FError` catches whatever this engine raises on purpose and nothing else.
+The command line prints the message alone and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+from v2f_kernels import BackendUnavailable, UnknownBackend
+
+__all__ = [
+    "BackendUnavailable",
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "DiskFull",
+    "MissingDependency",
+    "ModelNotFound",
+    "NonFiniteLoss",
+    "OutputFolderError",
+    "SaturationError",
+    "UnknownBackend",
+    "V2FError",
+    "VectorError",
+]
+
+
+class V2FError(Exception):
+    """Root of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(V2FError, ValueError):
+    """An option, a count or a name that cannot be used; the message names the nearest known one."""
+
+    exit_code = 2
+
+
+class VectorError(V2FError, ValueError):
+    """Identity vectors or features of the wrong shape, dtype or content; the message gives row numbers."""
+
+
+class SaturationError(V2FError):
+    """More identities were asked for than the sampler can keep apart at this threshold."""
+
+
+class CheckpointError(V2FError):
+    """A weight file that is truncated, foreign, unsafe or does not fit the model."""
+
+
+class ModelNotFound(V2FError, LookupError):
+    """A model name nobody knows, or known weights that are not on this machine."""
+
+
+class DatasetError(V2FError):
+    """A dataset, shard or record that is broken, or that is not what its name says."""
+
+
+class OutputFolderError(V2FError):
+    """An output folder that belongs to another run, or that cannot be written."""
+
+
+class DiskFull(V2FError, OSError):
+    """The disk is full; the message gives bytes needed and bytes free. Committed shards are intact."""
+
+
+class MissingDependency(V2FError, ImportError):
+    """An optional package is needed; the message is the install line."""
+
+
+class NonFiniteLoss(V2FError, ArithmeticError):
+    """A loss term became NaN or infinite; the message names the term and the batch's keys."""
