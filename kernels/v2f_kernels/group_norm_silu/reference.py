@@ -1,0 +1,47 @@
+"""The specification of GroupNorm+SiLU: plain torch, fp32 inside (fp64 for fp64), differentiable, any memory format."""
+
+from __future__ import annotations
+
+import torch
+
+from v2f_kernels.group_norm_silu.checks import check_norm
+
+
+def group_statistics(x: torch.Tensor, groups: int) -> torch.Tensor:
+    """Mean and biased variance [B, groups, 2] of x [B, C, H, W] over each image's group of channels."""
+    wide = x.double() if x.dtype == torch.float64 else x.float()
+    grouped = wide.reshape(x.shape[0], groups, -1)
+    variance, mean = torch.var_mean(grouped, 2, correction=0)
+    return torch.stack((mean, variance), 2)
+
+
+def normalise(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    groups: int,
+    eps: float,
+    statistics: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """SiLU(GroupNorm(x)) in the inner precision, not yet rounded to x's dtype: what prologues consume."""
+    check_norm(x, weight, bias, groups, statistics)
+    inner = torch.float64 if x.dtype == torch.float64 else torch.float32
+    moments = group_statistics(x, groups) if statistics is None else statistics.to(inner)
+    mean, variance = (
+        moments.to(inner).repeat_interleave(x.shape[1] // groups, 1)[:, :, :, None, None].unbind(2)
+    )
+    z = (x.to(inner) - mean) * torch.rsqrt(variance + eps)
+    z = z * weight.to(inner)[:, None, None] + bias.to(inner)[:, None, None]
+    return z * torch.sigmoid(z)
+
+
+def group_norm_silu(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    groups: int,
+    eps: float,
+    statistics: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """See the contract in `v2f_kernels.group_norm_silu`."""
+    return normalise(x, weight, bias, groups, eps, statistics).to(x.dtype)

@@ -1,0 +1,45 @@
+"""GroupNorm+SiLU in torch's own operators and in x's dtype: what a CPU runs and what the kernels are compared with.
+
+ATen's fused channels-last GroupNorm is the fastest plain-torch form here (one Zen 4 core, torch 2.13, bf16,
+[2, 128, 112, 112]: 1.3 ms an image against 4.8 for per-channel sums + addcmul and 11 for var_mean over a view).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from v2f_kernels.group_norm_silu.checks import check_norm
+
+
+def group_norm_silu(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    groups: int,
+    eps: float,
+    statistics: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """See the contract in `v2f_kernels.group_norm_silu`."""
+    check_norm(x, weight, bias, groups, statistics)
+    if statistics is None:
+        z = F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), eps)
+    else:
+        z = torch.addcmul(*_shift_and_factor(x, weight, bias, groups, eps, statistics))
+    # SiLU's backward needs its input, so it may overwrite it only where no gradient will be asked for.
+    return F.silu(z, inplace=not z.requires_grad)
+
+
+def _shift_and_factor(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    groups: int,
+    eps: float,
+    statistics: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(shift, x, factor) with GroupNorm(x) = shift + x * factor, both [B, C, 1, 1] in x's dtype."""
+    mean, variance = statistics.repeat_interleave(x.shape[1] // groups, 1).unbind(2)
+    factor = torch.rsqrt(variance + eps) * weight.to(statistics.dtype)
+    shift = bias.to(statistics.dtype) - mean * factor
+    return shift.to(x.dtype)[:, :, None, None], x, factor.to(x.dtype)[:, :, None, None]
