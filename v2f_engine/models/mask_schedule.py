@@ -1,0 +1,88 @@
+"""How many of the 49 image tokens are dropped and masked: the truncated normal of the published code, drawn per image.
+
+The published code draws ONE ratio per forward call, from numpy's global generator, so a picture depends
+on which others share its batch. Here each image has its own count and its own row order, keyed by
+(seed, identity, image); equal counts for a whole batch reproduce the published behaviour.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.config import at_least, between
+from v2f_engine.randomness import Purpose, uniforms
+
+N_TOKENS = 49
+"""Image tokens of a 7x7 grid; row 0 of the sequence, the feature row, is never masked and not counted."""
+
+
+def _normal_cdf(x: float) -> float:
+    return 0.5 * (1.0 + math.erf(x / math.sqrt(2.0)))
+
+
+@dataclass(frozen=True)
+class MaskSchedule:
+    """Mask ratios `~ Normal(mean, std)` truncated to `[minimum, maximum]`.
+
+    The `ceil(49 * minimum)` rows of smallest noise are dropped from the encoder, the `ceil(49 * ratio)`
+    smallest are masked; dropped rows are a subset of the masked ones.
+    """
+
+    minimum: float
+    mean: float
+    std: float
+    maximum: float
+
+    def __post_init__(self) -> None:
+        between("mask minimum", self.minimum, 0.0, 1.0)
+        between("mask maximum", self.maximum, self.minimum, 1.0)
+        at_least("mask std", self.std, 1e-6)
+
+    @property
+    def n_dropped(self) -> int:
+        """Rows removed from the encoder input: fixed by the minimum, so every tensor shape is static."""
+        return math.ceil(N_TOKENS * self.minimum)
+
+    @cached_property
+    def _cumulative(self) -> NDArray[np.float64]:
+        """P(n_masked <= k) for k = 0..49. Only the integer count matters, so a table of 50 is exact."""
+        low = _normal_cdf((self.minimum - self.mean) / self.std)
+        high = _normal_cdf((self.maximum - self.mean) / self.std)
+        if self.maximum == self.minimum or high == low:
+            return (np.arange(N_TOKENS + 1) >= math.ceil(N_TOKENS * self.maximum)).astype(np.float64)
+        ratios = np.clip(np.arange(N_TOKENS + 1) / N_TOKENS, self.minimum, self.maximum)
+        table = np.array([(_normal_cdf((r - self.mean) / self.std) - low) / (high - low) for r in ratios])
+        table[math.ceil(N_TOKENS * self.maximum) :] = 1.0
+        return table
+
+    def draw(
+        self, seed: int, identity: NDArray[np.int64], image: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Noise that orders the rows, and the masked count of every image.
+
+        Args:
+            seed: 64-bit seed of the run.
+            identity, image: int64 `[B]`.
+
+        Returns:
+            noise float32 `[B, 49]` in [0, 1) and n_masked int64 `[B]` in `n_dropped..49`.
+        """
+        noise = uniforms(seed, Purpose.MASK_ROWS, identity, image, N_TOKENS)
+        ratio = uniforms(seed, Purpose.MASK_COUNT, identity, image, 1)[:, 0]
+        n_masked = np.searchsorted(self._cumulative, ratio, side="right").astype(np.int64)
+        return noise, np.clip(n_masked, self.n_dropped, N_TOKENS)
+
+
+MASK_SCHEDULES = {
+    "train": MaskSchedule(0.5, 0.75, 0.25, 1.0),
+    "generate": MaskSchedule(0.1, 0.15, 0.25, 1.0),
+    "demo": MaskSchedule(0.1, 0.15, 0.25, 0.5),
+    "plus-train": MaskSchedule(0.6, 0.70, 0.10, 0.8),
+    "plus-generate": MaskSchedule(0.8, 0.85, 0.05, 0.9),
+}
+"""The schedules in published use, by name (training, generation scripts, demo, Vec2Face+)."""
