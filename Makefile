@@ -1,0 +1,71 @@
+# Every target in one sentence; `make` alone lists them.
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# One thread a process and one process a core: the suite then scales with cores and times are steady.
+export OMP_NUM_THREADS ?= 1
+export ORT_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini clean
+
+help:                ## list the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+$(VENV)/ready: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/include/v2f/*.h)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(BIN)/pip install -q -c constraints.txt -e '.[parquet,rendered,onnx,gates,dev]'
+	touch $@
+
+setup: $(VENV)/ready        ## make the virtual environment and install the engine into it
+
+setup-dev: $(VENV)/ready-dev  ## install what tests, linters and the GPU-free kernel gates need as well
+
+demo: $(VENV)/ready         ## generate 100 people x 10 images with the embedded model into out/demo
+	$(BIN)/v2f generate --ids 100 --images 10 --out out/demo
+
+test: setup-dev lint types floors unit interpreter aot  ## everything CI runs: linters, types, floors, tests, kernel gates
+
+lint: setup-dev             ## ruff: style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-dev            ## mypy --strict over both packages
+	$(BIN)/mypy
+
+floors: setup-dev           ## import-linter: import arrows only point down
+	PYTHONPATH=.:kernels $(BIN)/lint-imports
+
+unit: setup-dev             ## the test suite, two processes wide
+	$(BIN)/pytest -q -n 2 -m "not slow and not interpreter and not aot"
+
+interpreter: setup-dev      ## Triton kernels under the interpreter, in a process of their own
+	TRITON_INTERPRET=1 $(BIN)/pytest -q -n 2 -m interpreter tests/kernels
+
+aot: setup-dev              ## compile every kernel to sm_80, sm_90 and sm_120 and compare with the committed table
+	$(BIN)/pytest -q -m aot tests/kernels
+
+test-slow: setup-dev        ## the tests that take minutes: kill -9 storms, planner simulations, long trainings
+	$(BIN)/pytest -q -m slow
+
+gpu:                 ## on a GPU machine: check every kernel against its oracle, then measure the ladder
+	PYTHONPATH=.:kernels $(PYTHON) bench/gpu.py
+
+bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, ops
+	$(BIN)/python bench/generate.py --model base --device cpu
+	$(BIN)/python bench/writers.py
+	$(BIN)/python bench/reject.py --n 20000
+	$(BIN)/python bench/ops.py
+
+train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recogniser, generator
+	$(BIN)/python -m v2f_engine.train.mini
+
+clean:               ## remove what building and testing left behind
+	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks out
