@@ -1,0 +1,92 @@
+"""Random numbers keyed by (seed, purpose, identity, image): Philox4x32-10, no state, no order.
+
+Any image can be made again alone, on any batch size, worker count or resume, and gets the same numbers. The
+generator and its float forms are the op `v2f_kernels.philox`; this file adds the names of the uses and the
+engine's errors. One core draws about 130 M words or uniforms, or 70 M normals, per second (AVX-512, chunks of 16,384 counters).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from v2f_kernels.philox import DRAW
+
+from v2f_engine.errors import ConfigError
+
+Floats = NDArray[np.float32]
+
+
+class Purpose(IntEnum):
+    """What a stream is for. Numbers are part of the data format: append, never renumber or reuse."""
+
+    IDENTITY_VECTOR = 1
+    """Candidate identity vectors; identity = candidate index."""
+    SIGMA = 2
+    """Which noise level an image gets."""
+    PERTURBATION = 3
+    """The 512 normals added to an identity vector for one image."""
+    MASK_ROWS = 4
+    """The 49 uniforms whose order decides which rows are masked."""
+    MASK_COUNT = 5
+    """The truncated-normal mask ratio of one image."""
+    RENDER_PERSON = 6
+    """Traits of a rendered person; image = 0."""
+    RENDER_IMAGE = 7
+    """Pose, light, expression and camera of one rendered image."""
+    TRAIN_ORDER = 8
+    """Order of the examples of an epoch; identity = epoch."""
+    TRAIN_MASK = 9
+    """Masks in generator training; identity = step."""
+    AUGMENT = 10
+    """Augmentation of one training example."""
+    DROPOUT = 11
+    """Seeds of the dropout kernels; identity = step, image = layer."""
+    PLANNER = 12
+    """Pilot samples and sub-samples of measurements."""
+    INITIALISATION = 13
+    """Initial weights; identity = index of the parameter."""
+    STEERING = 14
+    """Masks inside the attribute steering loop; image = step."""
+    EVALUATION = 15
+    """Pairs and folds drawn by evaluations."""
+    SPLIT = 16
+    """Division of identities into training, judging and held-out sets."""
+
+
+def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> NDArray[np.uint32]:
+    """`n` uniform 32-bit words for each of B places.
+
+    Args:
+        seed: 0 .. 2**64 - 1.
+        purpose: the use; different uses never share numbers.
+        identity: integers `[B]`, or one integer for all, each in 0 .. 2**32 - 1.
+        image: integers `[B]`, or one integer for all, each in 0 .. 2**32 - 1.
+        n: words per place.
+
+    Returns:
+        uint32 `[B, n]`; word k of a row depends on (seed, purpose, identity, image, k) alone.
+
+    Raises:
+        ConfigError: a value out of range: counters never wrap around silently.
+    """
+    return cast(NDArray[np.uint32], _draw("bits", seed, purpose, identity, image, n))
+
+
+def uniforms(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> Floats:
+    """float32 `[B, n]` in [0, 1), multiples of 2**-24; arguments and errors as `bits`."""
+    return cast(Floats, _draw("uniform", seed, purpose, identity, image, n))
+
+
+def normals(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> Floats:
+    """float32 `[B, n]`, standard normal, the same bits on every device; arguments and errors as `bits`."""
+    return cast(Floats, _draw("normal", seed, purpose, identity, image, n))
+
+
+def _draw(kind: str, seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> Any:
+    try:
+        return DRAW.backend("reference")(kind, seed, int(purpose), identity, image, n)
+    except ValueError as error:
+        raise ConfigError(f"Cannot draw random numbers for {Purpose(purpose).name}: {error}.") from error
