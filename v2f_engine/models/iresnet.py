@@ -1,0 +1,158 @@
+"""Improved residual networks for face recognition, with the parameter names every published checkpoint uses.
+
+Layout: `conv1 bn1 prelu`, four stages of blocks `bn1 conv1 bn2 prelu conv2 bn3 (+ downsample)`, then
+`bn2`, `fc` and `features` (BatchNorm1d whose weight stays 1). The squeeze-excitation variant of the
+Vec2Face authors' recogniser repository applies SE to the *shortcut* branch.
+Source: Duta et al., "Improved Residual Networks", arXiv 2004.04989; insightface arcface_torch key layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from v2f_engine.config import at_least, one_of
+
+BN_EPS = 1e-5
+LAYERS = {
+    "iresnet18": (2, 2, 2, 2),
+    "iresnet34": (3, 4, 6, 3),
+    "iresnet50": (3, 4, 14, 3),
+    "iresnet100": (3, 13, 30, 3),
+    "iresnet200": (6, 26, 60, 6),
+}
+
+
+@dataclass(frozen=True)
+class IResNetConfig:
+    """Shape of a recogniser.
+
+    Args:
+        layers: blocks of the four stages.
+        widths: channels of the four stages; the stem has `widths[0]`.
+        stem_stride: 1 as published; 2 halves the resolution of the whole network (a quarter of the work).
+        se: squeeze-excitation on the shortcut branch.
+        feature_dim: length of a feature.
+        input_size: height and width of the input in pixels.
+    """
+
+    layers: tuple[int, int, int, int] = LAYERS["iresnet50"]
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    stem_stride: int = 1
+    se: bool = False
+    feature_dim: int = 512
+    input_size: int = 112
+
+    def __post_init__(self) -> None:
+        for name, values in (("layers", self.layers), ("widths", self.widths)):
+            object.__setattr__(self, name, tuple(values))
+            for value in values:
+                at_least(name, value, 1)
+        at_least("stem_stride", self.stem_stride, 1)
+
+    @classmethod
+    def named(cls, name: str, *, se: bool = False) -> IResNetConfig:
+        """A published depth: `iresnet18`, `34`, `50`, `100` or `200`."""
+        return cls(LAYERS[one_of("recogniser", name, LAYERS)], se=se)
+
+    @property
+    def grid(self) -> int:
+        """Height and width of the last feature map: 7 as published."""
+        size = -(-self.input_size // self.stem_stride)
+        for _ in range(4):
+            size = -(-size // 2)
+        return size
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel gate: global mean, 1x1 down, ReLU, 1x1 up, sigmoid (keys `fc1.weight`, `fc2.weight`)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
+        self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        gate = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return x * gate
+
+
+class Block(nn.Module):
+    """`bn1 conv1 bn2 prelu conv2 bn3` added to the (projected, gated) input."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, se: bool) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels, eps=BN_EPS)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels, eps=BN_EPS)
+        self.prelu = nn.PReLU(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels, eps=BN_EPS)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != channels:
+            projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels, eps=BN_EPS))
+        self.attn = SqueezeExcitation(channels) if se else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        if self.attn is not None:
+            shortcut = self.attn(shortcut)
+        branch: torch.Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
+        return branch + shortcut
+
+
+class IResNet(nn.Module):
+    """A recogniser: aligned faces to un-normalised features."""
+
+    def __init__(self, config: IResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        stem, last = config.widths[0], config.widths[3]
+        self.conv1 = nn.Conv2d(3, stem, 3, config.stem_stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem, eps=BN_EPS)
+        self.prelu = nn.PReLU(stem)
+        in_channels = stem
+        for stage, (blocks, width) in enumerate(zip(config.layers, config.widths, strict=True), start=1):
+            chain = [Block(in_channels, width, 2, config.se)]
+            chain += [Block(width, width, 1, config.se) for _ in range(blocks - 1)]
+            self.add_module(f"layer{stage}", nn.Sequential(*chain))
+            in_channels = width
+        self.bn2 = nn.BatchNorm2d(last, eps=BN_EPS)
+        self.fc = nn.Linear(last * config.grid**2, config.feature_dim)
+        self.features = nn.BatchNorm1d(config.feature_dim, eps=BN_EPS)
+        # The published recognisers freeze this weight at 1: a feature's norm is then about sqrt(512) = 22.6.
+        self.features.weight.requires_grad_(False)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """He-like start of the published trainers: convolutions N(0, 0.1), norms at identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, 0.1)
+
+    def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The outputs of the four stages, for perceptual losses: `[B, widths[i], s, s]`."""
+        x = self.prelu(self.bn1(self.conv1(images)))
+        maps = []
+        for stage in (1, 2, 3, 4):
+            x = self.get_submodule(f"layer{stage}")(x)
+            maps.append(x)
+        return maps
+
+    def head(self, last_map: torch.Tensor) -> torch.Tensor:
+        """The last stage's output to features float32 `[B, feature_dim]`."""
+        flat = self.bn2(last_map).flatten(1)
+        with torch.autocast(flat.device.type, enabled=False):  # published recognisers compute fc in fp32
+            features: torch.Tensor = self.features(self.fc(flat.to(self.fc.weight.dtype)))
+        return features
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features `[B, feature_dim]`, un-normalised.
+
+        Args:
+            images: `[B, 3, input_size, input_size]`, RGB, `(x / 255 - 0.5) / 0.5`.
+        """
+        return self.head(self.stages(images)[-1])
