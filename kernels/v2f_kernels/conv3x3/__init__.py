@@ -9,8 +9,9 @@ Args:
         `.contiguous(memory_format=torch.channels_last)` stores).
     bias: [O] or None.
     residual: [B, O, H, W], dtype of x, or None; added in fp32 before the one rounding to x's dtype.
-    norm: None or (norm_weight [C], norm_bias [C], groups, eps): GroupNorm+SiLU applied to x while loading. Padding is
-        zero after SiLU. The normalised value is rounded to x's dtype before the product, as a separate op would.
+    norm: None or (norm_weight [C], norm_bias [C], groups, eps): GroupNorm+SiLU applied to x while loading.
+        Padding is zero after SiLU. The normalised value is rounded to x's dtype before the product, as a
+        separate op would.
     statistics: float32 [B, groups, 2] of x for `norm` (see `group_norm_silu`); None: computed from x.
         Not differentiable, only with `norm`.
     out_groups: None, or a number of groups of y: the result is then `(y, statistics of y)`, float32

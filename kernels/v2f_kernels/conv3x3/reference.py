@@ -1,4 +1,5 @@
-"""The specification of the 3x3 convolution with its prologue and epilogue: plain torch, fp32 inside, differentiable."""
+"""The specification of the 3x3 convolution with its prologue and epilogue: plain torch, fp32 inside,
+differentiable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Group normalisation followed by SiLU, channels-last: `y = z * sigmoid(z)`, `z = (x - mean) * rstd * weight + bias`.
+"""Group normalisation followed by SiLU, channels-last: `y = z * sigmoid(z)`, `z = (x - mean) * rstd *
+weight + bias`.
 
     group_norm_silu(x, weight, bias, groups, eps, statistics=None) -> y
 

@@ -1,4 +1,5 @@
-"""The contract's checks, shared by every backend of GroupNorm+SiLU and by the ops that have it as a prologue."""
+"""The contract's checks, shared by every backend of GroupNorm+SiLU and by the ops that have it as a
+prologue."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ def check_norm(
     groups: int,
     statistics: torch.Tensor | None = None,
 ) -> None:
-    """Raises ValueError unless x [B, C, H, W], weight [C], bias [C], groups and statistics [B, groups, 2] fit."""
+    """Raises ValueError unless x [B, C, H, W], weight [C], bias [C], groups and statistics [B, groups, 2]
+    fit."""
     if x.ndim != 4 or x.numel() == 0:
         raise ValueError(f"x: expected a non-empty [B, C, H, W], found {tuple(x.shape)}")
     if not x.is_floating_point():

@@ -1,4 +1,5 @@
-"""The specification of GroupNorm+SiLU: plain torch, fp32 inside (fp64 for fp64), differentiable, any memory format."""
+"""The specification of GroupNorm+SiLU: plain torch, fp32 inside (fp64 for fp64), differentiable, any
+memory format."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ Args:
     statistics: float32 [B, groups, 2] of x (see `group_norm_silu`) or None: computed from x.
 
 Returns:
-    images: uint8 [B, H, W, 3], RGB, contiguous. A value that is not finite becomes 0: NaN must not reach a cast whose
-    result C leaves undefined; finding it is the caller's check on the features.
+    images: uint8 [B, H, W, 3], RGB, contiguous. A value that is not finite becomes 0: NaN must not reach a
+    cast whose result C leaves undefined; finding it is the caller's check on the features.
 
-Not differentiable. fp32 inside for `reference` and `triton`; backends agree to one grey level, and where the fp32
-value lies further than the backend's error from a rounding boundary they agree exactly.
+Not differentiable. fp32 inside for `reference` and `triton`; backends agree to one grey level, and where
+the fp32 value lies further than the backend's error from a rounding boundary they agree exactly.
 Raises ValueError on shapes or dtypes that do not fit.
 """
 

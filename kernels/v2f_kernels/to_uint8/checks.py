@@ -21,7 +21,8 @@ def check_tail(
     expected = (3, x.shape[1], 3, 3)
     if tuple(conv_weight.shape) != expected or conv_weight.dtype != x.dtype:
         raise ValueError(
-            f"conv_weight: expected {x.dtype} {expected}, found {conv_weight.dtype} {tuple(conv_weight.shape)}"
+            f"conv_weight: expected {x.dtype} {expected}, "
+            f"found {conv_weight.dtype} {tuple(conv_weight.shape)}"
         )
     if tuple(conv_bias.shape) != (3,):
         raise ValueError(f"conv_bias: expected [3], found {tuple(conv_bias.shape)}")

@@ -10,7 +10,8 @@ from v2f_kernels.to_uint8.checks import check_tail
 
 
 def quantise(image: torch.Tensor) -> torch.Tensor:
-    """uint8 [B, H, W, 3] of an image [B, 3, H, W] in [-1, 1]: clipped, rounded half to even, non-finite -> 0."""
+    """uint8 [B, H, W, 3] of an image [B, 3, H, W] in [-1, 1]: clipped, rounded half to even, non-finite ->
+    0."""
     wide = torch.where(torch.isfinite(image), image, -1.0)
     levels = torch.round((wide.clamp(-1.0, 1.0) + 1.0) * 127.5)
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,4 +1,5 @@
-"""The decoder's tail in torch's own operators and in x's dtype; only the three output channels are widened to fp32."""
+"""The decoder's tail in torch's own operators and in x's dtype; only the three output channels are widened
+to fp32."""
 
 from __future__ import annotations
 

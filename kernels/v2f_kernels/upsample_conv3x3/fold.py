@@ -1,4 +1,5 @@
-"""The exact fold of (nearest 2x, 3x3 convolution) into one transposed convolution, and the checks of both forms."""
+"""The exact fold of (nearest 2x, 3x3 convolution) into one transposed convolution, and the checks of both
+forms."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ TAPS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 def fold_weights(weight: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     """The transposed convolution's weight [C, O, 4, 4] (stride 2, padding 1) for a 3x3 weight [O, C, 3, 3].
 
-    Sums in fp64 and rounds once, to `dtype` or the weight's own. Memory is channels-last (O innermost), which is what
-    both cuDNN and the Triton kernel read.
+    Sums in fp64 and rounds once, to `dtype` or the weight's own. Memory is channels-last (O innermost),
+    which is what both cuDNN and the Triton kernel read.
     """
     if weight.ndim != 4 or tuple(weight.shape[2:]) != (3, 3):
         raise ValueError(f"weight: expected [O, C, 3, 3], found {tuple(weight.shape)}")
@@ -27,7 +28,8 @@ def fold_weights(weight: torch.Tensor, dtype: torch.dtype | None = None) -> torc
 def check_upsample(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out_groups: int | None, folded: bool
 ) -> None:
-    """Raises ValueError unless x [B, C, H, W], weight, bias and groups fit; `folded` says which form weight has."""
+    """Raises ValueError unless x [B, C, H, W], weight, bias and groups fit; `folded` says which form
+    weight has."""
     if x.ndim != 4 or x.numel() == 0:
         raise ValueError(f"x: expected a non-empty [B, C, H, W], found {tuple(x.shape)}")
     own, side = (0, 4) if folded else (1, 3)

@@ -1,7 +1,8 @@
 """Upsample + 3x3 convolution in torch's own operators and in x's dtype.
 
-The folded form is the transposed convolution: on one Zen 4 core (torch 2.13, bf16, 128 channels, 56 -> 112) 7.7 ms an
-image against 16.4 unfolded, 9.1 as four 2x2 convolutions and 17.0 as one convolution to 4O channels + pixel shuffle.
+The folded form is the transposed convolution: on one Zen 4 core (torch 2.13, bf16, 128 channels, 56 ->
+112) 7.7 ms an image against 16.4 unfolded, 9.1 as four 2x2 convolutions and 17.0 as one convolution to 4O
+channels + pixel shuffle.
 """
 
 from __future__ import annotations
