@@ -2,7 +2,7 @@
 
 Any image can be made again alone, on any batch size, worker count or resume, and gets the same numbers. The
 generator and its float forms are the op `v2f_kernels.philox`; this file adds the names of the uses and the
-engine's errors. One core draws about 130 M words or uniforms, or 70 M normals, per second (AVX-512, chunks of 16,384 counters).
+engine's errors. One AVX-512 core draws about 130 M words or uniforms, or 70 M normals, per second.
 """
 
 from __future__ import annotations
