@@ -1,0 +1,285 @@
+"""Vec2Face: identity vectors to faces. The module draws no random number: noise and counts are arguments.
+
+Source: Wu et al., "Vec2Face: Scaling Face Dataset Generation with Loosely Constrained Vectors", ICLR 2025
+(arXiv 2409.02979); Vec2Face+ (arXiv 2507.17192) for the LoRA layers and the pose condition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from v2f_engine.config import at_least, between
+from v2f_engine.errors import ConfigError
+from v2f_engine.models.fmae import (
+    NORM_EPS,
+    TOKENS,
+    Block,
+    LinearFactory,
+    LoRALinear,
+    TokenEmbedding,
+    UnusedPatchEmbedding,
+    run_blocks,
+)
+from v2f_engine.models.image_decoder import ImageDecoder
+from v2f_engine.models.ops import Bound
+
+GRID = 7
+
+
+@dataclass(frozen=True)
+class Vec2FaceConfig:
+    """Shape of the network.
+
+    Args:
+        width: D, channels of a token.
+        encoder_blocks, encoder_heads, decoder_blocks, decoder_heads: of the two transformers.
+        z_channels: channels of the 7x7 grid given to the image decoder.
+        base_channels, multipliers, residual_blocks, norm_groups: of the image decoder.
+        dropout: of attention, projection and MLP in training; 0.1 as published.
+        lora_rank: rank of the Vec2Face+ update on qkv and proj of all blocks; 0 for none.
+        lora_alpha: its scale is alpha / rank.
+        vector_dim: length of an identity vector.
+    """
+
+    width: int = 768
+    encoder_blocks: int = 12
+    encoder_heads: int = 12
+    decoder_blocks: int = 8
+    decoder_heads: int = 16
+    z_channels: int = 256
+    base_channels: int = 128
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    residual_blocks: int = 2
+    norm_groups: int = 32
+    dropout: float = 0.1
+    lora_rank: int = 0
+    lora_alpha: float = 32.0
+    vector_dim: int = 512
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        for name in ("width", "encoder_blocks", "decoder_blocks", "z_channels", "base_channels"):
+            at_least(name, getattr(self, name), 1)
+        between("dropout", self.dropout, 0.0, 0.99)
+        if len(self.multipliers) != 5:
+            raise ConfigError(f"multipliers: expected 5 (7 to 112 pixels), found {self.multipliers}.")
+        for heads in (self.encoder_heads, self.decoder_heads):
+            if self.width % heads:
+                raise ConfigError(f"width {self.width} is not a multiple of {heads} heads.")
+        for multiplier in self.multipliers:
+            if self.base_channels * multiplier % self.norm_groups:
+                channels = self.base_channels * multiplier
+                raise ConfigError(f"{channels} channels are not a multiple of {self.norm_groups} norm groups.")
+
+    @classmethod
+    def base(cls) -> Vec2FaceConfig:
+        """The released size: 174.1 M parameters."""
+        return cls()
+
+    @classmethod
+    def large(cls) -> Vec2FaceConfig:
+        """436.3 M parameters; never released."""
+        return cls(width=1024, encoder_blocks=24, encoder_heads=16)
+
+    @classmethod
+    def huge(cls) -> Vec2FaceConfig:
+        """821.4 M parameters; never released."""
+        return cls(width=1280, encoder_blocks=32, encoder_heads=16)
+
+    @classmethod
+    def mini(cls) -> Vec2FaceConfig:
+        """The embedded size: trained on rendered people, decodes hundreds of faces a second on a laptop."""
+        return cls(
+            width=192,
+            encoder_blocks=4,
+            encoder_heads=4,
+            decoder_blocks=4,
+            decoder_heads=4,
+            z_channels=128,
+            base_channels=32,
+            multipliers=(1, 2, 3, 4, 6),
+            residual_blocks=1,
+            norm_groups=16,
+            dropout=0.0,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for checkpoints and manifests."""
+        return {**asdict(self), "multipliers": list(self.multipliers)}
+
+
+class Vec2FaceOutput(NamedTuple):
+    """What one forward pass gives.
+
+    Args:
+        images: `[B, 3, 112, 112]`, unclipped, nominally in [-1, 1].
+        tokens: `[B, 50, D]`, output of `decoder_norm`.
+        target_tokens: `[B, 50, D]`, projected feature and expanded rows before masking.
+        mask: bool `[B, 50]`, True where a row was masked or dropped; column 0 is never.
+    """
+
+    images: torch.Tensor
+    tokens: torch.Tensor
+    target_tokens: torch.Tensor
+    mask: torch.Tensor
+
+
+class Vec2Face(Bound):
+    """The generator, with the published parameter names."""
+
+    uses = ("expand_tokens", "layer_norm")
+
+    def __init__(self, config: Vec2FaceConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        linear: LinearFactory = nn.Linear
+        if config.lora_rank:
+            linear = partial(LoRALinear, rank=config.lora_rank, alpha=config.lora_alpha)
+        self.decoder_pos_embed_learned = nn.Parameter(torch.zeros(1, TOKENS, width))
+        self.token_emb = TokenEmbedding(width)
+        self.latent_prior_proj_f = nn.Linear(config.vector_dim, width)
+        self.feature_token = nn.Linear(1, TOKENS - 1)
+        self.center_token = nn.Linear(width, TOKENS - 1)
+        self.patch_embed = UnusedPatchEmbedding(width)
+        self.blocks = nn.ModuleList(
+            Block(width, config.encoder_heads, config.dropout, linear) for _ in range(config.encoder_blocks)
+        )
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.decoder_embed = nn.Linear(width, width)
+        self.decoder_blocks = nn.ModuleList(
+            Block(width, config.decoder_heads, config.dropout, linear) for _ in range(config.decoder_blocks)
+        )
+        self.decoder_norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.im_decoder_proj = nn.Linear(width, config.z_channels)
+        self.im_decoder = ImageDecoder(
+            config.z_channels,
+            config.base_channels,
+            config.multipliers,
+            config.residual_blocks,
+            config.norm_groups,
+        )
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Start of a training: N(0, 0.02) for transformers and positions, torch's own for convolutions."""
+        for name, parameter in self.named_parameters():
+            if name.startswith("im_decoder.") or parameter.ndim < 2 or name.startswith("feature_token"):
+                continue
+            with torch.no_grad():
+                parameter.normal_(0.0, 0.02, generator=generator)
+        for module in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.feature_token.weight.normal_(0.0, 1.0, generator=generator)
+            self.feature_token.bias.normal_(0.0, 1.0, generator=generator)
+
+    def grid(
+        self,
+        vectors: torch.Tensor,
+        noise: torch.Tensor,
+        n_masked: torch.Tensor,
+        n_dropped: int,
+        condition: torch.Tensor | None = None,
+        dropout_seed: int | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(grid `[B, z, 7, 7]`, tokens, feature `[B, D]`, mask `[B, 50]`): everything before the image decoder."""
+        expand_tokens, layer_norm = self.ops
+        drop = self._dropout(vectors.device, dropout_seed)
+        feature = self.latent_prior_proj_f(vectors)
+        order = noise.argsort(dim=1, stable=True)
+        rank = order.argsort(dim=1)
+        masked = rank < n_masked[:, None]
+        kept = order[:, n_dropped:].sort(dim=1).values
+        embedding = self.token_emb
+        x = drop(
+            expand_tokens(
+                feature,
+                self.feature_token.weight[:, 0],
+                self.feature_token.bias,
+                masked,
+                kept,
+                embedding.position_embeddings.weight,
+                embedding.LayerNorm.weight,
+                embedding.LayerNorm.bias,
+                NORM_EPS,
+            )
+        )
+        seed = dropout_seed
+        x = run_blocks(x, list(self.blocks), self.norm, layer_norm, drop, seed)  # type: ignore[arg-type]
+        if condition is None:
+            x = self.decoder_embed(x)
+            filler = x[:, :1]
+        else:
+            filler = condition.to(x.dtype)
+        # Scatter kept rows back to their places, then overwrite every masked one: no data-dependent shapes.
+        width = x.shape[2]
+        rows = filler.expand(-1, TOKENS - 1, -1).scatter(1, kept[:, :, None].expand(-1, -1, width), x[:, 1:])
+        hidden = masked | (rank < n_dropped)
+        rows = torch.where(hidden[:, :, None], filler, rows)
+        full = torch.cat([x[:, :1], rows], dim=1) + self.decoder_pos_embed_learned
+        seed = None if dropout_seed is None else dropout_seed + len(self.blocks)
+        blocks = list(self.decoder_blocks)
+        tokens = run_blocks(full, blocks, self.decoder_norm, layer_norm, drop, seed)  # type: ignore[arg-type]
+        flat = self.im_decoder_proj(tokens[:, 1:])
+        grid = flat.transpose(1, 2).reshape(len(flat), -1, GRID, GRID)
+        mask = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], dim=1)
+        return grid.contiguous(memory_format=torch.channels_last), tokens, feature, mask
+
+    def forward(
+        self,
+        vectors: torch.Tensor,
+        noise: torch.Tensor,
+        n_masked: torch.Tensor,
+        n_dropped: int,
+        condition: torch.Tensor | None = None,
+        dropout_seed: int | None = None,
+    ) -> Vec2FaceOutput:
+        """Faces and tokens.
+
+        Args:
+            vectors: `[B, 512]`, un-normalised features (norm about 22).
+            noise: `[B, 49]` in [0, 1): its order decides which rows are dropped and masked; ties by index.
+            n_masked: int64 `[B]`, masked rows of each image, at least `n_dropped`.
+            n_dropped: rows that never enter the encoder; static, it decides every shape.
+            condition: `[B, 1, D]` from the pose model of Vec2Face+; it takes the mask token's place and
+                `decoder_embed` is skipped, as published.
+            dropout_seed: seed of every dropout of this call; required in training when `dropout > 0`.
+
+        Raises:
+            ConfigError: training with dropout and no seed.
+        """
+        grid, tokens, feature, mask = self.grid(vectors, noise, n_masked, n_dropped, condition, dropout_seed)
+        weight, bias = self.feature_token.weight, self.feature_token.bias
+        expanded = weight[None] * feature[:, None] + bias[None, :, None]
+        target = torch.cat([feature[:, None], expanded], dim=1)
+        return Vec2FaceOutput(self.im_decoder(grid), tokens, target, mask)
+
+    def decode(
+        self,
+        vectors: torch.Tensor,
+        noise: torch.Tensor,
+        n_masked: torch.Tensor,
+        n_dropped: int,
+        condition: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Images only, uint8 `[B, 112, 112, 3]`: what generation calls. Not differentiable."""
+        return self.im_decoder.bytes(self.grid(vectors, noise, n_masked, n_dropped, condition)[0])
+
+    def _dropout(self, device: torch.device, seed: int | None) -> Any:
+        p = self.config.dropout
+        if not self.training or p == 0.0:
+            return lambda x: x
+        if seed is None:
+            raise ConfigError("Training with dropout needs dropout_seed: this module draws nothing by itself.")
+        generator = torch.Generator(device).manual_seed(seed)
+
+        def drop(x: torch.Tensor) -> torch.Tensor:
+            keep = torch.empty_like(x).bernoulli_(1.0 - p, generator=generator)
+            return x * keep / (1.0 - p)
+
+        return drop
