@@ -1,0 +1,76 @@
+"""`reject_similar` in NumPy: a float32 BLAS screen, float64 where it leaves doubt, candidates in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_kernels._rows import BAND, Float32, Float64, Int64, as_rows, blocks, decide, lengths, unit
+from v2f_kernels.reject_similar.kept import Kept
+
+BLOCK = 1024
+KEPT_BLOCK = 2048
+"""Kept rows per product: 1,024 x 2,048 float32 cosines are 8 MiB."""
+
+
+def reject_similar(
+    vectors: Any, max_cosine: float, *, kept: Kept | None = None, block: int | None = None
+) -> Int64:
+    """Indices of the kept rows; the contract is in this folder's `__init__.py`."""
+    rows = as_rows("vectors", vectors)
+    if not -1.0 <= max_cosine <= 1.0:
+        raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, found {block}")
+    store = Kept(rows.shape[1]) if kept is None else kept
+    if store.dimension != rows.shape[1]:
+        raise ValueError(
+            f"vectors must have the {store.dimension} entries of the kept rows, found {rows.shape[1]}"
+        )
+    accepted = []
+    for first, candidates in blocks(rows, block or BLOCK):
+        norms = lengths("vectors", candidates, first)
+        units = unit(candidates, norms)
+        alive = _unlike_kept(candidates, units, norms, max_cosine, store)
+        alive = alive[_greedy(candidates[alive], units[alive], norms[alive], max_cosine)]
+        store.append(candidates[alive], norms[alive])
+        accepted.append(first + alive)
+    return np.concatenate(accepted) if accepted else np.empty(0, np.int64)
+
+
+def _similar(
+    screen: Float32, x: Float32, y: Float32, nx: Float64, ny: Float64, max_cosine: float
+) -> NDArray[np.bool_]:
+    """bool `[X, Y]`: cosine(x, y) >= max_cosine. `screen` is unit(x) @ y.T, wrong by less than BAND * ny."""
+    similar = screen >= ((max_cosine + BAND) * ny).astype(np.float32)
+    i, j = np.nonzero((screen >= ((max_cosine - BAND) * ny).astype(np.float32)) & ~similar)
+    similar[i, j] = decide(x, y, nx, ny, i, j) >= max_cosine
+    return similar
+
+
+def _unlike_kept(rows: Float32, units: Float32, norms: Float64, max_cosine: float, kept: Kept) -> Int64:
+    """Indices of the candidates that are similar to no kept vector."""
+    alive = np.arange(len(rows))
+    for _, others, lengths_of_others in kept.blocks(KEPT_BLOCK):
+        if not alive.size:
+            break
+        screen = units[alive] @ others.T
+        possible = (screen >= ((max_cosine - BAND) * lengths_of_others).astype(np.float32)).any(axis=1)
+        some = np.flatnonzero(possible)
+        if some.size:
+            who = alive[some]
+            similar = _similar(screen[some], rows[who], others, norms[who], lengths_of_others, max_cosine)
+            alive = np.delete(alive, some[similar.any(axis=1)])
+    return alive
+
+
+def _greedy(rows: Float32, units: Float32, norms: Float64, max_cosine: float) -> Int64:
+    """Indices kept among the candidates of one block, in order."""
+    similar = np.triu(_similar(units @ rows.T, rows, rows, norms, norms, max_cosine), 1)
+    alive = np.ones(len(rows), bool)
+    for i in np.flatnonzero(similar.any(axis=1)):
+        if alive[i]:
+            alive &= ~similar[i]
+    return np.flatnonzero(alive)
