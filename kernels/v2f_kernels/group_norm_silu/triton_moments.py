@@ -1,0 +1,94 @@
+"""Triton: mean and variance per image and group, in two deterministic stages, shared with the convolutions' epilogue.
+
+Stage one writes, per chunk of pixels and per channel, the chunk's mean and M2 (sum of squared deviations). Stage two
+merges them into (mean, biased variance) per group by Chan, Golub and LeVeque's formula. No atomics: each number has
+one writer and a fixed order of summation.
+
+Stage one sums deviations from the chunk's first pixel rather than from zero, with one reduction across threads at its
+end. The first pixel belongs to the chunk, so it lies within sqrt(n) standard deviations of the mean of its n pixels:
+the subtraction in M2 = s2 - s1^2/n loses at most a factor n (256: 8 of 24 bits) whatever the data, and almost nothing
+on real activations. Sums around zero would lose (mean/std)^2 without bound.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def moments_kernel(
+    x_ptr,  # [B, HW, C]
+    partial_ptr,  # [B, CHUNKS, 2, C] fp32: mean, M2
+    HW: tl.constexpr,
+    C: tl.constexpr,
+    CHUNK: tl.constexpr,  # pixels per program, a multiple of BLOCK_P
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """Grid (chunks, B): one chunk's mean and M2 per channel."""
+    chunk = tl.program_id(0)
+    image = tl.program_id(1).to(tl.int64)
+    c = tl.arange(0, BLOCK_C)
+    p = tl.arange(0, BLOCK_P)
+    source = x_ptr + image * (HW * C)
+    first = chunk * CHUNK
+    count = tl.minimum(HW - first, CHUNK).to(tl.float32)
+    shift = tl.load(source + first * C + c, mask=c < C, other=0.0).to(tl.float32)
+    sum1 = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    sum2 = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    for start in tl.range(0, CHUNK, BLOCK_P):
+        row = first + start + p
+        inside = (row < HW)[:, None] & (c < C)[None, :]
+        x = tl.load(source + row[:, None] * C + c[None, :], mask=inside, other=0.0).to(tl.float32)
+        deviation = tl.where(inside, x - shift[None, :], 0.0)
+        sum1 += deviation
+        sum2 += deviation * deviation
+    offset = tl.sum(sum1, 0) / count
+    m2 = tl.maximum(tl.sum(sum2, 0) - offset * offset * count, 0.0)
+    target = partial_ptr + (image * tl.num_programs(0) + chunk) * (2 * C) + c
+    tl.store(target, shift + offset, mask=c < C)
+    tl.store(target + C, m2, mask=c < C)
+
+
+@triton.jit
+def merge_moments_kernel(
+    partial_ptr,  # [B, CHUNKS, 2, C] fp32: mean, M2
+    statistics_ptr,  # [B, G, 2] fp32: mean, biased variance
+    HW: tl.constexpr,  # pixels that PERIOD chunks cover
+    CHUNK: tl.constexpr,  # pixels per chunk; the last of each PERIOD may be shorter
+    PERIOD: tl.constexpr,  # chunks per covering: CHUNKS, or CHUNKS / 4 for the four phases of an upsampling
+    CHUNKS: tl.constexpr,
+    C: tl.constexpr,
+    CPG: tl.constexpr,  # channels per group
+    BLOCK_N: tl.constexpr,
+    BLOCK_G: tl.constexpr,  # power of two >= CPG
+):
+    """Grid (G, B): merges one group's chunks, reading them twice (they are in L1 by then)."""
+    group = tl.program_id(0)
+    image = tl.program_id(1).to(tl.int64)
+    lane = tl.arange(0, BLOCK_G)
+    n = tl.arange(0, BLOCK_N)
+    source = partial_ptr + image * (CHUNKS * 2 * C) + group * CPG + lane[None, :]
+    total = (CHUNKS // PERIOD) * HW * CPG
+    mean_sum = tl.zeros((BLOCK_N, BLOCK_G), tl.float32)
+    for start in tl.range(0, CHUNKS, BLOCK_N):
+        row = start + n
+        count = tl.minimum(HW - (row % PERIOD) * CHUNK, CHUNK).to(tl.float32)
+        inside = (row < CHUNKS)[:, None] & (lane < CPG)[None, :]
+        mean = tl.load(source + row[:, None] * (2 * C), mask=inside, other=0.0)
+        mean_sum += mean * count[:, None]
+    centre = tl.sum(tl.sum(mean_sum, 1), 0) / total
+    m2_sum = tl.zeros((BLOCK_N, BLOCK_G), tl.float32)
+    for start in tl.range(0, CHUNKS, BLOCK_N):
+        row = start + n
+        count = tl.minimum(HW - (row % PERIOD) * CHUNK, CHUNK).to(tl.float32)
+        inside = (row < CHUNKS)[:, None] & (lane < CPG)[None, :]
+        mean = tl.load(source + row[:, None] * (2 * C), mask=inside, other=0.0)
+        m2 = tl.load(source + row[:, None] * (2 * C) + C, mask=inside, other=0.0)
+        away = tl.where(inside, mean - centre, 0.0)
+        m2_sum += m2 + away * away * count[:, None]
+    variance = tl.sum(tl.sum(m2_sum, 1), 0) / total
+    target = statistics_ptr + (image * tl.num_programs(0) + group) * 2
+    tl.store(target, centre)
+    tl.store(target + 1, variance)
