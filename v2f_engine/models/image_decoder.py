@@ -30,6 +30,9 @@ class ResidualBlock(Bound):
 
     uses = ("group_norm_silu", "conv3x3")
 
+    # Weights are cast to the activations' dtype where they are used: a no-op in a frozen model, and fp32 masters
+    # under bf16 activations in training.
+
     def __init__(self, in_channels: int, channels: int, groups: int) -> None:
         super().__init__()
         self.groups = groups
@@ -43,9 +46,9 @@ class ResidualBlock(Bound):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         group_norm_silu, conv3x3 = self.ops
         h = group_norm_silu(x, self.norm1.weight, self.norm1.bias, self.groups, NORM_EPS)
-        h = conv3x3(h, self.conv1.weight)
+        h = conv3x3(h, self.conv1.weight.to(h.dtype))
         h = group_norm_silu(h, self.norm2.weight, self.norm2.bias, self.groups, NORM_EPS)
-        out: torch.Tensor = conv3x3(h, self.conv2.weight, residual=x if self.keeps_channels else None)
+        out: torch.Tensor = conv3x3(h, self.conv2.weight.to(h.dtype), residual=x if self.keeps_channels else None)
         return out if self.nin_shortcut is None else out + self.nin_shortcut(out)
 
 
@@ -62,7 +65,7 @@ class Upsample(Bound):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         plain, folded = self.ops
         out: torch.Tensor = (
-            plain(x, self.conv.weight, self.conv.bias)
+            plain(x, self.conv.weight.to(x.dtype), self.conv.bias)
             if self.folded is None
             else folded(x, self.folded, self.conv.bias)
         )
@@ -140,7 +143,7 @@ class ImageDecoder(Bound):
         group_norm_silu, conv3x3, _ = self.ops
         x = self.trunk(grid)
         x = group_norm_silu(x, self.norm_out.weight, self.norm_out.bias, self.groups, NORM_EPS)
-        image: torch.Tensor = conv3x3(x, self.conv_out.weight, self.conv_out.bias)
+        image: torch.Tensor = conv3x3(x, self.conv_out.weight.to(x.dtype), self.conv_out.bias)
         return image
 
     def bytes(self, grid: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ def attention(qkv: torch.Tensor, *, dropout: float = 0.0, seed: int = 0) -> torc
     batch, tokens, _, heads, depth = qkv.shape
     exact = qkv if qkv.dtype == torch.float64 else qkv.float()
     q, k, v = exact.permute(2, 0, 3, 1, 4)
-    weights = (q @ k.transpose(-1, -2) / depth**0.5).softmax(-1)
+    weights = (q @ k.transpose(-1, -2) * depth**-0.5).softmax(-1)
     if dropout > 0.0:
         keep = dropout_mask(batch, heads, tokens, dropout, seed).to(qkv.device)
         weights = weights * keep / (1.0 - dropout)
