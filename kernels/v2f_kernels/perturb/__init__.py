@@ -13,8 +13,8 @@ Args:
 Returns:
     y: float32 [B, D] with |y| = |x| up to rounding; y is x exactly where sigma is 0.
 
-Gradients: all three, for torch tensors. A row depends on its own inputs alone: batch size never matters, and
-the NumPy reference gives the same bits on every machine. Rows of zeros have no direction and give NaN or zero.
+Gradients: all three, for torch tensors. A row depends on its own inputs alone: batch size never matters,
+and the NumPy reference gives the same bits on every machine. Rows of zeros give NaN or zero.
 
     perturb_drawn(vectors, sigma, seed, purpose, identity, image) -> y
 
