@@ -1,0 +1,43 @@
+"""Learning rates and optimisers, as published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+BETAS = (0.9, 0.99)
+LR_DIVISOR = 112
+"""lr = blr x effective batch / 112. The published help text says 256; the published code divides by 112."""
+
+
+def published_lr(base_lr: float, batch: int) -> float:
+    """The published rule: `blr * batch / 112`."""
+    return base_lr * batch / LR_DIVISOR
+
+
+def cosine(progress: float, warm_up: float, floor: float = 0.0) -> float:
+    """Factor of the learning rate at `progress` in [0, 1]: linear warm-up, then half a cosine down to `floor`."""
+    if progress < warm_up:
+        return progress / warm_up
+    rest = (progress - warm_up) / max(1e-9, 1.0 - warm_up)
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+
+
+def adamw(modules: Iterable[nn.Module], lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with the published betas; vectors (biases, norms) do not decay."""
+    decay, plain = [], []
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                (decay if parameter.ndim > 1 else plain).append(parameter)
+    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Gives every parameter group the same rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
