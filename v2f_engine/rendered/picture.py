@@ -1,0 +1,209 @@
+"""One image of a person: expression, worn things, camera, light, rasterising, shading, sensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from v2f_engine.batch import IMAGE_SIZE
+from v2f_engine.randomness import Purpose
+from v2f_engine.rendered import palette
+from v2f_engine.rendered import raster as K
+from v2f_engine.rendered import shade as S
+from v2f_engine.rendered.camera import SIDE, Camera, draw_distance, draw_pose, landmarks, rotation
+from v2f_engine.rendered.clothing import bust, hat
+from v2f_engine.rendered.draw import Draw, draws
+from v2f_engine.rendered.expression import Expression, draw_expression
+from v2f_engine.rendered.head import Array, F, add_target, head, light_matrix, normals_of
+from v2f_engine.rendered.lighting import draw_background, draw_light
+from v2f_engine.rendered.person import Person
+
+SHADOW_SIDE = 160
+NECK = np.array([0, 6.2, 0.1])
+
+
+def _flags(*kinds: int) -> Array:
+    out = np.zeros(K.KINDS, np.bool_)
+    out[list(kinds)] = True
+    return out
+
+
+CULLED = _flags(K.SKIN, K.EYE_L, K.EYE_R, K.TEETH_U, K.TEETH_L, K.TONGUE, K.SHELL, K.HAT)
+"""Surfaces seen from outside only."""
+SHADOWLESS = _flags(K.TEETH_U, K.TEETH_L, K.TONGUE, K.LASH, K.LENS)
+
+
+@dataclass(frozen=True)
+class _Mesh:
+    """Everything to be drawn, in head space: one row per vertex, one per triangle."""
+
+    positions: Array
+    normals: Array
+    uv: Array
+    ao: Array
+    layer: Array
+    tris: Array
+    kind: Array
+
+
+class _Parts:
+    """Meshes being collected."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Array, Array, Array, Array, Array]] = []
+        self.tris: list[Array] = []
+        self.kinds: list[Array] = []
+        self.count = 0
+
+    def add(
+        self, pos: Array, normals: Array, uv: Array, ao: Array, layer: Array, tris: Array, kind: Array | int
+    ) -> None:
+        self.rows.append((pos, normals, uv, ao, layer))
+        self.tris.append(tris + np.int32(self.count))
+        self.kinds.append(np.full(len(tris), kind, np.int32) if isinstance(kind, int) else kind)
+        self.count += len(pos)
+
+    def join(self) -> _Mesh:
+        columns = [np.concatenate(column) for column in zip(*self.rows, strict=True)]
+        return _Mesh(*columns, np.concatenate(self.tris), np.concatenate(self.kinds))
+
+
+def _assemble(
+    p: Person,
+    pos: Array,
+    expression: Expression,
+    hat_tone: float | None,
+    glasses: bool,
+    tinted: bool,
+    cam: Camera,
+) -> _Mesh:
+    """Head, hair, hat, glasses and collar of one image. The rasteriser draws them in this order."""
+    h, parts = head(), _Parts()
+    normals = normals_of(pos, h.tris)
+    shown = h.kind != K.LASH if expression.shows_teeth else (h.kind < K.TEETH_U) | (h.kind > K.LASH)
+    parts.add(pos, normals, h.uv, h.ao, h.inside, h.tris[shown], h.kind[shown])
+    if p.hair_mesh is not None:
+        m = p.hair_mesh
+        hanging = m.scalp[m.tris[:, 0]] < 0
+        tris = m.tris if hat_tone is None else m.tris[hanging]
+        if len(tris):
+            moved = m.positions.copy()
+            on = m.scalp >= 0
+            moved[on] = pos[m.scalp[on]] + m.offset[on]
+            kind = np.where(m.scalp[tris[:, 0]] >= 0, K.SHELL, K.HAIR).astype(np.int32)
+            parts.add(moved, normals_of(moved, tris), m.uv, np.ones(len(moved), F), m.layer, tris, kind)
+    if hat_tone is not None:
+        worn, above = hat(pos, normals, hat_tone, over_hair=p.hair_mesh is not None)
+        uv = h.uv[h.hat_vertices]
+        ones = np.ones(len(worn), F)
+        parts.add(worn, normals_of(worn, h.hat_tris), uv, ones, above, h.hat_tris, K.HAT)
+    if glasses and p.glasses is not None:
+        g = p.glasses
+        shown = np.ones(len(g.kind), bool) if tinted else g.kind == K.FRAME
+        tris, n = g.tris[shown], len(g.positions)
+        flat = np.zeros((n, 2), F)
+        normals = normals_of(g.positions, tris)
+        parts.add(g.positions, normals, flat, np.ones(n, F), np.zeros(n, F), tris, g.kind[shown])
+    body, tris = bust()
+    body = ((body - NECK) @ rotation(cam.yaw * 0.45, cam.pitch * 0.2, cam.roll * 0.3).T) @ cam.turn + NECK
+    body = body.astype(F)
+    ones = np.ones(len(body), F)
+    parts.add(body, normals_of(body, tris), body[:, :2] * F(40), ones, ones, tris, K.CLOTH)
+    return parts.join()
+
+
+def _draw_gaze(d: Draw, yaw: float, pitch: float) -> Array:
+    """Unit gaze directions float32 `[2, 3]` in head space, drawn towards the camera."""
+    across, up = d.n(0, 9), d.n(0, 5)
+    across = -yaw * d.u(0, 0.45) + across
+    out = []
+    for inward in (-1.5, 1.5):
+        a, b = np.deg2rad([np.clip(across + inward, -28, 28), np.clip(up - 0.3 * pitch, -14, 14)])
+        out.append([np.sin(a) * np.cos(b), np.sin(b), np.cos(a) * np.cos(b)])
+    return np.array(out, F)
+
+
+def _draw_cloth(d: Draw, colours: Array) -> Array:
+    colours = colours.copy()
+    cloth = d.take(3) * 200 + 15
+    knit = d.take(3) * 190 + 15
+    colours[palette.HAT] = palette.linear(*(knit * 0.6 + knit.mean() * 0.4))
+    colours[palette.CLOTH] = palette.linear(*(cloth * 0.5 + cloth.mean() * 0.5))
+    return colours
+
+
+def _develop(d: Draw, p: Person, image: Array, number: Array) -> tuple[Array, float]:
+    """Exposure, encoding, lens blur, saturation and noise: uint8 `[112, 112, 3]` and the blur's sigma."""
+    level = float(S.face_level(image, number)) / p.albedo
+    exposure = 0.97 / (level + 0.04) ** 0.8 * p.exposure * np.exp(d.n(0.0, 0.20))
+    out = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), F)
+    S.finish(image, number, F(exposure), F(d.u(0.85, 1.1)), out)
+    blur = d.u(0.3, 1.3) if d.chance(0.3) else 0.0
+    if blur > 0.35:
+        out = cv2.GaussianBlur(out, (0, 0), blur)
+    saturation = d.n(1.0, 0.12)
+    if d.chance(0.02):
+        saturation = 0.0
+    final = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    S.add_noise(out, F(saturation), F(abs(d.n(0, 2.5)) + 0.5), np.uint32(int(d.u() * 2**24)), final)
+    return final, blur
+
+
+def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
+    """Image number `image` of `p`: uint8 `[112, 112, 3]` RGB and its attributes."""
+    h = head()
+    d = Draw(draws(p.seed, Purpose.RENDER_IMAGE, p.identity, image, 640))
+    yaw, pitch, roll, tilt = draw_pose(d)
+    expression = draw_expression(d, p.resting)
+    pos = p.neutral.copy()
+    for name, weight in expression.weights.items():
+        add_target(pos, h.targets, name, weight)
+    glasses = p.glasses is not None and d.chance(p.glasses_habit)
+    tinted = d.chance(0.06)
+    hat_tone = d.u(-0.06, 0.10) if d.chance(p.hat_habit) else None
+    cam = Camera(yaw, pitch, roll, tilt, draw_distance(d))
+    mesh = _assemble(p, pos, expression, hat_tone, glasses, tinted, cam)
+
+    flat, distance = cam.project(mesh.positions)
+    inverse = (1.0 / distance).astype(F)
+    m = cam.align(landmarks(pos))
+    pixels = (((flat * inverse[:, None]) @ m[:, :2].T + m[:, 2] + 0.5) * 2).astype(F)
+
+    light = draw_light(d, cam.turn)
+    light_m = light_matrix(light.direction, SHADOW_SIDE)
+    lit = (mesh.positions @ light_m[:, :3].T + light_m[:, 3]).astype(F)
+    shadow = np.full((SHADOW_SIDE, SHADOW_SIDE), -1e9, F)
+    K.depth_only(lit, mesh.tris, mesh.kind, SHADOWLESS, shadow)
+
+    depth, number = np.zeros((SIDE, SIDE), F), np.full((SIDE, SIDE), -1, np.int32)
+    bary = np.zeros((SIDE, SIDE, 2), F)
+    K.raster(
+        pixels, inverse, mesh.tris, mesh.kind, CULLED, mesh.uv, mesh.layer, p.hair_maps, depth, number, bary
+    )
+    picture = draw_background(d, SIDE)
+    gaze = _draw_gaze(d, yaw, pitch)
+    colours = _draw_cloth(d, p.colours)
+    eyes = np.stack([pos[h.joints[f"joint-{s}-eye"]].mean(0) for s in ("l", "r")]).astype(F)
+    S.shade(
+        number, bary, inverse, mesh.tris, mesh.kind, mesh.positions, mesh.normals, mesh.uv, mesh.ao, mesh.layer,
+        p.skin, p.hair_maps, colours, eyes, gaze, p.iris, light.direction, light.key, light.sky, light.ground,
+        light.rim, cam.eye, shadow, light_m, F(0.7 + 3.0 * (1 - light.hardness)), F(p.gloss * d.u(0.5, 1.4)), picture,
+    )  # fmt: skip
+    final, blur = _develop(d, p, picture, number)
+    return final, {
+        "yaw": yaw,
+        "pitch": pitch,
+        "roll": tilt,
+        "expression": expression.strength,
+        "light_azimuth": light.azimuth,
+        "light_elevation": light.elevation,
+        "light_intensity": light.intensity,
+        "ambient": light.ambient,
+        "blur": blur,
+        "glasses": float(glasses),
+        "hat": float(hat_tone is not None),
+        "age": p.age,
+        "gender": p.gender,
+    }
