@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from v2f_kernels import _cosine, _rows
 from v2f_kernels.philox import DRAW
-from v2f_kernels.reject_similar import OP, Kept, reference
+from v2f_kernels.reject_similar import EARLIER, OP, Kept, reference
 
-reject_similar = OP.backend("reference")
+reject_similar, similar_to_earlier = OP.backend("reference"), EARLIER.backend("reference")
 BLOCKS = [1, 2, 3, 7, 16, 31, 64, 100, 333, 1024]
 
 
@@ -84,6 +84,33 @@ def test_thresholds_equal_to_a_real_similarity(kind, n, d, seed, block, data):
     parts.append(cut + reject_similar(vectors[cut:], max_cosine, kept=kept))
     assert np.array_equal(np.concatenate(parts), expected)
     assert np.array_equal(kept.vectors, vectors[expected])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    n=st.integers(1, 90),
+    d=st.sampled_from([3, 33, 512]),
+    seed=st.integers(0, 2**20),
+    block=st.integers(1, 100),
+    data=st.data(),
+)
+def test_similar_to_earlier_looks_at_rejected_rows_too(kind, n, d, seed, block, data):
+    vectors = KINDS[kind](n, d, seed)
+    i, j = data.draw(st.integers(0, n - 1)), data.draw(st.integers(0, n - 1))
+    max_cosine = float(np.clip(_cosine.cosine(vectors[i], vectors[j]), -1, 1))
+    table = _cosine.cosine(vectors[:, None], vectors[None]) >= max_cosine
+    expected = np.tril(table, -1).any(axis=1)
+    assert np.array_equal(similar_to_earlier(vectors, max_cosine, block=block), expected)
+
+
+def test_similar_to_earlier_across_many_blocks(monkeypatch):
+    monkeypatch.setattr(reference, "KEPT_BLOCK", 50)
+    vectors = clustered(700, 32)
+    expected = np.tril(_cosine.cosine(vectors[:, None], vectors[None]) >= 0.4, -1).any(axis=1)
+    assert 0 < expected.sum() < 700
+    for block in (33, 64, 700):
+        assert np.array_equal(similar_to_earlier(vectors, 0.4, block=block), expected)
 
 
 def tie_cases():

@@ -19,6 +19,11 @@ defined in `v2f_kernels._cosine`; **the answer is exact in that number**, so it 
 the backend, on the number of threads or on how a stream is cut. A backend may decide a pair by a faster, less
 exact product only where a proven bound on its error leaves no doubt, and decides the rest by `_cosine`.
 
+    similar_to_earlier(vectors, max_cosine, *, block=None) -> similar
+
+`EARLIER`: bool [N], true where `cosine(i, j) >= max_cosine` for some j < i, kept or not: the published measure
+of separability counts a row as unique when this is false. Exact, with arguments and errors, as above.
+
 Not differentiable. Cost: about D * A**2 multiply-adds for A kept when little is rejected.
 
 Raises ValueError for a wrong shape, dtype or threshold and for rows that are not finite or have no direction.
@@ -30,4 +35,8 @@ from v2f_kernels.reject_similar.kept import Kept
 
 OP = Op("reject_similar", {"reference": "v2f_kernels.reject_similar.reference:reject_similar"})
 
-__all__ = ["OP", "Kept"]
+EARLIER = Op(
+    "similar_to_earlier", {"reference": "v2f_kernels.reject_similar.reference:similar_to_earlier"}
+)
+
+__all__ = ["EARLIER", "OP", "Kept"]

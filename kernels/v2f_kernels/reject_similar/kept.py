@@ -37,6 +37,11 @@ class Kept:
         return len(self._base) + self._added
 
     @property
+    def added_from(self) -> int:
+        """Number of the first vector that is not part of `base`."""
+        return len(self._base)
+
+    @property
     def vectors(self) -> Float32:
         """float32 `[A, D]`: a view when one part is empty, otherwise a copy."""
         added = self._rows[: self._added]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from v2f_kernels._rows import BAND, Float32, Float64, Int64, as_rows, blocks, decide, lengths, unit
 from v2f_kernels.reject_similar.kept import Kept
+
+Block = tuple[Float32, Float64]
 
 BLOCK = 1024
 KEPT_BLOCK = 2048
@@ -20,10 +23,7 @@ def reject_similar(
 ) -> Int64:
     """Indices of the kept rows; the contract is in this folder's `__init__.py`."""
     rows = as_rows("vectors", vectors)
-    if not -1.0 <= max_cosine <= 1.0:
-        raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, found {block}")
+    _check(max_cosine, block)
     store = Kept(rows.shape[1]) if kept is None else kept
     if store.dimension != rows.shape[1]:
         raise ValueError(
@@ -33,11 +33,37 @@ def reject_similar(
     for first, candidates in blocks(rows, block or BLOCK):
         norms = lengths("vectors", candidates, first)
         units = unit(candidates, norms)
-        alive = _unlike_kept(candidates, units, norms, max_cosine, store)
+        earlier = ((others, n) for _, others, n in store.blocks(KEPT_BLOCK))
+        alive = _unlike(candidates, units, norms, max_cosine, earlier)
         alive = alive[_greedy(candidates[alive], units[alive], norms[alive], max_cosine)]
         store.append(candidates[alive], norms[alive])
         accepted.append(first + alive)
     return np.concatenate(accepted) if accepted else np.empty(0, np.int64)
+
+
+def similar_to_earlier(vectors: Any, max_cosine: float, *, block: int | None = None) -> NDArray[np.bool_]:
+    """bool `[N]`: similar to an earlier row, kept or not; the contract is in `__init__.py`."""
+    rows = as_rows("vectors", vectors)
+    _check(max_cosine, block)
+    norms = lengths("vectors", rows)
+    similar = np.zeros(len(rows), bool)
+    for first, candidates in blocks(rows, block or BLOCK):
+        own = norms[first : first + len(candidates)]
+        units = unit(candidates, own)
+        above = blocks(rows[:first], KEPT_BLOCK)
+        earlier = ((others, norms[a : a + len(others)]) for a, others in above)
+        alive = _unlike(candidates, units, own, max_cosine, earlier)
+        among = _similar(units @ candidates.T, candidates, candidates, own, own, max_cosine)
+        similar[first : first + len(candidates)] = np.tril(among, -1).any(axis=1)
+        similar[first + np.setdiff1d(np.arange(len(candidates)), alive)] = True
+    return similar
+
+
+def _check(max_cosine: float, block: int | None) -> None:
+    if not -1.0 <= max_cosine <= 1.0:
+        raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, found {block}")
 
 
 def _similar(
@@ -50,10 +76,12 @@ def _similar(
     return similar
 
 
-def _unlike_kept(rows: Float32, units: Float32, norms: Float64, max_cosine: float, kept: Kept) -> Int64:
-    """Indices of the candidates that are similar to no kept vector."""
+def _unlike(
+    rows: Float32, units: Float32, norms: Float64, max_cosine: float, earlier: Iterable[Block]
+) -> Int64:
+    """Indices of the candidates that are similar to none of the earlier rows, blocks with their lengths."""
     alive = np.arange(len(rows))
-    for _, others, lengths_of_others in kept.blocks(KEPT_BLOCK):
+    for others, lengths_of_others in earlier:
         if not alive.size:
             break
         screen = units[alive] @ others.T
