@@ -1,8 +1,8 @@
 """Rendered people: an offline training world of faces of nobody, from CC0 assets (extra `[rendered]`).
 
-A software renderer on the CPU: MakeHuman's CC0 head (see `assets/people/PROVENANCE.md`) is morphed, given procedural
-skin, brows, beard, hair and eyes, posed, lit, rasterised at twice the size with a shadow map, and aligned exactly to
-the ArcFace 112 template from its own 3-D landmarks.
+A software renderer on the CPU: MakeHuman's CC0 head (see `assets/people/PROVENANCE.md`) is morphed, given
+procedural skin, brows, beard, hair and eyes, posed, lit, rasterised at twice the size with a shadow map, and
+aligned exactly to the ArcFace 112 template from its own 3-D landmarks.
 
     from v2f_engine.rendered import make_person, render_person, render_people
 

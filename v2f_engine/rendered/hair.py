@@ -53,7 +53,7 @@ BY_NAME = {style.name: style for style in STYLES}
 
 @dataclass(frozen=True)
 class Hair:
-    """`maps` float32 `[TEX_H, TEX_W, 3]`: density, alpha noise, tone; `line` the hairline's height `[TEX_W]`."""
+    """`maps` float32 `[TEX_H, TEX_W, 3]`: density, alpha noise, tone; `line` `[TEX_W]`, the hairline."""
 
     style: Style
     maps: Array
@@ -76,7 +76,7 @@ def _hairline(d: Draw, style: Style, t: Traits) -> Array:
     front = front - 0.18 * smooth((th - 30) / 40)
     side = burn + (front - burn) * smooth((temple + 9 - th) / 16)
     back = burn - (burn - 6.35) * smooth((th - 108) / 30)
-    return np.where(th < 100, side, back).astype(F)
+    return np.asarray(np.where(th < 100, side, back), F)
 
 
 def _strands(d: Draw, style: Style, g: Grain) -> tuple[Array, Array]:
@@ -87,8 +87,11 @@ def _strands(d: Draw, style: Style, g: Grain) -> tuple[Array, Array]:
     if style.name in ("buzz", "shaved"):
         return 0.45 * g.fine, 0.4 * g.medium
     shear = np.array([[1, slant, -slant * 100], [0, 1, 0]], F)
-    size, how = (TEX_W, TEX_H), {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_WRAP}
-    return cv2.warpAffine(g.strand, shear, size, **how), cv2.warpAffine(g.tuft, shear, size, **how)
+    strand, tuft = (
+        cv2.warpAffine(x, shear, (TEX_W, TEX_H), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        for x in (g.strand, g.tuft)
+    )
+    return strand, tuft
 
 
 def draw_hair(d: Draw, t: Traits, g: Grain) -> Hair:
@@ -117,7 +120,7 @@ def draw_hair(d: Draw, t: Traits, g: Grain) -> Hair:
 
 
 def paint(d: Draw, skin: Skin, hair: Hair, face: FacialHair, tones: Tones, old: float) -> Array:
-    """Finish the skin texture in place: roots, beard, brows, lashes, then gloss (3) and bump slopes (4, 5)."""
+    """Finish the skin texture in place: roots, beard, brows, lashes; then gloss (3) and slopes (4, 5)."""
     texture, g, tone = skin.colour, skin.grain, hair.maps[..., 2]
     root = np.clip(hair.maps[..., 0] * (0.55 + 0.5 * hair.maps[..., 1]), 0, 1) * (0.95 if hair.dense else 0.8)
     for c in range(3):

@@ -1,8 +1,8 @@
 """The head all people share: base mesh, morph targets, and maps over the canonical cylinder.
 
-Canonical coordinates are decimetres: x to the person's left, y up, z forward. Textures lie on a cylinder about
-the vertical line x = 0, z = `AXIS_Z`, unrolled to `[TEX_H, TEX_W]` with the face in the middle and the seam at the
-back of the head, so marks, brows and hairlines are drawn in angle and height and follow every morph.
+Canonical coordinates are decimetres: x to the person's left, y up, z forward. Textures lie on a cylinder
+about the vertical line x = 0, z = `AXIS_Z`, unrolled to `[TEX_H, TEX_W]` with the face in the middle and the
+seam at the back, so marks, brows and hairlines are drawn in angle and height and follow every morph.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _ambient_occlusion(canon: Array, normals: Array, tris: Array, kind: Array) -
         z = np.full((192, 192), -1e9, F)
         K.depth_only(q.astype(F), tris, kind, skip, z)
         K.occlusion(canon, normals, q.astype(F), z, direction, F(-0.03), seen, total)
-    return (0.12 + 0.88 * np.clip(seen / total, 0, 1) ** 1.2).astype(F)
+    return np.asarray(0.12 + 0.88 * np.clip(seen / total, 0, 1) ** 1.2).astype(F)
 
 
 def _maps(
@@ -183,7 +183,7 @@ def _details(names: list[str]) -> tuple[dict[str, tuple[str | None, str | None]]
 @functools.cache
 def head() -> Head:
     """Load the asset and derive the shared head (about 0.4 s, once per process)."""
-    with resources.files("v2f_engine.assets").joinpath("people/head.npz").open("rb") as stream:
+    with resources.files("v2f_engine").joinpath("assets/people/head.npz").open("rb") as stream:
         d = dict(np.load(stream))
     base = d["positions"].astype(F)
     tris, kind = d["triangles"].astype(np.int32), d["material"].astype(np.int32)

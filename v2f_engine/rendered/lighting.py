@@ -30,7 +30,7 @@ class Light:
 
 
 def draw_light(d: Draw, turn: Array) -> Light:
-    """A key light, an ambient dome of two colours and sometimes a rim light, seen from the camera (`turn`)."""
+    """A key light, an ambient dome of two colours, sometimes a rim light, placed about the camera."""
     azimuth, elevation = d.n(0, 34, 1.9), d.n(26, 17, 2.0)
     hardness = d.u()
     intensity = d.u(0.45, 1.25)
@@ -60,7 +60,7 @@ def draw_light(d: Draw, turn: Array) -> Light:
 
 
 def draw_background(d: Draw, size: int) -> Array:
-    """Linear RGB float32 `[size, size, 3]`: a gradient, soft blobs or blurred blocks, drawn small and enlarged."""
+    """Linear RGB float32 `[size, size, 3]`: gradient, soft blobs or blurred blocks, drawn small."""
     small = 28
     kind = d.pick([3, 4, 2, 2])  # gradient, large blobs, small blobs, blocks
     c0, c1 = linear(*(d.take(3) * 235 + 10)), linear(*(d.take(3) * 235 + 10))
@@ -68,11 +68,11 @@ def draw_background(d: Draw, size: int) -> Array:
     c0, c1 = c0 * (1 - grey) + c0.mean() * grey, c1 * (1 - grey) + c1.mean() * grey
     grid = d.take(8 * 8 * 3).reshape(8, 8, 3)
     mix = cv2.resize(d.take(4).reshape(2, 2), (small, small), interpolation=cv2.INTER_LINEAR)[..., None]
-    out = (c0 + (c1 - c0) * mix).astype(F)
+    out: Array = (c0 + (c1 - c0) * mix).astype(F)
     soft = d.u(0.5, 2.0)
     if kind >= 1:
         n = 3 if kind == 1 else 8
-        g = grid[:n, :n]
+        g: Array = grid[:n, :n]
         m = g.mean(2, keepdims=True)
         g = np.ascontiguousarray(m + (g - m) * F(0.5 * (1 - grey) + 0.1))
         how = cv2.INTER_CUBIC if kind < 3 else cv2.INTER_NEAREST

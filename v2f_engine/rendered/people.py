@@ -118,8 +118,8 @@ def _in_processes(seed: int, numbers: Iterator[int], count: int, workers: int) -
     except BrokenProcessPool as error:
         where = f" while identity {waiting[0][0]} was being waited for" if waiting else ""
         raise V2FError(
-            f"a rendering process died{where}: out of memory, killed from outside, or the calling script has no "
-            f'`if __name__ == "__main__":`; render again from there, images do not depend on what was done before'
+            f"a rendering process died{where}: out of memory, killed from outside, or the calling script has "
+            'no `if __name__ == "__main__":`; render on from there, no image depends on what was done before'
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -9,9 +9,8 @@ import numpy as np
 
 from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.randomness import Purpose
-from v2f_engine.rendered import palette
+from v2f_engine.rendered import palette, sensor
 from v2f_engine.rendered import raster as K
-from v2f_engine.rendered import shade as S
 from v2f_engine.rendered.camera import SIDE, Camera, draw_distance, draw_pose, landmarks, rotation
 from v2f_engine.rendered.clothing import bust, hat
 from v2f_engine.rendered.draw import Draw, draws
@@ -19,6 +18,7 @@ from v2f_engine.rendered.expression import Expression, draw_expression
 from v2f_engine.rendered.head import Array, F, add_target, head, light_matrix, normals_of
 from v2f_engine.rendered.lighting import draw_background, draw_light
 from v2f_engine.rendered.person import Person
+from v2f_engine.rendered.shade import shade
 
 SHADOW_SIDE = 160
 NECK = np.array([0, 6.2, 0.1])
@@ -66,8 +66,8 @@ class _Parts:
         self.count += len(pos)
 
     def join(self) -> _Mesh:
-        columns = [np.concatenate(column) for column in zip(*self.rows, strict=True)]
-        return _Mesh(*columns, np.concatenate(self.tris), np.concatenate(self.kinds))
+        pos, normals, uv, ao, layer = (np.concatenate(column) for column in zip(*self.rows, strict=True))
+        return _Mesh(pos, normals, uv, ao, layer, np.concatenate(self.tris), np.concatenate(self.kinds))
 
 
 def _assemble(
@@ -136,10 +136,10 @@ def _draw_cloth(d: Draw, colours: Array) -> Array:
 
 def _develop(d: Draw, p: Person, image: Array, number: Array) -> tuple[Array, float]:
     """Exposure, encoding, lens blur, saturation and noise: uint8 `[112, 112, 3]` and the blur's sigma."""
-    level = float(S.face_level(image, number)) / p.albedo
+    level = float(sensor.face_level(image, number)) / p.albedo
     exposure = 0.97 / (level + 0.04) ** 0.8 * p.exposure * np.exp(d.n(0.0, 0.20))
-    out = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), F)
-    S.finish(image, number, F(exposure), F(d.u(0.85, 1.1)), out)
+    out: Array = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), F)
+    sensor.finish(image, number, F(exposure), F(d.u(0.85, 1.1)), out)
     blur = d.u(0.3, 1.3) if d.chance(0.3) else 0.0
     if blur > 0.35:
         out = cv2.GaussianBlur(out, (0, 0), blur)
@@ -147,7 +147,7 @@ def _develop(d: Draw, p: Person, image: Array, number: Array) -> tuple[Array, fl
     if d.chance(0.02):
         saturation = 0.0
     final = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    S.add_noise(out, F(saturation), F(abs(d.n(0, 2.5)) + 0.5), np.uint32(int(d.u() * 2**24)), final)
+    sensor.add_noise(out, F(saturation), F(abs(d.n(0, 2.5)) + 0.5), np.uint32(int(d.u() * 2**24)), final)
     return final, blur
 
 
@@ -166,10 +166,7 @@ def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
     cam = Camera(yaw, pitch, roll, tilt, draw_distance(d))
     mesh = _assemble(p, pos, expression, hat_tone, glasses, tinted, cam)
 
-    flat, distance = cam.project(mesh.positions)
-    inverse = (1.0 / distance).astype(F)
-    m = cam.align(landmarks(pos))
-    pixels = (((flat * inverse[:, None]) @ m[:, :2].T + m[:, 2] + 0.5) * 2).astype(F)
+    pixels, inverse = cam.pixels(mesh.positions, cam.align(landmarks(pos)))
 
     light = draw_light(d, cam.turn)
     light_m = light_matrix(light.direction, SHADOW_SIDE)
@@ -182,14 +179,15 @@ def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
     K.raster(
         pixels, inverse, mesh.tris, mesh.kind, CULLED, mesh.uv, mesh.layer, p.hair_maps, depth, number, bary
     )
-    picture = draw_background(d, SIDE)
+    picture: Array = draw_background(d, SIDE)
     gaze = _draw_gaze(d, yaw, pitch)
     colours = _draw_cloth(d, p.colours)
     eyes = np.stack([pos[h.joints[f"joint-{s}-eye"]].mean(0) for s in ("l", "r")]).astype(F)
-    S.shade(
-        number, bary, inverse, mesh.tris, mesh.kind, mesh.positions, mesh.normals, mesh.uv, mesh.ao, mesh.layer,
-        p.skin, p.hair_maps, colours, eyes, gaze, p.iris, light.direction, light.key, light.sky, light.ground,
-        light.rim, cam.eye, shadow, light_m, F(0.7 + 3.0 * (1 - light.hardness)), F(p.gloss * d.u(0.5, 1.4)), picture,
+    softness = F(0.7 + 3.0 * (1 - light.hardness))
+    shade(
+        number, bary, inverse, mesh.tris, mesh.kind, mesh.positions, mesh.normals, mesh.uv, mesh.ao,
+        mesh.layer, p.skin, p.hair_maps, colours, eyes, gaze, p.iris, light.direction, light.key, light.sky, light.ground,
+        light.rim, cam.eye, shadow, light_m, softness, F(p.gloss * d.u(0.5, 1.4)), picture,
     )  # fmt: skip
     final, blur = _develop(d, p, picture, number)
     return final, {

@@ -1,12 +1,14 @@
 """Numba kernels: vertex normals, z-buffer rasteriser, orthographic depth map, ambient occlusion.
 
-Array types, here and in `shade`: positions, normals float32 `[V, 3]`; triangles int32 `[T, 3]`, counter-clockwise
-seen from outside; `kind` int32 `[T]`, a surface number below. No fastmath: a person is the same on every run.
+Array types, here and in `shade`: positions, normals float32 `[V, 3]`; triangles int32 `[T, 3]`,
+counter-clockwise seen from outside; `kind` int32 `[T]`, a surface number below. No fastmath: a person is the
+same on every run.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -14,11 +16,17 @@ from numba import njit
 KINDS = 13
 SKIN, EYE_L, EYE_R, TEETH_U, TEETH_L, TONGUE, LASH, HAIR, CLOTH, FRAME, LENS, SHELL, HAT = range(KINDS)
 
-jit: Any = njit(cache=True, nogil=True, error_model="numpy")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def jit(function: Function) -> Function:
+    """Compile once and cache on disk; no lock on the interpreter; division by zero gives inf."""
+    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @jit
 def hash01(x: Any, y: Any, s: Any) -> Any:
+    """A uniform in [0, 1) from two integers and a seed."""
     h = (np.uint32(x) * np.uint32(374761393) + np.uint32(y) * np.uint32(668265263)) ^ np.uint32(s)
     h = np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
     h = np.uint32(h ^ (h >> np.uint32(16)))
@@ -29,6 +37,7 @@ def hash01(x: Any, y: Any, s: Any) -> Any:
 
 @jit
 def vertex_normals(pos: Any, tris: Any, out: Any) -> None:
+    """Area-weighted unit normals into `out` `[V, 3]`."""
     out[:] = 0.0
     for t in range(tris.shape[0]):
         a, b, c = tris[t, 0], tris[t, 1], tris[t, 2]
@@ -48,6 +57,7 @@ def vertex_normals(pos: Any, tris: Any, out: Any) -> None:
 
 @jit
 def bilinear(tex: Any, u: Any, v: Any, c: Any) -> Any:
+    """Channel `c` of `tex` at texel (u, v), clamped to the edge."""
     h, w = tex.shape[0], tex.shape[1]
     x = min(max(u, np.float32(0)), np.float32(w) - np.float32(1.001))
     y = min(max(v, np.float32(0)), np.float32(h) - np.float32(1.001))
@@ -74,8 +84,8 @@ def raster(
 ) -> None:
     """Fill `zbuf` (1/z, larger is nearer), triangle numbers and screen barycentrics (b, c).
 
-    `hair[..., 0]` is density and `hair[..., 1]` strand noise: a hair fragment of shell `layer` (0..1) stays where
-    density exceeds the noise raised by the layer.
+    `hair[..., 0]` is density and `hair[..., 1]` strand noise: a hair fragment of shell `layer` (0..1) stays
+    where density exceeds the noise raised by the layer.
     """
     H, W = zbuf.shape
     zero = np.float32(0)
@@ -114,7 +124,7 @@ def raster(
                     ly = (wa * za * layer[a] + wb * zb * layer[b] + wc * zc * layer[c]) / z
                     if ly < zero:
                         continue
-                elif k == HAIR or k == SHELL:
+                elif k in (HAIR, SHELL):
                     u = (wa * za * uv[a, 0] + wb * zb * uv[b, 0] + wc * zc * uv[c, 0]) / z
                     v = (wa * za * uv[a, 1] + wb * zb * uv[b, 1] + wc * zc * uv[c, 1]) / z
                     ly = (wa * za * layer[a] + wb * zb * layer[b] + wc * zc * layer[c]) / z

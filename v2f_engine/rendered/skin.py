@@ -35,7 +35,7 @@ def _grain() -> Grain:
     n = draws(0, Purpose.RENDER_PERSON, 2**32 - 1, 1, TEX_H * TEX_W * 2).reshape(2, TEX_H, TEX_W)
 
     def unit(x: Array) -> Array:
-        return ((x - x.mean()) / x.std()).astype(F)
+        return np.asarray((x - x.mean()) / x.std()).astype(F)
 
     return Grain(
         fine=unit(cv2.GaussianBlur(n[0], (0, 0), 0.7)),
