@@ -1,0 +1,97 @@
+"""The identity table: vectors and how they came about, on disk as safetensors with a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.errors import VectorError
+from v2f_engine.vectors.files import read_tensors, write_tensors
+from v2f_engine.vectors.gate import check_vectors
+
+FORMAT = "v2f-identities/1"
+
+
+@dataclass(frozen=True)
+class Identities:
+    """Identity vectors and how they came about: the input of generation.
+
+    Args:
+        vectors: float32 `[N, 512]`, not of unit length.
+        candidate: int64 `[N]`, ascending: which candidate of the stream each identity is.
+        provenance: JSON values: source, source_sha256, seed, max_cosine, exclude, candidates_drawn.
+
+    Raises:
+        VectorError: shapes or dtypes that do not fit.
+    """
+
+    vectors: NDArray[np.float32]
+    candidate: NDArray[np.int64]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        vectors, candidate = self.vectors, self.candidate
+        fits = vectors.ndim == 2 and vectors.dtype == np.float32
+        if not fits or candidate.shape != vectors.shape[:1] or candidate.dtype != np.int64:
+            raise VectorError(
+                f"expected vectors float32 [N, D] and candidate int64 [N], found {vectors.dtype} "
+                f"{list(vectors.shape)} and {candidate.dtype} {list(candidate.shape)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @classmethod
+    def from_vectors(cls, vectors: Any, name: str = "given vectors") -> Identities:
+        """A table of vectors from elsewhere, after `gate.check_vectors`."""
+        rows = check_vectors(vectors, name, dimension=None)
+        return cls(rows, np.arange(len(rows), dtype=np.int64), {"source": name})
+
+    @property
+    def table_hash(self) -> str:
+        """sha256 of vectors, candidates and provenance: equal tables, equal hash, on every machine."""
+        digest = hashlib.sha256(f"{FORMAT} {self.vectors.shape} ".encode())
+        digest.update(json.dumps(dict(self.provenance), sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(self.vectors, "<f4").data)
+        digest.update(np.ascontiguousarray(self.candidate, "<i8").data)
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values for manifests."""
+        return {"count": len(self), "table_hash": self.table_hash, **self.provenance}
+
+    def save(self, path: str | Path) -> None:
+        """Writes a safetensors file, atomically, with the table's hash in its metadata.
+
+        Raises:
+            DiskFull, OutputFolderError: it cannot be written.
+        """
+        about = json.dumps({"provenance": dict(self.provenance), "table_hash": self.table_hash})
+        tensors: dict[str, NDArray[Any]] = {"vectors": self.vectors, "candidate": self.candidate}
+        write_tensors(path, tensors, {"format": FORMAT, "about": about})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Identities:
+        """Reads what `save` wrote and checks its hash.
+
+        Raises:
+            VectorError: missing, truncated, foreign or changed, or vectors that do not pass the gate.
+        """
+        tensors, metadata = read_tensors(path, FORMAT)
+        try:
+            about = json.loads(metadata["about"])
+            table = cls(tensors["vectors"], tensors["candidate"], about["provenance"])
+            expected = about["table_hash"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise VectorError(f"{path}: incomplete identity table ({error!r}). Sample it again.") from error
+        if table.table_hash != expected:
+            raise VectorError(f"{path}: contents do not match hash {expected[:12]}: the file was changed.")
+        check_vectors(table.vectors, str(path), dimension=None)
+        return table

@@ -1,0 +1,178 @@
+"""Keeping identities apart, and measuring how far apart they are."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from v2f_kernels import Op
+from v2f_kernels.reject_similar import EARLIER, OP
+
+from v2f_engine.config import at_least, between
+from v2f_engine.errors import BackendUnavailable, ConfigError, VectorError
+from v2f_engine.vectors.gate import check_vectors
+
+log = logging.getLogger(__name__)
+
+AUTO = ("native", "reference")
+"""Order in which `"auto"` looks; the answer is the same from each. `cupy` must be asked for by name."""
+MATRIX_BLOCK = 2048
+FMR_BINS = 2**20
+"""Histogram bins over [-1, 1]: a calibrated threshold is exact to 2e-6."""
+
+
+def pick_backend(op: Op, name: str = "auto") -> tuple[str, Callable[..., Any]]:
+    """(name, function) of a backend of `op`; `"auto"` is the first of AUTO that can run here.
+
+    Raises:
+        UnknownBackend, BackendUnavailable: a name that the op lacks, or that cannot run on this machine.
+    """
+    if name != "auto":
+        return name, op.backend(name)
+    for candidate in AUTO:
+        if candidate in op.backends:
+            try:
+                return candidate, op.backend(candidate)
+            except BackendUnavailable as reason:
+                log.info("%s: %s", op.name, reason)
+    raise BackendUnavailable(f"{op.name}: none of {AUTO} can run here")
+
+
+def reject_similar(vectors: ArrayLike, max_cosine: float = 0.3, backend: str = "auto") -> NDArray[np.int64]:
+    """Indices of the identities kept: greedy in order, each unlike every one kept before it.
+
+    Args:
+        vectors: `[N, 512]` float, checked as `gate.check_vectors` does, except that repeated rows are allowed
+            (the later one is rejected).
+        max_cosine: keep a row if its cosine with every kept earlier row is below this.
+        backend: `"auto"`, `"reference"`, `"native"` or `"cupy"`: speed only, never the answer.
+
+    Returns:
+        int64 `[A]`, ascending.
+
+    Raises:
+        VectorError: bad rows, with their numbers.
+        ConfigError: max_cosine outside [-1, 1].
+    """
+    between("max_cosine", max_cosine, -1, 1)
+    rows = check_vectors(vectors, allow_duplicates=True, dimension=None)
+    kept: NDArray[np.int64] = pick_backend(OP, backend)[1](rows, float(max_cosine))
+    return kept
+
+
+@dataclass(frozen=True)
+class SeparabilityCurve:
+    """Unique identities among the first N.
+
+    Args:
+        first: int64 `[K]`, prefix lengths N.
+        unique: int64 `[K]`, identities of that prefix without an earlier one above the threshold.
+        threshold: a cosine strictly above this makes a later identity a repeat.
+        repeated: bool `[N]`, the rows that are not unique.
+    """
+
+    first: NDArray[np.int64]
+    unique: NDArray[np.int64]
+    threshold: float
+    repeated: NDArray[np.bool_]
+
+    @property
+    def share(self) -> float:
+        """Unique share of the whole table."""
+        return float(self.unique[-1] / self.first[-1])
+
+
+def separability_curve(
+    vectors: ArrayLike,
+    *,
+    threshold: float = 0.40,
+    step: int = 1000,
+    backend: str = "auto",
+) -> SeparabilityCurve:
+    """The published measure of identity separability, in blocks instead of one N x N matrix.
+
+    An identity is unique if its cosine with no earlier identity, unique or not, is above `threshold`.
+    200,000 identities take tens of MB beside the table, which may be a memory map.
+
+    Args:
+        vectors: `[N, D]` mean (or sampled) features of the identities, in order.
+        threshold: 0.40 in the publication, with ArcFace-R100 trained on Glint360K as the judge.
+        step: prefix lengths are multiples of this, and N.
+        backend: speed only.
+
+    Raises:
+        VectorError: bad rows. ConfigError: threshold outside [-1, 1) or step below 1.
+    """
+    between("threshold", threshold, -1, 1)
+    at_least("step", step, 1)
+    rows = check_vectors(vectors, allow_duplicates=True, dimension=None)
+    above = min(math.nextafter(threshold, 2), 1.0)  # the op counts cosines of max_cosine or more
+    repeated: NDArray[np.bool_] = pick_backend(EARLIER, backend)[1](rows, above)
+    first = np.unique(np.append(np.arange(step, len(rows), step), len(rows)))
+    unique = np.cumsum(~repeated)[first - 1]
+    return SeparabilityCurve(first, unique, threshold, repeated)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A cosine threshold with a known false-match rate.
+
+    Args:
+        threshold: pairs of different identities reach it at a rate of at most `fmr`.
+        fmr: the rate asked for.
+        measured: rate of pairs at or above the threshold, at most `fmr`.
+        pairs: pairs of different identities compared.
+    """
+
+    threshold: float
+    fmr: float
+    measured: float
+    pairs: int
+
+
+def threshold_at_fmr(
+    features: ArrayLike, labels: ArrayLike | None = None, *, fmr: float = 1e-4
+) -> Calibration:
+    """The smallest cosine (to 2e-6) that pairs of different identities reach at a rate of at most `fmr`.
+
+    Args:
+        features: `[N, D]`, one centre per identity, or images with `labels`.
+        labels: integers `[N]`, identity of each row; without them every row is its own identity.
+        fmr: false-match rate in (0, 1).
+
+    Raises:
+        VectorError: bad rows, or fewer than 10 / fmr pairs of different identities, too few to tell.
+        ConfigError: fmr out of range, or labels that do not fit.
+    """
+    if not 0 < fmr < 1:
+        raise ConfigError(f"fmr must lie between 0 and 1, found {fmr!r}.")
+    rows = check_vectors(features, "features", allow_duplicates=True, dimension=None)
+    who = np.arange(len(rows)) if labels is None else np.asarray(labels)
+    if who.shape != (len(rows),) or who.dtype.kind not in "iu":
+        raise ConfigError(f"labels must be integers [{len(rows)}], found {who.dtype} {list(who.shape)}.")
+    counts = np.unique(who, return_counts=True)[1]
+    pairs = (len(rows) ** 2 - int((counts.astype(np.int64) ** 2).sum())) // 2
+    if pairs * fmr < 10:
+        raise VectorError(
+            f"features: a false-match rate of {fmr:g} needs {math.ceil(10 / fmr):,} pairs of different "
+            f"identities or more, found {pairs:,}. Give more identities or a higher rate."
+        )
+    histogram = np.zeros(FMR_BINS, np.int64)
+    units = (rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+    for start in range(0, len(units), MATRIX_BLOCK):
+        block, own = units[start : start + MATRIX_BLOCK], who[start : start + MATRIX_BLOCK]
+        for other in range(0, start + 1, MATRIX_BLOCK):
+            different = own[:, None] != who[None, other : other + MATRIX_BLOCK]
+            if other == start:
+                different &= np.tri(len(block), k=-1, dtype=bool)
+            cosines = (block @ units[other : other + MATRIX_BLOCK].T)[different]
+            bins = ((cosines + np.float32(1)) * np.float32(FMR_BINS / 2)).astype(np.int64)
+            histogram += np.bincount(np.clip(bins, 0, FMR_BINS - 1), minlength=FMR_BINS)
+    reaching = np.append(np.cumsum(histogram[::-1])[::-1], 0)  # pairs in bin b or above
+    first = int(np.argmax(reaching <= fmr * pairs))
+    return Calibration(first * 2 / FMR_BINS - 1, fmr, float(reaching[first] / pairs), pairs)

@@ -1,0 +1,228 @@
+"""Mean and covariance of real features, fitted in a stream, and the linear map that samples like them.
+
+The published route samples N(mean, covariance) of per-identity features; "PCA with 512 of 512 components" is
+the same thing. Sums are float64 and blocks are merged as one set (Chan, Golub and LeVeque 1979), so millions
+of rows cost memory for one block only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.config import between, one_of
+from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.vectors.files import read_tensors, write_tensors
+
+FORMAT = "v2f-statistics/1"
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+class Moments:
+    """Running count, mean `[D]` and scatter `[D, D]` (outer products about the mean) of rows, in float64."""
+
+    def __init__(self, dimension: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(dimension)
+        self.scatter = np.zeros((dimension, dimension))
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Adds rows `[N, D]` of any float type."""
+        wide = rows.astype(np.float64)
+        other = Moments(wide.shape[1])
+        other.count, other.mean = len(wide), wide.mean(axis=0)
+        wide -= other.mean
+        other.scatter = wide.T @ wide
+        self.merge(other)
+
+    def merge(self, other: Moments) -> None:
+        """Adds another set's moments, as if its rows had been added here."""
+        total = self.count + other.count
+        if not other.count:
+            return
+        step = other.mean - self.mean
+        self.scatter += other.scatter + np.outer(step, step) * (self.count * other.count / total)
+        self.mean = self.mean + step * (other.count / total)
+        self.count = total
+
+    def covariance(self) -> Float64:
+        """Unbiased covariance `[D, D]`, exactly symmetric."""
+        covariance = self.scatter / (self.count - 1)
+        return (covariance + covariance.T) / 2
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A multivariate normal fitted to features.
+
+    Args:
+        mean: float64 `[D]`.
+        covariance: float64 `[D, D]`, symmetric.
+        count: rows it was fitted on.
+        factor: float32 `[D, K]`; a sample is mean + factor @ z with z standard normal. Stored, not
+            recomputed, so that samples never depend on a LAPACK version.
+        shrinkage: share of the covariance replaced by its isotropic part.
+        origin: what was fitted, for people.
+    """
+
+    mean: Float64
+    covariance: Float64
+    count: int
+    factor: Float32
+    shrinkage: float = 0.0
+    origin: str = ""
+
+    @property
+    def components(self) -> int:
+        """K: D, or the number of principal components kept."""
+        return int(self.factor.shape[1])
+
+    @property
+    def effective_dimension(self) -> float:
+        """Participation ratio (tr C)^2 / tr C^2 of the covariance: D when isotropic, 1 on a line."""
+        return float(np.trace(self.covariance) ** 2 / np.sum(self.covariance**2))
+
+    @property
+    def cosine_dimension(self) -> float:
+        """The same ratio of the second moment about the origin, which cosines see: about 1 / E[cos^2]."""
+        moment = self.covariance + np.outer(self.mean, self.mean)
+        return float(np.trace(moment) ** 2 / np.sum(moment**2))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what decides a sample: mean and factor."""
+        return _sha256(self.mean, self.factor)
+
+    def with_components(self, components: int) -> Statistics:
+        """The same fit sampled from its `components` strongest principal directions only."""
+        return replace(self, factor=_factor(self.covariance, components))
+
+
+def fit_statistics(
+    blocks: Iterable[tuple[int, Float32]],
+    *,
+    components: int | None = None,
+    shrinkage: float | str = 0.0,
+    origin: str = "",
+) -> Statistics:
+    """Fits mean and covariance to a stream of features.
+
+    Args:
+        blocks: (first row, float32 rows `[N, D]`), as `npy.stream` gives them for files or arrays.
+        components: principal components to sample from; all D by default.
+        shrinkage: 0..1, share of the covariance to replace by tr(C)/D times the identity, or `"oas"` for the
+            oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010), for fewer than about 10 D rows.
+        origin: a name to store with the result.
+
+    Raises:
+        VectorError: fewer than two rows, or rows without any variance.
+        ConfigError: components or shrinkage out of range.
+    """
+    moments: Moments | None = None
+    for _, rows in blocks:
+        moments = moments or Moments(rows.shape[1])
+        moments.add(rows)
+    if moments is None or moments.count < 2:
+        raise VectorError("expected at least 2 rows to fit statistics on. Give more features.")
+    covariance = moments.covariance()
+    if not np.trace(covariance) > 0:
+        raise VectorError(f"all {moments.count} rows are equal: there is no covariance to fit.")
+    share = _share(shrinkage, covariance, moments.count)
+    dimension = len(covariance)
+    covariance = (1 - share) * covariance + share * np.trace(covariance) / dimension * np.eye(dimension)
+    factor = _factor(covariance, dimension if components is None else components)
+    return Statistics(moments.mean, covariance, moments.count, factor, share, origin)
+
+
+def _share(shrinkage: float | str, covariance: Float64, count: int) -> float:
+    if not isinstance(shrinkage, str):
+        between("shrinkage", shrinkage, 0, 1)
+        return float(shrinkage)
+    one_of("shrinkage", shrinkage, ("oas",))
+    d, trace, squares = len(covariance), float(np.trace(covariance)), float(np.sum(covariance**2))
+    spread = (count + 1 - 2 / d) * (squares - trace**2 / d)
+    return min(1.0, ((1 - 2 / d) * squares + trace**2) / spread) if spread > 0 else 1.0
+
+
+def _factor(covariance: Float64, components: int) -> Float32:
+    """float32 `[D, K]`: strongest eigenvectors times the root of their values, largest entry positive."""
+    if not 1 <= components <= len(covariance):
+        raise ConfigError(f"components must lie between 1 and {len(covariance)}, found {components}.")
+    values, directions = np.linalg.eigh(covariance)
+    order = np.argsort(-values, kind="stable")[:components]
+    factor = directions[:, order] * np.sqrt(np.maximum(values[order], 0))
+    largest = factor[np.abs(factor).argmax(axis=0), np.arange(components)]
+    return np.asarray(factor * np.where(largest < 0, -1, 1), np.float32)
+
+
+def _sha256(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256(FORMAT.encode())
+    for array in arrays:
+        digest.update(str(array.shape).encode() + array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def save_statistics(path: str | Path, statistics: Statistics) -> None:
+    """Writes a safetensors file with tensors `mean`, `covariance`, `factor` and JSON metadata, atomically.
+
+    Raises:
+        DiskFull, OutputFolderError: it cannot be written.
+    """
+    tensors: dict[str, NDArray[Any]] = {
+        "mean": statistics.mean,
+        "covariance": statistics.covariance,
+        "factor": statistics.factor,
+    }
+    about = {
+        "count": statistics.count,
+        "shrinkage": statistics.shrinkage,
+        "origin": statistics.origin,
+        "sha256": _sha256(statistics.mean, statistics.covariance, statistics.factor),
+        "effective_dimension": round(statistics.effective_dimension, 3),
+        "cosine_dimension": round(statistics.cosine_dimension, 3),
+    }
+    write_tensors(path, tensors, {"format": FORMAT, "about": json.dumps(about, sort_keys=True)})
+
+
+def load_statistics(path: str | Path) -> Statistics:
+    """Reads what `save_statistics` wrote.
+
+    Raises:
+        VectorError: missing, truncated, foreign, changed, not finite, or shapes that do not fit.
+    """
+    tensors, metadata = read_tensors(path, FORMAT)
+    try:
+        about = json.loads(metadata["about"])
+        found = Statistics(
+            tensors["mean"].astype(np.float64),
+            tensors["covariance"].astype(np.float64),
+            int(about["count"]),
+            tensors["factor"].astype(np.float32),
+            float(about["shrinkage"]),
+            str(about["origin"]),
+        )
+        expected = about["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise VectorError(
+            f"{path}: statistics are incomplete ({error!r}). Fit them again: v2f ids fit."
+        ) from error
+    d = found.mean.size
+    shapes = (found.mean.shape, found.covariance.shape, found.factor.shape[:1])
+    if shapes != ((d,), (d, d), (d,)) or found.factor.ndim != 2 or not 1 <= found.factor.shape[1] <= d:
+        raise VectorError(f"{path}: mean, covariance and factor do not fit each other: {shapes}.")
+    if not all(np.isfinite(array).all() for array in (found.mean, found.covariance, found.factor)):
+        raise VectorError(f"{path}: statistics are not finite. Fit them again: v2f ids fit.")
+    if _sha256(found.mean, found.covariance, found.factor) != expected:
+        raise VectorError(
+            f"{path}: contents do not match their sha256 {expected[:12]}; the file was changed."
+        )
+    return found
