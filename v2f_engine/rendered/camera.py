@@ -79,7 +79,7 @@ class Camera:
         return np.concatenate([turn @ m[:, :2], (turn @ (m[:, 2] - centre) + centre)[:, None]], 1)
 
     def pixels(self, points: Array, alignment: Array) -> tuple[Array, Array]:
-        """Super-sampled raster coordinates float32 `[n, 2]` (pixel centres at +0.5) and 1/depth float32 `[n]`."""
+        """Super-sampled raster coordinates `[n, 2]` (pixel centres at +0.5) and 1/depth `[n]`, float32."""
         flat, depth = self.project(points)
         inverse = (1.0 / depth).astype(F)
         aligned = (flat * inverse[:, None]) @ alignment[:, :2].T + alignment[:, 2]

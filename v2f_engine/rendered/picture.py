@@ -186,8 +186,8 @@ def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
     softness = F(0.7 + 3.0 * (1 - light.hardness))
     shade(
         number, bary, inverse, mesh.tris, mesh.kind, mesh.positions, mesh.normals, mesh.uv, mesh.ao,
-        mesh.layer, p.skin, p.hair_maps, colours, eyes, gaze, p.iris, light.direction, light.key, light.sky, light.ground,
-        light.rim, cam.eye, shadow, light_m, softness, F(p.gloss * d.u(0.5, 1.4)), picture,
+        mesh.layer, p.skin, p.hair_maps, colours, eyes, gaze, p.iris, light.direction, light.key, light.sky,
+        light.ground, light.rim, cam.eye, shadow, light_m, softness, F(p.gloss * d.u(0.5, 1.4)), picture,
     )  # fmt: skip
     final, blur = _develop(d, p, picture, number)
     return final, {

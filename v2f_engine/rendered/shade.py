@@ -44,7 +44,7 @@ from v2f_engine.rendered.surfaces import (
     tooth_shade,
 )
 
-f32, f64 = np.float32, np.float64
+f32 = np.float32
 
 
 @jit
@@ -114,8 +114,7 @@ def shade(
             vy *= r
             vz *= r
             if k == SKIN:
-                r0, r1, r2, g, gu, gv = fetch6(skin, u, v)
-                cr, cg, cb = f64(r0), f64(r1), f64(r2)
+                cr, cg, cb, g, gu, gv = fetch6(skin, u, v)
                 g *= gloss
                 h = np.sqrt(X * X + (Z - f32(0.55)) * (Z - f32(0.55))) + f32(1e-6)
                 nx -= gu * (Z - f32(0.55)) / h
@@ -169,7 +168,7 @@ def shade(
                 g = f32(0.8)
                 expo = f32(40)
             elif k == TONGUE:
-                cr, cg, cb = f64(f32(0.38)), f64(f32(0.12)), f64(f32(0.11))
+                cr, cg, cb = f32(0.38), f32(0.12), f32(0.11)
                 occ = f32(0.35)
             elif k == LASH:
                 cr, cg, cb = row(colours, LASH_ROW, one)

@@ -1,6 +1,6 @@
 """Numba device functions of `shade`: what a surface is made of at one point.
 
-Colours are returned as float64 because the iris pattern is computed in it; the rest is float32.
+All float32, but for the iris pattern, which is float64.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from v2f_engine.rendered.palette import HAIR, SCLERA, TIP
 from v2f_engine.rendered.raster import jit
 
-f32, f64 = np.float32, np.float64
+f32 = np.float32
 
 
 @jit
 def row(colours: Any, number: Any, f: Any) -> Any:
     """Row `number` of the colour table times `f`."""
-    return f64(colours[number, 0] * f), f64(colours[number, 1] * f), f64(colours[number, 2] * f)
+    return colours[number, 0] * f, colours[number, 1] * f, colours[number, 2] * f
 
 
 @jit
@@ -93,9 +93,9 @@ def eye_colour(dx: Any, dy: Any, dz: Any, gaze: Any, iris: Any, colours: Any) ->
     if along < 0:
         away = one
     red = clamp01((away - f32(0.6)) * f32(2))
-    cr = f64(colours[SCLERA, 0])
-    cg = f64(colours[SCLERA, 1]) * (one - f32(0.35) * red)
-    cb = f64(colours[SCLERA, 2]) * (one - f32(0.4) * red)
+    cr = colours[SCLERA, 0]
+    cg = colours[SCLERA, 1] * (one - f32(0.35) * red)
+    cb = colours[SCLERA, 2] * (one - f32(0.4) * red)
     if away < iris[6]:
         angle = np.arctan2(ey, ex)
         f = away / iris[6]
@@ -116,7 +116,7 @@ def hair_colour(tone: Any, layer: Any, colours: Any) -> Any:
     """Linear RGB of a strand: darker inside, lighter towards the tips."""
     f = (f32(0.45) + f32(0.55) * layer) * (f32(0.55) + f32(0.8) * tone)
     mix = layer * tone * f32(0.6)
-    cr, cg, cb = f64(colours[HAIR, 0] * f), f64(colours[HAIR, 1] * f), f64(colours[HAIR, 2] * f)
+    cr, cg, cb = colours[HAIR, 0] * f, colours[HAIR, 1] * f, colours[HAIR, 2] * f
     cr += (colours[TIP, 0] * f - cr) * mix
     cg += (colours[TIP, 1] * f - cg) * mix
     cb += (colours[TIP, 2] * f - cb) * mix
