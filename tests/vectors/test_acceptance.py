@@ -1,4 +1,4 @@
-"""The acceptance formulas against scipy's beta function, their differential equation and published figures."""
+"""Acceptance formulas against scipy's beta function, their differential equation and published figures."""
 
 import math
 

@@ -21,7 +21,7 @@ from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError
 from v2f_engine.vectors.exclusion import Exclusion
 from v2f_engine.vectors.identities import Identities
-from v2f_engine.vectors.pilot import FEWEST_ROWS
+from v2f_engine.vectors.pilot import FEWEST_ROWS, MOST_ROWS
 from v2f_engine.vectors.planner import budget_for, plan_identities
 from v2f_engine.vectors.separability import pick_backend
 from v2f_engine.vectors.sources import Source, find_source
@@ -81,7 +81,7 @@ def sample_identities(
     request = _Request(n, budget_for(n, max_candidates), max_cosine, chosen.name)
     shield = Exclusion.of(exclude, exclude_cosine, max_cosine, chosen.dimension, backend)
     if max_cosine is not None and n >= PLANNED_FROM:
-        options = {"max_candidates": request.budget, "pilot_rows": max(FEWEST_ROWS, n // 8)}
+        options = {"max_candidates": request.budget, "pilot_rows": min(max(FEWEST_ROWS, n // 8), MOST_ROWS)}
         plan = plan_identities(n, chosen, max_cosine, seed=seed, backend=backend, **options)
         plan.refuse_if_saturated()
     reject = _keep_all if max_cosine is None else partial(pick_backend(OP, backend)[1], max_cosine=max_cosine)

@@ -1,0 +1,67 @@
+"""Pictures of plans and measurements, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2f_engine.errors import OutputFolderError
+
+if TYPE_CHECKING:
+    from v2f_engine.vectors.planner import Plan
+    from v2f_engine.vectors.separability import SeparabilityCurve
+
+
+def plot_saturation(plan: Plan, path: str | Path) -> None:
+    """Expected identities against candidates, with the request and the budget.
+
+    Raises:
+        OutputFolderError: the file cannot be written.
+    """
+    figure, axes = _axes("candidates drawn", "identities kept")
+    drawn, kept = plan.curve()
+    axes.loglog(drawn, drawn, color="0.7", linestyle=":", label="nothing rejected")
+    axes.loglog(drawn, kept, label=f"{plan.source}, cosine < {plan.max_cosine:g}")
+    axes.axhline(plan.identities, color="C2", linewidth=1, label=f"asked for: {plan.identities:,}")
+    axes.axvline(plan.max_candidates, color="C3", linewidth=1, label=f"budget: {plan.max_candidates:,}")
+    pilot = plan.pilot
+    axes.plot(pilot.rows, pilot.kept, "k.", label=f"pilot: {pilot.kept:,} of {pilot.rows:,}")
+    axes.set_title(f"p = {pilot.p:.3g}, dimension {pilot.cosine_dimension:.0f}")
+    _write(figure, axes, path)
+
+
+def plot_separability(curves: Mapping[str, SeparabilityCurve], path: str | Path) -> None:
+    """Unique identities among the first N for each named table, as in the publication.
+
+    Raises:
+        OutputFolderError: the file cannot be written.
+    """
+    figure, axes = _axes("identities N", "unique among the first N")
+    longest = max(int(curve.first[-1]) for curve in curves.values())
+    axes.plot([0, longest], [0, longest], color="0.7", linestyle=":", label="all unique")
+    for name, curve in curves.items():
+        label = f"{name}: {int(curve.unique[-1]):,} of {int(curve.first[-1]):,}"
+        axes.plot([0, *curve.first], [0, *curve.unique], label=label)
+    limits = " / ".join(f"{t:.2f}" for t in sorted({curve.threshold for curve in curves.values()}))
+    axes.set_title(f"repeat: cosine above {limits} to an earlier identity")
+    _write(figure, axes, path)
+
+
+def _axes(x: str, y: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _write(figure: Any, axes: Any, path: str | Path) -> None:
+    axes.legend(loc="upper left")
+    try:
+        figure.savefig(path, dpi=120, format="png")
+    except OSError as error:
+        raise OutputFolderError(f"{path}: cannot be written ({error.strerror}).") from error
