@@ -116,10 +116,10 @@ def draw(kind: str, seed: int, purpose: int, identity: ArrayLike, image: ArrayLi
     if kind not in _FORMS:
         raise ValueError(f"kind must be one of {sorted(_FORMS)}, found {kind!r}")
     dtype, form = _FORMS[kind]
-    low, high = _integer("seed", seed, 64) & 0xFFFFFFFF, seed >> 32
-    use = _integer("purpose", purpose, 32)
-    people, pictures = np.broadcast_arrays(_words("identity", identity), _words("image", image))
-    count = _integer("n", n, 34)
+    low, high = check_integer("seed", seed, 64) & 0xFFFFFFFF, seed >> 32
+    use = check_integer("purpose", purpose, 32)
+    people, pictures = np.broadcast_arrays(check_words("identity", identity), check_words("image", image))
+    count = check_integer("n", n, 34)
     rows, blocks = len(people), -(-count // 4)
     out = np.empty((rows, count), dtype)
     if not rows or not count:
@@ -145,13 +145,15 @@ def draw(kind: str, seed: int, purpose: int, identity: ArrayLike, image: ArrayLi
     return out
 
 
-def _integer(what: str, value: int, width: int) -> int:
+def check_integer(what: str, value: int, width: int) -> int:
+    """`value` as int if it is an integer of at most `width` bits; otherwise ValueError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 1 << width:
         raise ValueError(f"{what} must be an integer from 0 to 2**{width} - 1, found {value!r}")
     return int(value)
 
 
-def _words(what: str, values: ArrayLike) -> NDArray[np.uint64]:
+def check_words(what: str, values: ArrayLike) -> NDArray[np.uint64]:
+    """`values` as uint64 `[B]` if they are integers in 0 .. 2**32 - 1; otherwise ValueError naming a row."""
     array = np.atleast_1d(np.asarray(values))
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(f"{what} must be integers [B], found {array.dtype} {list(array.shape)}")
