@@ -21,8 +21,8 @@ exact product only where a proven bound on its error leaves no doubt, and decide
 
     similar_to_earlier(vectors, max_cosine, *, block=None) -> similar
 
-`EARLIER`: bool [N], true where `cosine(i, j) >= max_cosine` for some j < i, kept or not: the published measure
-of separability counts a row as unique when this is false. Exact, with arguments and errors, as above.
+`EARLIER`: bool [N], true where `cosine(i, j) >= max_cosine` for some j < i, kept or not: the published
+measure of separability counts a row as unique when this is false. Exact, with arguments and errors, as above.
 
 Not differentiable. Cost: about D * A**2 multiply-adds for A kept when little is rejected.
 
