@@ -71,18 +71,18 @@ class Attention(Bound):
 
 
 class MLP(Bound):
-    """Linear, exact GELU, Linear; four times as wide inside."""
+    """Linear, exact GELU, dropout, Linear; four times as wide inside."""
 
     uses = ("gelu_linear",)
 
-    def __init__(self, width: int, linear: LinearFactory = nn.Linear) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, drop: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         (gelu_linear,) = self.ops
-        out: torch.Tensor = self.fc2(gelu_linear(x, self.fc1.weight, self.fc1.bias))
+        out: torch.Tensor = self.fc2(drop(gelu_linear(x, self.fc1.weight, self.fc1.bias)))
         return out
 
 
@@ -109,7 +109,7 @@ def run_blocks(
 
     Args:
         x: `[B, N, D]`.
-        drop: dropout of the projection and of the MLP's output.
+        drop: dropout of the projection, of the MLP's hidden layer and of its output.
         seed: of the attention dropout of the first block; block i uses `seed + i`.
     """
     first = blocks[0].norm1
@@ -118,7 +118,7 @@ def run_blocks(
         branch = drop(block.attn(h, None if seed is None else seed + index))
         h, x = layer_norm(branch, block.norm2.weight, block.norm2.bias, NORM_EPS, residual=x)
         following = blocks[index + 1].norm1 if index + 1 < len(blocks) else final
-        h, x = layer_norm(drop(block.mlp(h)), following.weight, following.bias, NORM_EPS, residual=x)
+        h, x = layer_norm(drop(block.mlp(h, drop)), following.weight, following.bias, NORM_EPS, residual=x)
     out: torch.Tensor = h
     return out
 

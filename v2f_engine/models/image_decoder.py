@@ -48,7 +48,9 @@ class ResidualBlock(Bound):
         h = group_norm_silu(x, self.norm1.weight, self.norm1.bias, self.groups, NORM_EPS)
         h = conv3x3(h, self.conv1.weight.to(h.dtype))
         h = group_norm_silu(h, self.norm2.weight, self.norm2.bias, self.groups, NORM_EPS)
-        out: torch.Tensor = conv3x3(h, self.conv2.weight.to(h.dtype), residual=x if self.keeps_channels else None)
+        out: torch.Tensor = conv3x3(
+            h, self.conv2.weight.to(h.dtype), residual=x if self.keeps_channels else None
+        )
         return out if self.nin_shortcut is None else out + self.nin_shortcut(out)
 
 
@@ -56,11 +58,12 @@ class Upsample(Bound):
     """Nearest-neighbour doubling and a 3x3 convolution as one op; frozen models hold the folded weight."""
 
     uses = ("upsample_conv3x3", "upsample_conv3x3_folded")
+    folded: torch.Tensor | None
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = Conv3x3(channels, channels)
-        self.folded: torch.Tensor | None = None
+        self.register_buffer("folded", None, persistent=False)  # [C, O, 4, 4], set by `models.fold`
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         plain, folded = self.ops

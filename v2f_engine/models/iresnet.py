@@ -2,7 +2,7 @@
 
 Layout: `conv1 bn1 prelu`, four stages of blocks `bn1 conv1 bn2 prelu conv2 bn3 (+ downsample)`, then
 `bn2`, `fc` and `features` (BatchNorm1d whose weight stays 1). The squeeze-excitation variant of the
-Vec2Face authors' recogniser repository applies SE to the *shortcut* branch.
+Vec2Face authors' recogniser repository applies SE to the *shortcut* of the first block of each stage.
 Source: Duta et al., "Improved Residual Networks", arXiv 2004.04989; insightface arcface_torch key layout.
 """
 
@@ -33,7 +33,7 @@ class IResNetConfig:
         layers: blocks of the four stages.
         widths: channels of the four stages; the stem has `widths[0]`.
         stem_stride: 1 as published; 2 halves the resolution of the whole network (a quarter of the work).
-        se: squeeze-excitation on the shortcut branch.
+        se: squeeze-excitation on the shortcut of the first block of each stage, as published.
         feature_dim: length of a feature.
         input_size: height and width of the input in pixels.
     """
@@ -86,10 +86,10 @@ class Block(nn.Module):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels, eps=BN_EPS)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels, eps=BN_EPS)
+        self.bn2: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS)
         self.prelu = nn.PReLU(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels, eps=BN_EPS)
+        self.bn3: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_channels != channels:
             projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
@@ -112,19 +112,20 @@ class IResNet(nn.Module):
         self.config = config
         stem, last = config.widths[0], config.widths[3]
         self.conv1 = nn.Conv2d(3, stem, 3, config.stem_stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem, eps=BN_EPS)
+        self.bn1: nn.Module = nn.BatchNorm2d(stem, eps=BN_EPS)
         self.prelu = nn.PReLU(stem)
         in_channels = stem
         for stage, (blocks, width) in enumerate(zip(config.layers, config.widths, strict=True), start=1):
             chain = [Block(in_channels, width, 2, config.se)]
-            chain += [Block(width, width, 1, config.se) for _ in range(blocks - 1)]
+            chain += [Block(width, width, 1, se=False) for _ in range(blocks - 1)]
             self.add_module(f"layer{stage}", nn.Sequential(*chain))
             in_channels = width
-        self.bn2 = nn.BatchNorm2d(last, eps=BN_EPS)
+        self.bn2: nn.Module = nn.BatchNorm2d(last, eps=BN_EPS)
         self.fc = nn.Linear(last * config.grid**2, config.feature_dim)
-        self.features = nn.BatchNorm1d(config.feature_dim, eps=BN_EPS)
+        last_norm = nn.BatchNorm1d(config.feature_dim, eps=BN_EPS)
         # The published recognisers freeze this weight at 1: a feature's norm is then about sqrt(512) = 22.6.
-        self.features.weight.requires_grad_(False)
+        last_norm.weight.requires_grad_(False)
+        self.features: nn.Module = last_norm
         self.initialise()
 
     def initialise(self) -> None:
@@ -135,7 +136,7 @@ class IResNet(nn.Module):
 
     def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The outputs of the four stages, for perceptual losses: `[B, widths[i], s, s]`."""
-        x = self.prelu(self.bn1(self.conv1(images)))
+        x = self.prelu(self.bn1(self.conv1(images.to(self.conv1.weight.dtype))))
         maps = []
         for stage in (1, 2, 3, 4):
             x = self.get_submodule(f"layer{stage}")(x)
@@ -143,7 +144,7 @@ class IResNet(nn.Module):
         return maps
 
     def head(self, last_map: torch.Tensor) -> torch.Tensor:
-        """The last stage's output to features float32 `[B, feature_dim]`."""
+        """The last stage's output to features `[B, feature_dim]`, in the dtype of the weights."""
         flat = self.bn2(last_map).flatten(1)
         with torch.autocast(flat.device.type, enabled=False):  # published recognisers compute fc in fp32
             features: torch.Tensor = self.features(self.fc(flat.to(self.fc.weight.dtype)))

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any, ClassVar
 
 from torch import nn
 
-from v2f_kernels import Op
-
-_HOMES = {
-    "upsample_conv3x3_folded": ("upsample_conv3x3", "FOLDED"),
-}
-
-
-def op_named(name: str) -> Op:
-    """The op called `name`, e.g. `attention` or `upsample_conv3x3_folded`."""
-    folder, attribute = _HOMES.get(name, (name, "OP"))
-    op: Op = getattr(import_module(f"v2f_kernels.{folder}"), attribute)
-    return op
+from v2f_engine.backends import Choice, op_named
 
 
 class Bound(nn.Module):
@@ -40,15 +28,16 @@ class Bound(nn.Module):
         self.ops = tuple(op_named(name).backend(backends.get(name, "torch")) for name in self.uses)
 
 
-def bind_ops(model: nn.Module, backends: Mapping[str, str]) -> None:
+def bind_ops(model: nn.Module, choice: Choice | Mapping[str, str]) -> None:
     """Binds every `Bound` module of `model`.
 
     Args:
-        backends: op name -> backend name, e.g. `Choice.backends`.
+        choice: of this machine, or op name -> backend name; `torch` where it is silent.
 
     Raises:
         UnknownBackend, BackendUnavailable: as `Op.backend`.
     """
+    backends = choice.backends if isinstance(choice, Choice) else choice
     for module in model.modules():
         if isinstance(module, Bound):
             module.bind(backends)

@@ -74,7 +74,9 @@ class Vec2FaceConfig:
         for multiplier in self.multipliers:
             if self.base_channels * multiplier % self.norm_groups:
                 channels = self.base_channels * multiplier
-                raise ConfigError(f"{channels} channels are not a multiple of {self.norm_groups} norm groups.")
+                raise ConfigError(
+                    f"{channels} channels are not a multiple of {self.norm_groups} norm groups."
+                )
 
     @classmethod
     def base(cls) -> Vec2FaceConfig:
@@ -190,7 +192,7 @@ class Vec2Face(Bound):
         """(grid `[B, z, 7, 7]`, tokens, feature `[B, D]`, mask `[B, 50]`): everything before the image decoder."""
         expand_tokens, layer_norm = self.ops
         drop = self._dropout(vectors.device, dropout_seed)
-        feature = self.latent_prior_proj_f(vectors)
+        feature = self.latent_prior_proj_f(vectors.to(self.latent_prior_proj_f.weight.dtype))
         order = noise.argsort(dim=1, stable=True)
         rank = order.argsort(dim=1)
         masked = rank < n_masked[:, None]
@@ -275,7 +277,9 @@ class Vec2Face(Bound):
         if not self.training or p == 0.0:
             return lambda x: x
         if seed is None:
-            raise ConfigError("Training with dropout needs dropout_seed: this module draws nothing by itself.")
+            raise ConfigError(
+                "Training with dropout needs dropout_seed: this module draws nothing by itself."
+            )
         generator = torch.Generator(device).manual_seed(seed)
 
         def drop(x: torch.Tensor) -> torch.Tensor:
