@@ -1,4 +1,4 @@
-"""Which backend runs each op on a device, and why: decided once, printed by `v2f env`, kept in every manifest.
+"""Which backend runs each op on a device, and why: decided once, shown by `v2f env`, kept in manifests.
 
 Nothing here looks anything up in a hot loop, and no environment variable changes the answer.
 """
@@ -139,8 +139,8 @@ def _device(device: str, seen: Machine) -> tuple[str, str, str]:
     number = int(index or 0)
     if number >= seen.cuda_devices:
         raise BackendUnavailable(
-            f"device {device!r}: torch sees {seen.cuda_devices} GPUs here. Use device='cpu', or install a driver"
-            " and a torch built for CUDA."
+            f"device {device!r}: torch sees {seen.cuda_devices} GPUs here. Use device='cpu', or install a"
+            " driver and a torch built for CUDA."
         )
     return "cuda", f"cuda:{number}", "asked for"
 

@@ -42,9 +42,11 @@ class LoRALinear(nn.Module):
         return out
 
     def merged(self) -> nn.Linear:
-        """The same map as one Linear."""
+        """The same map as one Linear without gradients; the sum in fp64, rounded once."""
         linear = nn.Linear(self.base.in_features, self.base.out_features, device="meta")
-        linear.weight = nn.Parameter(self.base.weight + self.scale * self.B @ self.A)
+        update = self.scale * self.B.double() @ self.A.double()
+        weight = (self.base.weight.double() + update).to(self.base.weight.dtype)
+        linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
         linear.bias = self.base.bias
         return linear
 
@@ -87,7 +89,7 @@ class MLP(Bound):
 
 
 class Block(nn.Module):
-    """The parameters of one pre-norm block; `Transformer` runs them, fusing each residual with the next norm."""
+    """The parameters of one pre-norm block; `run_blocks` fuses each residual with the next norm."""
 
     def __init__(self, width: int, heads: int, dropout: float, linear: LinearFactory) -> None:
         super().__init__()

@@ -51,7 +51,7 @@ def freeze(
         rounding, from inputs of any float dtype.
     """
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    frozen = copy.deepcopy(model, shared).eval()  # type: ignore[arg-type]
+    frozen = copy.deepcopy(model, shared).eval()
     for module in frozen.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, _constant(parameter))

@@ -30,8 +30,8 @@ class ResidualBlock(Bound):
 
     uses = ("group_norm_silu", "conv3x3")
 
-    # Weights are cast to the activations' dtype where they are used: a no-op in a frozen model, and fp32 masters
-    # under bf16 activations in training.
+    # Weights are cast to the activations' dtype where they are used: a no-op in a frozen model, and fp32
+    # masters under bf16 activations in training.
 
     def __init__(self, in_channels: int, channels: int, groups: int) -> None:
         super().__init__()

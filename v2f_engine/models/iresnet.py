@@ -76,7 +76,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         gate = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
-        return x * gate
+        out: torch.Tensor = x * gate
+        return out
 
 
 class Block(nn.Module):

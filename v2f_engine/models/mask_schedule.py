@@ -1,4 +1,4 @@
-"""How many of the 49 image tokens are dropped and masked: the truncated normal of the published code, drawn per image.
+"""How many of the 49 image tokens are dropped and masked: the published truncated normal, drawn per image.
 
 The published code draws ONE ratio per forward call, from numpy's global generator, so a picture depends
 on which others share its batch. Here each image has its own count and its own row order, keyed by

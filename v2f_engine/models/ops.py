@@ -1,4 +1,4 @@
-"""How a module gets its ops: it names them, and they are bound once, by a `Choice` or to the plain defaults."""
+"""How a module gets its ops: it names them, and they are bound once, by a `Choice` or to plain torch."""
 
 from __future__ import annotations
 

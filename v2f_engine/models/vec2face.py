@@ -170,7 +170,7 @@ class Vec2Face(Bound):
     def initialise(self, generator: torch.Generator) -> None:
         """Start of a training: N(0, 0.02) for transformers and positions, torch's own for convolutions."""
         for name, parameter in self.named_parameters():
-            if name.startswith("im_decoder.") or parameter.ndim < 2 or name.startswith("feature_token"):
+            if parameter.ndim < 2 or name.startswith(("im_decoder.", "feature_token")):
                 continue
             with torch.no_grad():
                 parameter.normal_(0.0, 0.02, generator=generator)
@@ -189,7 +189,7 @@ class Vec2Face(Bound):
         condition: torch.Tensor | None = None,
         dropout_seed: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(grid `[B, z, 7, 7]`, tokens, feature `[B, D]`, mask `[B, 50]`): everything before the image decoder."""
+        """All before the image decoder: grid `[B, z, 7, 7]`, tokens, feature `[B, D]`, mask `[B, 50]`."""
         expand_tokens, layer_norm = self.ops
         drop = self._dropout(vectors.device, dropout_seed)
         feature = self.latent_prior_proj_f(vectors.to(self.latent_prior_proj_f.weight.dtype))
