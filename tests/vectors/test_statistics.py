@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from v2f_engine.errors import ConfigError, OutputFolderError, VectorError
 from v2f_engine.vectors.files import read_tensors, write_tensors
 from v2f_engine.vectors.npy import parts_of, stream
-from v2f_engine.vectors.statistics import FORMAT, Moments, fit_statistics, load_statistics, save_statistics
+from v2f_engine.vectors.statistics import (
+    FORMAT,
+    Moments,
+    fit_files,
+    fit_statistics,
+    load_statistics,
+    save_statistics,
+)
 
 
 def features(n=3000, d=24, seed=0):
@@ -35,6 +42,22 @@ def test_stream_from_shards_equals_numpy(tmp_path):
     assert np.allclose(found.mean, wide.mean(axis=0), rtol=1e-13)
     assert np.allclose(found.covariance, np.cov(wide.T), rtol=1e-11, atol=1e-13)
     assert np.array_equal(found.covariance, found.covariance.T)
+
+
+def test_fit_files(tmp_path):
+    rows = features()
+    np.save(tmp_path / "a.npy", rows[:1100])
+    np.save(tmp_path / "b.npy", rows[1100:])
+    both = fit_files([tmp_path / "a.npy", tmp_path / "b.npy"], dimension=24, components=5, shrinkage="oas")
+    assert both.origin == "a.npy, b.npy"
+    assert both.components == 5
+    assert np.allclose(both.covariance, fit(rows, shrinkage="oas").covariance, rtol=1e-11)
+    with pytest.raises(VectorError, match=r"a\.npy: expected shape \[N, 512\], found \[1100, 24\]"):
+        fit_files(tmp_path / "a.npy")
+    rows[2000, 3] = np.inf
+    np.save(tmp_path / "b.npy", rows[1100:])
+    with pytest.raises(VectorError, match=r"b\.npy: .*not finite .*; row 900\."):
+        fit_files([tmp_path / "a.npy", tmp_path / "b.npy"], dimension=24)
 
 
 def test_half_precision_files(tmp_path):

@@ -1,1 +1,13 @@
-"""vectors"""
+"""Identity vectors: where they come from, what keeps them apart, and the many vectors of one identity.
+
+gate, npy       the one check for vectors from outside; files opened without trust
+statistics      mean and covariance of real features, fitted in a stream
+sources         candidate streams: a function of (seed, index), bit-equal on every machine
+sampling        sample_identities: candidates, exclusion, greedy rejection -> identities
+acceptance      how many candidates survive, as formulas
+pilot, planner  what a request costs and whether it can be met, before it runs
+separability    rejection, the published measure, thresholds from a false-match rate
+exclusion       real people that no identity may resemble
+perturbation    many vectors around one identity
+plots           saturation and separability as PNG
+"""

@@ -85,7 +85,7 @@ def sample_identities(
         plan = plan_identities(n, chosen, max_cosine, seed=seed, backend=backend, **options)
         plan.refuse_if_saturated()
     reject = _keep_all if max_cosine is None else partial(pick_backend(OP, backend)[1], max_cosine=max_cosine)
-    kept, numbers, drawn, rate = Kept(chosen.dimension, capacity=n), [], 0, 1.0
+    kept, numbers, drawn, rate = Kept(chosen.dimension, capacity=n + block), [], 0, 1.0
     while len(kept) < n:
         missing, before = n - len(kept), len(kept)
         # As many as are missing at the last block's rate and a tenth more, so that little is drawn in vain.

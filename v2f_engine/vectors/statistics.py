@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.vectors.files import read_tensors, write_tensors
+from v2f_engine.vectors.gate import DIMENSION
+from v2f_engine.vectors.npy import parts_of, stream
 
 FORMAT = "v2f-statistics/1"
 
@@ -141,6 +143,23 @@ def fit_statistics(
     covariance = (1 - share) * covariance + share * np.trace(covariance) / dimension * np.eye(dimension)
     factor = _factor(covariance, dimension if components is None else components)
     return Statistics(moments.mean, covariance, moments.count, factor, share, origin)
+
+
+def fit_files(
+    source: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]],
+    *,
+    components: int | None = None,
+    shrinkage: float | str = 0.0,
+    dimension: int | None = DIMENSION,
+) -> Statistics:
+    """`fit_statistics` on one `.npy` file or array, or on several as one set; every row passes the gate.
+
+    Raises:
+        VectorError: files or rows that do not pass, with row numbers; otherwise as `fit_statistics`.
+    """
+    parts = parts_of(source, dimension=dimension)
+    origin = ", ".join(Path(name).name for name, _ in parts[:3]) + (", ..." if len(parts) > 3 else "")
+    return fit_statistics(stream(parts), components=components, shrinkage=shrinkage, origin=origin)
 
 
 def _share(shrinkage: float | str, covariance: Float64, count: int) -> float:
