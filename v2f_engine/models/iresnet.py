@@ -8,7 +8,8 @@ Source: Duta et al., "Improved Residual Networks", arXiv 2004.04989; insightface
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,6 +57,10 @@ class IResNetConfig:
     def named(cls, name: str, *, se: bool = False) -> IResNetConfig:
         """A published depth: `iresnet18`, `34`, `50`, `100` or `200`."""
         return cls(LAYERS[one_of("recogniser", name, LAYERS)], se=se)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for checkpoints and manifests."""
+        return {**asdict(self), "layers": list(self.layers), "widths": list(self.widths)}
 
     @property
     def grid(self) -> int:

@@ -1,0 +1,173 @@
+"""Weight files from strangers, read without running anything they contain.
+
+safetensors is parsed, never executed; its header is checked here against the file's size, for duplicate keys
+and for holes, before a tensor is made. A `.pth` goes through `models.pth`. Every tensor must then be dense,
+inside its storage, and finite: a view of 2**40 elements on a storage of one, and NaN weights, are what both
+formats let pass. There is no fallback to unsafe loading, and no other format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from v2f_engine.errors import CheckpointError, ModelNotFound
+from v2f_engine.models.pth import Tensors, read_pth, refuse
+
+MAX_HEADER = 100 << 20
+"""Bytes of a safetensors header, the limit of the format's own library."""
+
+_PREFIXES = {"pose_model.": "pose"}
+"""Of tensor names in our own safetensors files; names without one belong to the model."""
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """What a weight file holds.
+
+    Args:
+        path: where it is.
+        sha256: of the whole file.
+        parts: `model`, `pose`, `discriminator` -> tensors by name; finite, dense, on the CPU.
+        head: the JSON object that our own files carry; empty for published ones.
+    """
+
+    path: Path
+    sha256: str
+    parts: Mapping[str, Tensors]
+    head: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str | Path) -> CheckpointFile:
+    """Reads a `.safetensors` or a `.pth`, told apart by content.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        CheckpointError: empty, truncated, a web page, a git-lfs pointer, an unsafe or an unknown format;
+            tensors that are not dense, not finite, or of an unexpected dtype.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(512)
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"{path}: there is no such file.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    read = _reader(path, start, size)
+    parts, head = read(path, size)
+    for part, tensors in parts.items():
+        for name, tensor in tensors.items():
+            _check_tensor(path, f"{part}: {name}", tensor)
+    return CheckpointFile(path, file_sha256(path), parts, head)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reader(path: Path, start: bytes, size: int) -> Any:
+    if size == 0:
+        refuse(path, "is empty. The download was cut; fetch it again")
+    if start.startswith(b"version https://git-lfs"):
+        refuse(path, "is a git-lfs pointer, not the weights. Run `git lfs pull`, or download the file")
+    if start.lstrip()[:1] == b"<":
+        refuse(path, "is a web page, not weights. Use the page's download link (`resolve`, not `blob`)")
+    if start.startswith(b"PK\x03\x04"):
+        return read_pth
+    if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
+        return _read_safetensors
+    if start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) or b"ustar" in start:
+        refuse(
+            path,
+            "is a bare pickle (torch before 1.6), which cannot be loaded safely. In an environment you can"
+            " spare, load it and save its state dict with today's torch.save or with safetensors",
+        )
+    return refuse(path, f"starts with {start[:8]!r}: expected safetensors or a torch .pth (zip)")
+
+
+def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensors], dict[str, Any]]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        text = file.read(length)
+    if len(text) < length:
+        refuse(
+            path, f"is truncated: its header says {length:,} bytes, {len(text):,} are there. Fetch it again"
+        )
+    try:
+        header = json.loads(text, object_pairs_hook=_no_duplicates)
+        metadata = header.pop("__metadata__", {})
+        spans = sorted((*entry["data_offsets"], name, entry) for name, entry in header.items())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: its safetensors header is damaged ({error}).") from error
+    end = 0
+    for first, last, name, entry in spans:
+        items = 1
+        for side in entry["shape"]:
+            items *= side
+        if entry["dtype"] not in _DTYPE_BYTES:
+            refuse(path, f"holds {name} as {entry['dtype']}; expected one of {', '.join(_DTYPE_BYTES)}")
+        if first != end or last - first != items * _DTYPE_BYTES[entry["dtype"]]:
+            refuse(path, f"its header is damaged: {name} at bytes {first}..{last} does not fit its shape")
+        end = last
+    if size != 8 + length + end:
+        state = "is truncated" if size < 8 + length + end else "has bytes behind its end"
+        refuse(path, f"{state}: expected {8 + length + end:,} bytes, found {size:,}. Fetch it again")
+    parts: dict[str, Tensors] = {"model": {}}
+    try:
+        with safe_open(path, framework="pt") as opened:
+            for name in header:
+                prefix = next((p for p in _PREFIXES if name.startswith(p)), "")
+                part = parts.setdefault(_PREFIXES.get(prefix, "model"), {})
+                part[name.removeprefix(prefix)] = opened.get_tensor(name)
+        head = json.loads(metadata.get("head", "{}"))
+    except (SafetensorError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}.") from error
+    if not isinstance(head, dict):
+        refuse(path, "its metadata entry 'head' is not a JSON object")
+    return parts, head
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return table
+
+
+def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        refuse(path, f"{name} is {tensor.layout} on {tensor.device}; expected a plain tensor")
+    if tensor.dtype not in (*_FLOATS, torch.int64):
+        refuse(path, f"{name} has dtype {tensor.dtype}; expected floats (or int64 for counters)")
+    extent = tensor.storage_offset() + tensor.numel()
+    if not _dense(tensor) or extent * tensor.element_size() > tensor.untyped_storage().nbytes():
+        refuse(path, f"{name} of shape {list(tensor.shape)} is a view that its storage does not hold")
+    if tensor.dtype in _FLOATS and not bool(torch.isfinite(tensor).all()):
+        count = int((~torch.isfinite(tensor)).sum())
+        refuse(path, f"{name} has {count:,} values of {tensor.numel():,} that are NaN or infinite")
+
+
+def _dense(tensor: torch.Tensor) -> bool:
+    """Whether each element has its own place and there are no gaps, in any order of dimensions."""
+    expected = 1
+    for stride, side in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if side == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= side
+    return True

@@ -1,0 +1,174 @@
+"""Models by name: the embedded one, the published ones, and where each is looked for.
+
+Published weights are never fetched unless asked for, and then by the user's own huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound
+from v2f_engine.models.checkpoint_file import file_sha256
+
+MINI = Path(__file__).parents[1] / "assets" / "mini"
+CARD = "card.json"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights in a public repository on Hugging Face.
+
+    Args:
+        kind: `generator` or `recogniser`.
+        repository, file: where they are.
+        licence: as the repository states it.
+        what: one line for messages.
+    """
+
+    kind: str
+    repository: str
+    file: str
+    licence: str
+    what: str
+
+
+PUBLISHED = {
+    "vec2face": Published(
+        "generator", "BooBooWu/Vec2Face", "weights/vec2face_generator.pth", "MIT", "Vec2Face, base, 697 MB"
+    ),
+    "vec2face-plus": Published(
+        "generator", "BooBooWu/Vec2Face_plus", "vec2face_plus/main_model.pth", "MIT", "Vec2Face+, 697 MB"
+    ),
+    "vec2face-plus-pose": Published(
+        "generator",
+        "BooBooWu/Vec2Face_plus",
+        "vec2face_plus/pose_model.pth",
+        "MIT",
+        "Vec2Face+ with LoRA and landmark condition",
+    ),
+    "arcface-r100-glint360k": Published(
+        "recogniser",
+        "BooBooWu/Vec2Face",
+        "weights/arcface-r100-glint360k.pth",
+        "MIT",
+        "the feature extractor Vec2Face was trained with, 261 MB",
+    ),
+    "magface-r100-glint360k": Published(
+        "recogniser",
+        "BooBooWu/Vec2Face",
+        "weights/magface-r100-glint360k.pth",
+        "MIT",
+        "the quality estimator of AttrOP, 261 MB",
+    ),
+}
+"""Source: the download instructions of both official README files."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model file on this machine.
+
+    Args:
+        name: as typed, or the file's stem.
+        path: of the weights.
+        licence: as its source states it; `unknown` for a path.
+        statistics: where identity vectors for it come from: a statistics file, or `gaussian`.
+        sha256: that the file must have, where known.
+    """
+
+    name: str
+    path: Path
+    licence: str
+    statistics: Path | str
+    sha256: str | None = None
+
+
+def models_folder() -> Path:
+    """Where published weights are looked for: `~/.cache/v2f_engine`."""
+    return Path.home() / ".cache" / "v2f_engine"
+
+
+def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
+    """Finds a model by name or path.
+
+    Args:
+        model: `mini`, a published name, or a path.
+        kind: `generator` or `recogniser`.
+        fetch: download published weights that are not here.
+
+    Raises:
+        ModelNotFound: an unknown name, a missing file, or published weights that are not here.
+        MissingDependency: `fetch` without huggingface_hub.
+        CheckpointError: an embedded file that is not the one on its card.
+    """
+    if model == "mini":
+        return _embedded(kind)
+    published = {name: entry for name, entry in PUBLISHED.items() if entry.kind == kind}
+    if str(model) in published:
+        return _published(str(model), published[str(model)], fetch)
+    path = Path(model).expanduser()
+    if path.is_file():
+        beside = path.with_name("statistics.safetensors")
+        return Located(path.stem, path, "unknown", beside if beside.is_file() else "gaussian")
+    known = ["mini", *published]
+    near = difflib.get_close_matches(str(model), known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ModelNotFound(
+        f"{kind} {str(model)!r}: neither a known name nor a file{hint} Known: {', '.join(known)}, or a path"
+        " to .safetensors or .pth."
+    )
+
+
+def _embedded(kind: str) -> Located:
+    card_path, path = MINI / CARD, MINI / f"{kind}.safetensors"
+    if not card_path.is_file() or not path.is_file():
+        raise ModelNotFound(
+            f"The embedded {kind} is not in this installation ({path} or its card is missing). Reinstall"
+            " v2f-engine, train one (v2f train generator), or give a path."
+        )
+    try:
+        card = json.loads(card_path.read_text())
+        told = str(card["files"][path.name]["sha256"])
+        licence = str(card["licence"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{card_path}: is damaged ({error!r}). Reinstall v2f-engine.") from error
+    found = file_sha256(path)
+    if found != told:
+        raise CheckpointError(
+            f"{path}: has sha256 {found}, its card says {told}: damaged or replaced. Reinstall v2f-engine."
+        )
+    return Located("mini", path, licence, MINI / "statistics.safetensors", told)
+
+
+def _published(name: str, entry: Published, fetch: bool) -> Located:
+    folder, file = models_folder(), Path(entry.file)
+    places = [folder / file.with_suffix(".safetensors").name, folder / file.name, folder / file]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None and fetch:
+        path = _fetch(entry, folder)
+    if path is None:
+        raise ModelNotFound(
+            f"{name} ({entry.what}) is not on this machine. Download {entry.file} from"
+            f" https://huggingface.co/{entry.repository} and place it at {folder / file.name}, give its path,"
+            " or allow the download with fetch=True (--fetch)."
+        )
+    return Located(name, path, entry.licence, "gaussian")
+
+
+def _fetch(entry: Published, folder: Path) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise MissingDependency("Fetching needs huggingface_hub: pip install 'v2f-engine[hub]'.") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return Path(hf_hub_download(repo_id=entry.repository, filename=entry.file, local_dir=folder))
+    except Exception as error:  # huggingface_hub, requests and httpx raise families of their own
+        raise ModelNotFound(
+            f"{entry.file} could not be fetched from https://huggingface.co/{entry.repository}"
+            f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})."
+            f" Download it elsewhere and place it at {folder / Path(entry.file).name}."
+        ) from error

@@ -1,0 +1,206 @@
+"""Loading and saving of networks: by name or path, strictly, safely, with what a manifest needs to say."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from v2f_engine.config import one_of
+from v2f_engine.errors import CheckpointError
+from v2f_engine.models import layouts
+from v2f_engine.models.checkpoint_file import CheckpointFile, file_sha256, read_checkpoint
+from v2f_engine.models.discriminator import PatchDiscriminator
+from v2f_engine.models.iresnet import IResNet, IResNetConfig
+from v2f_engine.models.pose import PoseModel
+from v2f_engine.models.registry import Located, locate
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A generator, ready to be frozen or trained.
+
+    Args:
+        model: fp32, on the CPU, in eval mode.
+        config: its shape.
+        name: as asked for, or the file's stem.
+        path, sha256: of the file it came from.
+        licence: as its source states it; `unknown` for a path.
+        statistics: where identity vectors for it come from: a statistics file, or `gaussian`.
+        pose: the landmark condition of Vec2Face+, or None.
+        head: what the file says about itself (training, source).
+    """
+
+    model: Vec2Face
+    config: Vec2FaceConfig
+    name: str
+    path: Path
+    sha256: str
+    licence: str
+    statistics: Path | str
+    pose: PoseModel | None
+    head: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadedRecogniser:
+    """A recogniser; fields as in `LoadedModel`."""
+
+    model: IResNet
+    config: IResNetConfig
+    name: str
+    path: Path
+    sha256: str
+    licence: str
+    head: Mapping[str, Any]
+
+
+def load_generator(model: str | Path = "mini", *, fetch: bool = False) -> LoadedModel:
+    """A Vec2Face by name (`mini`, `vec2face`, `vec2face-plus`, `vec2face-plus-pose`) or path.
+
+    Args:
+        model: name, or path of a `.safetensors` or `.pth`.
+        fetch: allow huggingface_hub to download published weights that are not here.
+
+    Raises:
+        ModelNotFound, MissingDependency: see `registry.locate`.
+        CheckpointError: a file that is broken, unsafe, foreign or does not fit.
+    """
+    place = locate(model, "generator", fetch=fetch)
+    file = _read(place)
+    network = layouts.build_generator(file)
+    pose = layouts.build_pose(file) if "pose" in file.parts else None
+    if pose is not None and pose.linear.out_features != network.config.width:
+        raise CheckpointError(
+            f"{file.path}: its pose model is {pose.linear.out_features} wide, its generator"
+            f" {network.config.width}."
+        )
+    return LoadedModel(
+        network,
+        network.config,
+        place.name,
+        file.path,
+        file.sha256,
+        place.licence,
+        place.statistics,
+        pose,
+        file.head,
+    )
+
+
+def load_recogniser(model: str | Path = "mini", *, fetch: bool = False) -> LoadedRecogniser:
+    """An IResNet by name (`mini`, `arcface-r100-glint360k`, `magface-r100-glint360k`) or path.
+
+    Raises as `load_generator`.
+    """
+    place = locate(model, "recogniser", fetch=fetch)
+    file = _read(place)
+    network = layouts.build_recogniser(file)
+    return LoadedRecogniser(
+        network, network.config, place.name, file.path, file.sha256, place.licence, file.head
+    )
+
+
+def load_discriminator(path: str | Path) -> PatchDiscriminator:
+    """The discriminator of a training checkpoint or of a file of its own. Raises as `load_generator`."""
+    return layouts.build_discriminator(read_checkpoint(path))
+
+
+def save_weights(
+    path: str | Path, models: Mapping[str, nn.Module], head: Mapping[str, Any], *, precision: str = "fp32"
+) -> str:
+    """Writes one safetensors file atomically: temporary name, fsync, rename, fsync of the folder.
+
+    Args:
+        path: final name.
+        models: `model`, and optionally `pose`.
+        head: JSON values that describe the file; `config` is what loading needs.
+        precision: of floating-point tensors: `fp32`, `fp16` or `bf16`.
+
+    Returns:
+        the file's sha256.
+
+    Raises:
+        CheckpointError: a value that is not finite, or that overflows in `precision`.
+    """
+    path = Path(path)
+    dtype = DTYPES[one_of("precision", precision, DTYPES)]
+    prefixes = {"model": "", "pose": "pose_model."}
+    tensors = {
+        prefixes[part] + key: _stored(path, key, value, dtype)
+        for part, module in models.items()
+        for key, value in module.state_dict().items()
+    }
+    content = save(tensors, {"head": json.dumps(dict(head), sort_keys=True)})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return file_sha256(path)
+
+
+def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") -> str:
+    """Turns published weights into one safetensors file that carries its configuration and its origin.
+
+    Args:
+        source: any file that `load_generator` or `load_recogniser` reads.
+        target: a `.safetensors` name.
+        precision: as in `save_weights`.
+
+    Returns:
+        the new file's sha256.
+
+    Raises:
+        CheckpointError: a source that cannot be read, or a discriminator.
+    """
+    file = read_checkpoint(source)
+    kind = layouts.kind_of(file)
+    if kind == "discriminator":
+        raise CheckpointError(f"{file.path}: holds a discriminator; only generators and recognisers convert.")
+    origin = {"source": file.path.name, "source_sha256": file.sha256}
+    if kind == "recogniser":
+        recogniser = layouts.build_recogniser(file)
+        head = {**file.head, **origin, "kind": "iresnet", "config": recogniser.config.to_json()}
+        return save_weights(target, {"model": recogniser}, head, precision=precision)
+    generator = layouts.build_generator(file)
+    head = {**file.head, **origin, "kind": "vec2face", "config": generator.config.to_json()}
+    models: dict[str, nn.Module] = {"model": generator}
+    if "pose" in file.parts:
+        models["pose"] = layouts.build_pose(file)
+    return save_weights(target, models, head, precision=precision)
+
+
+def _read(place: Located) -> CheckpointFile:
+    file = read_checkpoint(place.path)
+    if place.sha256 is not None and file.sha256 != place.sha256:
+        raise CheckpointError(f"{place.path}: changed while it was read.")
+    return file
+
+
+def _stored(path: Path, key: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if not value.is_floating_point():
+        return value.detach().cpu().contiguous()
+    stored = value.detach().cpu().to(dtype, copy=True, memory_format=torch.contiguous_format)
+    if not bool(torch.isfinite(stored).all()):
+        raise CheckpointError(f"{path}: {key} is not finite as {dtype}; nothing was written.")
+    return stored
