@@ -1,10 +1,9 @@
-"""The published network under weights by name: recorded outputs, gradient, keys, and the way through files."""
+"""The published network under weights by name: outputs, gradient, keys, and the way through files."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ def golden() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """The base model after a round trip through the layout of the released v1 checkpoint."""
     path = tmp_path_factory.mktemp("v1") / "vec2face_generator.pth"
     model = fill(Vec2Face(Vec2FaceConfig.base()))
@@ -38,10 +37,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
     del model
     loaded = load_generator(path)
     path.unlink()
-    yield loaded
+    return loaded
 
 
-def forward(model: Vec2Face, golden: dict[str, np.ndarray], case: str, **extra: torch.Tensor) -> Vec2FaceOutput:
+def forward(
+    model: Vec2Face, golden: dict[str, np.ndarray], case: str, **extra: torch.Tensor
+) -> Vec2FaceOutput:
     minimum, ratio = float(golden[f"{case}.mask_ratio_min"]), float(golden[f"{case}.mask_ratio"])
     noise = torch.from_numpy(golden[f"{case}.noise"])
     vectors = extra.pop("vectors", torch.from_numpy(golden[f"{case}.vectors"]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,19 +111,9 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensors], dict[s
     try:
         header = json.loads(text, object_pairs_hook=_no_duplicates)
         metadata = header.pop("__metadata__", {})
-        spans = sorted((*entry["data_offsets"], name, entry) for name, entry in header.items())
+        end = _check_spans(path, header)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: its safetensors header is damaged ({error}).") from error
-    end = 0
-    for first, last, name, entry in spans:
-        items = 1
-        for side in entry["shape"]:
-            items *= side
-        if entry["dtype"] not in _DTYPE_BYTES:
-            refuse(path, f"holds {name} as {entry['dtype']}; expected one of {', '.join(_DTYPE_BYTES)}")
-        if first != end or last - first != items * _DTYPE_BYTES[entry["dtype"]]:
-            refuse(path, f"its header is damaged: {name} at bytes {first}..{last} does not fit its shape")
-        end = last
     if size != 8 + length + end:
         state = "is truncated" if size < 8 + length + end else "has bytes behind its end"
         refuse(path, f"{state}: expected {8 + length + end:,} bytes, found {size:,}. Fetch it again")
@@ -139,6 +130,20 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensors], dict[s
     if not isinstance(head, dict):
         refuse(path, "its metadata entry 'head' is not a JSON object")
     return parts, head
+
+
+def _check_spans(path: Path, header: dict[str, Any]) -> int:
+    """Bytes of all tensors together, which must follow each other without gaps and fit their shapes."""
+    end = 0
+    spans = sorted((*entry["data_offsets"], name) for name, entry in header.items())
+    for first, last, name in spans:
+        dtype, shape = header[name]["dtype"], header[name]["shape"]
+        if dtype not in _DTYPE_BYTES:
+            refuse(path, f"holds {name} as {dtype}; expected one of {', '.join(_DTYPE_BYTES)}")
+        if first != end or last - first != math.prod(shape) * _DTYPE_BYTES[dtype]:
+            refuse(path, f"its header is damaged: {name} at bytes {first}..{last} does not fit its shape")
+        end = last
+    return end
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

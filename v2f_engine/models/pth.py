@@ -65,8 +65,9 @@ def read_pth(path: Path, size: int) -> tuple[dict[str, Tensors], dict[str, Any]]
             " numbers, strings and argparse.Namespace are read. Where you trust the file, save its state"
             " dict alone with safetensors.torch.save_file and load that."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged pickle makes torch raise nearly anything, IndexError included
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: is damaged: {reason}") from error
     if not isinstance(content, Mapping):
         refuse(path, f"holds a {type(content).__name__}; expected a state dict")
     return _parts(path, content), {}
