@@ -1,0 +1,168 @@
+"""Models by name: embedded and checked against its card, published and never fetched unasked, or a path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound
+from v2f_engine.models import registry
+from v2f_engine.models.iresnet import IResNet, IResNetConfig
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.models.weights import load_generator, load_recogniser, save_weights
+
+SMALL = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 8), stem_stride=2, feature_dim=16)
+TINY = Vec2FaceConfig(
+    width=16,
+    encoder_blocks=1,
+    encoder_heads=2,
+    decoder_blocks=1,
+    decoder_heads=2,
+    z_channels=8,
+    base_channels=8,
+    norm_groups=4,
+)
+
+
+@pytest.fixture
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "mini"
+    folder.mkdir()
+    torch.manual_seed(0)
+    models = {
+        "generator": (Vec2Face(TINY), {"kind": "vec2face", "config": TINY.to_json()}),
+        "recogniser": (IResNet(SMALL), {"kind": "iresnet", "config": SMALL.to_json()}),
+    }
+    files = {}
+    for name, (model, head) in models.items():
+        digest = save_weights(folder / f"{name}.safetensors", {"model": model}, head, precision="fp16")
+        files[f"{name}.safetensors"] = {"sha256": digest}
+    card = {"name": "mini", "licence": "CC0-1.0", "files": files}
+    (folder / registry.CARD).write_text(json.dumps(card))
+    monkeypatch.setattr(registry, "MINI", folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setattr(Path, "home", lambda: folder)
+    return folder
+
+
+def test_mini_is_embedded(mini: Path) -> None:
+    generator, recogniser = load_generator("mini"), load_recogniser("mini")
+    assert (generator.name, generator.licence) == ("mini", "CC0-1.0")
+    assert generator.config == TINY
+    assert generator.statistics == mini / "statistics.safetensors"
+    assert generator.sha256 == hashlib.sha256((mini / "generator.safetensors").read_bytes()).hexdigest()
+    assert recogniser.config == SMALL
+    assert recogniser.model(torch.zeros(1, 3, 112, 112)).shape == (1, 16)
+
+
+def test_an_embedded_file_must_be_the_one_on_its_card(mini: Path) -> None:
+    content = bytearray((mini / "generator.safetensors").read_bytes())
+    content[-1] ^= 1
+    (mini / "generator.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"its card says .*Reinstall"):
+        load_generator("mini")
+
+
+@pytest.mark.parametrize("card", ["{", '{"files": {}}', "[]"])
+def test_damaged_card(mini: Path, card: str) -> None:
+    (mini / registry.CARD).write_text(card)
+    with pytest.raises(CheckpointError, match=r"card\.json: is damaged"):
+        load_generator("mini")
+
+
+def test_installation_without_mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "MINI", tmp_path / "absent")
+    with pytest.raises(ModelNotFound, match="embedded generator is not in this installation"):
+        load_generator("mini")
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "file"),
+    [
+        ("vec2face", "BooBooWu/Vec2Face", "weights/vec2face_generator.pth"),
+        ("vec2face-plus", "BooBooWu/Vec2Face_plus", "vec2face_plus/main_model.pth"),
+        ("vec2face-plus-pose", "BooBooWu/Vec2Face_plus", "vec2face_plus/pose_model.pth"),
+    ],
+)
+def test_published_weights_that_are_not_here(name: str, repository: str, file: str, home: Path) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        load_generator(name)
+    message = str(caught.value)
+    place = home / ".cache" / "v2f_engine" / Path(file).name
+    assert f"https://huggingface.co/{repository}" in message
+    assert f"Download {file}" in message
+    assert f"place it at {place}" in message
+    assert "fetch=True" in message
+
+
+def test_published_weights_are_found_where_the_message_says(home: Path) -> None:
+    folder = home / ".cache" / "v2f_engine"
+    folder.mkdir(parents=True)
+    config = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 8), feature_dim=8)
+    torch.save(IResNet(config).state_dict(), folder / "arcface-r100-glint360k.pth")
+    loaded = load_recogniser("arcface-r100-glint360k")
+    assert (loaded.name, loaded.licence, loaded.config) == ("arcface-r100-glint360k", "MIT", config)
+
+
+def test_fetching_is_asked_of_huggingface_hub(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(repo_id: str, filename: str, local_dir: Path) -> str:
+        asked.append((repo_id, filename))
+        path = Path(local_dir) / filename
+        path.parent.mkdir(parents=True)
+        torch.save(IResNet(IResNetConfig((1,) * 4, (8,) * 4, feature_dim=8)).state_dict(), path)
+        return str(path)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    with pytest.raises(ModelNotFound):
+        load_recogniser("arcface-r100-glint360k")
+    assert asked == []
+    load_recogniser("arcface-r100-glint360k", fetch=True)
+    assert asked == [("BooBooWu/Vec2Face", "weights/arcface-r100-glint360k.pth")]
+    load_recogniser("arcface-r100-glint360k")  # now it is here
+    assert len(asked) == 1
+
+
+def test_fetching_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(**_: object) -> str:
+        raise ConnectionError("Name or service not known\nlong traceback text")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    with pytest.raises(ModelNotFound, match=r"ConnectionError: Name or service not known\). Download it"):
+        load_generator("vec2face", fetch=True)
+
+
+def test_fetching_without_huggingface_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependency, match=r"v2f-engine\[hub\]"):
+        load_generator("vec2face", fetch=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("minni", "'mini'"), ("vec2fase", "'vec2face'"), ("nowhere/model.pth", "Known: mini")]
+)
+def test_unknown_names(name: str, hint: str) -> None:
+    with pytest.raises(ModelNotFound, match=hint):
+        load_generator(name)
+
+
+def test_statistics_beside_a_file_are_used(tmp_path: Path) -> None:
+    head = {"kind": "vec2face", "config": TINY.to_json()}
+    save_weights(tmp_path / "generator.safetensors", {"model": Vec2Face(TINY)}, head)
+    assert load_generator(tmp_path / "generator.safetensors").statistics == "gaussian"
+    (tmp_path / "statistics.safetensors").write_bytes(b"")
+    loaded = load_generator(str(tmp_path / "generator.safetensors"))
+    assert loaded.statistics == tmp_path / "statistics.safetensors"
+    assert (loaded.name, loaded.licence) == ("generator", "unknown")
