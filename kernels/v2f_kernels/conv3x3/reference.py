@@ -1,5 +1,4 @@
-"""The specification of the 3x3 convolution with its prologue and epilogue: plain torch, fp32 inside,
-differentiable."""
+"""The specification of the 3x3 convolution with prologue and epilogue: plain torch, fp32 inside."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Triton: 3x3 convolution as an implicit matrix product, pixels x (taps * channels) by (taps * channels) x outputs.
+"""Triton: 3x3 convolution as an implicit matrix product over taps and channels.
 
-A program makes BLOCK_M consecutive pixels of one image by BLOCK_N output channels. The reduction runs over channel
-blocks (outer) and the nine taps (inner), so that the nine shifted reads of the same channels follow each other and
-hit L1. Out-of-image taps are masked loads that give zero.
+A program makes BLOCK_M consecutive pixels of one image by BLOCK_N output channels. The reduction runs over
+channel blocks (outer) and the nine taps (inner), so that the nine shifted reads of the same channels
+follow each other and hit L1. Out-of-image taps are masked loads that give zero.
 
 The prologue normalises a tile after loading it, so each element passes SiLU once per tap: nine times two
-special-function operations. At 16 of those per clock and multiprocessor, [C, 112, 112] with C = 128 on an H200
-(132 multiprocessors near 1.7 GHz) takes about 8 us an image, more than the 4.7 us of the product itself [computed]:
-the prologue saves bytes, not time, wherever bytes are not the limit. `bench/` decides.
+special-function operations. At 16 of those per clock and multiprocessor, [C, 112, 112] with C = 128 on an
+H200 (132 multiprocessors near 1.7 GHz) takes about 8 us an image, more than the 4.7 us of the product
+itself [computed]: the prologue saves bytes, not time, wherever bytes are not the limit. `bench/` decides.
 
-The statistics epilogue writes, per tile and channel, mean and M2 of the rounded output, two-pass in registers;
-`merge_moments_kernel` joins them.
+The statistics epilogue writes, per tile and channel, mean and M2 of the rounded output, two-pass in
+registers; `merge_moments_kernel` joins them.
 """
 
 from __future__ import annotations
@@ -18,39 +18,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def scale_shift_kernel(
-    statistics_ptr,  # [B, G, 2] fp32: mean, biased variance
-    weight_ptr,  # [C]
-    bias_ptr,  # [C]
-    terms_ptr,  # [B, 2, C] fp32: scale, shift
-    eps,
-    C: tl.constexpr,
-    CPG: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    """Grid (B): GroupNorm(x) = x * scale + shift per image and channel."""
-    image = tl.program_id(0).to(tl.int64)
-    c = tl.arange(0, BLOCK_C)
-    inside = c < C
-    moments = statistics_ptr + image * (C // CPG * 2) + c // CPG * 2
-    mean = tl.load(moments, mask=inside, other=0.0)
-    variance = tl.load(moments + 1, mask=inside, other=1.0)
-    weight = tl.load(weight_ptr + c, mask=inside, other=0.0).to(tl.float32)
-    bias = tl.load(bias_ptr + c, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(variance + eps) * weight
-    tl.store(terms_ptr + image * (2 * C) + c, scale, mask=inside)
-    tl.store(terms_ptr + image * (2 * C) + C + c, bias - mean * scale, mask=inside)
-
-
-@triton.jit
-def store_moments(y, inside, partial_ptr, n, count, C: tl.constexpr):
-    """Mean and M2 per channel of a tile y [M, N] fp32 with `count` rows inside -> partial [2, C] at channels n."""
-    mean = tl.sum(tl.where(inside[:, None], y, 0.0), 0) / count
-    away = tl.where(inside[:, None], y - mean[None, :], 0.0)
-    tl.store(partial_ptr + n, mean, mask=n < C)
-    tl.store(partial_ptr + C + n, tl.sum(away * away, 0), mask=n < C)
+from v2f_kernels.group_norm_silu.triton_moments import store_moments
 
 
 @triton.jit

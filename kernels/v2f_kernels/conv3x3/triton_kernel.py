@@ -1,46 +1,45 @@
 """The 3x3 convolution on a GPU: launcher, registered op with gradients, public function.
 
-Gradients come from torch's convolution backward (cuDNN); with a prologue, the normalised input is computed again in
-the backward pass rather than kept.
+Gradients come from torch's convolution backward (cuDNN); with a prologue, the normalised input is computed
+again in the backward pass rather than kept.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import triton
 
+from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels.conv3x3.checks import Norm, check_conv
-from v2f_kernels.conv3x3.triton_conv import conv3x3_kernel, scale_shift_kernel
+from v2f_kernels.conv3x3.triton_conv import conv3x3_kernel
 from v2f_kernels.group_norm_silu.checks import channels_last
 from v2f_kernels.group_norm_silu.triton_kernel import backward_op as norm_backward
 from v2f_kernels.group_norm_silu.triton_kernel import given_op as norm_apply
-from v2f_kernels.group_norm_silu.triton_kernel import launch_merge, statistics_op
-
-Config = dict[str, int]
+from v2f_kernels.group_norm_silu.triton_kernel import launch_merge, launch_scale_shift, statistics_op
 
 
-def largest_block(channels: int, dtype: torch.dtype) -> int:
-    """BLOCK_K: the largest of 64, 32, 16 (32, 16 for float32) that divides the channels."""
-    for block in (64, 32, 16):
-        if channels % block == 0 and not (block == 64 and dtype == torch.float32):
-            return block
-    raise ValueError(f"x: the Triton convolution needs a multiple of 16 channels, found {channels}")
+def check_channels(channels: int) -> None:
+    """Raises ValueError unless the tensor cores' blocks divide the channels."""
+    if channels % 16:
+        raise ValueError(f"x: the Triton convolutions need a multiple of 16 channels, found {channels}")
 
 
-def choose_config(x: torch.Tensor, out_channels: int, has_norm: bool) -> Config:
-    """The launch configuration used where none was tuned: 128 pixels by up to 128 channels, 8 warps."""
-    block_n = min(128, max(16, triton.next_power_of_2(out_channels)))
-    wide = x.shape[2] * x.shape[3] > 64 and block_n > 32
-    stages = 2 if x.dtype == torch.float32 else 3 if has_norm else 4
-    return {
-        "BLOCK_M": 128 if wide else 64,
-        "BLOCK_N": block_n,
-        "BLOCK_K": largest_block(x.shape[1], x.dtype),
-        "num_warps": 8 if wide else 4,
-        "num_stages": stages,
-    }
+def blocks_for(op: str, kernel: str, x: torch.Tensor, out_channels: int) -> dict[str, int]:
+    """Launch arguments of `kernel`, its blocks cut down to the problem; BLOCK_K divides the channels."""
+    kernel = "float32" if x.dtype == torch.float32 else kernel
+    variant = f"{x.shape[1]}->{out_channels}@{x.shape[2]}"
+    arguments = launch_config(op, kernel, x.device, variant).arguments
+    arguments["BLOCK_K"] = math.gcd(arguments["BLOCK_K"], x.shape[1])
+    arguments["BLOCK_N"] = min(arguments["BLOCK_N"], max(16, triton.next_power_of_2(out_channels)))
+    pixels = triton.next_power_of_2(x.shape[2] * x.shape[3])
+    arguments["BLOCK_M"] = min(arguments["BLOCK_M"], max(64, pixels))
+    # Two warp groups want at least 64 x 64 outputs each.
+    if arguments["BLOCK_M"] * arguments["BLOCK_N"] <= 64 * 64:
+        arguments["num_warps"] = min(arguments["num_warps"], 4)
+    return arguments
 
 
 def launch_conv3x3(
@@ -51,41 +50,30 @@ def launch_conv3x3(
     terms: torch.Tensor | None,
     y: torch.Tensor,
     statistics: torch.Tensor | None,
-    config: Config,
 ) -> None:
     """y <- conv(x) + bias + residual and statistics [B, G, 2] of y; all in channels-last memory.
 
     terms: float32 [B, 2, C], scale and shift of the normalising prologue, or None.
     """
+    require_cuda("conv3x3", x)
     batch, channels, height, width = x.shape
-    out_channels, pixels, block_m = weight.shape[0], height * width, config["BLOCK_M"]
-    tiles = triton.cdiv(pixels, block_m)
+    out_channels, pixels = weight.shape[0], height * width
+    blocks = blocks_for("conv3x3", "plain" if terms is None else "normalising", x, out_channels)
+    tiles = triton.cdiv(pixels, blocks["BLOCK_M"])
     partial = None
     if statistics is not None:
         partial = torch.empty((batch, tiles, 2, out_channels), dtype=torch.float32, device=x.device)
-    grid = (triton.cdiv(out_channels, config["BLOCK_N"]), tiles, batch)
+    grid = (triton.cdiv(out_channels, blocks["BLOCK_N"]), tiles, batch)
     conv3x3_kernel[grid](
         x, weight, bias, residual, terms, y, partial, H=height, W=width, C=channels, O=out_channels,
         HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None, HAS_NORM=terms is not None,
-        HAS_MOMENTS=statistics is not None, PRECISION="ieee", **config,
+        HAS_MOMENTS=statistics is not None, PRECISION="ieee", **blocks,
     )  # fmt: skip
     if partial is not None and statistics is not None:
-        launch_merge(partial, statistics, pixels, block_m)
+        launch_merge(partial, statistics, pixels, blocks["BLOCK_M"])
 
 
-def launch_scale_shift(
-    weight: torch.Tensor, bias: torch.Tensor, statistics: torch.Tensor, eps: float, terms: torch.Tensor
-) -> None:
-    """terms [B, 2, C] <- scale and shift with GroupNorm(x) = x * scale + shift."""
-    channels = weight.shape[0]
-    scale_shift_kernel[(statistics.shape[0],)](
-        statistics, weight, bias, terms, eps, C=channels, CPG=channels // statistics.shape[1],
-        BLOCK_C=triton.next_power_of_2(channels), num_warps=4,
-    )  # fmt: skip
-
-
-@torch.library.custom_op("v2f::conv3x3", mutates_args=())
-def conv_op(
+def run_conv3x3(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -96,22 +84,24 @@ def conv_op(
     eps: float,
     out_groups: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(y, its statistics [B, out_groups, 2]); `statistics` are those of x and come with norm_weight and norm_bias."""
+    """(y, its statistics [B, out_groups, 2]); statistics of x come with norm_weight and norm_bias."""
     y = _output_like(x, weight)
     moments = torch.empty((x.shape[0], out_groups, 2), dtype=torch.float32, device=x.device)
     terms = None
     if norm_weight is not None and norm_bias is not None and statistics is not None:
         terms = torch.empty((x.shape[0], 2, x.shape[1]), dtype=torch.float32, device=x.device)
         launch_scale_shift(norm_weight, norm_bias, statistics, eps, terms)
-    config = choose_config(x, weight.shape[0], terms is not None)
     packed = weight.contiguous(memory_format=torch.channels_last)
-    launch_conv3x3(x, packed, bias, residual, terms, y, moments if out_groups else None, config)
+    launch_conv3x3(x, packed, bias, residual, terms, y, moments if out_groups else None)
     return y, moments
 
 
 def _output_like(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     shape = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+conv_op = torch.library.custom_op("v2f::conv3x3", run_conv3x3, mutates_args=())
 
 
 @conv_op.register_fake
@@ -175,7 +165,7 @@ def conv3x3(
     """
     check_conv(x, weight, bias, residual, norm, statistics, out_groups)
     channels_last("x", x)
-    largest_block(x.shape[1], x.dtype)
+    check_channels(x.shape[1])
     if residual is not None:
         channels_last("residual", residual)
     scale, shift, groups, eps = norm if norm is not None else (None, None, 1, 0.0)

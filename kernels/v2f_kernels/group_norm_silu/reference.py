@@ -1,5 +1,4 @@
-"""The specification of GroupNorm+SiLU: plain torch, fp32 inside (fp64 for fp64), differentiable, any
-memory format."""
+"""The specification of GroupNorm+SiLU: plain torch, fp32 inside (fp64 for fp64), differentiable."""
 
 from __future__ import annotations
 

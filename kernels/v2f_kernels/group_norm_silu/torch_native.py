@@ -1,5 +1,4 @@
-"""GroupNorm+SiLU in torch's own operators and in x's dtype: what a CPU runs and what the kernels are
-compared with.
+"""GroupNorm+SiLU in torch's own operators and in x's dtype.
 
 ATen's fused channels-last GroupNorm is the fastest plain-torch form here (one Zen 4 core, torch 2.13, bf16,
 [2, 128, 112, 112]: 1.3 ms an image against 4.8 for per-channel sums + addcmul and 11 for var_mean over a

@@ -1,7 +1,9 @@
 """Triton: normalise + SiLU with given statistics, and the three kernels of the backward pass.
 
 With s = sigmoid(z), z = xhat * w + b and dz = dy * s * (1 + z * (1 - s)):
-    dbias = sum dz        dweight = sum dz * xhat        dx = rstd * (w*dz - mean(w*dz) - xhat * mean(w*dz*xhat))
+    dbias = sum dz
+    dweight = sum dz * xhat
+    dx = rstd * (w*dz - mean(w*dz) - xhat * mean(w*dz*xhat))
 where the means run over an image's group. Sums come in two stages without atomics, as in `triton_moments`.
 """
 
@@ -182,7 +184,7 @@ def single_pass_kernel(
     SLAB: tl.constexpr,  # groups per program
     BLOCK_G: tl.constexpr,  # power of two >= CPG
 ):
-    """Grid (ceil(G / SLAB), B): small images, whole groups in registers: one read, one write, exact two-pass."""
+    """Grid (ceil(G / SLAB), B): whole groups of a small image in registers; one read, one write."""
     image = tl.program_id(1).to(tl.int64)
     row = tl.arange(0, BLOCK_P)
     group = tl.program_id(0) * SLAB + tl.arange(0, SLAB)

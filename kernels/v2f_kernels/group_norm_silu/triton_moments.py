@@ -1,13 +1,14 @@
-"""Triton: mean and variance per image and group, in two deterministic stages, shared with the convolutions' epilogue.
+"""Triton: mean and variance per image and group in two deterministic stages.
 
-Stage one writes, per chunk of pixels and per channel, the chunk's mean and M2 (sum of squared deviations). Stage two
-merges them into (mean, biased variance) per group by Chan, Golub and LeVeque's formula. No atomics: each number has
-one writer and a fixed order of summation.
+Stage one writes, per chunk of pixels and per channel, the chunk's mean and M2 (sum of squared deviations).
+Stage two merges them into (mean, biased variance) per group by Chan, Golub and LeVeque's formula. No
+atomics: each number has one writer and a fixed order of summation.
 
-Stage one sums deviations from the chunk's first pixel rather than from zero, with one reduction across threads at its
-end. The first pixel belongs to the chunk, so it lies within sqrt(n) standard deviations of the mean of its n pixels:
-the subtraction in M2 = s2 - s1^2/n loses at most a factor n (256: 8 of 24 bits) whatever the data, and almost nothing
-on real activations. Sums around zero would lose (mean/std)^2 without bound.
+Stage one sums deviations from the chunk's first pixel rather than from zero, with one reduction across
+threads at its end. The first pixel belongs to the chunk, so it lies within sqrt(n) standard deviations of
+the mean of its n pixels: the subtraction in M2 = s2 - s1^2/n loses at most a factor n (256: 8 of 24 bits)
+whatever the data, and almost nothing on real activations. Sums around zero would lose (mean/std)^2 without
+bound.
 """
 
 from __future__ import annotations
@@ -92,3 +93,38 @@ def merge_moments_kernel(
     target = statistics_ptr + (image * tl.num_programs(0) + group) * 2
     tl.store(target, centre)
     tl.store(target + 1, variance)
+
+
+@triton.jit
+def store_moments(y, inside, partial_ptr, n, count, C: tl.constexpr):
+    """Mean and M2 per channel of a tile y [M, N] fp32 with `count` rows inside -> partial [2, C] at
+    channels n."""
+    mean = tl.sum(tl.where(inside[:, None], y, 0.0), 0) / count
+    away = tl.where(inside[:, None], y - mean[None, :], 0.0)
+    tl.store(partial_ptr + n, mean, mask=n < C)
+    tl.store(partial_ptr + C + n, tl.sum(away * away, 0), mask=n < C)
+
+
+@triton.jit
+def scale_shift_kernel(
+    statistics_ptr,  # [B, G, 2] fp32: mean, biased variance
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
+    terms_ptr,  # [B, 2, C] fp32: scale, shift
+    eps,
+    C: tl.constexpr,
+    CPG: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """Grid (B): GroupNorm(x) = x * scale + shift per image and channel."""
+    image = tl.program_id(0).to(tl.int64)
+    c = tl.arange(0, BLOCK_C)
+    inside = c < C
+    moments = statistics_ptr + image * (C // CPG * 2) + c // CPG * 2
+    mean = tl.load(moments, mask=inside, other=0.0)
+    variance = tl.load(moments + 1, mask=inside, other=1.0)
+    weight = tl.load(weight_ptr + c, mask=inside, other=0.0).to(tl.float32)
+    bias = tl.load(bias_ptr + c, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.rsqrt(variance + eps) * weight
+    tl.store(terms_ptr + image * (2 * C) + c, scale, mask=inside)
+    tl.store(terms_ptr + image * (2 * C) + C + c, bias - mean * scale, mask=inside)

@@ -29,7 +29,19 @@ Raises ValueError for shapes or dtypes that do not fit.
 
 from v2f_kernels._op import Op
 
-OP = Op("perturb", {"reference": "v2f_kernels.perturb.reference:perturb"})
-DRAWN = Op("perturb_drawn", {"reference": "v2f_kernels.perturb.reference:perturb_drawn"})
+OP = Op(
+    "perturb",
+    {
+        "reference": "v2f_kernels.perturb.reference:perturb",
+        "triton": "v2f_kernels.perturb.triton_kernel:perturb",
+    },
+)
+DRAWN = Op(
+    "perturb_drawn",
+    {
+        "reference": "v2f_kernels.perturb.reference:perturb_drawn",
+        "triton": "v2f_kernels.perturb.triton_kernel:perturb_drawn",
+    },
+)
 
 __all__ = ["DRAWN", "OP"]

@@ -42,6 +42,12 @@ vectorised square root, for one, is not correctly rounded):
 from v2f_kernels._op import Op
 
 OP = Op("philox", {"reference": "v2f_kernels.philox.reference:philox4x32"})
-DRAW = Op("philox_draw", {"reference": "v2f_kernels.philox.reference:draw"})
+DRAW = Op(
+    "philox_draw",
+    {
+        "reference": "v2f_kernels.philox.reference:draw",
+        "triton": "v2f_kernels.philox.triton_kernel:draw",
+    },
+)
 
 __all__ = ["DRAW", "OP"]

@@ -9,7 +9,7 @@ Args:
     x: [B, C, H, W] float32, float16 or bfloat16.
     norm_weight, norm_bias: [C].
     groups, eps: of the GroupNorm.
-    conv_weight: [3, C, 3, 3], dtype of x.
+    conv_weight: [3, C, 3, 3], any floating dtype; rounded to that of x by every backend but `reference`.
     conv_bias: [3].
     statistics: float32 [B, groups, 2] of x (see `group_norm_silu`) or None: computed from x.
 
@@ -17,8 +17,9 @@ Returns:
     images: uint8 [B, H, W, 3], RGB, contiguous. A value that is not finite becomes 0: NaN must not reach a
     cast whose result C leaves undefined; finding it is the caller's check on the features.
 
-Not differentiable. fp32 inside for `reference` and `triton`; backends agree to one grey level, and where
-the fp32 value lies further than the backend's error from a rounding boundary they agree exactly.
+Not differentiable. Sums are fp32; `torch` and `triton` round the normalised value to x's dtype before the
+product, as a separate op would. Backends agree to one grey level, and exactly where the fp32 value lies
+further from a rounding boundary than the backend's error.
 Raises ValueError on shapes or dtypes that do not fit.
 """
 

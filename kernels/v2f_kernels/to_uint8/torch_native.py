@@ -1,5 +1,4 @@
-"""The decoder's tail in torch's own operators and in x's dtype; only the three output channels are widened
-to fp32."""
+"""The decoder's tail in torch's own operators and x's dtype; the three output channels widened to fp32."""
 
 from __future__ import annotations
 
@@ -25,5 +24,5 @@ def to_uint8(
     """See the contract in `v2f_kernels.to_uint8`."""
     check_tail(x, norm_weight, norm_bias, groups, conv_weight, conv_bias, statistics)
     z = group_norm_silu(x, norm_weight, norm_bias, groups, eps, statistics)
-    image = F.conv2d(z, conv_weight, padding=1)
+    image = F.conv2d(z, conv_weight.to(z.dtype), padding=1)
     return quantise(image.float() + conv_bias.float()[:, None, None])

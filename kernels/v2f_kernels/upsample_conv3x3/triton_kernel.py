@@ -1,7 +1,7 @@
 """Upsample + 3x3 convolution on a GPU: launcher, registered op with gradients, public functions.
 
-The unfolded form folds its weight at each call (a few hundred kilobytes) and runs the same kernel; its gradients are
-those of the transposed convolution (cuDNN), carried back through the fold, which is linear.
+The unfolded form folds its weight at each call (a few hundred kilobytes) and runs the same kernel; its
+gradients are those of the transposed convolution (cuDNN), carried back through the fold, which is linear.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import triton
 
-from v2f_kernels.conv3x3.triton_kernel import Config, choose_config, largest_block
+from v2f_kernels._triton.launch import require_cuda
+from v2f_kernels.conv3x3.triton_kernel import blocks_for, check_channels
 from v2f_kernels.group_norm_silu.checks import channels_last
 from v2f_kernels.group_norm_silu.triton_kernel import launch_merge
 from v2f_kernels.upsample_conv3x3.fold import check_upsample, fold_weights
@@ -24,22 +25,24 @@ def launch_upsample_conv3x3(
     bias: torch.Tensor | None,
     y: torch.Tensor,
     statistics: torch.Tensor | None,
-    config: Config,
 ) -> None:
-    """y [B, O, 2H, 2W] and statistics [B, G, 2] of y; x, y and folded [C, O, 4, 4] in channels-last memory."""
+    """y [B, O, 2H, 2W] and statistics [B, G, 2] of y; x, y and folded [C, O, 4, 4] in channels-last
+    memory."""
+    require_cuda("upsample_conv3x3", x)
     batch, channels, height, width = x.shape
-    out_channels, pixels, block_m = folded.shape[1], height * width, config["BLOCK_M"]
-    tiles = triton.cdiv(pixels, block_m)
+    out_channels, pixels = folded.shape[1], height * width
+    blocks = blocks_for("upsample_conv3x3", "plain", x, out_channels)
+    tiles = triton.cdiv(pixels, blocks["BLOCK_M"])
     partial = None
     if statistics is not None:
         partial = torch.empty((batch, 4 * tiles, 2, out_channels), dtype=torch.float32, device=x.device)
-    grid = (4 * triton.cdiv(out_channels, config["BLOCK_N"]), tiles, batch)
+    grid = (4 * triton.cdiv(out_channels, blocks["BLOCK_N"]), tiles, batch)
     upsample_conv3x3_kernel[grid](
         x, folded, bias, y, partial, H=height, W=width, C=channels, O=out_channels,
-        HAS_BIAS=bias is not None, HAS_MOMENTS=statistics is not None, PRECISION="ieee", **config,
+        HAS_BIAS=bias is not None, HAS_MOMENTS=statistics is not None, PRECISION="ieee", **blocks,
     )  # fmt: skip
     if partial is not None and statistics is not None:
-        launch_merge(partial, statistics, pixels, block_m, phases=4)
+        launch_merge(partial, statistics, pixels, blocks["BLOCK_M"], phases=4)
 
 
 def _output_like(x: torch.Tensor, folded: torch.Tensor) -> torch.Tensor:
@@ -47,17 +50,18 @@ def _output_like(x: torch.Tensor, folded: torch.Tensor) -> torch.Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-@torch.library.custom_op("v2f::upsample_conv3x3", mutates_args=())
-def upsample_op(
+def run_upsample(
     x: torch.Tensor, folded: torch.Tensor, bias: torch.Tensor | None, out_groups: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(y, its statistics [B, out_groups, 2])."""
     y = _output_like(x, folded)
     moments = torch.empty((x.shape[0], out_groups, 2), dtype=torch.float32, device=x.device)
     packed = folded.contiguous(memory_format=torch.channels_last)
-    config = choose_config(x, folded.shape[1], has_norm=False)
-    launch_upsample_conv3x3(x, packed, bias, y, moments if out_groups else None, config)
+    launch_upsample_conv3x3(x, packed, bias, y, moments if out_groups else None)
     return y, moments
+
+
+upsample_op = torch.library.custom_op("v2f::upsample_conv3x3", run_upsample, mutates_args=())
 
 
 @upsample_op.register_fake
@@ -76,8 +80,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor
 def _backward(ctx: Any, dy: torch.Tensor, _: Any) -> tuple[Any, ...]:
     x, folded, bias = ctx.saved_tensors
     dx, dfolded, dbias = torch.ops.aten.convolution_backward(
-        dy.contiguous(memory_format=torch.channels_last), x, folded, None if bias is None else [bias.shape[0]],
-        [2, 2], [1, 1], [1, 1], True, [0, 0], 1, list(ctx.needs_input_grad[:3]),
+        dy.contiguous(memory_format=torch.channels_last), x, folded, None if bias is None else
+        [bias.shape[0]], [2, 2], [1, 1], [1, 1], True, [0, 0], 1, list(ctx.needs_input_grad[:3]),
     )  # fmt: skip
     return dx, dfolded, None if dbias is None else dbias.to(bias.dtype), None
 
@@ -105,6 +109,6 @@ def _run(
     x: torch.Tensor, folded: torch.Tensor, bias: torch.Tensor | None, out_groups: int | None
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     channels_last("x", x)
-    largest_block(x.shape[1], x.dtype)
+    check_channels(x.shape[1])
     y, moments = upsample_op(x, folded, bias, out_groups or 0)
     return y if out_groups is None else (y, moments)

@@ -1,8 +1,8 @@
-"""Triton: nearest 2x + 3x3 convolution as four 2x2 convolutions, one program per phase, pixel tile and output block.
+"""Triton: nearest 2x + 3x3 convolution as four 2x2 convolutions, a phase per program.
 
-Output pixel (2i + p, 2j + q) sums tap (s, t) of {0, 1}^2: source pixel (i + p - s, j + q - t), folded weight at
-(2s + 1 - p, 2t + 1 - q). The upsampled image never exists; a phase's pixels lie two apart in the output, but each
-pixel's channels are contiguous, so stores stay whole cache lines.
+Output pixel (2i + p, 2j + q) sums tap (s, t) of {0, 1}^2: source pixel (i + p - s, j + q - t), folded
+weight at (2s + 1 - p, 2t + 1 - q). The upsampled image never exists; a phase's pixels lie two apart in the
+output, but each pixel's channels are contiguous, so stores stay whole cache lines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from v2f_kernels.conv3x3.triton_conv import store_moments
+from v2f_kernels.group_norm_silu.triton_moments import store_moments
 
 
 @triton.jit
@@ -31,7 +31,8 @@ def upsample_conv3x3_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Grid (4 * ceil(O / BLOCK_N), TILES = ceil(HW / BLOCK_M), B): the four phases of a tile share x in L2."""
+    """Grid (4 * ceil(O / BLOCK_N), TILES = ceil(HW / BLOCK_M), B): the four phases of a tile share x in
+    L2."""
     phase = tl.program_id(0) % 4
     tile = tl.program_id(1)
     image = tl.program_id(2).to(tl.int64)

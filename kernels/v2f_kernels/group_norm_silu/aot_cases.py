@@ -1,0 +1,64 @@
+"""Launches under the compile gate: norms of the base decoder and one of an odd model, every kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from v2f_kernels.group_norm_silu import triton_kernel as gpu
+
+EPS = 1e-6
+HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
+
+
+def _forward(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
+    x, weight = _inputs(channels, size, dtype)
+    gpu.run_forward(x, weight, weight, groups, EPS)
+
+
+def _backward(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
+    x, weight = _inputs(channels, size, dtype)
+    gpu.run_backward(x, x, weight, weight, torch.empty((2, groups, 2), device="meta"), EPS)
+
+
+def _inputs(channels: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.empty((2, channels, size, size), dtype=dtype, device="meta")
+    return x.contiguous(memory_format=torch.channels_last), torch.empty(channels, device="meta")
+
+
+def _cases(
+    name: str, run: Callable[..., None], shapes: list[tuple[int, int, int, torch.dtype]]
+) -> dict[str, Callable[[], None]]:
+    return {
+        f"{name} {c}@{size} {str(dtype)[6:]}": partial(run, c, size, g, dtype) for c, size, g, dtype in shapes
+    }
+
+
+CASES = {
+    **_cases(
+        "forward",
+        _forward,
+        [
+            (512, 7, 32, HALF),
+            (256, 28, 32, HALF),
+            (256, 56, 32, HALF),
+            (128, 112, 32, HALF),
+            (128, 112, 32, BRAIN),
+            (128, 112, 32, FULL),
+            (48, 40, 8, HALF),
+        ],
+    ),
+    **_cases(
+        "backward",
+        _backward,
+        [
+            (512, 14, 32, BRAIN),
+            (256, 56, 32, BRAIN),
+            (128, 112, 32, BRAIN),
+            (128, 112, 32, FULL),
+            (48, 40, 8, HALF),
+        ],
+    ),
+}

@@ -1,0 +1,111 @@
+"""Perturbation on the device: launcher, registered op with gradients, public functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from numpy.typing import ArrayLike
+
+from v2f_kernels._triton.launch import launch_config, require_cuda
+from v2f_kernels.perturb.triton_perturb import perturb_kernel
+from v2f_kernels.philox.reference import check_integer
+from v2f_kernels.philox.triton_kernel import key_of, signed, words
+
+
+def launch_perturb(
+    vectors: torch.Tensor,
+    sigma: torch.Tensor,
+    noise: torch.Tensor | None,
+    drawn: tuple[int, int, torch.Tensor, torch.Tensor] | None,
+    out: torch.Tensor,
+) -> None:
+    """out [B, D] <- perturbed vectors, with `noise` [B, D] or `drawn` = (seed, purpose, identity, image)."""
+    require_cuda("perturb", vectors, sigma, out)
+    seed, purpose, identity, image = drawn if drawn is not None else (0, 0, None, None)
+    block = max(4, triton.next_power_of_2(vectors.shape[1]))
+    config = launch_config("perturb", "perturb", out.device)
+    perturb_kernel[(vectors.shape[0],)](
+        vectors, sigma, noise, identity, image, out, signed(purpose), *key_of(seed), D=vectors.shape[1],
+        DRAWN=drawn is not None, BLOCK=block, LOG2_BLOCK=block.bit_length() - 1, enable_fp_fusion=False,
+        **config.arguments,
+    )  # fmt: skip
+
+
+def run_perturb(vectors: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """[B, D] with given noise; all contiguous float32."""
+    out = torch.empty_like(vectors)
+    launch_perturb(vectors, sigma, noise, None, out)
+    return out
+
+
+perturb_op = torch.library.custom_op("v2f::perturb", run_perturb, mutates_args=())
+
+
+@perturb_op.register_fake
+def _(vectors: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(vectors)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """y = m |x| / |m| with m = x + sigma n: dm = (dy - m (dy.m) / |m|^2) |x| / |m|, and |x| adds x (dy.m)
+    / (|x| |m|)."""
+    x, sigma, noise = ctx.saved_tensors
+    m = x + sigma[:, None] * noise
+    own, moved = x.norm(dim=1, keepdim=True), m.norm(dim=1, keepdim=True)
+    along = (dy * m).sum(1, keepdim=True)
+    dm = (dy - m * along / moved.square()) * (own / moved)
+    return dm + x * along / (own * moved), (dm * noise).sum(1), dm * sigma[:, None]
+
+
+perturb_op.register_autograd(_backward, setup_context=_setup_context)
+
+
+def perturb(vectors: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """See the contract in `v2f_kernels.perturb`; torch tensors on a GPU."""
+    _check(vectors, sigma)
+    if noise.shape != vectors.shape or noise.dtype != torch.float32:
+        raise ValueError(
+            f"perturb expects noise float32 {list(vectors.shape)}, found {noise.dtype} {list(noise.shape)}"
+        )
+    return perturb_op(vectors.contiguous(), sigma.contiguous(), noise.contiguous())
+
+
+@torch.no_grad()
+def perturb_drawn(
+    vectors: torch.Tensor,
+    sigma: torch.Tensor,
+    seed: int,
+    purpose: int,
+    identity: torch.Tensor | ArrayLike,
+    image: torch.Tensor | ArrayLike,
+) -> torch.Tensor:
+    """See the contract in `v2f_kernels.perturb`; identity and image uint32 tensors, or integers on the
+    host."""
+    _check(vectors, sigma)
+    check_integer("purpose", purpose, 32)
+    places = [words(what, values, vectors.device) for what, values in (("identity", identity), ("image",
+    image))] if any(len(place) != len(vectors) for place in places):
+        raise ValueError(
+            f"perturb_drawn expects identity and image [B = {len(vectors)}], found lengths "
+            f"{[len(place) for place in places]}"
+        )
+    vectors = vectors.contiguous()
+    out = torch.empty_like(vectors)
+    if out.numel():
+        launch_perturb(vectors, sigma.contiguous(), None, (seed, purpose, places[0], places[1]), out)
+    return out
+
+
+def _check(vectors: torch.Tensor, sigma: torch.Tensor) -> None:
+    fits = vectors.ndim == 2 and sigma.shape == vectors.shape[:1]
+    if not fits or vectors.dtype != torch.float32 or sigma.dtype != torch.float32:
+        raise ValueError(
+            f"perturb expects float32 vectors [B, D] and sigma [B], found {vectors.dtype} "
+            f"{list(vectors.shape)} and {sigma.dtype} {list(sigma.shape)}"
+        )
