@@ -1,12 +1,12 @@
-"""The cosine that decides: one definition, bit for bit, for every backend of `reject_similar` and `nearest_cosine`.
+"""The cosine that decides: one definition, bit for bit, for all of `reject_similar` and `nearest_cosine`.
 
     cosine(x, y) = dot(x, y) / (sqrt(dot(x, x)) * sqrt(dot(y, y)))        float64, in this order
 
-`dot` multiplies float32 entries in float64 (exact: 24 + 24 bits fit in 53) and adds them by **halving**: pad with
-zeros to the next power of two n, then `s = s[:n/2] + s[n/2:]` until one number is left. Elementwise additions
-only, so the value depends neither on block size nor on vector width, library or device, and it is symmetric in x
-and y. A fast path (BLAS, int8, tensor cores) may skip this for a pair only when its own error bound proves that the
-outcome of the comparison is the same.
+`dot` multiplies float32 entries in float64 (exact: 24 + 24 bits fit in 53) and adds them by **halving**: pad
+with zeros to the next power of two n, then `s = s[:n/2] + s[n/2:]` until one number is left. Elementwise
+additions only, so the value depends neither on block size nor on vector width, library or device, and it is
+symmetric in x and y. A fast path (BLAS, int8, tensor cores) may skip this for a pair only when its own error
+bound proves that the outcome of the comparison is the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Float64 = NDArray[np.float64]
 
 
 def dot(x: Float32, y: Float32) -> Float64:
-    """Row-wise dot product. x, y: float32 `[..., D]`, broadcast against each other; returns float64 `[...]`."""
+    """Row-wise dot product. x, y: float32 `[..., D]`, broadcast; returns float64 `[...]`."""
     products = x.astype(np.float64) * y.astype(np.float64)
     width = 1 << max(products.shape[-1] - 1, 0).bit_length()
     if width != products.shape[-1]:

@@ -22,6 +22,12 @@ Raises ValueError for a wrong shape or dtype, an empty gallery, and rows without
 
 from v2f_kernels._op import Op
 
-OP = Op("nearest_cosine", {"reference": "v2f_kernels.nearest_cosine.reference:nearest_cosine"})
+OP = Op(
+    "nearest_cosine",
+    {
+        "reference": "v2f_kernels.nearest_cosine.reference:nearest_cosine",
+        "native": "v2f_kernels.nearest_cosine.native:nearest_cosine",
+    },
+)
 
 __all__ = ["OP"]

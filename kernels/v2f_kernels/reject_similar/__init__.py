@@ -33,10 +33,20 @@ Source: Vec2Face (ICLR 2025) keeps identity vectors whose cosine with every othe
 from v2f_kernels._op import Op
 from v2f_kernels.reject_similar.kept import Kept
 
-OP = Op("reject_similar", {"reference": "v2f_kernels.reject_similar.reference:reject_similar"})
+OP = Op(
+    "reject_similar",
+    {
+        "reference": "v2f_kernels.reject_similar.reference:reject_similar",
+        "native": "v2f_kernels.reject_similar.native:reject_similar",
+    },
+)
 
 EARLIER = Op(
-    "similar_to_earlier", {"reference": "v2f_kernels.reject_similar.reference:similar_to_earlier"}
+    "similar_to_earlier",
+    {
+        "reference": "v2f_kernels.reject_similar.reference:similar_to_earlier",
+        "native": "v2f_kernels.reject_similar.native_earlier:similar_to_earlier",
+    },
 )
 
 __all__ = ["EARLIER", "OP", "Kept"]

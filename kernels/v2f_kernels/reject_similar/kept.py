@@ -19,15 +19,23 @@ class Kept:
 
     Attributes:
         derived: backend name -> whatever that backend computes from the rows (quantised copies, error
-            bounds). A backend brings its own entry up to `len(self)` rows when called; it is never saved.
+            bounds). A backend brings its own entry up to `len(self)` rows when called; `save` leaves it out
+            (`state.save_state` keeps it).
     """
 
-    def __init__(self, dimension: int = 512, *, capacity: int = 1024, base: Float32 | None = None) -> None:
+    def __init__(
+        self,
+        dimension: int = 512,
+        *,
+        capacity: int = 1024,
+        base: Float32 | None = None,
+        base_norms: Float64 | None = None,
+    ) -> None:
         self.dimension = dimension
         self._base = np.empty((0, dimension), np.float32) if base is None else as_rows("kept", base)
         if self._base.shape[1] != dimension:
             raise ValueError(f"kept rows must have {dimension} entries, found {self._base.shape[1]}")
-        self._base_norms = lengths("kept", self._base)
+        self._base_norms = lengths("kept", self._base) if base_norms is None else base_norms
         self._rows = np.empty((capacity, dimension), np.float32)
         self._norms = np.empty(capacity, np.float64)
         self._added = 0

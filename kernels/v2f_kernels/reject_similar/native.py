@@ -1,0 +1,143 @@
+"""`reject_similar` on the CPU: int8 screening with a proof, exact cosines where it leaves doubt.
+
+Differences from the contract: more keywords, no other answer.
+    threads: OpenMP threads; None is OpenMP's default.
+    progress: called as progress(candidates done, candidates in all, vectors kept) after each block.
+    isa: "avx512vnni", "avxvnni", "avx2" or "scalar"; "" is the fastest of this processor.
+
+Without `kept` no copy of the float32 rows is made: beside the input, D + 32 bytes are used for a kept vector.
+Method and bounds: csrc/include/v2f/panels.h and csrc/include/v2f/reject.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_kernels import _native
+from v2f_kernels._native import EXTENSION
+from v2f_kernels._rows import Float32, Int64, as_rows, blocks
+from v2f_kernels.reject_similar.kept import Kept
+from v2f_kernels.reject_similar.panels import Chunk, panels_of
+
+BLOCK = 4096
+STRIP = 4096
+"""Candidates resolved among themselves at once: two bit matrices of 2 MiB."""
+
+Progress = Callable[[int, int, int], None]
+
+
+def silent(done: int, total: int, n_kept: int) -> None:
+    """The progress that nobody sees."""
+
+
+def reject_similar(
+    vectors: Any,
+    max_cosine: float,
+    *,
+    kept: Kept | None = None,
+    block: int | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+    isa: str = "",
+) -> Int64:
+    """Indices of the kept rows; the contract is in this folder's `__init__.py`."""
+    rows = as_rows("vectors", vectors)
+    _native.check(max_cosine, block)
+    if kept is not None and kept.dimension != rows.shape[1]:
+        raise ValueError(
+            f"vectors must have the {kept.dimension} entries of the kept rows, found {rows.shape[1]}"
+        )
+    n_threads = _native.threads_or_default(threads)
+    options = _native.options(n_threads, isa)
+    size = block or BLOCK
+    if kept is None:
+        return _alone(rows, max_cosine, size, n_threads, progress, options)
+    return _joined(rows, max_cosine, kept, size, n_threads, progress, options)
+
+
+def similar_to(
+    kept: Kept, vectors: Any, max_cosine: float, *, threads: int | None = None
+) -> NDArray[np.bool_]:
+    """bool `[N]`: the row's cosine with some vector of `kept` is >= max_cosine. `kept` does not grow."""
+    rows = as_rows("vectors", vectors)
+    n_threads = _native.threads_or_default(threads)
+    options = _native.options(n_threads, "")
+    panels = panels_of(kept, n_threads)
+    similar = np.zeros(len(rows), np.uint8)
+    for first, candidates in blocks(rows, BLOCK):
+        _native.lengths("vectors", candidates, n_threads, first)
+        for view in panels.views(kept):
+            EXTENSION.screen(
+                candidates, similar[first : first + len(candidates)], max_cosine, view, 0, options
+            )
+    return similar.astype(bool)
+
+
+def _strips(n: int) -> Iterator[slice]:
+    """The order in which a block is resolved: from the first candidate to the last."""
+    for start in range(0, n, STRIP):
+        yield slice(start, min(n, start + STRIP))
+
+
+def _alone(
+    rows: Float32,
+    max_cosine: float,
+    block: int,
+    threads: int,
+    progress: Progress,
+    options: Any,
+) -> Int64:
+    """Nothing kept before: the input itself is where the originals of kept rows are found."""
+    rows = np.ascontiguousarray(rows)
+    chunk = Chunk.reserve(rows.shape[1], len(rows))
+    index = np.empty(len(rows), np.int64)
+    for first, candidates in blocks(rows, block):
+        _native.lengths("vectors", candidates, threads, first)
+        rejected = np.zeros(len(candidates), np.uint8)
+        before = chunk.count
+        if before:
+            EXTENSION.screen(candidates, rejected, max_cosine, chunk.view(rows, index), 0, options)
+        for part in _strips(len(candidates)):
+            if chunk.count > before:
+                view = chunk.view(rows, index)
+                EXTENSION.screen(candidates[part], rejected[part], max_cosine, view, before, options)
+            added = EXTENSION.resolve(
+                candidates[part], rejected[part], max_cosine, chunk.writer(), chunk.count, options
+            )
+            accepted = first + part.start + np.flatnonzero(rejected[part] == 0)
+            index[chunk.count : chunk.count + added] = accepted
+            chunk.count += added
+        progress(first + len(candidates), len(rows), chunk.count)
+    return index[: chunk.count].copy()
+
+
+def _joined(
+    rows: Float32,
+    max_cosine: float,
+    kept: Kept,
+    block: int,
+    threads: int,
+    progress: Progress,
+    options: Any,
+) -> Int64:
+    """Compared with `kept` as well, and appended to it."""
+    panels = panels_of(kept, threads)
+    accepted = []
+    for first, candidates in blocks(rows, min(block, STRIP)):
+        norms = _native.lengths("vectors", candidates, threads, first)
+        rejected = np.zeros(len(candidates), np.uint8)
+        for view in panels.views(kept):
+            EXTENSION.screen(candidates, rejected, max_cosine, view, 0, options)
+        chunk = panels.room(len(candidates), kept.added_from)
+        chunk.count += EXTENSION.resolve(
+            candidates, rejected, max_cosine, chunk.writer(), chunk.count, options
+        )
+        alive = np.flatnonzero(rejected == 0)
+        kept.append(candidates[alive], norms[alive])
+        accepted.append(first + alive)
+        progress(first + len(candidates), len(rows), len(kept))
+    return np.concatenate(accepted) if accepted else np.empty(0, np.int64)
