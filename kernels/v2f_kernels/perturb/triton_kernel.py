@@ -53,8 +53,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> N
 
 
 def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """y = m |x| / |m| with m = x + sigma n: dm = (dy - m (dy.m) / |m|^2) |x| / |m|, and |x| adds x (dy.m)
-    / (|x| |m|)."""
+    """y = m |x| / |m| with m = x + sigma n: dm = (dy - m (dy.m) / |m|^2) |x| / |m|.
+
+    |x| itself adds x (dy.m) / (|x| |m|) to the gradient of x.
+    """
     x, sigma, noise = ctx.saved_tensors
     m = x + sigma[:, None] * noise
     own, moved = x.norm(dim=1, keepdim=True), m.norm(dim=1, keepdim=True)
@@ -85,12 +87,11 @@ def perturb_drawn(
     identity: torch.Tensor | ArrayLike,
     image: torch.Tensor | ArrayLike,
 ) -> torch.Tensor:
-    """See the contract in `v2f_kernels.perturb`; identity and image uint32 tensors, or integers on the
-    host."""
+    """See the contract in `v2f_kernels.perturb`; identity, image: uint32 tensors or integers on the host."""
     _check(vectors, sigma)
     check_integer("purpose", purpose, 32)
-    places = [words(what, values, vectors.device) for what, values in (("identity", identity), ("image",
-    image))] if any(len(place) != len(vectors) for place in places):
+    places = [words("identity", identity, vectors.device), words("image", image, vectors.device)]
+    if any(len(place) != len(vectors) for place in places):
         raise ValueError(
             f"perturb_drawn expects identity and image [B = {len(vectors)}], found lengths "
             f"{[len(place) for place in places]}"

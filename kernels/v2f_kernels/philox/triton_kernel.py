@@ -15,8 +15,10 @@ DTYPES = {"bits": torch.uint32, "uniform": torch.float32, "normal": torch.float3
 
 
 def words(what: str, values: ArrayLike | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """uint32 [B] on `device`. Host integers are checked; a uint32 tensor's type is its range, so a device
-    is not made to wait for a check."""
+    """uint32 [B] on `device`.
+
+    Host integers are checked. A uint32 tensor's type is its range: the device need not wait for a check.
+    """
     if not isinstance(values, torch.Tensor):
         return torch.from_numpy(check_words(what, values).astype(np.uint32)).to(device)
     if values.ndim != 1 or values.dtype != torch.uint32:

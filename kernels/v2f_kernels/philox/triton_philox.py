@@ -43,8 +43,7 @@ def philox4x32(c0, c1, c2, c3, k0, k1):
 
 @triton.jit
 def draw_words(purpose, identity, image, first_block, k0, k1, BLOCKS: tl.constexpr):
-    """Words [4 * BLOCKS] uint32 number 4 * first_block and on of one place; k0, k1 the key, any 32-bit
-    integers."""
+    """Words [4 * BLOCKS] uint32 of one place, from number 4 * first_block on; k0, k1: the key."""
     block = (first_block + tl.arange(0, BLOCKS)).to(tl.uint32)
     zero = tl.zeros((BLOCKS,), tl.uint32)
     w0, w1, w2, w3 = philox4x32(
@@ -82,8 +81,10 @@ def normal_from_bits(bits):
     i = a.to(tl.int32, bitcast=True) - 0x3F2AAAAB
     d = ((i & 0x7FFFFF) + 0x3F2AAAAB).to(tl.float32, bitcast=True) - 1.0
     w = -((i >> 23).to(tl.float32) + d * _horner(_LOG2, _LOG2_DEGREE, d))
-    z = tl.where(w < 7.0, x * _horner(_CENTRAL, _CENTRAL_DEGREE, w - 3.5), x * _horner(_TAIL, _TAIL_DEGREE,
-    w - 19.0)) return (z.to(tl.uint32, bitcast=True) | (bits & 0x80000000)).to(tl.float32, bitcast=True)
+    central = x * _horner(_CENTRAL, _CENTRAL_DEGREE, w - 3.5)
+    tail = x * _horner(_TAIL, _TAIL_DEGREE, w - 19.0)
+    z = tl.where(w < 7.0, central, tail)
+    return (z.to(tl.uint32, bitcast=True) | (bits & 0x80000000)).to(tl.float32, bitcast=True)
 
 
 @triton.jit(do_not_specialize=["n", "purpose", "k0", "k1"])
