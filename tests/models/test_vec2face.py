@@ -142,6 +142,23 @@ def test_every_live_parameter_gets_a_gradient() -> None:
     }
 
 
+def test_training_under_autocast_follows_fp32() -> None:
+    torch.manual_seed(0)
+    model = Vec2Face(dataclasses.replace(TINY, dropout=0.0)).train()
+    vectors, noise, n_masked = inputs()
+
+    def gradient(enabled: bool) -> torch.Tensor:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = model(vectors, noise, n_masked, 25)
+        (out.images.float().square().mean() + out.tokens.float()[..., 0].mean()).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    exact, found = gradient(False), gradient(True)
+    assert found.dtype == torch.float32
+    assert float(torch.cosine_similarity(exact, found, 0)) > 0.99
+
+
 def test_bytes_are_the_rounded_images(model: Vec2Face) -> None:
     vectors, noise, n_masked = inputs()
     with torch.no_grad():

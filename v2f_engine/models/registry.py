@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound
 from v2f_engine.models.checkpoint_file import file_sha256
@@ -84,6 +86,24 @@ class Located:
     licence: str
     statistics: Path | str
     sha256: str | None = None
+
+
+def write_card(folder: Path, licence: str, about: Mapping[str, Any]) -> Path:
+    """Writes `card.json` beside a model's safetensors files: sha256, bytes, and what else there is to tell.
+
+    Args:
+        folder: holds `generator.safetensors`, `recogniser.safetensors`, `statistics.safetensors`.
+        licence: of the weights, as an SPDX name.
+        about: JSON values, e.g. training data, steps, measurements, limits.
+    """
+    files = {
+        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.glob("*.safetensors"))
+    }
+    card = {**about, "name": folder.name, "licence": licence, "files": files}
+    path = folder / CARD
+    path.write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
+    return path
 
 
 def models_folder() -> Path:
