@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from v2f_engine.errors import CheckpointError, ModelNotFound
+from v2f_engine.errors import CheckpointError, DiskFull, ModelNotFound, OutputFolderError
 from v2f_engine.models import layouts
 from v2f_engine.models.checkpoint_file import read_checkpoint
 from v2f_engine.models.discriminator import PatchDiscriminator
@@ -446,3 +446,22 @@ def test_metadata_is_json(recogniser: IResNet, tmp_path: Path) -> None:
     content = (tmp_path / "r.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
     assert json.loads(header["__metadata__"]["head"]) == {"kind": "iresnet", "b": 1}
+
+
+def test_a_full_disk_leaves_the_old_file(
+    recogniser: IResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.safetensors"
+    digest = save_weights(path, {"model": recogniser}, {})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFull, match="are free"):
+        save_weights(path, {"model": recogniser}, {"later": True})
+    monkeypatch.undo()
+    assert read_checkpoint(path).sha256 == digest
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(OutputFolderError, match="No such file"):
+        save_weights(tmp_path / "absent" / "r.safetensors", {"model": recogniser}, {})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from v2f_engine.config import one_of
-from v2f_engine.errors import CheckpointError
+from v2f_engine.errors import CheckpointError, DiskFull, OutputFolderError
 from v2f_engine.models import layouts
 from v2f_engine.models.checkpoint_file import CheckpointFile, file_sha256, read_checkpoint
 from v2f_engine.models.discriminator import PatchDiscriminator
@@ -132,6 +134,7 @@ def save_weights(
 
     Raises:
         CheckpointError: a value that is not finite, or that overflows in `precision`.
+        DiskFull, OutputFolderError: a file of that name that was there before is untouched.
     """
     path = Path(path)
     dtype = DTYPES[one_of("precision", precision, DTYPES)]
@@ -142,20 +145,7 @@ def save_weights(
         for key, value in module.state_dict().items()
     }
     content = save(tensors, {"head": json.dumps(dict(head), sort_keys=True)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _write_atomically(path, content)
     return file_sha256(path)
 
 
@@ -188,6 +178,27 @@ def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") 
     if "pose" in file.parts:
         models["pose"] = layouts.build_pose(file)
     return save_weights(target, models, head, precision=precision)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(path.parent).free
+            raise DiskFull(f"{path}: needs {len(content):,} bytes, {free:,} are free.") from error
+        raise OutputFolderError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def _read(place: Located) -> CheckpointFile:
