@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.config import at_least
-from v2f_engine.errors import ConfigError, V2FError
+from v2f_engine.config import at_least, one_of
+from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.perturbation import Perturbation
@@ -282,7 +282,7 @@ def _identity_table(
         if n_ids is None:
             raise ConfigError("Give either n_ids, to sample identities, or identities, to use your own vectors.")
         at_least("n_ids", n_ids, 1)
-        chosen = engine.loaded.statistics if source == "auto" else source
+        chosen = _source(engine, source)
         return sample_identities(n_ids, max_cosine=max_cosine, seed=seed, source=chosen, exclude=exclude)
     table = identities if isinstance(identities, Identities) else Identities.from_vectors(check_vectors(identities))
     if n_ids is not None and n_ids != len(table.vectors):
@@ -290,9 +290,19 @@ def _identity_table(
     return table
 
 
-def _schedule(masks: str | MaskSchedule) -> MaskSchedule:
-    from v2f_engine.config import one_of
+def _source(engine: Engine, source: str | Path) -> str | Path:
+    if source != "auto":
+        return source
+    if engine.loaded.statistics is None:
+        raise ConfigError(
+            f"The model {engine.loaded.name!r} comes without statistics of identity vectors, so source='auto' has "
+            "nothing to sample from. Fit some from features with `v2f ids fit` and give that file, or give "
+            "source='gaussian' or your own vectors."
+        )
+    return engine.loaded.statistics
 
+
+def _schedule(masks: str | MaskSchedule) -> MaskSchedule:
     return masks if isinstance(masks, MaskSchedule) else MASK_SCHEDULES[one_of("masks", masks, MASK_SCHEDULES)]
 
 
@@ -327,4 +337,4 @@ def _sliced(batch: ImageBatch, start: int, stop: int) -> ImageBatch:
     )
 
 
-__all__ = ["Engine", "GenerateReport", "V2FError", "generate"]
+__all__ = ["Engine", "GenerateReport", "generate"]

@@ -12,12 +12,6 @@ from v2f_engine.backends import Choice
 from v2f_engine.models.vec2face import Vec2Face
 
 
-def to_uint8(images: torch.Tensor) -> torch.Tensor:
-    """Float `[B,3,H,W]`, unbounded, to uint8 `[B,H,W,3]`: clipped to [-1, 1], rounded half to even."""
-    scaled = images.float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round()
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
 class EagerRunner:
     """Runs a frozen `Vec2Face` without a graph.
 
@@ -45,10 +39,11 @@ class EagerRunner:
     def __call__(
         self, vectors: NDArray[np.float32], noise: NDArray[np.float32], n_masked: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
-        output = self.model(
-            self._to_device(vectors), self._to_device(noise), self._to_device(n_masked), self.n_dropped
+        dtype = self.choice.dtype
+        made = self.model.decode(
+            self._to_device(vectors).to(dtype), self._to_device(noise), self._to_device(n_masked), self.n_dropped
         )
-        images: NDArray[np.uint8] = to_uint8(output.images)[: len(vectors)].cpu().numpy()
+        images: NDArray[np.uint8] = made[: len(vectors)].cpu().numpy()
         return images
 
     def describe(self) -> dict[str, Any]:
