@@ -1,0 +1,108 @@
+"""`v2f ids`: identity vectors — sample, fit, plan, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from v2f_engine.cli.progress import progress_bar
+
+app = typer.Typer(help="Identity vectors: sample them, fit their statistics, plan and check separability.", no_args_is_help=True)
+
+Exclude = Annotated[Optional[list[Path]], typer.Option(help=".npy of real people's features, streamed")]  # noqa: UP045
+
+
+@app.command()
+def sample(
+    count: Annotated[int, typer.Argument(help="identities to keep")],
+    out: Annotated[Path, typer.Option(help="table of identities, safetensors")] = Path("identities.safetensors"),
+    source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
+    max_cosine: Annotated[float, typer.Option(help="no two are as similar as this")] = 0.3,
+    exclude: Exclude = None,
+    seed: int = 0,
+    backend: Annotated[str, typer.Option(help="rejection backend: auto, reference, native, cupy")] = "auto",
+) -> None:
+    """Sample separable identity vectors."""
+    from v2f_engine.vectors.sampling import sample_identities
+
+    with progress_bar("sample", "identities") as progress:
+        table = sample_identities(
+            count,
+            max_cosine=max_cosine,
+            seed=seed,
+            source=source,
+            exclude=list(exclude) if exclude else None,
+            backend=backend,
+            progress=lambda kept, n, drawn: progress(kept, n),
+        )
+    table.save(out)
+    drawn = table.provenance["candidates_drawn"]
+    typer.echo(f"{len(table)} identities of {drawn} candidates in {out}, hash {table.table_hash[:12]}")
+
+
+@app.command()
+def fit(
+    features: Annotated[list[Path], typer.Argument(help=".npy files of features [N,512], in order")],
+    out: Annotated[Path, typer.Option(help="statistics, safetensors")] = Path("statistics.safetensors"),
+    components: Annotated[Optional[int], typer.Option(help="PCA components; all by default")] = None,  # noqa: UP045
+    shrinkage: Annotated[str, typer.Option(help="0..1 or `oas`")] = "0",
+) -> None:
+    """Fit mean and covariance to features, in one pass over files of any size."""
+    from v2f_engine.vectors.statistics import fit_files, save_statistics
+
+    statistics = fit_files(
+        [str(path) for path in features],
+        components=components,
+        shrinkage=shrinkage if shrinkage == "oas" else float(shrinkage),
+    )
+    save_statistics(out, statistics)
+    typer.echo(
+        f"{out}: effective dimension {statistics.effective_dimension:.1f}, "
+        f"{statistics.components} components, sha256 {statistics.sha256[:12]}"
+    )
+
+
+@app.command()
+def plan(
+    count: Annotated[int, typer.Argument(help="identities wanted")],
+    source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
+    max_cosine: float = 0.3,
+    seed: int = 0,
+    backend: str = "auto",
+    plot: Annotated[Optional[Path], typer.Option(help="saturation curve as PNG")] = None,  # noqa: UP045
+) -> None:
+    """Predict candidates, time and memory of a request, before running it."""
+    from v2f_engine.vectors.planner import plan_identities
+    from v2f_engine.vectors.plots import plot_saturation
+    from v2f_engine.vectors.sources import find_source
+
+    made = plan_identities(count, find_source(source), max_cosine, seed=seed, backend=backend)
+    for line in made.lines():
+        typer.echo(line)
+    if plot is not None:
+        plot_saturation(made, plot)
+        typer.echo(f"saturation curve  {plot}")
+    made.refuse_if_saturated()
+
+
+@app.command()
+def check(
+    vectors: Annotated[Path, typer.Argument(help=".npy [N,512] of centres, or a table of `v2f ids sample`")],
+    threshold: Annotated[float, typer.Option(help="cosine above which two are one; 0.40 as published")] = 0.40,
+    step: Annotated[int, typer.Option(help="prefix step of the curve")] = 1000,
+    plot: Annotated[Optional[Path], typer.Option(help="curve as PNG")] = None,  # noqa: UP045
+) -> None:
+    """The published separability measure: identities with no earlier one above the threshold, over prefixes."""
+    from v2f_engine.vectors.identities import Identities
+    from v2f_engine.vectors.npy import open_vectors
+    from v2f_engine.vectors.plots import plot_separability
+    from v2f_engine.vectors.separability import separability_curve
+
+    rows = Identities.load(vectors).vectors if vectors.suffix == ".safetensors" else open_vectors(vectors)
+    curve = separability_curve(rows, threshold=threshold, step=step)
+    typer.echo(f"{curve.share:.4%} of {len(rows)} identities are unique at cosine {threshold}")
+    if plot is not None:
+        plot_separability({vectors.stem: curve}, plot)
+        typer.echo(f"curve  {plot}")

@@ -1,0 +1,41 @@
+"""`v2f env`: what this machine has, which backends would run, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def env(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
+) -> None:
+    """Show what this machine has and which backend runs each op, with the reason."""
+    import platform
+    from importlib import metadata
+
+    import torch
+
+    from v2f_engine import backends
+
+    typer.echo(f"python {platform.python_version()}  {platform.platform()}")
+    for package in ("torch", "triton", "cupy-cuda13x", "tensorrt", "numpy", "safetensors", "simplejpeg"):
+        try:
+            typer.echo(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            typer.echo(f"{package} not installed")
+    try:
+        import v2f_kernels._C as extension
+
+        typer.echo(f"compiled extension: {getattr(extension, 'simd', lambda: 'present')()}")
+    except ImportError as error:
+        typer.echo(f"compiled extension: not built ({error})")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for index in range(count):
+        typer.echo(f"cuda:{index} {torch.cuda.get_device_name(index)}")
+    choice = backends.choose(device, precision)
+    typer.echo(f"device {choice.device}: {choice.reasons['device']}")
+    typer.echo(f"precision {choice.precision}: {choice.reasons['precision']}")
+    for op, backend in sorted(choice.backends.items()):
+        typer.echo(f"{op:24} {backend:10} {choice.reasons[op]}")

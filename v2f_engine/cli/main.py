@@ -1,0 +1,42 @@
+"""The root of the command line: groups its commands and turns named errors into one clear line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from v2f_engine.cli import dataset, generate, ids, machine, render, train
+
+app = typer.Typer(
+    name="v2f",
+    help="Face-recognition training sets of people who do not exist.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("generate")(generate.generate)
+app.add_typer(ids.app, name="ids")
+app.add_typer(train.app, name="train")
+app.command("render")(render.render)
+app.command("convert")(dataset.convert)
+app.command("verify")(dataset.verify)
+app.command("env")(machine.env)
+
+
+def main() -> None:
+    """Entry point: named errors become their message on stderr and their exit code."""
+    from v2f_engine.errors import BackendUnavailable, UnknownBackend, V2FError
+
+    try:
+        app(standalone_mode=True)
+    except V2FError as error:
+        print(f"error ({type(error).__name__}): {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (BackendUnavailable, UnknownBackend) as error:
+        print(f"error ({type(error).__name__}): {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; what was committed is intact, the same command resumes.", file=sys.stderr)
+        sys.exit(130)
