@@ -46,7 +46,7 @@ def to_uint8_kernel(
         r = top - 1 + step
         inside = (w < W) & (r >= 0) & (r < H)
         next0 = tl.zeros((BLOCK_W, 16), tl.float32)
-        for block in tl.static_range(0, C // BLOCK_C):
+        for block in tl.range(0, C // BLOCK_C):
             k = block * BLOCK_C + c
             x = tl.load(
                 x_ptr + image * (H * W * C) + (r * W + w)[:, None] * C + k[None, :],
