@@ -23,7 +23,7 @@ def unit_channels(maps: torch.Tensor) -> torch.Tensor:
 
 
 def map_distance(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Sum over maps of the squared distance of unit channel vectors, averaged over positions: `[B]`, 0..4 each."""
+    """Sum over maps of the squared distance of unit channel vectors, averaged over positions: `[B]`."""
     total = left[0].new_zeros(len(left[0]), dtype=torch.float32)
     for a, b in zip(left, right, strict=True):
         total = total + (unit_channels(a) - unit_channels(b)).square().sum(1).mean((1, 2))

@@ -62,7 +62,11 @@ def training_state(
     modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> dict[str, torch.Tensor]:
     """Everything a resumed run needs, as one flat table of tensors."""
-    state = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    state = {
+        f"{name}/{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
     for name, optimizer in optimizers.items():
         for index, slots in optimizer.state_dict()["state"].items():
             for key, value in slots.items():
@@ -81,7 +85,9 @@ def restore(
         CheckpointError: the checkpoint belongs to another model.
     """
     for name, module in modules.items():
-        own = {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
+        own = {
+            key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")
+        }
         try:
             module.load_state_dict(own)
         except RuntimeError as error:

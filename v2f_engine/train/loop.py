@@ -1,4 +1,4 @@
-"""What every training shares: a budget of steps or minutes, progress with rate and time left, a log, a stop on NaN."""
+"""What every training shares: a budget of steps or minutes, progress, a log, a stop on NaN."""
 
 from __future__ import annotations
 
@@ -88,17 +88,24 @@ class Loop:
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise NonFiniteLoss(
-                    f"Loss term {name!r} is {mean} at step {self.step}, within the last {self._since} steps; the "
-                    f"last batch was {keys}. The last checkpoint is intact; lower the learning rate or look at "
-                    "those images."
+                    f"Loss term {name!r} is {mean} at step {self.step}, within the last {self._since} steps; "
+                    f"the last batch was {keys}. The last checkpoint is intact; lower the learning rate or "
+                    "look at those images."
                 )
         now = time.monotonic()
         rate = self._since * self.batch / max(1e-9, now - self._last)
         share = max(self.progress, 1e-9)
         left = (now - self._started) * (1 - share) / share
-        line = {"step": self.step, "images_per_second": round(rate, 1), **{k: round(v, 5) for k, v in means.items()}}
+        line = {
+            "step": self.step,
+            "images_per_second": round(rate, 1),
+            **{k: round(v, 5) for k, v in means.items()},
+        }
         with open(self.folder / "log.jsonl", "a") as log:
             log.write(json.dumps(line) + "\n")
         terms_text = "  ".join(f"{name} {mean:.4f}" for name, mean in means.items())
-        self.say(f"step {self.step:>6}  {share:5.1%}  {rate:6.1f} images/s  {left / 60:5.1f} min left  {terms_text}")
+        self.say(
+            f"step {self.step:>6}  {share:5.1%}  {rate:6.1f} images/s  {left / 60:5.1f} min left  "
+            f"{terms_text}"
+        )
         self._sums, self._since, self._last = {}, 0, now

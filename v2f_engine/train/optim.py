@@ -19,7 +19,7 @@ def published_lr(base_lr: float, batch: int) -> float:
 
 
 def cosine(progress: float, warm_up: float, floor: float = 0.0) -> float:
-    """Factor of the learning rate at `progress` in [0, 1]: linear warm-up, then half a cosine down to `floor`."""
+    """Factor of the learning rate at `progress` in [0, 1]: warm-up, then half a cosine to `floor`."""
     if progress < warm_up:
         return progress / warm_up
     rest = (progress - warm_up) / max(1e-9, 1.0 - warm_up)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from v2f_engine.config import at_least
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.train.augment import augment_faces, to_network
 from v2f_engine.train.checkpoint import read_tensors, restore, training_state, write_tensors
+from v2f_engine.train.features import extract_features
 from v2f_engine.train.loop import Budget, Loop
 from v2f_engine.train.margin import MarginSoftmax
 from v2f_engine.train.optim import adamw, cosine, set_lr
 from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.training_set import TrainingSet
 
-MINI_RECOGNISER = IResNetConfig(layers=(2, 2, 2, 2), widths=(32, 64, 128, 256), stem_stride=2)
-"""The embedded feature extractor: iresnet-18 at half width and half resolution, 1/15 of its work."""
+MINI_RECOGNISER = IResNetConfig(layers=(1, 2, 2, 1), widths=(32, 64, 128, 256), stem_stride=2)
+"""The embedded feature extractor: about an iresnet-18 at half width and half resolution."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +34,45 @@ class RecogniserTraining:
         budget: steps or minutes.
         batch: images a step.
         lr, weight_decay: of AdamW.
-        scale, angular, additive: of the margin softmax; the margin is eased in over the first third.
+        scale, angular, additive: of the margin softmax; the margin is eased in between 20 % and 70 %.
         seed: of initialisation, order and augmentation.
         bf16: compute convolutions in bfloat16, weights stay fp32.
         checkpoint_every: steps.
+        log_every: steps between two lines of the log.
         device: torch device.
+        start_from: `recogniser.safetensors` of an earlier training to go on from, perhaps with more people;
+            the head then starts at the class centres of its features.
     """
 
     out: Path
     model: IResNetConfig = MINI_RECOGNISER
     budget: Budget = field(default_factory=lambda: Budget(steps=3000))
-    batch: int = 128
-    lr: float = 2e-3
+    batch: int = 64
+    lr: float = 1.5e-3
     weight_decay: float = 0.05
-    scale: float = 32.0
+    scale: float = 24.0
     angular: float = 0.0
-    additive: float = 0.25
+    additive: float = 0.2
     seed: int = 0
     bf16: bool = True
     checkpoint_every: int = 500
+    log_every: int = 50
     device: str = "cpu"
+    start_from: Path | None = None
 
     def __post_init__(self) -> None:
         at_least("batch", self.batch, 2)
 
 
-def train_recogniser(data: TrainingSet, settings: RecogniserTraining) -> IResNet:
+def train_recogniser(
+    data: TrainingSet, settings: RecogniserTraining, *, say: Callable[[str], object] | None = None
+) -> IResNet:
     """Trains on `data` and writes `recogniser.safetensors` (fp32); resumes from `checkpoint.safetensors`.
+
+    Args:
+        data: images and labels.
+        settings: see `RecogniserTraining`.
+        say: gets the lines of progress; stderr by default.
 
     Raises:
         NonFiniteLoss, CheckpointError: as named.
@@ -69,8 +84,11 @@ def train_recogniser(data: TrainingSet, settings: RecogniserTraining) -> IResNet
         data.classes, settings.model.feature_dim, settings.scale, settings.angular, settings.additive
     ).to(device)
     optimizer = adamw([model, head], settings.lr, settings.weight_decay)
+    if settings.start_from is not None:
+        _start(model, head, data, settings.start_from)
     modules = {"recogniser": model, "head": head}
-    loop = Loop(settings.budget, settings.out, settings.batch)
+    loop = Loop(settings.budget, settings.out, settings.batch, settings.log_every)
+    loop.say = say or loop.say
     checkpoint = settings.out / "checkpoint.safetensors"
     if checkpoint.exists():
         state, told = read_tensors(checkpoint)
@@ -87,7 +105,7 @@ def train_recogniser(data: TrainingSet, settings: RecogniserTraining) -> IResNet
         target = labels[rows].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
             features = model(images)
-        loss = head(features, target, share=min(1.0, 3.0 * loop.progress))
+        loss = head(features, target, share=min(1.0, max(0.0, 2.0 * loop.progress - 0.4)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], 5.0)
@@ -96,13 +114,32 @@ def train_recogniser(data: TrainingSet, settings: RecogniserTraining) -> IResNet
         if loop.step % settings.checkpoint_every == 0:
             write_tensors(checkpoint, training_state(modules, {"optimizer": optimizer}), {"step": loop.step})
     model.eval()
-    save_recogniser(settings.out / "recogniser.safetensors", model, {"steps": loop.step, "classes": data.classes})
+    save_recogniser(
+        settings.out / "recogniser.safetensors", model, {"steps": loop.step, "classes": data.classes}
+    )
     return model
 
 
-def save_recogniser(path: Path, model: IResNet, training: dict[str, int], dtype: torch.dtype = torch.float32) -> None:
+def _start(model: IResNet, head: MarginSoftmax, data: TrainingSet, weights: Path) -> None:
+    """Puts earlier weights into the network and its class centres into the head."""
+    state, _ = read_tensors(weights)
+    restore({f"recogniser/{name}": value for name, value in state.items()}, {"recogniser": model}, {})
+    features = torch.from_numpy(extract_features(model.eval(), data.images))
+    centres = torch.zeros(head.weight.shape).index_add_(
+        0, torch.from_numpy(data.labels), F.normalize(features)
+    )
+    with torch.no_grad():
+        head.weight.copy_(
+            F.normalize(centres) * 0.01 * centres.shape[1] ** 0.5
+        )  # the length of a random start
+
+
+def save_recogniser(
+    path: Path, model: IResNet, training: dict[str, int], dtype: torch.dtype = torch.float32
+) -> None:
     """Writes the weights with the shape of the network in the head."""
     tensors = {
-        name: value.to(dtype) if value.is_floating_point() else value for name, value in model.state_dict().items()
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
     }
     write_tensors(path, tensors, {"kind": "iresnet", "config": asdict(model.config), "training": training})

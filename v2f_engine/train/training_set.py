@@ -61,7 +61,9 @@ def read_blocks(folder: Path, limit: int | None = None) -> TrainingSet:
     """
     paths = sorted(folder.glob("*.npz"))[:limit]
     if not paths:
-        raise DatasetError(f"{folder}: expected *.npz blocks of rendered people, found none. Run `v2f render` first.")
+        raise DatasetError(
+            f"{folder}: expected *.npz blocks of rendered people, found none. Run `v2f render` first."
+        )
     batches = []
     for path in paths:
         with np.load(path, allow_pickle=False) as block:

@@ -1,0 +1,108 @@
+"""The terms of a generator's loss, and the weights they have had.
+
+Source of the published weights: the three generations of HaiyuWu/Vec2Face and HaiyuWu/Vec2Face_plus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from v2f_engine.config import between
+
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
+SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of every term; 0 leaves it out.
+
+    Args:
+        pixel: mean squared error of pixels in [-1, 1].
+        absolute: mean absolute error, none as published.
+        perceptual: distance of feature maps; LPIPS as published.
+        ssim: 1 - SSIM on [0, 1].
+        identity: 1 - cosine of the stored feature and the generated image's.
+        token: mean squared error of tokens and their targets before masking.
+        gan: the patch discriminator's term.
+        gan_from: share of the training after which the discriminator takes part; 1 for never.
+    """
+
+    pixel: float = 1.0
+    absolute: float = 0.0
+    perceptual: float = 0.2
+    ssim: float = 0.1
+    identity: float = 1.0
+    token: float = 1.0
+    gan: float = 0.0
+    gan_from: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            between(name, value, 0.0, 1e6)
+
+    def total(self, terms: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The weighted sum of the terms given."""
+        total = torch.zeros((), device=next(iter(terms.values())).device)
+        for name, value in terms.items():
+            total = total + getattr(self, name) * value
+        return total
+
+
+PRESETS = {
+    # epoch 1000 of 2000, 80 of 100; the plus model has no discriminator.
+    "published-2024": LossWeights(perceptual=2.0, ssim=1.0, gan=1.0, gan_from=0.5),
+    "published-2025": LossWeights(perceptual=0.2, ssim=0.1, gan=1.0, gan_from=0.8),
+    "plus": LossWeights(perceptual=0.4, ssim=1.0),
+    # Ours: an identity term that cannot drown the picture (it rings at weight 1), the discriminator gentle.
+    "rendered": LossWeights(
+        pixel=1.0, absolute=0.5, perceptual=0.1, ssim=0.1, identity=0.2, token=0.01, gan=0.03, gan_from=0.6
+    ),
+}
+"""Weights by name."""
+
+
+def identity_loss(features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """mean(1 - cosine) of `[B, D]` and `[B, D]`."""
+    return (1.0 - F.cosine_similarity(features.float(), target.float(), dim=1)).mean()
+
+
+def token_loss(tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of rows 1..49 of `[B, 50, D]` with the detached rows before masking."""
+    return F.mse_loss(tokens[:, 1:].float(), target[:, 1:].detach().float())
+
+
+def ssim(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Mean structural similarity of `[B, C, H, W]` in [0, 1]: 11-tap Gaussian of sigma 1.5, valid positions.
+
+    Wang et al. 2004. The window is separable, so two one-dimensional passes of stacked moments.
+    """
+    channels = left.shape[1]
+    taps = torch.arange(SSIM_WINDOW, device=left.device, dtype=torch.float32) - SSIM_WINDOW // 2
+    window = torch.exp(-taps.square() / (2 * SSIM_SIGMA**2))
+    window = window / window.sum()
+    a, b = left.float(), right.float()
+    stacked = torch.cat([a, b, a * a, b * b, a * b])
+    column = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    row = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    blurred = F.conv2d(F.conv2d(stacked, column, groups=channels), row, groups=channels)
+    mean_a, mean_b, square_a, square_b, product = blurred.chunk(5)
+    variance_a, variance_b = square_a - mean_a * mean_a, square_b - mean_b * mean_b
+    covariance = product - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + SSIM_C1) / (mean_a.square() + mean_b.square() + SSIM_C1)
+    structure = (2 * covariance + SSIM_C2) / (variance_a + variance_b + SSIM_C2)
+    return (luminance * structure).mean()
+
+
+def critic_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """Least squares for the discriminator: real patches to 1, generated ones to 0 (Mao et al. 2017)."""
+    return 0.5 * ((real.float() - 1).square().mean() + fake.float().square().mean())
+
+
+def fooling_loss(fake: torch.Tensor, *, published: bool = False) -> torch.Tensor:
+    """The generator's term: least squares to 1, or -mean(D(fake)) as the published code has it."""
+    return -fake.float().mean() if published else 0.5 * (fake.float() - 1).square().mean()
