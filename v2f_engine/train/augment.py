@@ -13,11 +13,6 @@ import torch
 import torch.nn.functional as F
 
 
-def to_network(images: torch.Tensor) -> torch.Tensor:
-    """uint8 `[B, H, W, 3]` to float32 `[B, 3, H, W]`, channels-last, `(x / 255 - 0.5) / 0.5`."""
-    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
 def augment_faces(
     images: torch.Tensor, generator: torch.Generator, *, flip: bool = True, erase: float = 0.3
 ) -> torch.Tensor:

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.discriminator import PatchDiscriminator
+from v2f_engine.models.features import to_network
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.perceptual import RecogniserView, map_distance
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig, Vec2FaceOutput
 from v2f_engine.randomness import Purpose, normals, uniforms
-from v2f_engine.train.augment import to_network
 from v2f_engine.train.checkpoint import read_tensors, restore, training_state, write_tensors
 from v2f_engine.train.cpu_forms import quicken
 from v2f_engine.train.ema import average_into, twin

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from v2f_engine.config import at_least
+from v2f_engine.models.features import extract_features, to_network
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
-from v2f_engine.train.augment import augment_faces, to_network
+from v2f_engine.train.augment import augment_faces
 from v2f_engine.train.checkpoint import read_tensors, restore, training_state, write_tensors
-from v2f_engine.train.features import extract_features
 from v2f_engine.train.loop import Budget, Loop
 from v2f_engine.train.margin import MarginSoftmax
 from v2f_engine.train.optim import adamw, cosine, set_lr
