@@ -46,8 +46,8 @@ class GenerateReport:
         written: images made by this call (fewer than `images` after a resume).
         seconds: wall time of this call.
         images_per_second: `written / seconds`, encoding and writing included.
-        contact_sheet: PNG with identities by rows.
-        manifest: JSON with every setting and every shard's sha256.
+        contact_sheet: PNG with identities by rows; None for the null format.
+        manifest: JSON with every setting and every shard's sha256; None for the null format.
     """
 
     out: Path
@@ -56,8 +56,8 @@ class GenerateReport:
     written: int
     seconds: float
     images_per_second: float
-    contact_sheet: Path
-    manifest: Path
+    contact_sheet: Path | None
+    manifest: Path | None
 
 
 class Engine:
@@ -110,7 +110,9 @@ class Engine:
         bind_ops(frozen, choice)
         batch = compute_batch or COMPUTE_BATCH[choice.device.split(":")[0]]
         at_least("compute_batch", batch, 1)
-        return cls(loaded, EagerRunner(frozen, choice, n_dropped=schedule.n_dropped, batch_size=batch), schedule)
+        return cls(
+            loaded, EagerRunner(frozen, choice, n_dropped=schedule.n_dropped, batch_size=batch), schedule
+        )
 
     def images(
         self,
@@ -251,7 +253,12 @@ def generate(
         settings,
         plan,
         lambda ids: engine.images(
-            table, images_per_id, seed=seed, perturbation=perturbation, batch_size=engine.runner.batch_size, select=ids
+            table,
+            images_per_id,
+            seed=seed,
+            perturbation=perturbation,
+            batch_size=engine.runner.batch_size,
+            select=ids,
         ),
         format=format,
         encoder=Encoder(quality=quality),
@@ -322,13 +329,21 @@ def _identity_table(
 ) -> Identities:
     if identities is None:
         if n_ids is None:
-            raise ConfigError("Give either n_ids, to sample identities, or identities, to use your own vectors.")
+            raise ConfigError(
+                "Give either n_ids, to sample identities, or identities, to use your own vectors."
+            )
         at_least("n_ids", n_ids, 1)
         chosen = _source(engine, source)
         return sample_identities(n_ids, max_cosine=max_cosine, seed=seed, source=chosen, exclude=exclude)
-    table = identities if isinstance(identities, Identities) else Identities.from_vectors(check_vectors(identities))
+    table = (
+        identities
+        if isinstance(identities, Identities)
+        else Identities.from_vectors(check_vectors(identities))
+    )
     if n_ids is not None and n_ids != len(table.vectors):
-        raise ConfigError(f"n_ids is {n_ids} but {len(table.vectors)} identities were given; leave n_ids out.")
+        raise ConfigError(
+            f"n_ids is {n_ids} but {len(table.vectors)} identities were given; leave n_ids out."
+        )
     return table
 
 
@@ -345,7 +360,9 @@ def _source(engine: Engine, source: str | Path) -> str | Path:
 
 
 def _schedule(masks: str | MaskSchedule) -> MaskSchedule:
-    return masks if isinstance(masks, MaskSchedule) else MASK_SCHEDULES[one_of("masks", masks, MASK_SCHEDULES)]
+    return (
+        masks if isinstance(masks, MaskSchedule) else MASK_SCHEDULES[one_of("masks", masks, MASK_SCHEDULES)]
+    )
 
 
 def _rebatched(batches: Iterator[ImageBatch], size: int) -> Iterator[ImageBatch]:

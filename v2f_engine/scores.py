@@ -45,7 +45,9 @@ def equal_error_rate(genuine: NDArray[np.float32], impostor: NDArray[np.float32]
     The rate is the mean of both errors at the threshold where they cross, both being step functions.
     """
     if not len(genuine) or not len(impostor):
-        raise ConfigError(f"EER needs both kinds of pairs, found {len(genuine)} genuine, {len(impostor)} impostor.")
+        raise ConfigError(
+            f"EER needs both kinds of pairs, found {len(genuine)} genuine, {len(impostor)} impostor."
+        )
     g, i = np.sort(genuine), np.sort(impostor)
     thresholds = np.unique(np.concatenate([g, i]))
     miss = np.searchsorted(g, thresholds, side="left") / len(g)
@@ -61,7 +63,9 @@ def threshold_at_fmr(impostor: NDArray[np.float32], fmr: float) -> float:
         ConfigError: fewer than `1 / fmr` impostor pairs, too few to say.
     """
     if len(impostor) * fmr < 1.0:
-        raise ConfigError(f"A false-match rate of {fmr:g} needs {1 / fmr:.0f} impostor pairs, found {len(impostor)}.")
+        raise ConfigError(
+            f"A false-match rate of {fmr:g} needs {1 / fmr:.0f} impostor pairs, found {len(impostor)}."
+        )
     allowed = int(np.floor(len(impostor) * fmr))
     ranked = np.sort(impostor)[::-1]
     return float(np.nextafter(ranked[allowed], np.float32(np.inf)))

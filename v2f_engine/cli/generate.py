@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -21,34 +21,42 @@ def numbers(text: str, what: str) -> tuple[float, ...]:
 
 
 def generate(
-    ids: Annotated[Optional[int], typer.Option(help="identities to sample")] = None,  # noqa: UP045
+    ids: Annotated[int | None, typer.Option(help="identities to sample")] = None,
     images: Annotated[int, typer.Option(help="images of each identity")] = 50,
-    out: Annotated[Path, typer.Option(help="folder of the dataset; the same command resumes")] = Path("faces"),
+    out: Annotated[Path, typer.Option(help="folder of the dataset; the same command resumes")] = Path(
+        "faces"
+    ),
     model: Annotated[str, typer.Option(help="mini, vec2face, vec2face-plus, or a path to weights")] = "mini",
     format: Annotated[
         str, typer.Option(help="imagefolder, webdataset, lmdb, recordio, parquet or null")
     ] = "imagefolder",
     vectors: Annotated[
-        Optional[Path], typer.Option(help="identity vectors to use: .npy [N,512] or a table of `v2f ids sample`")  # noqa: UP045
+        Path | None, typer.Option(help="identity vectors to use: .npy [N,512] or a table of `v2f ids sample`")
     ] = None,
     references: Annotated[
-        Optional[Path], typer.Option(help="folder or dataset of aligned faces whose features are the identities")  # noqa: UP045
+        Path | None, typer.Option(help="folder or dataset of aligned faces whose features are the identities")
     ] = None,
     recogniser: Annotated[str, typer.Option(help="extracts the features of --references")] = "mini",
-    source: Annotated[str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")] = "auto",
+    source: Annotated[
+        str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")
+    ] = "auto",
     max_cosine: Annotated[float, typer.Option(help="no two identities are as similar as this")] = 0.3,
-    exclude: Annotated[Optional[Path], typer.Option(help=".npy of real people's features to stay away from")] = None,  # noqa: UP045
+    exclude: Annotated[
+        Path | None, typer.Option(help=".npy of real people's features to stay away from")
+    ] = None,
     sigma: Annotated[str, typer.Option(help="noise levels around an identity")] = "0.3,0.5,0.7",
     sigma_weights: Annotated[str, typer.Option(help="how often each level is drawn")] = "0.4,0.4,0.2",
     target_cosine: Annotated[
-        Optional[str], typer.Option(help="levels as cosine to the identity instead of sigma, e.g. 0.9,0.8")  # noqa: UP045
+        str | None, typer.Option(help="levels as cosine to the identity instead of sigma, e.g. 0.9,0.8")
     ] = None,
-    masks: Annotated[str, typer.Option(help="mask schedule: generate, demo, train, plus-generate")] = "generate",
+    masks: Annotated[
+        str, typer.Option(help="mask schedule: generate, demo, train, plus-generate")
+    ] = "generate",
     seed: Annotated[int, typer.Option(help="decides every vector, mask and image")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
     quality: Annotated[int, typer.Option(help="JPEG quality")] = 95,
-    images_per_shard: Annotated[Optional[int], typer.Option(help="unit of commit and resume")] = None,  # noqa: UP045
+    images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None,
     fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
 ) -> None:
     """Generate a face dataset of people who do not exist."""
@@ -88,5 +96,6 @@ def generate(
         f"{report.identities} identities, {report.images} images in {report.out} "
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
-    typer.echo(f"contact sheet  {report.contact_sheet}")
-    typer.echo(f"manifest       {report.manifest}")
+    if report.manifest is not None:
+        typer.echo(f"contact sheet  {report.contact_sheet}")
+        typer.echo(f"manifest       {report.manifest}")

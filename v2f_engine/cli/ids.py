@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from v2f_engine.cli.progress import progress_bar
 
-app = typer.Typer(help="Identity vectors: sample them, fit their statistics, plan and check separability.", no_args_is_help=True)
+app = typer.Typer(
+    help="Identity vectors: sample them, fit their statistics, plan and check separability.",
+    no_args_is_help=True,
+)
 
-Exclude = Annotated[Optional[list[Path]], typer.Option(help=".npy of real people's features, streamed")]  # noqa: UP045
+Exclude = Annotated[list[Path] | None, typer.Option(help=".npy of real people's features, streamed")]
 
 
 @app.command()
 def sample(
     count: Annotated[int, typer.Argument(help="identities to keep")],
-    out: Annotated[Path, typer.Option(help="table of identities, safetensors")] = Path("identities.safetensors"),
+    out: Annotated[Path, typer.Option(help="table of identities, safetensors")] = Path(
+        "identities.safetensors"
+    ),
     source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
     max_cosine: Annotated[float, typer.Option(help="no two are as similar as this")] = 0.3,
     exclude: Exclude = None,
@@ -46,7 +51,7 @@ def sample(
 def fit(
     features: Annotated[list[Path], typer.Argument(help=".npy files of features [N,512], in order")],
     out: Annotated[Path, typer.Option(help="statistics, safetensors")] = Path("statistics.safetensors"),
-    components: Annotated[Optional[int], typer.Option(help="PCA components; all by default")] = None,  # noqa: UP045
+    components: Annotated[int | None, typer.Option(help="PCA components; all by default")] = None,
     shrinkage: Annotated[str, typer.Option(help="0..1 or `oas`")] = "0",
 ) -> None:
     """Fit mean and covariance to features, in one pass over files of any size."""
@@ -71,7 +76,7 @@ def plan(
     max_cosine: float = 0.3,
     seed: int = 0,
     backend: str = "auto",
-    plot: Annotated[Optional[Path], typer.Option(help="saturation curve as PNG")] = None,  # noqa: UP045
+    plot: Annotated[Path | None, typer.Option(help="saturation curve as PNG")] = None,
 ) -> None:
     """Predict candidates, time and memory of a request, before running it."""
     from v2f_engine.vectors.planner import plan_identities
@@ -90,9 +95,11 @@ def plan(
 @app.command()
 def check(
     vectors: Annotated[Path, typer.Argument(help=".npy [N,512] of centres, or a table of `v2f ids sample`")],
-    threshold: Annotated[float, typer.Option(help="cosine above which two are one; 0.40 as published")] = 0.40,
+    threshold: Annotated[
+        float, typer.Option(help="cosine above which two are one; 0.40 as published")
+    ] = 0.40,
     step: Annotated[int, typer.Option(help="prefix step of the curve")] = 1000,
-    plot: Annotated[Optional[Path], typer.Option(help="curve as PNG")] = None,  # noqa: UP045
+    plot: Annotated[Path | None, typer.Option(help="curve as PNG")] = None,
 ) -> None:
     """The published separability measure: identities with no earlier one above the threshold, over prefixes."""
     from v2f_engine.vectors.identities import Identities

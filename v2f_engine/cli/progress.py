@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left, on stderr, silent when stderr is not a terminal but for a line a minute."""
+"""Progress bars with rate and time left, on stderr; a line every half minute where that is no terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     from tqdm import tqdm
 
     quiet = not sys.stderr.isatty()
-    bar = tqdm(desc=what, unit=f" {unit}", mininterval=30.0 if quiet else 0.2, smoothing=0.1, dynamic_ncols=True)
+    bar = tqdm(
+        desc=what, unit=f" {unit}", mininterval=30.0 if quiet else 0.2, smoothing=0.1, dynamic_ncols=True
+    )
 
     def update(done: int, total: int) -> None:
         bar.total = total

@@ -13,7 +13,9 @@ from v2f_engine.cli.progress import progress_bar
 def render(
     ids: Annotated[int, typer.Option(help="people")] = 100,
     images: Annotated[int, typer.Option(help="images of each")] = 16,
-    out: Annotated[Path, typer.Option(help="folder of the dataset; the same command resumes")] = Path("people"),
+    out: Annotated[Path, typer.Option(help="folder of the dataset; the same command resumes")] = Path(
+        "people"
+    ),
     format: Annotated[str, typer.Option(help="imagefolder, webdataset, lmdb, recordio, parquet")] = "lmdb",
     seed: Annotated[int, typer.Option(help="decides every person and image")] = 0,
     first: Annotated[int, typer.Option(help="number of the first person")] = 0,
@@ -31,7 +33,9 @@ def render(
             out,
             {"world": WORLD_VERSION, "seed": seed, "first": first},
             Plan.of(ids, images),
-            lambda chosen: render_people(seed, range(first + chosen.start, first + chosen.stop), images, processes),
+            lambda chosen: render_people(
+                seed, range(first + chosen.start, first + chosen.stop), images, processes
+            ),
             format=format,
             encoder=Encoder(quality=quality),
             progress=progress,

@@ -41,7 +41,10 @@ class EagerRunner:
     ) -> NDArray[np.uint8]:
         dtype = self.choice.dtype
         made = self.model.decode(
-            self._to_device(vectors).to(dtype), self._to_device(noise), self._to_device(n_masked), self.n_dropped
+            self._to_device(vectors).to(dtype),
+            self._to_device(noise),
+            self._to_device(n_masked),
+            self.n_dropped,
         )
         images: NDArray[np.uint8] = made[: len(vectors)].cpu().numpy()
         return images

@@ -69,3 +69,19 @@ def read_blocks(folder: Path, limit: int | None = None) -> TrainingSet:
         with np.load(path, allow_pickle=False) as block:
             batches.append(ImageBatch(block["images"], block["identity"], block["image"]))
     return TrainingSet.of(batches)
+
+
+def open_training_set(path: Path) -> TrainingSet:
+    """A dataset in any format this engine reads, or a folder of rendered `*.npz` blocks, held in memory.
+
+    Raises:
+        DatasetError: nothing readable there, or images that are not 112x112.
+    """
+    if path.is_dir() and any(path.glob("*.npz")):
+        return read_blocks(path)
+    from v2f_engine.data.reader import open_dataset
+
+    faces = open_dataset(path)
+    images = faces.images(range(len(faces)), threads=2)
+    labels = np.unique(faces.labels, return_inverse=True)[1].astype(np.int64)
+    return TrainingSet(images, labels)
