@@ -1,0 +1,183 @@
+"""What every dataset offers a reader, whatever its format."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.batch import IMAGE_SIZE, ImageBatch
+from v2f_engine.data.decode import decode
+from v2f_engine.data.manifest import Manifest
+from v2f_engine.errors import DatasetError
+
+
+class Dataset(ABC):
+    """Encoded face images with labels, by index.
+
+    Args:
+        path: file or folder, for messages.
+        format: name in `formats.FORMATS`.
+
+    `labels` is int64 `[N]`. `record(i)` is (encoded bytes, label); `image(i)` the decoded uint8 `[H, W, 3]` RGB.
+    Safe to use from several threads, and after a fork.
+    """
+
+    manifest: Manifest | None = None
+    """The manifest beside the data, when this engine wrote it."""
+
+    def __init__(self, path: Path, format: str) -> None:
+        self.path = path
+        self.format = format
+
+    @property
+    @abstractmethod
+    def labels(self) -> NDArray[np.int64]:
+        """int64 `[N]`."""
+
+    @abstractmethod
+    def data(self, index: int) -> bytes:
+        """The encoded image `index`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def where(self, index: int) -> str:
+        """What to call image `index` in messages."""
+        return f"{self.path}: record {index}"
+
+    def record(self, index: int) -> tuple[bytes, int]:
+        """(encoded bytes, label) of image `index`.
+
+        Raises:
+            IndexError: no such image.
+            DatasetError: the record is broken.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path}: record {index} does not exist; there are {len(self)}.")
+        return self.data(index), int(self.labels[index])
+
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        for index in range(len(self)):
+            yield self.record(index)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Image `index`, decoded: uint8 `[H, W, 3]`, RGB."""
+        return decode(self.record(index)[0], self.where(index))
+
+    def images(self, indices: Sequence[int] | NDArray[np.int64], threads: int = 1) -> NDArray[np.uint8]:
+        """Several decoded images: uint8 `[B, 112, 112, 3]`, RGB; decoding leaves the GIL.
+
+        Raises:
+            DatasetError: an image is broken or not 112x112; the message names it.
+        """
+        batch = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+
+        def fill(row: int) -> None:
+            index = int(indices[row])
+            image = self.image(index)
+            if image.shape != batch.shape[1:]:
+                raise DatasetError(
+                    f"{self.where(index)}: {image.shape[0]}x{image.shape[1]} pixels; expected aligned faces of "
+                    f"{IMAGE_SIZE}x{IMAGE_SIZE}."
+                )
+            batch[row] = image
+
+        if threads <= 1 or len(indices) < 2:
+            for row in range(len(indices)):
+                fill(row)
+        else:
+            list(self._pool(threads).map(fill, range(len(indices)), chunksize=8))
+        return batch
+
+    def batches(self, size: int, threads: int = 1) -> Iterator[ImageBatch]:
+        """All images in order, decoded, `size` at a time; `identity` is the label, `image` counts within it."""
+        seen: dict[int, int] = {}
+        for start in range(0, len(self), size):
+            rows = np.arange(start, min(len(self), start + size), dtype=np.int64)
+            labels = self.labels[rows]
+            numbers = np.empty_like(labels)
+            for row, label in enumerate(labels.tolist()):
+                numbers[row] = seen[label] = seen.get(label, -1) + 1
+            yield ImageBatch(self.images(rows, threads), labels, numbers)
+
+    def _pool(self, threads: int) -> ThreadPoolExecutor:
+        key = (os.getpid(), threads)  # a pool's threads do not survive a fork
+        if self._pools.get("key") != key:
+            self._pools = {"key": key, "pool": ThreadPoolExecutor(threads, "v2f-decode")}
+        pool = self._pools["pool"]
+        assert isinstance(pool, ThreadPoolExecutor)
+        return pool
+
+    @cached_property
+    def _pools(self) -> dict[str, object]:
+        return {}
+
+    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
+        """Pickles as its path, so that data-loader processes open it themselves."""
+        from v2f_engine.data.reader import open_dataset
+
+        return open_dataset, (self.path, self.format)
+
+    @property
+    def classes(self) -> int:
+        """Number of distinct identities, taken as largest label + 1."""
+        return int(self.labels.max()) + 1 if len(self) else 0
+
+    def attributes(self) -> NDArray[np.void] | None:
+        """Per-image attributes (structured, `[N]`, in record order), or None where none were recorded."""
+        from v2f_engine.data.sidecar import read_attributes
+
+        return None if self.manifest is None else read_attributes(self.path, self.manifest)
+
+
+class _OpenFile:
+    """A descriptor that closes with its last user, so that an eviction never pulls it from under a reader."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
+class OpenFiles:
+    """Positional reads from files of which the last 64 stay open.
+
+    A file that is cut meanwhile gives an error, where a memory map would kill the process (SIGBUS).
+    """
+
+    def __init__(self) -> None:
+        self._open = lru_cache(maxsize=64)(_OpenFile)
+
+    def read(self, path: Path, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes at `offset`.
+
+        Raises:
+            DatasetError: the file is missing, or ends before that.
+        """
+        try:
+            file = self._open(path)
+            data = os.pread(file.descriptor, size, offset)
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be read: {error.strerror}.") from error
+        if len(data) != size:
+            raise DatasetError(
+                f"{path}: expected {size} bytes at offset {offset}, found {len(data)}: the file is cut."
+            )
+        return data
+
+
+def planned_labels(manifest: Manifest) -> NDArray[np.int64] | None:
+    """Labels of a finished dataset from its manifest alone; None when the plan does not fix them."""
+    if not manifest.complete or not manifest.plan.uniform:
+        return None
+    return np.repeat(np.arange(manifest.plan.identities, dtype=np.int64), manifest.plan.images_per_id)

@@ -1,0 +1,165 @@
+"""ImageFolder: `images/000012/003.jpg`, a folder per identity, as torchvision and arcface_torch read it.
+
+The identity folders lie in `images/`, apart from manifest, attributes and contact sheet: ImageFolder takes
+every folder it sees for a class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.data import fs
+from v2f_engine.data.dataset import Dataset
+from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter, file_pieces
+from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
+from v2f_engine.data.pieces import Piece, folder_header
+from v2f_engine.data.plan import Shard
+from v2f_engine.errors import DatasetError
+
+IMAGES = "images"
+EXTENSIONS = {".jpg", ".jpeg", ".png"}
+
+
+class FolderWriter:
+    """Fills the identity folders of one shard inside a temporary folder, then moves them into place.
+
+    The moves are not one atomic step; the shard counts when its record is in the ledger, and until then its
+    folders are replaced on the next attempt.
+    """
+
+    def __init__(self, place: Place, shard: Shard) -> None:
+        self._place = place
+        self._images = place.root / IMAGES
+        fs.make_folder(self._images)
+        self._temporary = fs.temporary_path(self._images / f"shard-{shard.number:06d}", place.writer)
+        fs.remove(self._temporary)
+        fs.make_folder(self._temporary)
+        self._folders: list[str] = []
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, sample: Sample) -> None:
+        folder = self._place.plan.identity_name(sample.identity)
+        if not self._folders or self._folders[-1] != folder:
+            self._folders.append(folder)
+            fs.make_folder(self._temporary / folder)
+        name = f"{folder}/{self._place.plan.image_name(sample.image)}.{self._place.extension}"
+        self._hash.update(folder_header(name, len(sample.data)))
+        self._hash.update(sample.data)
+        self._bytes += len(sample.data)
+        path = f"{self._temporary}/{name}"
+        fs.before("create", path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            fs.write_all(descriptor, sample.data, path)
+        finally:
+            os.close(descriptor)
+
+    def prepare(self) -> tuple[Piece, ...]:
+        fs.sync_file_system(self._temporary)
+        return (Piece("folders", IMAGES, self._bytes, self._hash.hexdigest(), folders=tuple(self._folders)),)
+
+    def publish(self) -> None:
+        for folder in self._folders:
+            fs.remove(self._images / folder)
+            fs.rename(self._temporary / folder, self._images / folder)
+        fs.remove(self._temporary)
+        fs.fsync_folder(self._images)
+
+    def abort(self) -> None:
+        fs.remove(self._temporary)
+
+
+class ImageFolder(Dataset):
+    """Reads `root/<class>/<image>`; labels are the ranks of the sorted class names, as torchvision has it.
+
+    Args:
+        path: a dataset of this engine, or the folder that holds the class folders.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "imagefolder")
+        if (path / MANIFEST).exists():
+            self.manifest = Manifest.load(path / MANIFEST)
+        root = path / IMAGES if (path / IMAGES).is_dir() else path
+        self._classes: list[str] = []
+        self._names: list[str] = []
+        labels: list[int] = []
+        for folder in class_folders(root):
+            names = sorted(entry.name for entry in os.scandir(folder) if _is_image(entry))
+            self._names += [f"{folder}/{name}" for name in names]
+            labels += [len(self._classes)] * len(names)
+            self._classes.append(folder.name)
+        if not self._names:
+            raise DatasetError(
+                f"{path}: no image; expected folders such as 000000/ holding 000.jpg and so on."
+            )
+        self._labels = np.asarray(labels, np.int64)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        return self._labels
+
+    @property
+    def class_names(self) -> list[str]:
+        """Folder name of each label."""
+        return self._classes
+
+    def where(self, index: int) -> str:
+        return self._names[index]
+
+    def data(self, index: int) -> bytes:
+        try:
+            with open(self._names[index], "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise DatasetError(f"{self._names[index]}: cannot be read: {error.strerror}.") from error
+
+
+def class_folders(root: Path) -> list[Path]:
+    """The class folders of `root`, sorted by name; hidden ones do not count."""
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file()
+
+
+class ImageFolderFormat:
+    name = "imagefolder"
+    stores = True
+    staged = False
+
+    def describe(self) -> dict[str, str]:
+        return {"revision": "1"}
+
+    def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
+        return FolderWriter(place, shard)
+
+    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
+        return Finished({number: tuple(file_pieces(record.pieces)) for number, record in records.items()}, ())
+
+    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
+        for piece in file_pieces(record.pieces):
+            for folder in piece.folders:
+                for path in sorted((place.root / piece.name / folder).iterdir()):
+                    yield Sample(int(folder), int(path.stem), path.read_bytes())
+
+    def recognises(self, path: Path) -> bool:
+        if not path.is_dir():
+            return False
+        root = path / IMAGES if (path / IMAGES).is_dir() else path
+        return any(_is_image(entry) for folder in class_folders(root)[:8] for entry in os.scandir(folder))
+
+    def open(self, path: Path) -> Dataset:
+        return ImageFolder(path)
+
+
+FORMAT = ImageFolderFormat()

@@ -1,0 +1,56 @@
+"""The format that writes nothing, so that the rest of a run can be timed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from v2f_engine.data.dataset import Dataset
+from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.manifest import ShardRecord
+from v2f_engine.data.pieces import Piece
+from v2f_engine.data.plan import Shard
+from v2f_engine.errors import DatasetError
+
+
+class NullWriter:
+    """Takes samples and drops them."""
+
+    def write(self, sample: Sample) -> None:
+        pass
+
+    def prepare(self) -> tuple[Piece, ...]:
+        return ()
+
+    def publish(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+class NullFormat:
+    name = "null"
+    stores = False
+    staged = False
+
+    def describe(self) -> dict[str, str]:
+        return {"revision": "1"}
+
+    def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
+        return NullWriter()
+
+    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
+        return Finished(dict.fromkeys(records, ()), ())
+
+    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
+        raise DatasetError("The null format stores nothing, so there is nothing to read.")
+
+    def recognises(self, path: Path) -> bool:
+        return False
+
+    def open(self, path: Path) -> Dataset:
+        raise DatasetError(f"{path}: the null format stores nothing, so there is nothing to open.")
+
+
+FORMAT = NullFormat()

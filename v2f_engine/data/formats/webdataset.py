@@ -1,0 +1,187 @@
+"""WebDataset: tar shards of `{key}.jpg` and `{key}.cls`, with the wids index that random access needs.
+
+Layout: `shard-000000.tar ...`, `datasets_webdataset.json` =
+`{"wids_version": 1, "shardlist": [{"url", "nsamples"}]}`. Keys are `{identity}_{image}`; `cls` is the label in
+ASCII. Bytes depend on the samples alone: mtime 0, uid 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.data import fs
+from v2f_engine.data.dataset import Dataset, OpenFiles, planned_labels
+from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter, file_pieces, ustar
+from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
+from v2f_engine.data.pieces import Piece
+from v2f_engine.data.plan import Shard
+from v2f_engine.errors import DatasetError
+
+INDEX = "datasets_webdataset.json"
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png")
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:06d}.tar"
+
+
+class TarWriter:
+    """Writes one tar shard into `folder`."""
+
+    def __init__(self, folder: Path, place: Place, shard: Shard) -> None:
+        self._place = place
+        self._file = fs.DurableFile(folder / shard_name(shard.number), place.writer)
+        self._name = (folder / shard_name(shard.number)).relative_to(place.root).as_posix()
+        self._extension = b"." + place.extension.encode()
+
+    def write(self, sample: Sample) -> None:
+        plan = self._place.plan
+        key = f"{plan.identity_name(sample.identity)}_{plan.image_name(sample.image)}".encode()
+        self._file.write(ustar.member(key + self._extension, sample.data))
+        self._file.write(ustar.member(key + b".cls", b"%d" % sample.identity))
+
+    def prepare(self) -> tuple[Piece, ...]:
+        self._file.write(ustar.end(self._file.size))
+        written = self._file.prepare()
+        return (Piece("file", self._name, written.bytes, written.sha256),)
+
+    def publish(self) -> None:
+        self._file.publish()
+
+    def abort(self) -> None:
+        self._file.abort()
+
+
+def read_tar(path: Path) -> Iterator[Sample]:
+    """The samples of a shard that `TarWriter` wrote, in order."""
+    files = OpenFiles()
+    for key, image, label in samples_of(path):
+        identity, _, number = key.partition("_")
+        if not (identity.isdecimal() and number.isdecimal()) or int(identity) != _label(files, path, label):
+            raise DatasetError(f"{path}: key {key!r} is not identity_image with that identity as label.")
+        yield Sample(int(identity), int(number), files.read(path, image.offset, image.size))
+
+
+def samples_of(path: Path) -> Iterator[tuple[str, ustar.Member, ustar.Member]]:
+    """(key, image member, label member) of each sample: adjacent members with one key.
+
+    Raises:
+        DatasetError: a sample without image or without `.cls`.
+    """
+    key = ""
+    group: dict[str, ustar.Member] = {}
+    for member in ustar.scan(path):
+        folder, slash, base = member.name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        if folder + slash + stem != key and group:
+            yield _sample(path, key, group)
+            group = {}
+        key = folder + slash + stem
+        group[extension.lower()] = member
+    if group:
+        yield _sample(path, key, group)
+
+
+def _sample(path: Path, key: str, group: dict[str, ustar.Member]) -> tuple[str, ustar.Member, ustar.Member]:
+    image = next((group[extension] for extension in IMAGE_EXTENSIONS if extension in group), None)
+    if image is None or "cls" not in group:
+        raise DatasetError(
+            f"{path}: sample {key!r} has {sorted(group)}; expected an image (jpg or png) and cls."
+        )
+    return key, image, group["cls"]
+
+
+def _label(files: OpenFiles, path: Path, member: ustar.Member) -> int:
+    text = files.read(path, member.offset, min(member.size, 20)).strip()
+    if not text.isdigit():
+        raise DatasetError(f"{path}: {member.name} holds {text!r}; expected a label, a number from 0.")
+    return int(text)
+
+
+class WebDataset(Dataset):
+    """Reads tar shards with random access. Headers of a shard are read when it is first touched."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "webdataset")
+        self._files = OpenFiles()
+        folder = path if path.is_dir() else path.parent
+        if path.is_dir() and (path / MANIFEST).exists():
+            self.manifest = Manifest.load(path / MANIFEST)
+        self._tars = sorted(folder.glob("*.tar")) if path.is_dir() else [path]
+        if not self._tars:
+            raise DatasetError(f"{path}: no .tar shard; expected shard-000000.tar and so on.")
+        self._members = lru_cache(maxsize=256)(self._scan)
+
+    def _scan(self, number: int) -> list[tuple[ustar.Member, ustar.Member]]:
+        return [(image, label) for _, image, label in samples_of(self._tars[number])]
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """First index of each shard, and the total."""
+        if self.manifest is not None:
+            counts = [record.count for record in self.manifest.shards]
+            if len(counts) != len(self._tars):
+                raise DatasetError(f"{self.path}: expected {len(counts)} shards, found {len(self._tars)}.")
+        else:
+            counts = [len(self._members(number)) for number in range(len(self._tars))]
+        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        known = planned_labels(self.manifest) if self.manifest is not None else None
+        if known is not None:
+            return known
+        labels = [
+            _label(self._files, tar, label)
+            for number, tar in enumerate(self._tars)
+            for _, label in self._members(number)
+        ]
+        return np.asarray(labels, np.int64)
+
+    def data(self, index: int) -> bytes:
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        members = self._members(number)
+        row = index - int(self._starts[number])
+        if row >= len(members):
+            raise DatasetError(
+                f"{self._tars[number]}: expected more than {row} samples, found {len(members)}."
+            )
+        return self._files.read(self._tars[number], members[row][0].offset, members[row][0].size)
+
+
+class WebDatasetFormat:
+    name = "webdataset"
+    stores = True
+    staged = False
+
+    def describe(self) -> dict[str, str]:
+        return {"revision": "1"}
+
+    def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
+        return TarWriter(place.root, place, shard)
+
+    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
+        pieces = {number: tuple(file_pieces(record.pieces)) for number, record in records.items()}
+        shards = [{"url": shard_name(n), "nsamples": records[n].count} for n in range(place.plan.shards)]
+        text = json.dumps({"wids_version": 1, "shardlist": shards}, indent=1).encode()
+        written = fs.write_file(place.root / INDEX, text, place.writer)
+        return Finished(pieces, (Piece("file", INDEX, written.bytes, written.sha256),))
+
+    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
+        for piece in file_pieces(record.pieces):
+            yield from read_tar(place.root / piece.name)
+
+    def recognises(self, path: Path) -> bool:
+        return path.suffix == ".tar" if path.is_file() else any(path.glob("*.tar"))
+
+    def open(self, path: Path) -> Dataset:
+        return WebDataset(path)
+
+
+FORMAT = WebDatasetFormat()

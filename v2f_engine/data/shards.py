@@ -1,0 +1,347 @@
+"""A dataset being written: shards are committed one by one, and what is committed stays.
+
+Everything a run needs until it is finished lies in `.v2f/` inside the dataset: `run.json` (the manifest
+without records), `ledger/` (one line per committed shard), `staging/`, `lock`. The manifest is the last thing
+written; then `.v2f/` goes. A shard is a pure function of (manifest, number), so committing one twice changes
+nothing, and a run may be continued by anyone at any time.
+
+Commit of a shard: temporary names, write, fsync, size and sha256 from memory, rename, fsync of the folder,
+and only then its line in the ledger. Continuing trusts a ledger line only if size and sha256 still fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from v2f_engine.batch import ImageBatch
+from v2f_engine.data import fs, ledger, lock
+from v2f_engine.data.contact_sheet import SHEET, sheet_of_samples
+from v2f_engine.data.formats import Format, Place, ReadShard, Sample, get_format
+from v2f_engine.data.formats.staging import STAGING, WORK, read_staged
+from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord, differences
+from v2f_engine.data.pieces import Piece, check_piece
+from v2f_engine.data.plan import Shard
+from v2f_engine.data.sidecar import FOLDER as ATTRIBUTES
+from v2f_engine.data.sidecar import SidecarWriter
+from v2f_engine.errors import DatasetError, OutputFolderError
+
+RUN = "run.json"
+LEDGER = "ledger"
+
+
+class ShardSink:
+    """Takes one shard's samples in order and commits them.
+
+    Use: `write` each sample, `add_attributes` each batch, then `prepare` and `publish` (or `abort`).
+    """
+
+    def __init__(self, place: Place, format: Format, shard: Shard) -> None:
+        self.shard = shard
+        self._plan = place.plan
+        self._count = 0
+        self._image_bytes = 0
+        self._content = hashlib.sha256()
+        self._expected = (shard.identities.start, 0)
+        self._sidecar = SidecarWriter(place.root, shard.number, place.writer) if format.stores else None
+        self._writer = format.shard_writer(place, shard)
+
+    def write(self, sample: Sample) -> None:
+        """Adds a sample.
+
+        Raises:
+            DatasetError: not the next image of this shard; order and completeness are part of the contract.
+        """
+        if (sample.identity, sample.image) != self._expected or sample.identity >= self.shard.identities.stop:
+            self._check_order(sample)
+        self._writer.write(sample)
+        self._count += 1
+        self._image_bytes += len(sample.data)
+        self._content.update(sample.data)
+        image = sample.image + 1
+        full = image == self._plan.images_per_id
+        self._expected = (sample.identity + 1, 0) if full else (sample.identity, image)
+
+    def _check_order(self, sample: Sample) -> None:
+        identity, image = self._expected
+        next_identity = (
+            not self._plan.uniform and image > 0 and (sample.identity, sample.image) == (identity + 1, 0)
+        )
+        if not next_identity or sample.identity not in self.shard.identities:
+            raise DatasetError(
+                f"Shard {self.shard.number}: expected image (identity {identity}, image {image}) next, found "
+                f"(identity {sample.identity}, image {sample.image}). Batches must come in order of identity and "
+                "image, without gaps."
+            )
+
+    def add_attributes(self, batch: ImageBatch) -> None:
+        if self._sidecar is not None:
+            self._sidecar.add(batch)
+
+    def prepare(self) -> ShardRecord:
+        """Makes the shard durable under temporary names; returns its record."""
+        identities = self.shard.identities
+        identity, image = self._expected
+        done = identity - identities.start + (image > 0 and not self._plan.uniform)
+        if done != len(identities) or (self._plan.uniform and image):
+            raise DatasetError(
+                f"Shard {self.shard.number}: expected {len(identities)} identities with {self._plan.images_per_id} "
+                f"images each, and the batches ended before (identity {identity}, image {image})."
+            )
+        pieces = self._writer.prepare() + (self._sidecar.prepare() if self._sidecar is not None else ())
+        return ShardRecord(
+            self.shard.number,
+            identities.start,
+            len(identities),
+            self._count,
+            self._image_bytes,
+            self._content.hexdigest(),
+            pieces,
+        )
+
+    def publish(self) -> None:
+        """Gives the shard's files their final names, durably."""
+        self._writer.publish()
+        if self._sidecar is not None:
+            self._sidecar.publish()
+
+    def abort(self) -> None:
+        """Drops the temporary files; safe to call at any point, more than once."""
+        self._writer.abort()
+        if self._sidecar is not None:
+            self._sidecar.abort()
+
+
+class Run:
+    """An open dataset. Made by `open_run`; holds the lock while it lives.
+
+    Args:
+        root: the dataset's folder.
+        manifest: the run's manifest (without records).
+        records: committed shards whose hashes fit.
+        writer: name of this writer in ledger and temporary names.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, records: dict[int, ShardRecord], writer: str) -> None:
+        self.root = root
+        self.manifest = manifest
+        self.format = get_format(manifest.format)
+        extension = "png" if manifest.encoder.get("codec") == "png" else "jpg"
+        self.place = Place(root, manifest.plan, extension, writer)
+        self._records = records
+        self._ledger: ledger.Ledger | None = None
+
+    @property
+    def records(self) -> Mapping[int, ShardRecord]:
+        """The committed shards, by number."""
+        return MappingProxyType(self._records)
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards still to be made."""
+        return [number for number in range(self.manifest.plan.shards) if number not in self._records]
+
+    def sink(self, number: int) -> ShardSink:
+        """Opens shard `number` for writing."""
+        return ShardSink(self.place, self.format, self.manifest.plan.shard(number))
+
+    def commit(self, sink: ShardSink) -> ShardRecord:
+        """Prepares, publishes and records a filled sink."""
+        record = sink.prepare()
+        sink.publish()
+        self.record(record)
+        return record
+
+    def record(self, record: ShardRecord) -> None:
+        """Adds a published shard to the ledger; from here on it is committed."""
+        if self._ledger is None:
+            folder = self.root / WORK / LEDGER
+            fs.make_folder(folder)
+            mine = [self._records[number] for number in sorted(self._records)]
+            self._ledger = ledger.Ledger(folder, self.place.writer, mine)
+        self._ledger.append(record)
+        self._records[record.number] = record
+
+    def bytes_needed(self) -> int | None:
+        """Estimate of the bytes still to be written, from the committed shards; None before the first."""
+        per_image = self._bytes_per_image()
+        if per_image is None:
+            return None
+        images = self.manifest.plan.images
+        left = images - sum(record.count for record in self._records.values())
+        return int(per_image * (left + images * self.format.staged))
+
+    def bytes_for_next(self) -> int:
+        """Estimate of what the next step writes: a shard, or the assembled file; 0 when unknown."""
+        per_image = self._bytes_per_image() or 0.0
+        if len(self._records) < self.manifest.plan.shards:
+            return int(per_image * self.manifest.plan.images / self.manifest.plan.shards)
+        return int(per_image * self.manifest.plan.images * self.format.staged)
+
+    def _bytes_per_image(self) -> float | None:
+        done = sum(record.count for record in self._records.values())
+        return sum(p.bytes for r in self._records.values() for p in r.pieces) / done if done else None
+
+    def check_room(self) -> None:
+        """Raises ENOSPC before minutes of work go into something that cannot fit."""
+        if self.format.stores and fs.free_bytes(self.root) < self.bytes_for_next():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root))
+
+    def samples(self, number: int) -> Iterator[Sample]:
+        """The samples of a committed shard, in order."""
+        if self.format.staged:
+            return read_staged(self.place, number)
+        return self.format.read_shard(self.place, self._records[number])
+
+    def finish(self) -> Manifest:
+        """Assembles what is left to assemble, draws the contact sheet, writes the manifest, clears `.v2f/`.
+
+        Raises:
+            RuntimeError: a shard is missing.
+        """
+        if self.missing():
+            raise RuntimeError(f"finish with {len(self.missing())} shards missing")
+        manifest = self.assemble()
+        manifest.save(self.root / MANIFEST, self.place.writer)
+        self.clear()
+        return manifest
+
+    def assemble(self) -> Manifest:
+        """Everything `finish` does before the manifest is written; doing it again changes nothing."""
+        finished = self.format.finish(self.place, self._records, self.samples)
+        shards = {
+            number: replace(record, pieces=finished.shards[number] + attribute_pieces(record))
+            for number, record in self._records.items()
+        }
+        return self.manifest.finished(shards, (*finished.files, self.draw_sheet(self.samples)))
+
+    def draw_sheet(self, read: ReadShard) -> Piece:
+        """Writes the contact sheet of the samples that `read` yields."""
+        text = sheet_of_samples(read, self.manifest.plan)
+        sheet = fs.write_file(self.root / SHEET, text, self.place.writer)
+        return Piece("file", SHEET, sheet.bytes, sheet.sha256)
+
+    def clear(self) -> None:
+        """Empties `.v2f/` but for the lock: the manifest has taken the place of all of it."""
+        self.close()
+        for name in (LEDGER, STAGING, RUN):
+            fs.remove(self.root / WORK / name)
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+
+def attribute_pieces(record: ShardRecord) -> tuple[Piece, ...]:
+    return tuple(piece for piece in record.pieces if piece.name.startswith(f"{ATTRIBUTES}/"))
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Holds the dataset's lock inside the block, and makes its folder if need be.
+
+    Raises:
+        OutputFolderError: another process holds it, or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        with fs.named_errors(root):
+            fs.make_folder(root)
+            stack.enter_context(lock.exclusive(root / WORK / "lock", root))
+        yield
+
+
+@contextlib.contextmanager
+def open_run(root: Path, manifest: Manifest, *, writer: str = "main") -> Iterator[Run | Manifest]:
+    """Opens `root` for writing what `manifest` describes: a new run, a continued one, or a finished one.
+
+    Args:
+        root: output folder; made if need be.
+        manifest: without records.
+        writer: name of this writer.
+
+    Yields:
+        a `Run` that knows which shards are missing; or, when the dataset is finished, its `Manifest`.
+
+    Raises:
+        OutputFolderError: the folder belongs to another run (the message lists the differing settings), holds
+            foreign files, is being written by another process, or cannot be written.
+    """
+    with fs.named_errors(root):
+        if root.exists() and not root.is_dir():
+            raise OutputFolderError(f"{root} is a file; expected a folder, or nothing yet.")
+        _refuse_foreign(root)
+    with locked(root):
+        state = _state(root, manifest, writer)
+        try:
+            yield state
+        finally:
+            if isinstance(state, Run):
+                state.close()
+
+
+def _state(root: Path, manifest: Manifest, writer: str) -> Run | Manifest:
+    work = root / WORK
+    if (root / MANIFEST).exists():
+        found = Manifest.load(root / MANIFEST)
+        _refuse_other(root, found, manifest)
+        with fs.named_errors(root):
+            Run(root, found, {}, writer).clear()
+            _remove_orphans(root)
+        return found
+    if (work / RUN).exists():
+        found = Manifest.load(work / RUN)
+        _refuse_other(root, found, manifest)
+        manifest = found  # keeps the versions of the software that began it
+        records = _intact(root, ledger.read(work / LEDGER, manifest.plan))
+    else:
+        _refuse_foreign(root)
+        with fs.named_errors(root):
+            for name in (LEDGER, STAGING):
+                fs.remove(work / name)
+            manifest.save(work / RUN, writer)
+        records = {}
+    with fs.named_errors(root):
+        _remove_orphans(root)
+    return Run(root, manifest, records, writer)
+
+
+def _intact(root: Path, records: Mapping[int, ShardRecord]) -> dict[int, ShardRecord]:
+    """The records whose pieces are all there with the recorded size and sha256."""
+    return {
+        number: record
+        for number, record in sorted(records.items())
+        if all(check_piece(root, piece, full=True) is None for piece in record.pieces)
+    }
+
+
+def _remove_orphans(root: Path) -> None:
+    for folder in (root, *(entry for entry in root.iterdir() if entry.is_dir()), *(root / WORK).iterdir()):
+        fs.remove_orphans(folder)
+
+
+def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
+    differing = differences(found, asked)
+    if differing:
+        raise OutputFolderError(
+            f"{root} belongs to a run with other settings: {'; '.join(differing)}. Repeat the command with the "
+            "settings of that run to continue it, or choose another output folder."
+        )
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Refuses a folder with files in it that no run of ours accounts for; nothing is touched before."""
+    if not root.is_dir() or (root / MANIFEST).exists() or (root / WORK / RUN).exists():
+        return
+    names = sorted(entry.name for entry in root.iterdir() if entry.name != WORK)
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise OutputFolderError(
+            f"{root} is not empty and holds no {MANIFEST}: found {shown}. Expected an empty folder, a new one, or "
+            "one of an earlier run; choose another output folder."
+        )
