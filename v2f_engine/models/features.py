@@ -40,7 +40,7 @@ def extract_features(
     at_least("batch", batch, 1)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
         raise ConfigError(
-            f"images must be uint8 [N, 112, 112, 3] with N above 0, found {images.dtype} {list(images.shape)}."
+            f"images must be uint8 [N, 112, 112, 3], N above 0, found {images.dtype} {list(images.shape)}."
         )
     device = next(recogniser.parameters()).device
     parts = []
