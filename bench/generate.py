@@ -49,7 +49,9 @@ def network(name: str) -> Vec2Face:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="base", help="base, large, huge (random weights), mini or a path")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
@@ -98,7 +100,9 @@ def main() -> None:
     reference = images["published-style fp32"]
     errors = {name: int(np.abs(made - reference).max()) for name, made in images.items()}
     if errors["ours fp32"] > 1:
-        sys.exit(f"our fp32 images differ from the baseline's by {errors['ours fp32']} grey levels: no timing.")
+        sys.exit(
+            f"our fp32 images differ from the baseline's by {errors['ours fp32']} grey levels: no timing."
+        )
 
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.rounds):

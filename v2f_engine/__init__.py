@@ -36,12 +36,22 @@ _HOMES = {
     "ImageBatch": "v2f_engine.batch",
 }
 
-__all__ = ["Engine", "GenerateReport", "Identities", "ImageBatch", "__version__", "generate", "sample_identities"]
+__all__ = [
+    "Engine",
+    "GenerateReport",
+    "Identities",
+    "ImageBatch",
+    "__version__",
+    "generate",
+    "sample_identities",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'v2f_engine' has no attribute {name!r}; it offers {', '.join(sorted(_HOMES))}")
+        raise AttributeError(
+            f"module 'v2f_engine' has no attribute {name!r}; it offers {', '.join(sorted(_HOMES))}"
+        )
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

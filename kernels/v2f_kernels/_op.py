@@ -52,7 +52,9 @@ class Op:
         if name not in self.backends:
             near = difflib.get_close_matches(name, self.backends, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownBackend(f"op {self.name!r} has no backend {name!r}; known: {sorted(self.backends)}{hint}")
+            raise UnknownBackend(
+                f"op {self.name!r} has no backend {name!r}; known: {sorted(self.backends)}{hint}"
+            )
         module, function = self.backends[name].split(":")
         try:
             implementation = getattr(import_module(module), function)

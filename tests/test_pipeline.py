@@ -1,0 +1,162 @@
+"""Generation end to end with a small random generator: same bytes whatever the batch, resume, errors by name."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from v2f_engine.data.reader import open_dataset
+from v2f_engine.errors import ConfigError, ModelNotFound, OutputFolderError, VectorError
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.models.weights import save_weights
+from v2f_engine.pipeline import Engine, generate, identities_from
+from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.sampling import sample_identities
+
+SMALL = Vec2FaceConfig(
+    width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
+    base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = Vec2Face(SMALL)
+    network.initialise(torch.Generator().manual_seed(0))
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_weights(path, {"model": network}, {"kind": "vec2face", "config": SMALL.to_json()}, precision="fp32")
+    return path
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_images_do_not_depend_on_the_batch_size(model: Path, precision: str) -> None:
+    engine = Engine.load(model, device="cpu", precision=precision, compute_batch=4)
+    table = sample_identities(3, seed=5)
+    runs = []
+    for size in (1, 7, 64):
+        batches = list(engine.images(table, 5, seed=9, batch_size=size))
+        assert all(len(batch) == size for batch in batches[:-1])
+        runs.append({name: np.concatenate([b.attributes[name] for b in batches]) for name in ("sigma", "n_masked")})
+        runs[-1]["images"] = np.concatenate([batch.images for batch in batches])
+        runs[-1]["identity"] = np.concatenate([batch.identity for batch in batches])
+    for run in runs[1:]:
+        for name, values in runs[0].items():
+            np.testing.assert_array_equal(run[name], values, err_msg=name)
+    assert runs[0]["images"].shape == (15, 112, 112, 3)
+    assert runs[0]["images"].std() > 1.0
+
+
+def test_another_compute_batch_moves_no_pixel_by_more_than_one_grey_level(model: Path) -> None:
+    table = sample_identities(2, seed=5)
+    made = [
+        next(iter(Engine.load(model, precision="fp32", compute_batch=b).images(table, 8, batch_size=16))).images
+        for b in (3, 16)
+    ]
+    assert np.abs(made[0].astype(int) - made[1]).max() <= 1
+
+
+def test_one_identity_can_be_made_alone(model: Path) -> None:
+    engine = Engine.load(model, precision="fp32", compute_batch=4)
+    table = sample_identities(4, seed=1)
+    everything = next(iter(engine.images(table, 4, seed=2, batch_size=16)))
+    alone = next(iter(engine.images(table, 4, seed=2, select=range(2, 3))))
+    np.testing.assert_array_equal(alone.images, everything.images[8:12])
+    np.testing.assert_array_equal(alone.identity, [2, 2, 2, 2])
+
+
+def test_generate_writes_what_images_yields_and_says_so(model: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    report = generate(
+        6, 3, tmp_path / "a", model=model, format="webdataset", source="gaussian", quality=90,
+        precision="fp32", compute_batch=4, images_per_shard=6, progress=lambda d, t: calls.append((d, t)),
+    )  # fmt: skip
+    assert (report.identities, report.images, report.written) == (6, 18, 18)
+    assert calls[-1] == (18, 18)
+    assert report.contact_sheet is not None
+    assert report.contact_sheet.is_file()
+    faces = open_dataset(tmp_path / "a")
+    assert len(faces) == 18
+    assert sorted(set(faces.labels.tolist())) == list(range(6))
+    again = generate(
+        6, 3, tmp_path / "a", model=model, format="webdataset", source="gaussian", quality=90,
+        precision="fp32", compute_batch=4, images_per_shard=6,
+    )  # fmt: skip
+    assert again.written == 0
+
+
+def test_an_interrupted_run_ends_in_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    options = {
+        "model": model, "format": "imagefolder", "source": "gaussian", "precision": "fp32",
+        "compute_batch": 4, "images_per_shard": 4,
+    }  # fmt: skip
+    generate(5, 2, tmp_path / "whole", **options)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done >= 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        generate(5, 2, tmp_path / "cut", progress=stop, **options)
+    generate(5, 2, tmp_path / "cut", **options)
+    assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
+
+
+def test_a_folder_of_another_run_is_refused(model: Path, tmp_path: Path) -> None:
+    generate(2, 1, tmp_path, model=model, source="gaussian", precision="fp32")
+    with pytest.raises(OutputFolderError, match="seed"):
+        generate(2, 1, tmp_path, model=model, source="gaussian", precision="fp32", seed=1)
+
+
+def test_vectors_of_ones_own(model: Path, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32) * 2
+    np.save(tmp_path / "v.npy", vectors)
+    table = identities_from(tmp_path / "v.npy")
+    assert table is not None
+    np.testing.assert_array_equal(table.vectors, vectors)
+    engine = Engine.load(model, precision="fp32")
+    noise_free = Perturbation((0.0,), (1.0,))
+    batch = next(iter(engine.images(table, 1, perturbation=noise_free)))
+    np.testing.assert_allclose(batch.attributes["cosine_to_centre"], 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"n_ids": 0}, ConfigError, "n_ids"),
+        ({"n_ids": -3}, ConfigError, "n_ids"),
+        ({"images_per_id": 0}, ConfigError, "images_per_id"),
+        ({"format": "web-dataset"}, ConfigError, "webdataset"),
+        ({"device": "gpu"}, ConfigError, "cuda"),
+        ({"precision": "fp64"}, ConfigError, "precision"),
+        ({"masks": "generat"}, ConfigError, "generate"),
+        ({"model": "minii"}, ModelNotFound, "mini"),
+        ({"quality": 0}, ConfigError, "quality"),
+        ({"identities": np.zeros((2, 512), np.float32)}, VectorError, "row"),
+        ({"identities": np.ones((2, 100), np.float32)}, VectorError, "512"),
+        ({"identities": np.full((2, 512), np.nan, np.float32)}, VectorError, "row"),
+    ],
+)
+def test_bad_input_is_a_named_error(
+    model: Path, tmp_path: Path, change: dict[str, object], error: type[Exception], words: str
+) -> None:
+    options: dict[str, object] = {"n_ids": 2, "images_per_id": 1, "model": model, "source": "gaussian"}
+    options |= change
+    if "identities" in change:
+        options["n_ids"] = None
+    with pytest.raises(error, match=words):
+        generate(out=tmp_path / "out", **options)  # type: ignore[arg-type]
