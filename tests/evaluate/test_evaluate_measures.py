@@ -100,7 +100,7 @@ def test_calibration_counts_every_pair_of_different_people() -> None:
 
 
 def test_consistency_is_that_of_a_loop_over_identities() -> None:
-    table = people(12, 5, 1.0)
+    table = people(12, 5, 2.0)
     m = measure_consistency(table)
     units = table.units.astype(np.float64)
     pairs, rest, own = [], [], []
