@@ -57,7 +57,7 @@ def _image(decoder: ImageDecoder, grid: torch.Tensor) -> torch.Tensor:
 def published_forward(
     model: Vec2Face, vectors: torch.Tensor, noise: torch.Tensor, n_masked: int, n_dropped: int
 ) -> torch.Tensor:
-    """Images `[B, 3, 112, 112]` of the published algorithm, with autograd on and one mask count for the batch."""
+    """Images `[B, 3, 112, 112]` of the published algorithm: autograd on, one mask count for the batch."""
     feature = model.latent_prior_proj_f(vectors)
     rows = model.feature_token(feature[:, :, None]).transpose(1, 2)
     rank = noise.argsort(dim=1).argsort(dim=1)

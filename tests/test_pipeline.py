@@ -1,4 +1,4 @@
-"""Generation end to end with a small random generator: same bytes whatever the batch, resume, errors by name."""
+"""Generation end to end with a small random generator: same bytes whatever the batch, named errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def test_images_do_not_depend_on_the_batch_size(model: Path, precision: str) -> 
     for size in (1, 7, 64):
         batches = list(engine.images(table, 5, seed=9, batch_size=size))
         assert all(len(batch) == size for batch in batches[:-1])
-        runs.append({name: np.concatenate([b.attributes[name] for b in batches]) for name in ("sigma", "n_masked")})
+        runs.append(
+            {name: np.concatenate([b.attributes[name] for b in batches]) for name in ("sigma", "n_masked")}
+        )
         runs[-1]["images"] = np.concatenate([batch.images for batch in batches])
         runs[-1]["identity"] = np.concatenate([batch.identity for batch in batches])
     for run in runs[1:]:
@@ -61,7 +63,9 @@ def test_images_do_not_depend_on_the_batch_size(model: Path, precision: str) -> 
 def test_another_compute_batch_moves_no_pixel_by_more_than_one_grey_level(model: Path) -> None:
     table = sample_identities(2, seed=5)
     made = [
-        next(iter(Engine.load(model, precision="fp32", compute_batch=b).images(table, 8, batch_size=16))).images
+        next(
+            iter(Engine.load(model, precision="fp32", compute_batch=b).images(table, 8, batch_size=16))
+        ).images
         for b in (3, 16)
     ]
     assert np.abs(made[0].astype(int) - made[1]).max() <= 1

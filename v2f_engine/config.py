@@ -1,4 +1,4 @@
-"""Options that users type, checked when they are made: unknown names and impossible values are named errors."""
+"""Options that users type, checked at birth: unknown names and impossible values are named errors."""
 
 from __future__ import annotations
 

@@ -350,12 +350,6 @@ def _identity_table(
 def _source(engine: Engine, source: str | Path) -> str | Path:
     if source != "auto":
         return source
-    if engine.loaded.statistics is None:
-        raise ConfigError(
-            f"The model {engine.loaded.name!r} comes without statistics of identity vectors, so source='auto' has "
-            "nothing to sample from. Fit some from features with `v2f ids fit` and give that file, or give "
-            "source='gaussian' or your own vectors."
-        )
     return engine.loaded.statistics
 
 

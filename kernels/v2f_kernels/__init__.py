@@ -1,4 +1,4 @@
-"""The hot operations of v2f_engine, one folder each: a contract, a reference, and the kernels that must obey it."""
+"""The hot operations of v2f_engine, a folder each: contract, reference, and kernels that must obey it."""
 
 from v2f_kernels._op import BackendUnavailable, Op, UnknownBackend
 

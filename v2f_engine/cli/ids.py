@@ -101,7 +101,7 @@ def check(
     step: Annotated[int, typer.Option(help="prefix step of the curve")] = 1000,
     plot: Annotated[Path | None, typer.Option(help="curve as PNG")] = None,
 ) -> None:
-    """The published separability measure: identities with no earlier one above the threshold, over prefixes."""
+    """Published separability: identities with no earlier one above the threshold, over prefixes."""
     from v2f_engine.vectors.identities import Identities
     from v2f_engine.vectors.npy import open_vectors
     from v2f_engine.vectors.plots import plot_separability

@@ -13,7 +13,7 @@ class Runner(Protocol):
 
     A runner always computes `batch_size` rows, padding the last call: which GEMM kernel a library picks
     depends on the number of rows, so a fixed number is what makes an image's bytes independent of how
-    many others were asked for (measured: a 768 -> 3072 Linear on a CPU gives other bits at batch 1 than at 64).
+    many others were asked for (a 768 -> 3072 Linear on a CPU gives other bits at batch 1 than at 64).
     """
 
     batch_size: int
@@ -22,7 +22,7 @@ class Runner(Protocol):
     def __call__(
         self, vectors: NDArray[np.float32], noise: NDArray[np.float32], n_masked: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
-        """Images uint8 `[B, 112, 112, 3]`, `B <= batch_size`; vectors `[B, 512]`, noise `[B, 49]`, counts `[B]`."""
+        """uint8 `[B, 112, 112, 3]` of vectors `[B, 512]`, noise `[B, 49]` and counts `[B]`; B <= batch_size."""
         ...
 
     def describe(self) -> dict[str, Any]:
