@@ -232,10 +232,15 @@ def generate(
         OutputFolderError, DiskFull, ModelNotFound, CheckpointError, VectorError, ConfigError: as named.
     """
     from v2f_engine.data.encode import Encoder
+    from v2f_engine.data.formats import get_format
     from v2f_engine.data.plan import Plan
     from v2f_engine.data.write import write_dataset
 
     started = time.perf_counter()
+    # Every option is looked at before a model is loaded.
+    get_format(format)
+    encoder = Encoder(quality=quality)
+    at_least("images_per_id", images_per_id, 1)
     perturbation = perturbation or Perturbation()
     engine = Engine.load(
         model, device=device, precision=precision, masks=masks, compute_batch=compute_batch, fetch=fetch
@@ -261,7 +266,7 @@ def generate(
             select=ids,
         ),
         format=format,
-        encoder=Encoder(quality=quality),
+        encoder=encoder,
         progress=progress,
     )
     seconds = time.perf_counter() - started

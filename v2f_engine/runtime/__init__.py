@@ -22,7 +22,7 @@ class Runner(Protocol):
     def __call__(
         self, vectors: NDArray[np.float32], noise: NDArray[np.float32], n_masked: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
-        """uint8 `[B, 112, 112, 3]` of vectors `[B, 512]`, noise `[B, 49]` and counts `[B]`; B <= batch_size."""
+        """uint8 `[B, 112, 112, 3]` of vectors `[B, 512]`, noise `[B, 49]`, counts `[B]`; B <= batch_size."""
         ...
 
     def describe(self) -> dict[str, Any]:
