@@ -8,10 +8,10 @@ the recogniser the generator learned from, nor those rendered here. Rendered set
 `--images` images of `--rendered-seed`, in all poses. Generated set: as many identities, sampled as
 `v2f generate` samples them (the model's own statistics, cosine below `--max-cosine`) and perturbed with its
 defaults. Both go through the same judge, one feature an image, no flip. EER: all genuine pairs, 2,000,000
-drawn impostor pairs. Threshold: the cosine that image pairs of different rendered people reach at a
-rate of `--fmr`, from all such pairs. Unique share: identities whose centre is above it with no earlier one's. Faces:
-dlib's frontal HOG detector, then its convolutional one, on near-frontal images, picked by a regression of
-yaw fitted on the rendered set (whose error on held-out identities is printed).
+drawn impostor pairs. Threshold: the cosine that image pairs of different rendered people reach at a rate of
+`--fmr`, from all such pairs. Unique share: identities whose centre is above it with no earlier one's.
+Faces: dlib's frontal HOG detector, then its convolutional one, on near-frontal images, picked by a
+regression of yaw fitted on the rendered set (its error on held-out identities is printed).
 All numbers are numbers on rendered people.
 """
 
@@ -82,6 +82,13 @@ class Seen:
             left = (self.total - self.count) / rate
             print(f"  {self.name}: {self.count:,} images, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr)
 
+    def pick(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Images by their place in the order seen; no copy of them all."""
+        ends = np.cumsum([len(images) for images in self.images])
+        for row in rows.tolist():
+            block = int(np.searchsorted(ends, row, side="right"))
+            yield self.images[block][row - int(ends[block])]
+
 
 def read_rendered(folder: Path, ids: int, per_id: int) -> Iterator[ImageBatch]:
     """Blocks (`*.npz`) in name order, identities below `ids`, images below `per_id`.
@@ -136,16 +143,11 @@ def yaw_from(rendered: Seen) -> tuple[YawEstimator, float]:
 
 def faces_found(finder: FaceFinder, seen: Seen, estimator: YawEstimator, sample: int) -> dict[str, Any]:
     """How many of a spread-out sample of near-frontal images hold a face for dlib."""
-    images = np.concatenate(seen.images)
     near = np.flatnonzero(np.abs(estimator(np.concatenate(seen.small))) <= NEAR_FRONTAL)
-    chosen = (
-        near[np.unique(np.linspace(0, len(near) - 1, min(sample, len(near))).astype(int))]
-        if len(near)
-        else near
-    )
-    by = [finder(images[row]) for row in chosen]
+    spread = np.unique(np.linspace(0, len(near) - 1, min(sample, len(near))).astype(int))
+    by = [finder(image) for image in seen.pick(near[spread])]
     return {
-        "near_frontal_share": len(near) / len(images),
+        "near_frontal_share": len(near) / seen.count,
         "images": len(by),
         "hog": by.count("hog") / max(1, len(by)),
         "hog_or_cnn": (len(by) - by.count("")) / max(1, len(by)),
@@ -252,8 +254,9 @@ def machine() -> dict[str, Any]:
 def print_report(record: dict[str, Any]) -> None:
     settings, threshold = record["settings"], record["threshold"]
     print(record["protocol"].strip())
+    size = f"{settings['ids']:,} identities x {settings['images_per_id']}"
     print(
-        f"\n{settings['ids']:,} identities x {settings['images_per_id']}, threshold {threshold['cosine']:.4f} "
+        f"\n{size}, threshold {threshold['cosine']:.4f} "
         f"(false-match rate {threshold['fmr']:g}, {threshold['pairs']:,} pairs), "
         f"torch {record['machine']['torch']}, commit {record['machine']['commit']}, {record['seconds']:.0f} s"
     )
@@ -261,7 +264,8 @@ def print_report(record: dict[str, Any]) -> None:
     for name in ("rendered", "generated"):
         m = record[name]
         print(
-            f"  {name:12}{100 * m['eer']:8.2f}{100 * m['unique_share']:10.1f}{100 * m['false_non_match_rate']:8.1f}"
+            f"  {name:12}{100 * m['eer']:8.2f}{100 * m['unique_share']:10.1f}"
+            f"{100 * m['false_non_match_rate']:8.1f}"
             f"{m['genuine_mean']:8.3f}{m['impostor_mean']:8.3f}{100 * m['consistency']['own_nearest']:15.1f}"
         )
     if "faces" in record:
@@ -271,14 +275,13 @@ def print_report(record: dict[str, Any]) -> None:
             f = faces[name]
             print(
                 f"  faces, {name}: HOG {100 * f['hog']:.1f} %, HOG or CNN {100 * f['hog_or_cnn']:.1f} % "
-                f"of {f['images']} near-frontal images ({100 * f['near_frontal_share']:.0f} % are near-frontal)"
+                f"of {f['images']} near-frontal images ({100 * f['near_frontal_share']:.0f} % of all are)"
             )
     for key, goal in record["goals"].items():
         value = record["results"][key]
         verdict = {True: "met", False: "NOT met", None: "cannot be told"}[goal["met"]]
-        print(
-            f"  {key:14}{'none' if value is None else format(value, '.4f'):>8}  goal {goal['goal']:8} {verdict}"
-        )
+        shown = "none" if value is None else f"{value:.4f}"
+        print(f"  {key:14}{shown:>8}  goal {goal['goal']:8} {verdict}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
