@@ -57,9 +57,8 @@ class YawEstimator:
         design = _design(np.concatenate([small, mirrored]), projection).astype(np.float64)
         gram = design.T @ design
         gram[np.diag_indices_from(gram)] += ridge
-        weights: NDArray[np.float64] = np.linalg.solve(
-            gram, design.T @ np.concatenate([yaw, -yaw]).astype(np.float64)
-        )
+        target = np.concatenate([yaw, -yaw]).astype(np.float64)
+        weights = np.asarray(np.linalg.solve(gram, design.T @ target), np.float64)
         return cls(projection.astype(np.float32), weights)
 
     def __call__(self, small: NDArray[np.float32]) -> NDArray[np.float32]:
