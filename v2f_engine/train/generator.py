@@ -81,8 +81,8 @@ class GeneratorTraining:
     preset: str = "rendered"
     weights: LossWeights | None = None
     budget: Budget = field(default_factory=lambda: Budget(steps=20_000))
-    batch: int = 32
-    base_lr: float = 2.8e-3
+    batch: int = 16
+    base_lr: float = 4.9e-3
     weight_decay: float = 0.01
     clip: float = 2.0
     warm_up: float = 0.03
