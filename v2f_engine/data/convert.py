@@ -49,8 +49,8 @@ def convert_dataset(
 ) -> ConvertReport:
     """Writes the dataset `src` into the folder `dst` in another format.
 
-    Images come ordered by label, then as in the source; labels that are not 0, 1, 2, ... without gaps are numbered
-    anew and the manifest keeps the old ones. Attributes come along. Resumes like any run.
+    Images come ordered by label, then as in the source; labels that are not 0, 1, 2, ... without gaps are
+    numbered anew and the manifest keeps the old ones. Attributes come along. Resumes like any run.
 
     Args:
         src: a dataset in any format, this engine's or a stranger's.
@@ -168,8 +168,8 @@ class _Job:
         codec = codec_of(data, self.source.where(row))
         if codec != self._codec:
             raise DatasetError(
-                f"{self.source.where(row)}: {codec}, the first image is {self._codec}. Give an encoder to encode all "
-                "images anew."
+                f"{self.source.where(row)}: {codec}, the first image is {self._codec}. Give an encoder to "
+                "encode all images anew."
             )
         return data
 
@@ -187,7 +187,7 @@ def _attributes_of(rows: NDArray[np.void], identity: int) -> ImageBatch:
 
 
 def _fingerprint(path: Path) -> str:
-    """sha256 over names and sizes of a stranger's files: tells whether the source changed between two attempts."""
+    """sha256 over names and sizes of a stranger's files: shows a source that changed between two attempts."""
     files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
     lines = (f"{file.relative_to(path.parent).as_posix()} {file.stat().st_size}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

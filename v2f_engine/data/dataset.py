@@ -25,8 +25,8 @@ class Dataset(ABC):
         path: file or folder, for messages.
         format: name in `formats.FORMATS`.
 
-    `labels` is int64 `[N]`. `record(i)` is (encoded bytes, label); `image(i)` the decoded uint8 `[H, W, 3]` RGB.
-    Safe to use from several threads, and after a fork.
+    `labels` is int64 `[N]`. `record(i)` is (encoded bytes, label); `image(i)` the decoded uint8 `[H, W, 3]`
+    RGB. Safe to use from several threads, and after a fork.
     """
 
     manifest: Manifest | None = None
@@ -84,8 +84,8 @@ class Dataset(ABC):
             image = self.image(index)
             if image.shape != batch.shape[1:]:
                 raise DatasetError(
-                    f"{self.where(index)}: {image.shape[0]}x{image.shape[1]} pixels; expected aligned faces of "
-                    f"{IMAGE_SIZE}x{IMAGE_SIZE}."
+                    f"{self.where(index)}: {image.shape[0]}x{image.shape[1]} pixels; expected aligned faces "
+                    f"of {IMAGE_SIZE}x{IMAGE_SIZE}."
                 )
             batch[row] = image
 
@@ -97,7 +97,7 @@ class Dataset(ABC):
         return batch
 
     def batches(self, size: int, threads: int = 1) -> Iterator[ImageBatch]:
-        """All images in order, decoded, `size` at a time; `identity` is the label, `image` counts within it."""
+        """All images in order, decoded, `size` at a time; `identity` is the label, `image` its count."""
         seen: dict[int, int] = {}
         for start in range(0, len(self), size):
             rows = np.arange(start, min(len(self), start + size), dtype=np.int64)

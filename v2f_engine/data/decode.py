@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels, trusting nothing: two codecs, a size limit before memory is taken, named errors."""
+"""Encoded bytes to pixels, trusting nothing: two codecs, a size limit before memory is taken."""
 
 from __future__ import annotations
 

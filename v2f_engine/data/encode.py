@@ -77,7 +77,7 @@ class Encoder:
         import simplejpeg
 
         encode, quality, subsampling = simplejpeg.encode_jpeg, self.quality, self.subsampling
-        return lambda image: encode(image, quality, "RGB", subsampling, False)  # type: ignore[no-any-return]
+        return lambda image: encode(image, quality, "RGB", subsampling, False)
 
     def _png(self) -> Callable[[NDArray[np.uint8]], bytes]:
         from PIL import Image

@@ -49,7 +49,7 @@ before: StepHook = _no_hook
 
 @dataclass(frozen=True)
 class Written:
-    """What a finished file holds: `bytes` and the `sha256` of them, taken while writing ("" if not `whole`)."""
+    """What a finished file holds: `bytes` and their `sha256`, taken while writing ("" if not `whole`)."""
 
     bytes: int
     sha256: str
@@ -285,13 +285,13 @@ def named_errors(root: Path, needed: Callable[[], int | None] = lambda: None) ->
             free = free_bytes(root)
             raise DiskFull(
                 error.errno,
-                f"Cannot write {where}: {error.strerror}; {wanted}, {in_words(free)} ({free} bytes) free. Every "
-                f"committed shard in {root} is intact. Make room (or mend the disk) and run the same command again: "
-                "it continues with the first missing shard.",
+                f"Cannot write {where}: {error.strerror}; {wanted}, {in_words(free)} ({free} bytes) free. "
+                f"Every committed shard in {root} is intact. Make room (or mend the disk) and run the same "
+                "command again: it continues with the first missing shard.",
             ) from error
         if error.errno in _REFUSED:
             raise OutputFolderError(
-                f"Cannot write {where}: {error.strerror}. Expected a folder that this user may write; choose another "
-                "output folder or correct its permissions."
+                f"Cannot write {where}: {error.strerror}. Expected a folder that this user may write; choose "
+                "another output folder or correct its permissions."
             ) from error
         raise

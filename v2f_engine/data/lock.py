@@ -50,8 +50,8 @@ def _acquire(path: Path, root: Path) -> int:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
             os.close(descriptor)
             raise OutputFolderError(
-                f"{root} is being written by {holder}. Expected no other writer; wait for it, end it, or choose "
-                "another output folder."
+                f"{root} is being written by {holder}. Expected no other writer; wait for it, end it, or "
+                "choose another output folder."
             ) from error
         except BaseException:
             os.close(descriptor)

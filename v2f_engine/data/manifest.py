@@ -178,8 +178,8 @@ class Manifest:
             check_against_plan(shard, number, plan, f"{where}: shards[{number}]")
         if not is_sha256(record["sha256"]) or manifest.to_bytes() != text:
             raise DatasetError(
-                f"{where}: its sha256 does not fit its text, so it was changed after it was written. Restore the "
-                "file from a copy; if there is none, make the dataset again in another folder."
+                f"{where}: its sha256 does not fit its text, so it was changed after it was written. Restore "
+                "the file from a copy; if there is none, make the dataset again in another folder."
             )
         return manifest
 

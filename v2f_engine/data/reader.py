@@ -31,8 +31,8 @@ def detect_format(path: Path) -> str:
         return name
     if (path / WORK).is_dir():
         raise DatasetError(
-            f"{path} is not finished: its run was interrupted or still lasts. Repeat the command that makes it; it "
-            "continues where it stopped."
+            f"{path} is not finished: its run was interrupted or still lasts. Repeat the command that makes "
+            "it; it continues where it stopped."
         )
     missing: MissingDependency | None = None
     for name in _ORDER:
@@ -44,8 +44,8 @@ def detect_format(path: Path) -> str:
     if missing is not None and (path.suffix == ".parquet" or any(path.rglob("*.parquet"))):
         raise missing
     raise DatasetError(
-        f"{path}: no dataset found. Expected train.rec + train.idx, an .lmdb file, .tar shards, .parquet files, or a "
-        "folder per identity with JPEG or PNG images."
+        f"{path}: no dataset found. Expected train.rec + train.idx, an .lmdb file, .tar shards, .parquet "
+        "files, or a folder per identity with JPEG or PNG images."
     )
 
 

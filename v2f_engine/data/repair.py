@@ -54,8 +54,8 @@ def repair_dataset(
         numbers of the shards that were made again.
 
     Raises:
-        DatasetError: the manifest itself is broken, or the shards cannot be made with the same bytes here (other
-            encoder, library version or images); the broken files are then left as they are.
+        DatasetError: the manifest itself is broken, or the shards cannot be made with the same bytes here
+            (other encoder, library version or images); the broken files are then left as they are.
         OutputFolderError, DiskFull: as in `write_dataset`.
     """
     root = Path(path)
@@ -103,8 +103,8 @@ def _same_tools(
     ):
         if dict(found) != dict(expected):
             raise DatasetError(
-                f"{root}: broken, and its shards cannot be made with the same bytes: {what} was {dict(expected)}, is "
-                f"{dict(found)} here. Install those versions and repeat."
+                f"{root}: broken, and its shards cannot be made with the same bytes: {what} was "
+                f"{dict(expected)}, is {dict(found)} here. Install those versions and repeat."
             )
 
 
@@ -119,9 +119,9 @@ def _remake(run: Run, expected: ShardRecord, fill: Fill) -> ShardRecord:
             sound = sound and record == expected
         if not sound:
             raise DatasetError(
-                f"{run.root}: shard {expected.number} is broken, and making it again gives other bytes: images with "
-                f"sha256 {record.content}, expected {expected.content}. Use the machine and the versions that made "
-                f"the dataset: {dict(run.manifest.versions)}."
+                f"{run.root}: shard {expected.number} is broken, and making it again gives other bytes: "
+                f"images with sha256 {record.content}, expected {expected.content}. Use the machine and the "
+                f"versions that made the dataset: {dict(run.manifest.versions)}."
             )
         sink.publish()
     except BaseException:
@@ -138,7 +138,7 @@ def _replace(run: Run, manifest: Manifest, report: VerifyReport, fill: Fill) -> 
 
 
 def _restage(run: Run, manifest: Manifest, report: VerifyReport, fill: Fill) -> dict[int, ShardRecord]:
-    """Single-file formats: intact shards are taken out of the file, broken ones made again, all into staging."""
+    """Single-file formats: shards go into staging, intact ones from the file, broken ones made anew."""
     records: dict[int, ShardRecord] = {}
     for record in manifest.shards:
         if record.number in report.broken:

@@ -76,8 +76,8 @@ class ShardSink:
         if not next_identity or sample.identity not in self.shard.identities:
             raise DatasetError(
                 f"Shard {self.shard.number}: expected image (identity {identity}, image {image}) next, found "
-                f"(identity {sample.identity}, image {sample.image}). Batches must come in order of identity and "
-                "image, without gaps."
+                f"(identity {sample.identity}, image {sample.image}). Batches must come in order of identity "
+                "and image, without gaps."
             )
 
     def add_attributes(self, batch: ImageBatch) -> None:
@@ -91,8 +91,9 @@ class ShardSink:
         done = identity - identities.start + (image > 0 and not self._plan.uniform)
         if done != len(identities) or (self._plan.uniform and image):
             raise DatasetError(
-                f"Shard {self.shard.number}: expected {len(identities)} identities with {self._plan.images_per_id} "
-                f"images each, and the batches ended before (identity {identity}, image {image})."
+                f"Shard {self.shard.number}: expected {len(identities)} identities with "
+                f"{self._plan.images_per_id} images each, and the batches ended before (identity {identity}, "
+                f"image {image})."
             )
         pieces = self._writer.prepare() + (self._sidecar.prepare() if self._sidecar is not None else ())
         return ShardRecord(
@@ -329,8 +330,8 @@ def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
     differing = differences(found, asked)
     if differing:
         raise OutputFolderError(
-            f"{root} belongs to a run with other settings: {'; '.join(differing)}. Repeat the command with the "
-            "settings of that run to continue it, or choose another output folder."
+            f"{root} belongs to a run with other settings: {'; '.join(differing)}. Repeat the command with "
+            "the settings of that run to continue it, or choose another output folder."
         )
 
 
@@ -342,6 +343,6 @@ def _refuse_foreign(root: Path) -> None:
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise OutputFolderError(
-            f"{root} is not empty and holds no {MANIFEST}: found {shown}. Expected an empty folder, a new one, or "
-            "one of an earlier run; choose another output folder."
+            f"{root} is not empty and holds no {MANIFEST}: found {shown}. Expected an empty folder, a new "
+            "one, or one of an earlier run; choose another output folder."
         )

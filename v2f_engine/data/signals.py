@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests: the shard in hand is finished if it takes not long, else cleanly abandoned."""
+"""SIGINT and SIGTERM as requests: the shard in hand is finished if that is quick, else cleanly abandoned."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class StopRequest:
 def stop_request(grace_s: float) -> Iterator[StopRequest]:
     """Inside the block, SIGINT and SIGTERM only set a flag; after it, a signal that came is raised as usual.
 
-    So the caller's own handlers, KeyboardInterrupt and the exit status stay what they would have been. Outside
-    the main thread no handler can be set, and signals go their usual way.
+    So the caller's own handlers, KeyboardInterrupt and the exit status stay what they would have been.
+    Outside the main thread no handler can be set, and signals go their usual way.
     """
     request = StopRequest(grace_s)
     if threading.current_thread() is not threading.main_thread():

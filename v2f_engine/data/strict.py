@@ -54,8 +54,8 @@ def plain(value: Any, where: str) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
     raise ConfigError(
-        f"{where} is a {type(value).__name__}; a manifest holds strings, numbers, true/false, lists and objects. "
-        "Store large values in a file of their own and put its sha256 here."
+        f"{where} is a {type(value).__name__}; a manifest holds strings, numbers, true/false, lists and "
+        "objects. Store large values in a file of their own and put its sha256 here."
     )
 
 
@@ -102,6 +102,6 @@ def fields(value: Any, expected: Mapping[str, type], where: str) -> dict[str, An
         found = value[key]
         if type(found) is not kind:
             raise DatasetError(f"{where}.{key}: expected {_NAMES[kind]}, found {found!r:.80}.")
-        if kind is int and found < 0:
+        if isinstance(found, int) and found < 0:
             raise DatasetError(f"{where}.{key}: expected 0 or more, found {found}.")
     return value

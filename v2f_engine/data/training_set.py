@@ -1,8 +1,8 @@
-"""What a generator is trained on: (image, feature, label) by row, from any dataset plus features, or in one LMDB.
+"""What a generator is trained on: (image, feature, label) by row, from a dataset with features.
 
-Features are recogniser outputs, float32 `[N, 512]`, un-normalised, row i belonging to image i. They come from a
-`.npy` beside any dataset, or from the records of Vec2Face's own LMDB variant (jpeg, .npy bytes, label[, landmark
-jpeg]), which `write_training_lmdb` also writes.
+Features are recogniser outputs, float32 `[N, 512]`, un-normalised, row i belonging to image i. They come from
+a `.npy` beside any dataset, or from the records of Vec2Face's own LMDB variant (jpeg, .npy bytes, label[,
+landmark jpeg]), which `write_training_lmdb` also writes.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def open_training_set(
     if features is None:
         if not isinstance(dataset, Lmdb) or dataset.parts(0).feature is None:
             raise DatasetError(
-                f"{path} holds no features. Give a .npy of features [{len(dataset)}, 512], or an LMDB whose records "
-                "are (jpeg, feature, label)."
+                f"{path} holds no features. Give a .npy of features [{len(dataset)}, 512], or an LMDB whose "
+                "records are (jpeg, feature, label)."
             )
         checked = None
     else:
@@ -194,7 +194,7 @@ def _subset(source: str | Path | NDArray[np.int64], rows: int) -> NDArray[np.int
 
 
 def parse_feature(data: bytes, where: str) -> NDArray[np.float32]:
-    """The feature in the bytes of a `.npy`, as float32 `[D]`; nothing is unpickled, nothing allocated on trust.
+    """The feature in the bytes of a `.npy`, as float32 `[D]`; nothing is unpickled or allocated on trust.
 
     Raises:
         VectorError: not a finite floating-point vector of just that many bytes.

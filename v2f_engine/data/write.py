@@ -36,8 +36,8 @@ class WriteReport:
         images_written: by this call.
         shards_written, shards_kept, shards_repaired: numbers of shards.
         image_bytes: encoded bytes written by this call.
-        seconds: wall time; of it `writing_s` in the writing thread (hash, write, fsync, rename), which overlaps
-            with generation.
+        seconds: wall time; of it `writing_s` in the writing thread (hash, write, fsync, rename), which
+            overlaps with generation.
         complete: False when a signal stopped the run and its handler let us go on.
         manifest, contact_sheet: their paths; None for the null format.
     """
@@ -76,25 +76,27 @@ def write_dataset(
 ) -> WriteReport:
     """Makes the missing shards of a dataset, in order, and finishes it.
 
-    Interrupted at any moment, even by `kill -9`, and called again with the same arguments, it ends in the same
-    bytes as an undisturbed run. Called on a finished dataset it verifies every hash and re-makes broken shards.
+    Interrupted at any moment, even by `kill -9`, and called again with the same arguments, it ends in the
+    same bytes as an undisturbed run. Called on a finished dataset it verifies every hash and re-makes broken
+    shards.
 
     Args:
         out: output folder: new, empty, or of an earlier run with the same settings.
-        settings: everything that decides the images (seed, model hash, identity table hash, ...), as JSON values.
+        settings: everything that decides the images (seed, model hash, identity table hash, ...), as JSON
+            values.
         plan: identities, images per identity, shards.
         make_batches: must depend on `settings` and the range of identities only.
         format: name in `formats.FORMATS`.
         encoder: JPEG quality 95, 4:2:0 by default.
         threads: encoding threads; by default one per core, at most 4. They do not influence the bytes.
         progress: called with (images done, images in all) after each batch, from the calling thread.
-        grace_s: after SIGINT or SIGTERM, seconds to finish the shard in hand before it is abandoned. The signal
-            is then raised as usual (KeyboardInterrupt, or death by SIGTERM).
+        grace_s: after SIGINT or SIGTERM, seconds to finish the shard in hand before it is abandoned. The
+            signal is then raised as usual (KeyboardInterrupt, or death by SIGTERM).
 
     Raises:
         ConfigError: unknown format, impossible counts, settings that JSON cannot hold.
-        OutputFolderError: the folder belongs to a run with other settings (they are listed), holds foreign files,
-            is being written by another process, or cannot be written.
+        OutputFolderError: the folder belongs to a run with other settings (they are listed), holds foreign
+            files, is being written by another process, or cannot be written.
         DiskFull: bytes needed and free; every committed shard stays.
         DatasetError: `make_batches` gave wrong images, or a finished dataset cannot be mended.
     """

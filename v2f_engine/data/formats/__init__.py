@@ -47,7 +47,7 @@ class Place:
 
 
 class ShardWriter(Protocol):
-    """Takes the samples of one shard, in order. `prepare` makes them durable, `publish` gives them their names."""
+    """Takes a shard's samples in order; `prepare` makes them durable, `publish` gives them their names."""
 
     def write(self, sample: Sample) -> None: ...
     def prepare(self) -> tuple[Piece, ...]: ...
@@ -57,7 +57,7 @@ class ShardWriter(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """What a format's last step leaves: the shards' final pieces (attributes aside), and those of no shard."""
+    """What a format's last step leaves: the shards' final pieces (without attributes), and the others."""
 
     shards: Mapping[int, tuple[Piece, ...]]
     files: tuple[Piece, ...]

@@ -1,8 +1,8 @@
 """LMDB as HaiyuWu's trainer reads it: one file, ASCII index keys, msgpack((jpeg, label)) values.
 
-`train.lmdb` (subdir=False): `b"0"`, `b"1"`, ... -> msgpack((bytes, int)); `__keys__` -> msgpack list of all keys;
-`__len__`, `__classnum__` -> msgpack int. Vec2Face's generator variant holds (jpeg, .npy bytes, label[, landmark
-jpeg]); reading understands both. The file itself is written and read by `lmdb_tree`.
+`train.lmdb` (subdir=False): `b"0"`, `b"1"`, ... -> msgpack((bytes, int)); `__keys__` -> msgpack list of all
+keys; `__len__`, `__classnum__` -> msgpack int. Vec2Face's generator variant holds (jpeg, .npy bytes, label[,
+landmark jpeg]); reading understands both. The file itself is written and read by `lmdb_tree`.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def _record(parts: object, where: str) -> Record:
     if not isinstance(parts, tuple) or kinds not in shapes:
         names = [kind.__name__ for kind in kinds] or type(parts).__name__
         raise DatasetError(
-            f"{where}: expected (image, label), (image, feature, label) or (image, feature, label, landmark image), "
-            f"found {names}."
+            f"{where}: expected (image, label), (image, feature, label) or (image, feature, label, landmark "
+            f"image), found {names}."
         )
     record = Record(*(parts[position] for position in shapes[kinds]))
     if not 0 <= record.label < 2**63:
@@ -99,7 +99,7 @@ def decimal_order(count: int) -> NDArray[np.int64]:
 def write_values(
     file: fs.DurableFile, groups: Iterable[tuple[int, Iterable[bytes]]], classes: int
 ) -> tuple[dict[int, Piece], list[Piece]]:
-    """Fills `file` with the values of all groups, numbered through, and the three entries that trainers look for.
+    """Fills `file` with the values of all groups, numbered through, and the entries that trainers look for.
 
     Args:
         groups: (shard number, its packed records).

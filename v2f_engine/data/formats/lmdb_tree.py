@@ -1,13 +1,15 @@
-"""LMDB files (data version 1, as liblmdb 0.9 writes) without liblmdb: a bulk writer and a reader that cannot crash.
+"""LMDB files (data version 1, as liblmdb 0.9 has it) by hand: a bulk writer and a reader that cannot crash.
 
 Why not liblmdb. Reading: it maps the file and trusts it; 163 of 200 byte-flipped files killed the process by
-signal. Here every page is a plain read with its bounds checked, and damage is a DatasetError. Writing: its bytes
-depend on the machine's page size, on library version and on transaction history; here they depend on the data
-alone, are written front to back, and each shard's values fill a contiguous run of pages with a hash of its own.
+signal. Here every page is a plain read with its bounds checked, and damage is a DatasetError. Writing: its
+bytes depend on the machine's page size, on library version and on transaction history; here they depend on
+the data alone, are written front to back, and each shard's values fill a contiguous run of pages with a hash
+of its own.
 
-File: pages of 4,096 bytes. Pages 0 and 1 are meta pages (the one with the larger transaction number counts). Every
-value lies in overflow pages (16-byte header, then the bytes); leaf pages hold (key, size, page) sorted by key,
-branch pages hold (first key, page). Layout: `struct MDB_page`, `MDB_meta`, `MDB_node` in liblmdb's mdb.c.
+File: pages of 4,096 bytes. Pages 0 and 1 are meta pages (the one with the larger transaction number counts).
+Every value lies in overflow pages (16-byte header, then the bytes); leaf pages hold (key, size, page) sorted
+by key, branch pages hold (first key, page). Layout: `struct MDB_page`, `MDB_meta`, `MDB_node` in liblmdb's
+mdb.c.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def value_pages(size: int) -> int:
 
 
 class TreeWriter:
-    """Writes an LMDB file front to back: values first, in any order; then the tree over the sorted keys; then the metas.
+    """Writes an LMDB file front to back: values in any order, then the tree over the sorted keys, the metas.
 
     Args:
         file: a fresh file; its region bookkeeping is the caller's.
@@ -192,8 +194,8 @@ class TreeReader:
         self.size = path.stat().st_size
         if self.size < (self.last_page + 1) * self.page_size:
             raise DatasetError(
-                f"{path}: {self.size} bytes; its meta page speaks of {(self.last_page + 1) * self.page_size}. "
-                "The file was cut; copy it again."
+                f"{path}: {self.size} bytes; its meta page speaks of "
+                f"{(self.last_page + 1) * self.page_size}. The file was cut; copy it again."
             )
         if self._depth > 32:
             raise DatasetError(f"{path}: a tree of depth {self._depth}; the file is damaged.")

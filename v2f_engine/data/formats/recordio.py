@@ -3,9 +3,9 @@
 A record is magic, u32 (part << 29 | length), payload, padding to 4 bytes. An image's payload is the header
 `IfQQ` (flag 0, label, id, 0) and the encoded bytes. Record 0 is the meta record (flag 2, labels = first key
 after the images, first key after the identities); images are keys 1..N; then one record per identity (flag 2,
-labels = its first key, its last key + 1), which the older trainers read. The meta labels are float32, exact to
-16,777,216 only, so larger sets have neither and their images are keys 0..N-1: the trainers then take every key.
-A payload that holds the magic at a multiple of 4 is split there into parts, as dmlc-core does.
+labels = its first key, its last key + 1), which the older trainers read. The meta labels are float32, exact
+to 16,777,216 only, so larger sets have neither and their images are keys 0..N-1: the trainers then take every
+key. A payload that holds the magic at a multiple of 4 is split there into parts, as dmlc-core does.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class RecordIO(Dataset):
             return known
         labels = np.empty(len(self._offsets), np.int64)
         for index, offset in enumerate(self._offsets.tolist()):
-            # frame 8, header 24, first label of several 4; the header is never split (its key is not the magic)
+            # frame 8, header 24, first label of several 4; the header is never split: no field is the magic
             start = self._files.read(self._rec, offset, 36)
             flag, label, _, _ = _HEADER.unpack_from(start, 8)
             value = label if flag == 0 else struct.unpack_from("<f", start, 32)[0]

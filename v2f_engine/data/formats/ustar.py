@@ -1,7 +1,7 @@
-"""The tar format as far as shards need it (POSIX ustar, regular files): headers by hand, and a scan that notices cuts.
+"""The tar format as far as shards need it (ustar, regular files): a fast writer, a scan that notices cuts.
 
-Written by hand because `tarfile` makes 23,000 members of 7 KB a second and `webdataset.TarWriter` 6,800; these
-headers are fixed but for name, size and checksum.
+Written by hand because `tarfile` makes 23,000 members of 7 KB a second and `webdataset.TarWriter` 6,800;
+these headers are fixed but for name, size and checksum.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """WebDataset: tar shards of `{key}.jpg` and `{key}.cls`, with the wids index that random access needs.
 
 Layout: `shard-000000.tar ...`, `datasets_webdataset.json` =
-`{"wids_version": 1, "shardlist": [{"url", "nsamples"}]}`. Keys are `{identity}_{image}`; `cls` is the label in
-ASCII. Bytes depend on the samples alone: mtime 0, uid 0.
+`{"wids_version": 1, "shardlist": [{"url", "nsamples"}]}`. Keys are `{identity}_{image}`; `cls` is the label
+in ASCII. Bytes depend on the samples alone: mtime 0, uid 0.
 """
 
 from __future__ import annotations
