@@ -195,7 +195,7 @@ def generate(
     format: str = "imagefolder",
     identities: Identities | NDArray[np.float32] | None = None,
     source: str | Path = "auto",
-    max_cosine: float = 0.3,
+    max_cosine: float | None = None,
     exclude: str | Path | None = None,
     perturbation: Perturbation | None = None,
     seed: int = 0,
@@ -219,8 +219,9 @@ def generate(
         identities: vectors to use instead of sampling.
         source: where vectors are sampled from: `auto` (the model's own statistics), `gaussian`, or a file
             written by `v2f ids fit`.
-        max_cosine: no two identities' vectors are as similar as this.
-        exclude: `.npy` of real centres `[M,512]`; no identity is within `max_cosine` of one.
+        max_cosine: no two identities' vectors are as similar as this; by default the model's own limit: 0.3
+            for published models, for `mini` where its extractor has a false-match rate of 1e-4.
+        exclude: `.npy` of real centres `[M, 512]`; no identity is within `max_cosine` of one.
         perturbation: noise around an identity's vector.
         seed: one number decides every vector, mask and image.
         quality: JPEG quality.
@@ -328,7 +329,7 @@ def _identity_table(
     identities: Identities | NDArray[np.float32] | None,
     engine: Engine,
     source: str | Path,
-    max_cosine: float,
+    max_cosine: float | None,
     exclude: str | Path | None,
     seed: int,
 ) -> Identities:
@@ -339,7 +340,8 @@ def _identity_table(
             )
         at_least("n_ids", n_ids, 1)
         chosen = _source(engine, source)
-        return sample_identities(n_ids, max_cosine=max_cosine, seed=seed, source=chosen, exclude=exclude)
+        limit = engine.loaded.max_cosine if max_cosine is None else max_cosine
+        return sample_identities(n_ids, max_cosine=limit, seed=seed, source=chosen, exclude=exclude)
     table = (
         identities
         if isinstance(identities, Identities)

@@ -40,7 +40,10 @@ def generate(
     source: Annotated[
         str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")
     ] = "auto",
-    max_cosine: Annotated[float, typer.Option(help="no two identities are as similar as this")] = 0.3,
+    max_cosine: Annotated[
+        float | None,
+        typer.Option(help="no two identities are as similar as this; the model's own limit by default"),
+    ] = None,
     exclude: Annotated[
         Path | None, typer.Option(help=".npy of real people's features to stay away from")
     ] = None,

@@ -16,6 +16,18 @@ app = typer.Typer(
 
 Exclude = Annotated[list[Path] | None, typer.Option(help=".npy of real people's features, streamed")]
 
+MaxCosine = Annotated[
+    float | None, typer.Option(help="no two are as similar as this; 0.3, or the limit of `mini`, by default")
+]
+
+
+def _limit(max_cosine: float | None, source: str) -> float:
+    from v2f_engine.models.registry import MAX_COSINE, locate
+
+    if max_cosine is not None:
+        return max_cosine
+    return locate("mini", "generator").max_cosine if source == "mini" else MAX_COSINE
+
 
 @app.command()
 def sample(
@@ -24,7 +36,7 @@ def sample(
         "identities.safetensors"
     ),
     source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
-    max_cosine: Annotated[float, typer.Option(help="no two are as similar as this")] = 0.3,
+    max_cosine: MaxCosine = None,
     exclude: Exclude = None,
     seed: int = 0,
     backend: Annotated[str, typer.Option(help="rejection backend: auto, reference, native, cupy")] = "auto",
@@ -35,7 +47,7 @@ def sample(
     with progress_bar("sample", "identities") as progress:
         table = sample_identities(
             count,
-            max_cosine=max_cosine,
+            max_cosine=_limit(max_cosine, source),
             seed=seed,
             source=source,
             exclude=list(exclude) if exclude else None,
@@ -73,7 +85,7 @@ def fit(
 def plan(
     count: Annotated[int, typer.Argument(help="identities wanted")],
     source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
-    max_cosine: float = 0.3,
+    max_cosine: MaxCosine = None,
     seed: int = 0,
     backend: str = "auto",
     plot: Annotated[Path | None, typer.Option(help="saturation curve as PNG")] = None,
@@ -83,7 +95,7 @@ def plan(
     from v2f_engine.vectors.plots import plot_saturation
     from v2f_engine.vectors.sources import find_source
 
-    made = plan_identities(count, find_source(source), max_cosine, seed=seed, backend=backend)
+    made = plan_identities(count, find_source(source), _limit(max_cosine, source), seed=seed, backend=backend)
     for line in made.lines():
         typer.echo(line)
     if plot is not None:

@@ -17,6 +17,8 @@ from v2f_engine.models.checkpoint_file import file_sha256
 
 MINI = Path(__file__).parents[1] / "assets" / "mini"
 CARD = "card.json"
+MAX_COSINE = 0.3
+"""Where a model says nothing else: the threshold in use with ArcFace-R100 features (HaiyuWu/Vec2Face#18)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Located:
         licence: as its source states it; `unknown` for a path.
         statistics: where identity vectors for it come from: a statistics file, or `gaussian`.
         sha256: that the file must have, where known.
+        max_cosine: similarity at which two identity vectors are one person to its extractor.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Located:
     licence: str
     statistics: Path | str
     sha256: str | None = None
+    max_cosine: float = MAX_COSINE
 
 
 def write_card(folder: Path, licence: str, about: Mapping[str, Any]) -> Path:
@@ -153,6 +157,7 @@ def _embedded(kind: str) -> Located:
         card = json.loads(card_path.read_text())
         told = str(card["files"][path.name]["sha256"])
         licence = str(card["licence"])
+        limit = float(card.get("features", {}).get("max_cosine", MAX_COSINE))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{card_path}: is damaged ({error!r}). Reinstall v2f-engine.") from error
     found = file_sha256(path)
@@ -160,7 +165,7 @@ def _embedded(kind: str) -> Located:
         raise CheckpointError(
             f"{path}: has sha256 {found}, its card says {told}: damaged or replaced. Reinstall v2f-engine."
         )
-    return Located("mini", path, licence, MINI / "statistics.safetensors", told)
+    return Located("mini", path, licence, MINI / "statistics.safetensors", told, limit)
 
 
 def _published(name: str, entry: Published, fetch: bool) -> Located:

@@ -41,6 +41,7 @@ class LoadedModel:
         statistics: where identity vectors for it come from: a statistics file, or `gaussian`.
         pose: the landmark condition of Vec2Face+, or None.
         head: what the file says about itself (training, source).
+        max_cosine: similarity at which two identity vectors are one person to its extractor.
     """
 
     model: Vec2Face
@@ -52,6 +53,7 @@ class LoadedModel:
     statistics: Path | str
     pose: PoseModel | None
     head: Mapping[str, Any]
+    max_cosine: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def load_generator(model: str | Path = "mini", *, fetch: bool = False) -> Loaded
         place.statistics,
         pose,
         file.head,
+        place.max_cosine,
     )
 
 
