@@ -19,7 +19,8 @@ NORM_FLOOR = 1e-4
 def unit_channels(maps: torch.Tensor) -> torch.Tensor:
     """`[B, C, H, W]` with every position's channel vector at length 1, in fp32."""
     wide = maps.float()
-    return wide / wide.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR)
+    out: torch.Tensor = wide / wide.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR)
+    return out
 
 
 def map_distance(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -28,7 +28,8 @@ def cosine(progress: float, warm_up: float, floor: float = 0.0) -> float:
 
 def adamw(modules: Iterable[nn.Module], lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW with the published betas; vectors (biases, norms) do not decay."""
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in modules:
         for parameter in module.parameters():
             if parameter.requires_grad:

@@ -107,7 +107,7 @@ def train_recogniser(
             features = model(images)
         loss = head(features, target, share=min(1.0, max(0.0, 2.0 * loop.progress - 0.4)))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], 5.0)
         optimizer.step()
         loop.record({"margin_softmax": loss}, f"rows {rows[:4].tolist()}...")
@@ -117,7 +117,8 @@ def train_recogniser(
     save_recogniser(
         settings.out / "recogniser.safetensors", model, {"steps": loop.step, "classes": data.classes}
     )
-    return model
+    out: IResNet = model
+    return out
 
 
 def _start(model: IResNet, head: MarginSoftmax, data: TrainingSet, weights: Path) -> None:

@@ -53,7 +53,10 @@ def _tile(config: LaunchConfig, channels: int) -> dict[str, int]:
 
 def _chunk(config: LaunchConfig, channels: int) -> int:
     """Pixels whose sums one program gathers: CHUNK elements, at least a tile."""
-    return max(_tile(config, channels)["BLOCK_P"], config.blocks["CHUNK"] // triton.next_power_of_2(channels))
+    out: int = max(
+        _tile(config, channels)["BLOCK_P"], config.blocks["CHUNK"] // triton.next_power_of_2(channels)
+    )
+    return out
 
 
 def _merge_tile(config: LaunchConfig, chunks: int, channels_per_group: int) -> dict[str, int]:
@@ -278,7 +281,8 @@ forward_op.register_autograd(_backward, setup_context=_setup_context)
 def group_statistics(x: torch.Tensor, groups: int) -> torch.Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`; not differentiable."""
     check_norm(x, x.new_empty(x.shape[1:2]), x.new_empty(x.shape[1:2]), groups)
-    return statistics_op(channels_last("x", x), groups)
+    out: torch.Tensor = statistics_op(channels_last("x", x), groups)
+    return out
 
 
 def group_norm_silu(
@@ -292,6 +296,8 @@ def group_norm_silu(
     """See the contract in `v2f_kernels.group_norm_silu`; x must lie in channels-last memory."""
     check_norm(x, weight, bias, groups, statistics)
     channels_last("x", x)
-    if statistics is None:
-        return forward_op(x, weight, bias, groups, eps)[0]
-    return given_op(x, weight, bias, statistics, eps)
+    given = statistics is not None
+    out: torch.Tensor = (
+        given_op(x, weight, bias, statistics, eps) if given else forward_op(x, weight, bias, groups, eps)[0]
+    )
+    return out

@@ -75,7 +75,8 @@ def perturb(vectors: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> 
         raise ValueError(
             f"perturb expects noise float32 {list(vectors.shape)}, found {noise.dtype} {list(noise.shape)}"
         )
-    return perturb_op(vectors.contiguous(), sigma.contiguous(), noise.contiguous())
+    out: torch.Tensor = perturb_op(vectors.contiguous(), sigma.contiguous(), noise.contiguous())
+    return out
 
 
 @torch.no_grad()

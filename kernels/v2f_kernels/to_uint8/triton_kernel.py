@@ -95,4 +95,5 @@ def to_uint8(
         )
     if statistics is None:
         statistics = statistics_op(x, groups)
-    return tail_op(x, norm_weight, norm_bias, statistics, eps, conv_weight, conv_bias)
+    out: torch.Tensor = tail_op(x, norm_weight, norm_bias, statistics, eps, conv_weight, conv_bias)
+    return out
