@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,7 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")
-def runners() -> Iterator[tuple[Runner, Runner]]:
+def runners() -> tuple[Runner, Runner]:
     from v2f_engine.backends import choose
     from v2f_engine.models import bind_ops
     from v2f_engine.models.fold import freeze
@@ -24,7 +22,7 @@ def runners() -> Iterator[tuple[Runner, Runner]]:
     choice = choose("cuda")
     frozen = freeze(load_generator("mini").model, device=choice.device, dtype=choice.dtype)
     bind_ops(frozen, choice)
-    yield (
+    return (
         EagerRunner(frozen, choice, n_dropped=5, batch_size=8),
         CudaGraphRunner(frozen, choice, n_dropped=5, batch_size=8, slots=2),
     )
