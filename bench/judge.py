@@ -6,18 +6,19 @@
 Protocol. The judge is a recogniser trained on rendered people who are neither the generator's, nor those of
 the recogniser the generator learned from, nor those rendered here. Rendered set: `--ids` identities x
 `--images` images of `--rendered-seed`, in all poses. Generated set: as many identities, sampled as
-`v2f generate` samples them (the model's own statistics, cosine below `--max-cosine`) and perturbed with its
-defaults. Both go through the same judge, one feature an image, no flip. EER: all genuine pairs, 2,000,000
-drawn impostor pairs. Threshold: the cosine that image pairs of different rendered people reach at a rate of
-`--fmr`, from all such pairs. Unique share: identities whose centre is above it with no earlier one's.
-Faces: dlib's frontal HOG detector, then its convolutional one, on near-frontal images, picked by a
-regression of yaw fitted on the rendered set (its error on held-out identities is printed).
+`v2f generate` samples them (the model's own statistics, no two vectors as similar as its own limit) and
+perturbed with its defaults. Both go through the same judge, one feature an image, no flip. EER: all genuine
+pairs, 2,000,000 drawn impostor pairs. Threshold: the cosine that image pairs of different rendered people
+reach at a rate of `--fmr`, from all such pairs. Unique share: identities whose centre is above it with no
+earlier one's. Faces: dlib's frontal HOG detector, then its convolutional one, on near-frontal images, picked
+by a regression of yaw fitted on the rendered set (its error on held-out identities is printed).
 All numbers are numbers on rendered people.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -122,15 +123,45 @@ def rendered_people(options: argparse.Namespace) -> Iterable[ImageBatch]:
     return batches
 
 
-def own_eer(
-    loaded: LoadedRecogniser, seen: Seen, labels: NDArray[np.int64], threshold_fmr: float
-) -> Separability:
-    """The model's own recogniser on the rendered set."""
+def read_real(options: argparse.Namespace, referee: LoadedRecogniser, seen: Seen) -> FeatureTable:
+    """The rendered set's images into `seen`, and their features."""
+    if options.cache is None:
+        return read_features(rendered_people(options), referee.model, seen=seen)
+    labels = []
+    for batch in rendered_people(options):
+        seen(batch)
+        labels.append(batch.identity)
+    return FeatureTable(cached_features(options, referee, seen), np.concatenate(labels))
+
+
+def cached_features(options: argparse.Namespace, loaded: LoadedRecogniser, seen: Seen) -> NDArray[np.float32]:
+    """Features of the images seen; kept in `--cache` under the hash of the weights and of the images."""
     from v2f_engine.models.features import extract_features
 
+    if options.cache is None:
+        return np.concatenate([extract_features(loaded.model, images) for images in seen.images])
+    digest = hashlib.sha256(loaded.sha256.encode())
+    for images in seen.images:
+        digest.update(images.tobytes())
+    path = Path(options.cache) / f"{digest.hexdigest()[:32]}.npy"
+    if path.is_file():
+        features: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        return features
     features = np.concatenate([extract_features(loaded.model, images) for images in seen.images])
-    table = FeatureTable(features, labels)
-    return measure_separability(table, threshold=calibrate(table, threshold_fmr).threshold)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.save(file, features)
+    temporary.replace(path)
+    return features
+
+
+def own_eer(
+    options: argparse.Namespace, loaded: LoadedRecogniser, seen: Seen, labels: NDArray[np.int64]
+) -> Separability:
+    """The model's own recogniser on the rendered set."""
+    table = FeatureTable(cached_features(options, loaded, seen), labels)
+    return measure_separability(table, threshold=calibrate(table, options.fmr).threshold)
 
 
 def yaw_from(rendered: Seen) -> tuple[YawEstimator, float]:
@@ -165,9 +196,10 @@ def judge(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Separa
 
     total = options.ids * options.images
     rendered, generated = Seen("rendered", total), Seen("generated", total)
-    real = read_features(rendered_people(options), referee.model, seen=rendered)
+    real = read_real(options, referee, rendered)
+    limit = engine.loaded.max_cosine if options.max_cosine is None else options.max_cosine
     table = sample_identities(
-        options.ids, max_cosine=options.max_cosine, seed=options.seed, source=engine.loaded.statistics
+        options.ids, max_cosine=limit, seed=options.seed, source=engine.loaded.statistics
     )
     made = read_features(
         engine.images(table, options.images, seed=options.seed), referee.model, seen=generated
@@ -186,7 +218,7 @@ def judge(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Separa
         "threshold": {"cosine": calibration.threshold, "fmr": calibration.fmr, "pairs": calibration.pairs},
     }
     if own is not None:
-        sections["own_recogniser"] = own_eer(own, rendered, real.labels, options.fmr).to_json()
+        sections["own_recogniser"] = own_eer(options, own, rendered, real.labels).to_json()
         results["own_eer"] = sections["own_recogniser"]["eer"]
     if options.faces:
         if not rendered.yaw:
@@ -209,7 +241,7 @@ def judge(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Separa
             "images_per_id": options.images,
             "rendered_seed": options.rendered_seed,
             "seed": options.seed,
-            "max_cosine": options.max_cosine,
+            "max_cosine": limit,
             "judge_sha256": referee.sha256,
             "engine": engine.describe(),
             "identities": table.describe(),
@@ -292,11 +324,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="mini", help="generator: a name or a path")
     parser.add_argument("--recogniser", default="mini", help="the model's own recogniser; '' leaves it out")
     parser.add_argument("--rendered", type=Path, help="folder of *.npz blocks; rendered here without it")
+    parser.add_argument(
+        "--cache", type=Path, help="folder that keeps features of rendered images between runs"
+    )
     parser.add_argument("--rendered-seed", type=int, default=404, help="seed of the people rendered or read")
     parser.add_argument("--ids", type=int, default=1000)
     parser.add_argument("--images", type=int, default=10, help="of each identity")
     parser.add_argument("--seed", type=int, default=0, help="of vectors, perturbation and masks")
-    parser.add_argument("--max-cosine", type=float, default=0.3)
+    parser.add_argument("--max-cosine", type=float, help="of two vectors; the model's own limit by default")
     parser.add_argument("--fmr", type=float, default=1e-5)
     parser.add_argument(
         "--faces", type=int, default=300, help="near-frontal images for dlib; 0 leaves it out"

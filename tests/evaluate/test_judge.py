@@ -80,6 +80,22 @@ def test_a_small_run_writes_protocol_numbers_and_picture(folder, capsys) -> None
     assert "eer_ratio" in printed
 
 
+def test_cached_features_are_those_computed(folder, monkeypatch) -> None:
+    options = judge.parse(arguments(folder, "--cache", str(folder / "cache")))
+    referee = judge.load_recogniser(folder / "judge.safetensors")
+    first, second, direct = (judge.Seen("x", 24) for _ in range(3))
+    one = judge.read_real(options, referee, first)
+    monkeypatch.setattr("v2f_engine.models.features.extract_features", None)
+    two = judge.read_real(options, referee, second)
+    monkeypatch.undo()
+    options.cache = None
+    plain = judge.read_real(options, referee, direct)
+    assert np.array_equal(one.features, two.features)
+    assert np.allclose(one.features, plain.features, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(one.labels, plain.labels)
+    assert first.count == second.count == direct.count == 24
+
+
 def test_too_few_rendered_people_are_named(folder, capsys) -> None:
     assert judge.main(arguments(folder, "--ids", "13")) != 0
     assert "expected 13 identities x 3 images in *.npz blocks, found 36" in capsys.readouterr().err
