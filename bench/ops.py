@@ -1,0 +1,226 @@
+"""Every op: each backend that can run here is judged, then timed.
+
+    python bench/ops.py                     small shapes on this CPU, under a minute
+    python bench/ops.py --size real --device cuda --dtype float16
+
+A backend is judged against `reference` on the same inputs in fp32: its error may be twice that of plain torch in
+the same dtype; bytes may differ by one grey level; indices must be equal. A backend that fails is shown as failed
+and no ratio is printed for it. `bench/cases.py` has the shapes and the arithmetic behind GB/s and GFLOP/s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
+
+import torch  # noqa: E402
+from v2f_kernels import BackendUnavailable  # noqa: E402
+from v2f_kernels._judge import judge  # noqa: E402
+
+from bench import protocol  # noqa: E402
+from bench.cases import SIZES, Case, Tensors, backends_of, bound, cases, flat, least_bytes  # noqa: E402
+from v2f_engine.backends import op_named  # noqa: E402
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SEED = 2026
+
+
+def widened(inputs: Tensors) -> Tensors:
+    """The same values in fp32, for the oracle."""
+    return {name: t.float() if t.is_floating_point() else t for name, t in inputs.items()}
+
+
+def run_forward(case: Case, function: Callable[..., Any], inputs: Tensors) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return {f"output {i}": part for i, part in enumerate(flat(case.call(function, inputs)))}
+
+
+def run_gradients(case: Case, function: Callable[..., Any], inputs: Tensors) -> dict[str, torch.Tensor]:
+    """Gradients by name, for a cotangent that depends on the outputs' shapes alone."""
+    leaves = {n: t.detach().clone().requires_grad_() if n in case.gradients else t for n, t in inputs.items()}
+    outputs = flat(case.call(function, leaves))
+    cotangents = [
+        torch.randn(o.shape, generator=torch.Generator().manual_seed(SEED + i)).to(o)
+        for i, o in enumerate(outputs)
+    ]
+    wanted = [leaves[name] for name in case.gradients]
+    made = torch.autograd.grad(outputs, wanted, cotangents)
+    return {f"gradient of {name}": g for name, g in zip(case.gradients, made, strict=True)}
+
+
+Run = Callable[[Case, Callable[..., Any], Tensors], dict[str, torch.Tensor]]
+
+
+def compare(case: Case, run: Run, function: Callable[..., Any], inputs: Tensors) -> tuple[bool, str]:
+    """(passed, in words): `function` against the op's reference on these inputs."""
+    op = op_named(case.op)
+    oracle = run(case, op.backend("reference"), widened(inputs))
+    mine = run(case, function, inputs)
+    if case.judge == "exact":
+        equal = all(torch.equal(mine[name].cpu(), oracle[name].cpu()) for name in oracle)
+        return equal, "equal to the reference" if equal else "differs from the reference"
+    plain = case.plain or op.backend("torch")
+    native = run(case, plain, inputs)
+    if case.judge == "bytes":
+        return _grey(mine["output 0"], oracle["output 0"], native["output 0"])
+    verdicts = {name: judge(mine[name], oracle[name], native[name]) for name in oracle}
+    failed = [f"{name}: {verdict}" for name, verdict in verdicts.items() if not verdict.passed]
+    worst = max(verdict.largest for verdict in verdicts.values())
+    return not failed, "; ".join(failed) or f"largest error {worst:.1e}"
+
+
+def _grey(mine: torch.Tensor, oracle: torch.Tensor, native: torch.Tensor) -> tuple[bool, str]:
+    off, theirs = ((x.int() - oracle.int()).abs() for x in (mine, native))
+    share, allowed = float((off > 0).float().mean()), 2 * float((theirs > 0).float().mean()) + 1e-4
+    largest = int(off.max())
+    return largest <= max(1, int(theirs.max())) and share <= allowed, (
+        f"{100 * share:.2f} % of bytes off (allowed {100 * allowed:.2f} %), by at most {largest}"
+    )
+
+
+def same_bits(case: Case, run: Run, function: Callable[..., Any], inputs: Tensors, times: int = 3) -> bool:
+    """Whether repeated runs on the same inputs give the same bits."""
+    first = run(case, function, inputs)
+    return all(
+        torch.equal(value, first[name])
+        for _ in range(times - 1)
+        for name, value in run(case, function, inputs).items()
+    )
+
+
+def contenders(case: Case, device: str) -> tuple[dict[str, Callable[..., Any]], list[str]]:
+    """(name -> function) of the backends that exist and can be imported here, and why others cannot."""
+    op, found, missing = op_named(case.op), {}, []
+    for name in backends_of(op):
+        if device == "cpu" and name in ("triton", "cupy"):
+            missing.append(f"{case.op}/{name}: needs a GPU")
+            continue
+        try:
+            found[name] = op.backend(name)
+        except BackendUnavailable as error:
+            missing.append(str(error))
+    return found, missing
+
+
+def measure(
+    case: Case, *, device: str, dtype: torch.dtype, rounds: int, budget_s: float, section: str = "forward"
+) -> tuple[list[protocol.Row], list[str]]:
+    """Judges and times every backend (and, on a GPU, every torch alternative) of a case."""
+    inputs = case.inputs(SEED, device, dtype)
+    functions, missing = contenders(case, device)
+    functions = {"reference": op_named(case.op).backend("reference"), **functions}
+    if case.plain is not None:
+        functions["plain torch"] = case.plain
+    if device != "cpu":
+        functions |= {n: _from_inputs(case, f) for n, f in case.alternatives.items()}
+    checks, size = {}, 0.0
+    for name, function in functions.items():
+        try:
+            checks[name] = (True, "the judge") if name == "reference" else _check(case, function, inputs)
+            size = size or least_bytes(inputs, tuple(run_forward(case, function, inputs).values()))
+        except Exception as error:  # a contender that cannot run here must not end the table
+            checks[name] = (False, f"cannot run: {type(error).__name__}: {str(error)[:160]}")
+    sets = protocol.sets_for(size, device)
+    batches = [inputs, *(case.inputs(SEED + i, device, dtype) for i in range(1, sets))]
+    with torch.no_grad():
+        timed = protocol.time_calls(
+            {n: _call(case, n, functions[n], batches) for n, (passed, _) in checks.items() if passed},
+            device=device,
+            rounds=rounds,
+            budget_s=budget_s,
+            sets=sets,
+        )
+    digest = protocol.hash_of(inputs.values())
+    base = next((n for n in ("torch", "plain torch") if n in functions), "reference")
+    kind = str(dtype).removeprefix("torch.")
+    rows = [
+        protocol.Row(
+            f"{section} {case.op}", f"{case.name} {kind}", name, passed, words, timed.get(name),
+            flop=case.flop, bytes=size, inputs=digest, baseline=base,
+        )
+        for name, (passed, words) in checks.items()
+    ]  # fmt: skip
+    return rows, missing
+
+
+def _from_inputs(case: Case, alternative: Callable[[Tensors], Any]) -> Callable[..., Any]:
+    """An alternative takes the named inputs; `_call` and `_check` recognise it by this mark."""
+    alternative_of: Any = lambda inputs: alternative(inputs)  # noqa: E731
+    alternative_of.takes_inputs = True
+    return alternative_of  # type: ignore[no-any-return]
+
+
+def _call(case: Case, name: str, function: Any, batches: list[Tensors]) -> protocol.Call:
+    if getattr(function, "takes_inputs", False):
+        return lambda i: function(batches[i % len(batches)])
+    return bound(function, case, batches)
+
+
+def _check(case: Case, function: Any, inputs: Tensors) -> tuple[bool, str]:
+    def run(kind: Case, f: Any, tensors: Tensors) -> dict[str, torch.Tensor]:
+        if getattr(f, "takes_inputs", False):
+            with torch.no_grad():
+                return {"output 0": f(tensors)}
+        return run_forward(kind, f, tensors)
+
+    return compare(case, run, function, inputs)
+
+
+def table(
+    chosen: Iterable[Case], *, device: str, dtype: torch.dtype, rounds: int, budget_s: float
+) -> protocol.Report:
+    """The report of all cases within a budget of seconds."""
+    report = protocol.Report("Ops, each judged and then timed", protocol.environment(device))
+    end, left = time.perf_counter() + budget_s, list(chosen)
+    while left:
+        case = left.pop(0)
+        remaining = end - time.perf_counter()
+        if remaining <= 0:
+            report.notes.append(f"out of time: not measured: {case.op} {case.name}")
+            continue
+        kind = dtype if case.half else torch.float32
+        rows, missing = measure(
+            case, device=device, dtype=kind, rounds=rounds, budget_s=remaining / (len(left) + 1)
+        )
+        report.rows += rows
+        report.notes += [line for line in missing if line not in report.notes]
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--op", action="append", help="only this op; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--budget", type=float, default=45.0, help="seconds for all timing")
+    parser.add_argument("--out", type=Path, help="folder for ops.json and ops.md")
+    options = parser.parse_args(arguments)
+    chosen = [case for case in cases(options.size) if not options.op or case.op in options.op]
+    if not chosen:
+        parser.error(f"--op {options.op}: known: {sorted({case.op for case in cases(options.size)})}")
+    report = table(
+        chosen,
+        device=options.device,
+        dtype=DTYPES[options.dtype],
+        rounds=options.rounds,
+        budget_s=options.budget,
+    )
+    print(report.as_markdown())
+    if options.out:
+        report.write(options.out, "ops")
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
