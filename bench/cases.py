@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -72,6 +72,16 @@ def bound(function: Function, case: Case, sets: list[Tensors]) -> Call:
     return lambda i: case.call(function, sets[i % len(sets)])
 
 
+def compiled(function: Callable[[Tensors], Any]) -> Callable[[Tensors], Any]:
+    """`torch.compile`, at the first call: importing its machinery takes seconds."""
+
+    @cache
+    def once() -> Callable[[Tensors], Any]:
+        return torch.compile(function, mode="max-autotune-no-cudagraphs", dynamic=False)
+
+    return lambda inputs: once()(inputs)
+
+
 def attention(batch: int, tokens: int, heads: int, depth: int) -> Case:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -101,7 +111,7 @@ def attention(batch: int, tokens: int, heads: int, depth: int) -> Case:
         alternatives={
             **{f"sdpa {name}": partial(through, kind) for name, kind in kinds.items()},
             "written out": written_out,
-            "compile": torch.compile(written_out, mode="max-autotune-no-cudagraphs", dynamic=False),
+            "compile": compiled(written_out),
         },
     )
 
@@ -178,7 +188,7 @@ def group_norm_silu(batch: int, channels: int, side: int) -> Case:
         ("x", "weight", "bias"),
         alternatives={
             "F.group_norm + F.silu": stock,
-            "compile": torch.compile(stock, mode="max-autotune-no-cudagraphs", dynamic=False),
+            "compile": compiled(stock),
         },
     )
 

@@ -1,0 +1,347 @@
+"""The ladder: from the published way to the CUDA graph, one change a rung, end to end on the same weights.
+
+    python bench/ladder.py --device cuda                base size, batch 256
+    python bench/ladder.py --device cpu --model mini --batch 4
+
+Each rung's images are held against the published algorithm in strict fp32 (no TF32): the mean difference may be
+one grey level. A rung that fails is shown as failed, without a ratio. `device only` ends with bytes on the device;
+`null writer` is `write_dataset` into nowhere: perturbation, masks, copies to the host and encoding included.
+A rung that cannot run on a device is listed with the reason, not replaced by another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from bench import protocol  # noqa: E402
+from bench.published_style import published_forward  # noqa: E402
+from v2f_engine.backends import Choice, choose, op_named  # noqa: E402
+from v2f_engine.models import bind_ops  # noqa: E402
+from v2f_engine.models.fold import freeze  # noqa: E402
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig  # noqa: E402
+
+N_MASKED, N_DROPPED = 16, 5
+GREY = 1.0
+"""Mean grey levels a rung may be off; fp16 with random weights was estimated at 0.2."""
+DECODER = ("group_norm_silu",)
+TRANSFORMER = ("attention", "layer_norm", "expand_tokens", "gelu_linear")
+BASELINE = "1 published style, eager fp32"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step.
+
+    Args:
+        name: with its number.
+        fused: ops that run as Triton kernels where the op lists one; all others are plain torch.
+        folded: whether the exact folds are made.
+        graph: whether a CUDA graph runs it.
+        chosen: take `backends.choose`'s own table instead of `fused`.
+    """
+
+    name: str
+    fused: tuple[str, ...] = ()
+    folded: bool = False
+    graph: bool = False
+    chosen: bool = False
+
+    @property
+    def needs_gpu(self) -> bool:
+        return bool(self.fused) or self.graph
+
+
+RUNGS = (
+    Rung("2 no gradients, half precision, channels-last"),
+    Rung("3 + fused GroupNorm and SiLU", DECODER),
+    Rung("4 + exact folds", DECODER, True),
+    Rung("4b the folds alone", (), True),
+    Rung("5 + attention and transformer kernels", (*DECODER, *TRANSFORMER), True),
+    Rung("6 + uint8 tail", (*DECODER, *TRANSFORMER, "to_uint8"), True),
+    Rung("7 + CUDA graph", (*DECODER, *TRANSFORMER, "to_uint8"), True, True),
+    Rung("8 what backends.choose takes, CUDA graph", (), True, True, True),
+    Rung("9 rung 7 + our 3x3 convolutions", (*DECODER, *TRANSFORMER, "to_uint8", "conv3x3"), True, True),
+    Rung(
+        "10 rung 7 + our upsampling convolutions",
+        (*DECODER, *TRANSFORMER, "to_uint8", "upsample_conv3x3_folded"),
+        True,
+        True,
+    ),
+)
+
+
+def network(model: str, seed: int = 0) -> Vec2Face:
+    """A named size with random weights (layers cost the same whatever they hold), or `mini` as embedded."""
+    if model == "mini":
+        from v2f_engine.models.weights import load_generator
+
+        return load_generator("mini").model
+    made = Vec2Face(getattr(Vec2FaceConfig, model)())
+    made.initialise(torch.Generator().manual_seed(seed))
+    return made.eval()
+
+
+def table_of(rung: Rung, base: Choice) -> dict[str, str]:
+    """op -> backend of a rung."""
+    if rung.chosen:
+        return dict(base.backends)
+    return {
+        op: "triton" if op in rung.fused and "triton" in op_named(op).backends else "torch"
+        for op in base.backends
+    }
+
+
+@contextmanager
+def strict_fp32() -> Iterator[None]:
+    """No TF32 inside, whatever the defaults are."""
+    kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one call, on the host and on the device."""
+
+    host: tuple[np.ndarray, np.ndarray, np.ndarray]
+    device: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+    @classmethod
+    def draw(cls, rows: int, device: str) -> Batch:
+        generator = np.random.default_rng(0)
+        host = (
+            generator.standard_normal((rows, 512), dtype=np.float32),
+            generator.random((rows, 49), dtype=np.float32),
+            np.full(rows, N_MASKED, np.int64),
+        )
+        vectors, noise, n_masked = (torch.from_numpy(x).to(device) for x in host)
+        return cls(host, (vectors, noise, n_masked))
+
+
+def published(model: Vec2Face, batch: Batch) -> torch.Tensor:
+    """uint8 on the device, by the published algorithm; a quarter of the batch at a time would be kinder to
+    memory, but is not what it does."""
+    images = published_forward(model, batch.device[0], batch.device[1], N_MASKED, N_DROPPED)
+    return ((images.clamp(-1, 1) + 1) * 127.5).detach().permute(0, 2, 3, 1).round().to(torch.uint8)
+
+
+def oracle(model: Vec2Face, batch: Batch, part: int = 32) -> torch.Tensor:
+    """int16 images by the published algorithm in strict fp32, `part` rows at a time."""
+    made = []
+    with strict_fp32(), torch.no_grad():
+        for first in range(0, len(batch.device[0]), part):
+            rows = tuple(t[first : first + part] for t in batch.device)
+            made.append(published(model, Batch(batch.host, rows)).to(torch.int16))  # type: ignore[arg-type]
+    return torch.cat(made)
+
+
+def build(rung: Rung, model: Vec2Face, base: Choice, rows: int) -> tuple[Any, Callable[[], torch.Tensor]]:
+    """(runner, call on the device's own inputs -> uint8 on the device) of a rung."""
+    from v2f_engine.runtime.cuda_graph import CudaGraphRunner
+    from v2f_engine.runtime.eager import EagerRunner
+
+    choice = Choice(base.device, base.precision, table_of(rung, base), base.reasons)
+    frozen = (
+        freeze(model, device=choice.device, dtype=choice.dtype) if rung.folded else _unfolded(model, choice)
+    )
+    bind_ops(frozen, choice)
+    if rung.graph:
+        graph = CudaGraphRunner(frozen, choice, n_dropped=N_DROPPED, batch_size=rows)
+        return graph, graph.replay
+    inputs = Batch.draw(rows, base.device).device
+    vectors = inputs[0].to(choice.dtype)
+
+    @torch.inference_mode()
+    def call() -> torch.Tensor:
+        return frozen.decode(vectors, inputs[1], inputs[2], N_DROPPED)
+
+    return EagerRunner(frozen, choice, n_dropped=N_DROPPED, batch_size=rows), call
+
+
+def _unfolded(model: Vec2Face, choice: Choice) -> Vec2Face:
+    copied = Vec2Face(model.config)
+    copied.load_state_dict(model.state_dict())
+    copied.eval().requires_grad_(False)
+    return copied.to(device=choice.device, dtype=choice.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def grey_check(made: torch.Tensor, expected: torch.Tensor) -> tuple[bool, str]:
+    """Whether images are within `GREY` on average, and not all one grey (a check that cannot fail)."""
+    off = (made.to(torch.int16) - expected).abs().float()
+    spread = float(expected.float().std())
+    mean = float(off.mean())
+    words = f"mean {mean:.3f}, max {int(off.max())} grey levels off; spread of the images {spread:.1f}"
+    return mean <= GREY and spread > 2 * GREY, words
+
+
+def null_writer_seconds(runner: Any, model: Vec2Face, images: int) -> float:
+    """Wall seconds to make, encode and write `images` into nowhere."""
+    import tempfile
+
+    from v2f_engine.data.encode import Encoder
+    from v2f_engine.data.plan import Plan
+    from v2f_engine.data.write import write_dataset
+    from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+    from v2f_engine.pipeline import Engine
+
+    engine = Engine(None, runner, MASK_SCHEDULES["generate"])  # type: ignore[arg-type]
+    vectors = np.random.default_rng(1).standard_normal((max(1, images // 50), 512), dtype=np.float32)
+    per_id = min(images, 50)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        write_dataset(
+            Path(folder) / "null",
+            {"bench": "ladder"},
+            Plan.of(len(vectors), per_id, None),
+            lambda ids: engine.images(vectors, per_id, batch_size=runner.batch_size, select=ids),
+            format="null",
+            encoder=Encoder(),
+        )
+        return time.perf_counter() - start
+
+
+def climb(
+    model: Vec2Face, *, device: str, precision: str, rows: int, rounds: int, budget_s: float, written: int = 0
+) -> tuple[list[protocol.Row], list[str]]:
+    """Rows of the ladder and what could not run. `written`: images for the null writer, 0 to leave it out."""
+    base, notes, result = choose(device, precision), [], []
+    batch = Batch.draw(rows, base.device)
+    digest = protocol.hash_of(batch.device)
+    baseline = model.to(base.device).requires_grad_(True)
+    expected = oracle(baseline, batch)
+    deadline = time.perf_counter() + budget_s
+
+    def row(name: str, passed: bool, check: str, timing: protocol.Timing | None) -> None:
+        result.append(
+            protocol.Row(
+                "ladder, device only", f"batch {rows}", name, passed, check, timing,
+                items=rows, inputs=digest, baseline=BASELINE,
+            )
+        )  # fmt: skip
+
+    def timed(call: Callable[[], object]) -> protocol.Timing:
+        share = max(1.0, (deadline - time.perf_counter()) / (len(RUNGS) + 1))
+        return _wall(call, base.device, rounds, share)
+
+    row(
+        BASELINE, *grey_check(published(baseline, batch), expected), timed(lambda: published(baseline, batch))
+    )
+    for rung in RUNGS:
+        if rung.needs_gpu and not base.device.startswith("cuda"):
+            notes.append(f"rung {rung.name}: needs a GPU")
+            continue
+        if time.perf_counter() > deadline:
+            notes.append(f"rung {rung.name}: out of time")
+            continue
+        try:
+            runner, call = build(rung, model, base, rows)
+            passed, words = grey_check(torch.from_numpy(runner(*batch.host)).to(base.device), expected)
+            row(rung.name, passed, words, timed(call) if passed else None)
+            if written and passed and (rung.chosen or not rung.needs_gpu):
+                result.append(_written(rung, runner, model, written, words, digest))
+        except Exception as error:  # a rung that breaks must not end the climb
+            row(rung.name, False, f"{type(error).__name__}: {str(error)[:200]}", None)
+        if base.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+    return result, notes
+
+
+def _written(rung: Rung, runner: Any, model: Vec2Face, images: int, words: str, digest: str) -> protocol.Row:
+    try:
+        seconds = null_writer_seconds(runner, model, images)
+    except Exception as error:  # e.g. no JPEG encoder on this machine: said, not hidden
+        words, seconds = f"{type(error).__name__}: {str(error)[:200]}", 0.0
+    timing = protocol.Timing.of([seconds], 1, "perf_counter") if seconds else None
+    return protocol.Row(
+        "ladder, null writer", f"{images} images", rung.name, seconds > 0, words, timing,
+        items=images, inputs=digest,
+    )  # fmt: skip
+
+
+def _wall(call: Callable[[], object], device: str, rounds: int, budget_s: float) -> protocol.Timing:
+    """Whole networks: wall time of a synchronised call, warmed up. The working set exceeds every cache."""
+
+    def once() -> float:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    first, start = once(), time.perf_counter()
+    seconds = []
+    for _ in range(rounds):
+        seconds.append(once())
+        if time.perf_counter() - start + first > budget_s:
+            break
+    return protocol.Timing.of(seconds, 1, "perf_counter")
+
+
+def plot(rows: list[protocol.Row], path: Path) -> None:
+    """Images/s of every rung that passed, as a bar chart (SVG or PNG by suffix)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = [r for r in rows if r.passed and r.timing is not None and r.section == "ladder, device only"]
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(shown) + 1.2))
+    axes.barh([r.contender for r in shown], [r.items / r.timing.p50 for r in shown if r.timing])
+    axes.invert_yaxis()
+    axes.set_xlabel("images/s, device only")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", choices=("base", "large", "huge", "mini"), default="base")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--batch", type=int, default=0, help="rows; 256 on a GPU and 8 on a CPU by default")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--budget", type=float, default=120.0, help="seconds")
+    parser.add_argument("--write", type=int, default=0, help="images through the null writer; 0 for none")
+    parser.add_argument("--out", type=Path, help="folder for ladder.json, ladder.md and ladder.svg")
+    options = parser.parse_args(arguments)
+    report = protocol.Report(f"The ladder, {options.model}", protocol.environment(options.device))
+    report.rows, report.notes = climb(
+        network(options.model),
+        device=options.device,
+        precision=options.precision,
+        rows=options.batch or (256 if options.device.startswith("cuda") else 8),
+        rounds=options.rounds,
+        budget_s=options.budget,
+        written=options.write,
+    )
+    print(report.as_markdown())
+    if options.out:
+        report.write(options.out, "ladder")
+        plot(report.rows, options.out / "ladder.svg")
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
