@@ -1,10 +1,15 @@
 """Builds the optional compiled extension `v2f_kernels._C`; all metadata lives in pyproject.toml.
 
-Nothing is downloaded. Without a C++ compiler the package installs without the extension and the
+Nothing is downloaded. Without a C++ compiler or pybind11 the package installs without the extension and the
 `native` backends report themselves unavailable; V2F_NO_EXTENSION=1 skips the attempt.
+
+The CUDA sources are package data, not part of the extension: they are compiled at run time by NVRTC for the
+device at hand (and, in tests, by NVRTC and nvcc for every supported one), so that one wheel serves all GPUs
+and building it needs no CUDA.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -16,12 +21,17 @@ def extensions() -> list:
     sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("*.cpp"))
     if os.environ.get("V2F_NO_EXTENSION") or not sources:
         return []
-    from pybind11.setup_helpers import Pybind11Extension
+    try:
+        from pybind11.setup_helpers import Pybind11Extension
+    except ImportError:
+        sys.stderr.write("pybind11 is missing: installing without the compiled extension\n")
+        return []
 
     extension = Pybind11Extension(
         "v2f_kernels._C",
         sources,
         include_dirs=["csrc/include"],
+        depends=[str(path.relative_to(ROOT)) for path in (ROOT / "csrc/include").rglob("*.h")],
         cxx_std=17,
         # No -march: each kernel is compiled for its own target and chosen at run time.
         extra_compile_args=["-O3", "-fopenmp", "-ffp-contract=off"],
@@ -33,6 +43,6 @@ def extensions() -> list:
 
 setup(
     packages=[*find_packages(".", include=["v2f_engine", "v2f_engine.*"]), *find_packages("kernels")],
-    package_data={"v2f_engine": ["assets/**/*"], "v2f_kernels": ["tuned/*.json"]},
+    package_data={"v2f_engine": ["assets/**/*"], "v2f_kernels": ["tuned/*.json", "*/*.cu", "_cuda/*.cuh"]},
     ext_modules=extensions(),
 )

@@ -27,6 +27,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.nearest_cosine.reference:nearest_cosine",
         "native": "v2f_kernels.nearest_cosine.native:nearest_cosine",
+        "cupy": "v2f_kernels.nearest_cosine.on_device:nearest_cosine",
     },
 )
 

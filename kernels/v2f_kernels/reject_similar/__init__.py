@@ -38,6 +38,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.reject_similar.reference:reject_similar",
         "native": "v2f_kernels.reject_similar.native:reject_similar",
+        "cupy": "v2f_kernels.reject_similar.on_device:reject_similar",
     },
 )
 

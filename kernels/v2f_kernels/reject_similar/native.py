@@ -4,14 +4,15 @@ Differences from the contract: more keywords, no other answer.
     threads: OpenMP threads; None is OpenMP's default.
     progress: called as progress(candidates done, candidates in all, vectors kept) after each block.
     isa: "avx512vnni", "avxvnni", "avx2" or "scalar"; "" is the fastest of this processor.
+    shard: divides the accepted vectors over processes; `kept` then holds this process's part.
 
-Without `kept` no copy of the float32 rows is made: beside the input, D + 32 bytes are used for a kept vector.
-Method and bounds: csrc/include/v2f/panels.h and csrc/include/v2f/reject.h.
+Without `kept` and `shard` no copy of the float32 rows is made: beside the input, D + 32 bytes are used for
+a kept vector. Method and bounds: csrc/include/v2f/panels.h and csrc/include/v2f/reject.h.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,12 @@ from v2f_kernels._native import EXTENSION
 from v2f_kernels._rows import Float32, Int64, as_rows, blocks
 from v2f_kernels.reject_similar.kept import Kept
 from v2f_kernels.reject_similar.panels import Chunk, panels_of
+from v2f_kernels.reject_similar.progress import Progress, silent
+from v2f_kernels.reject_similar.shard import ALONE, Shard
 
 BLOCK = 4096
 STRIP = 4096
 """Candidates resolved among themselves at once: two bit matrices of 2 MiB."""
-
-Progress = Callable[[int, int, int], None]
-
-
-def silent(done: int, total: int, n_kept: int) -> None:
-    """The progress that nobody sees."""
 
 
 def reject_similar(
@@ -43,6 +40,7 @@ def reject_similar(
     threads: int | None = None,
     progress: Progress = silent,
     isa: str = "",
+    shard: Shard = ALONE,
 ) -> Int64:
     """Indices of the kept rows; the contract is in this folder's `__init__.py`."""
     rows = as_rows("vectors", vectors)
@@ -54,9 +52,10 @@ def reject_similar(
     n_threads = _native.threads_or_default(threads)
     options = _native.options(n_threads, isa)
     size = block or BLOCK
-    if kept is None:
+    if kept is None and shard is ALONE:
         return _alone(rows, max_cosine, size, n_threads, progress, options)
-    return _joined(rows, max_cosine, kept, size, n_threads, progress, options)
+    store = Kept(rows.shape[1]) if kept is None else kept
+    return _joined(rows, max_cosine, store, size, n_threads, progress, options, shard)
 
 
 def similar_to(
@@ -123,21 +122,25 @@ def _joined(
     threads: int,
     progress: Progress,
     options: Any,
+    shard: Shard,
 ) -> Int64:
     """Compared with `kept` as well, and appended to it."""
     panels = panels_of(kept, threads)
-    accepted = []
-    for first, candidates in blocks(rows, min(block, STRIP)):
+    size, accepted = min(block, STRIP), []
+    elsewhere = Chunk.reserve(kept.dimension, size)
+    for number, (first, candidates) in enumerate(blocks(rows, size)):
         norms = _native.lengths("vectors", candidates, threads, first)
         rejected = np.zeros(len(candidates), np.uint8)
         for view in panels.views(kept):
             EXTENSION.screen(candidates, rejected, max_cosine, view, 0, options)
-        chunk = panels.room(len(candidates), kept.added_from)
-        chunk.count += EXTENSION.resolve(
-            candidates, rejected, max_cosine, chunk.writer(), chunk.count, options
-        )
+        shard.unite(rejected)
+        mine = shard.owns(number)
+        chunk = panels.room(len(candidates), kept.added_from) if mine else elsewhere
+        added = EXTENSION.resolve(candidates, rejected, max_cosine, chunk.writer(), chunk.count, options)
         alive = np.flatnonzero(rejected == 0)
-        kept.append(candidates[alive], norms[alive])
+        if mine:
+            chunk.count += added
+            kept.append(candidates[alive], norms[alive])
         accepted.append(first + alive)
         progress(first + len(candidates), len(rows), len(kept))
     return np.concatenate(accepted) if accepted else np.empty(0, np.int64)

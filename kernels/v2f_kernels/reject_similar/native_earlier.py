@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from v2f_kernels import _native
 from v2f_kernels._native import EXTENSION
 from v2f_kernels._rows import as_rows, blocks
-from v2f_kernels.reject_similar.native import BLOCK, Progress, silent
+from v2f_kernels.reject_similar.native import BLOCK
 from v2f_kernels.reject_similar.panels import Chunk
+from v2f_kernels.reject_similar.progress import Progress, silent
 
 
 def similar_to_earlier(

@@ -1,0 +1,1 @@
+"""CUDA C++ kernels compiled at run time: shapes for a device, NVRTC, and launches through CuPy."""
