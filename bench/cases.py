@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from v2f_kernels import Op
 from v2f_kernels.upsample_conv3x3.fold import fold_weights
 
-from bench.protocol import Call
-
 Tensors = dict[str, torch.Tensor]
 Function = Callable[..., Any]
 SIZES = ("tiny", "small", "real")
@@ -31,7 +29,7 @@ class Case:
     Args:
         op: as `v2f_engine.backends.op_named` knows it.
         name: of the case.
-        make: generator -> named inputs, fp32 (or integers, bool) on the CPU.
+        make: generator -> named inputs, fp32 (or integers, bool), on the generator's device.
         call: (the backend's function, inputs) -> output.
         flop: of one forward call.
         gradients: names of inputs that get a gradient.
@@ -54,7 +52,7 @@ class Case:
 
     def inputs(self, seed: int, device: str, dtype: torch.dtype) -> Tensors:
         """Fresh random inputs; floating ones rounded to `dtype`, images channels-last."""
-        made = self.make(torch.Generator().manual_seed(seed))
+        made = self.make(torch.Generator(device).manual_seed(seed))
         return {name: placed(t, device, dtype) for name, t in made.items()}
 
 
@@ -64,12 +62,19 @@ def placed(t: torch.Tensor, device: str, dtype: torch.dtype) -> torch.Tensor:
 
 
 def normal(generator: torch.Generator, *shape: int, scale: float = 1.0) -> torch.Tensor:
-    return torch.randn(*shape, generator=generator) * scale
+    return torch.randn(*shape, generator=generator, device=generator.device) * scale
 
 
-def bound(function: Function, case: Case, sets: list[Tensors]) -> Call:
-    """A contender of `time_calls` over several sets of inputs."""
-    return lambda i: case.call(function, sets[i % len(sets)])
+class Alternative:
+    """Another way in torch; it takes the named inputs rather than the op's arguments."""
+
+    def __init__(self, way: Callable[[Tensors], Any]) -> None:
+        self.way = way
+
+
+def apply(case: Case, function: Any, inputs: Tensors) -> Any:
+    """The output of a backend's function or of an `Alternative`."""
+    return function.way(inputs) if isinstance(function, Alternative) else case.call(function, inputs)
 
 
 def compiled(function: Callable[[Tensors], Any]) -> Callable[[Tensors], Any]:
@@ -149,7 +154,7 @@ def gelu_linear(batch: int, width: int) -> Case:
 
 def expand_tokens(batch: int, width: int) -> Case:
     def make(g: torch.Generator) -> Tensors:
-        order = torch.rand(batch, 49, generator=g).argsort(1)
+        order = torch.rand(batch, 49, generator=g, device=g.device).argsort(1)
         return {
             "feature": normal(g, batch, width),
             "weight": normal(g, 49),
@@ -258,7 +263,7 @@ def perturb(batch: int) -> Case:
         f"B{batch} D512",
         lambda g: {
             "vectors": normal(g, batch, 512),
-            "sigma": torch.rand(batch, generator=g),
+            "sigma": torch.rand(batch, generator=g, device=g.device),
             "noise": normal(g, batch, 512),
         },
         lambda f, t: f(t["vectors"], t["sigma"], t["noise"]),

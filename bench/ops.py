@@ -25,7 +25,7 @@ from v2f_kernels import BackendUnavailable  # noqa: E402
 from v2f_kernels._judge import judge  # noqa: E402
 
 from bench import protocol  # noqa: E402
-from bench.cases import SIZES, Case, Tensors, backends_of, bound, cases, flat, least_bytes  # noqa: E402
+from bench.cases import SIZES, Alternative, Case, Tensors, apply, backends_of, cases, flat, least_bytes  # noqa: E402
 from v2f_engine.backends import op_named  # noqa: E402
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -39,20 +39,24 @@ def widened(inputs: Tensors) -> Tensors:
 
 def run_forward(case: Case, function: Callable[..., Any], inputs: Tensors) -> dict[str, torch.Tensor]:
     with torch.no_grad():
-        return {f"output {i}": part for i, part in enumerate(flat(case.call(function, inputs)))}
+        return {f"output {i}": part for i, part in enumerate(flat(apply(case, function, inputs)))}
 
 
 def run_gradients(case: Case, function: Callable[..., Any], inputs: Tensors) -> dict[str, torch.Tensor]:
     """Gradients by name, for a cotangent that depends on the outputs' shapes alone."""
     leaves = {n: t.detach().clone().requires_grad_() if n in case.gradients else t for n, t in inputs.items()}
-    outputs = flat(case.call(function, leaves))
-    cotangents = [
-        torch.randn(o.shape, generator=torch.Generator().manual_seed(SEED + i)).to(o)
-        for i, o in enumerate(outputs)
-    ]
+    outputs = flat(apply(case, function, leaves))
+    cotangents = [_cotangent(o, SEED + i) for i, o in enumerate(outputs)]
     wanted = [leaves[name] for name in case.gradients]
     made = torch.autograd.grad(outputs, wanted, cotangents)
     return {f"gradient of {name}": g for name, g in zip(case.gradients, made, strict=True)}
+
+
+def _cotangent(output: torch.Tensor, seed: int) -> torch.Tensor:
+    """Normal numbers that every dtype holds exactly, so that all contenders get the same."""
+    generator = torch.Generator(output.device).manual_seed(seed)
+    drawn = torch.randn(output.shape, generator=generator, device=output.device)
+    return drawn.bfloat16().to(output.dtype)
 
 
 Run = Callable[[Case, Callable[..., Any], Tensors], dict[str, torch.Tensor]]
@@ -110,67 +114,54 @@ def contenders(case: Case, device: str) -> tuple[dict[str, Callable[..., Any]], 
 
 
 def measure(
-    case: Case, *, device: str, dtype: torch.dtype, rounds: int, budget_s: float, section: str = "forward"
+    case: Case, *, device: str, dtype: torch.dtype, rounds: int, budget_s: float, full: bool = False
 ) -> tuple[list[protocol.Row], list[str]]:
-    """Judges and times every backend (and, on a GPU, every torch alternative) of a case."""
+    """Judges and times every backend (and, on a GPU, every torch alternative) of a case.
+
+    `full`: forward and backward together, the gradients judged; otherwise the forward pass alone.
+    """
+    run = run_gradients if full else run_forward
     inputs = case.inputs(SEED, device, dtype)
     functions, missing = contenders(case, device)
     functions = {"reference": op_named(case.op).backend("reference"), **functions}
     if case.plain is not None:
         functions["plain torch"] = case.plain
     if device != "cpu":
-        functions |= {n: _from_inputs(case, f) for n, f in case.alternatives.items()}
+        functions |= {name: Alternative(way) for name, way in case.alternatives.items()}
     checks, size = {}, 0.0
     for name, function in functions.items():
         try:
-            checks[name] = (True, "the judge") if name == "reference" else _check(case, function, inputs)
-            size = size or least_bytes(inputs, tuple(run_forward(case, function, inputs).values()))
+            made = run(case, function, inputs)
+            size = size or least_bytes(inputs, tuple(made.values()))
+            passed = (True, "the judge") if name == "reference" else compare(case, run, function, inputs)
+            checks[name] = passed
         except Exception as error:  # a contender that cannot run here must not end the table
             checks[name] = (False, f"cannot run: {type(error).__name__}: {str(error)[:160]}")
     sets = protocol.sets_for(size, device)
     batches = [inputs, *(case.inputs(SEED + i, device, dtype) for i in range(1, sets))]
-    with torch.no_grad():
-        timed = protocol.time_calls(
-            {n: _call(case, n, functions[n], batches) for n, (passed, _) in checks.items() if passed},
-            device=device,
-            rounds=rounds,
-            budget_s=budget_s,
-            sets=sets,
-        )
-    digest = protocol.hash_of(inputs.values())
+    calls = {n: _call(case, run, functions[n], batches) for n, (passed, _) in checks.items() if passed}
+    timed = protocol.time_calls(calls, device=device, rounds=rounds, budget_s=budget_s, sets=sets)
     base = next((n for n in ("torch", "plain torch") if n in functions), "reference")
-    kind = str(dtype).removeprefix("torch.")
     rows = [
         protocol.Row(
-            f"{section} {case.op}", f"{case.name} {kind}", name, passed, words, timed.get(name),
-            flop=case.flop, bytes=size, inputs=digest, baseline=base,
+            f"{case.op}, forward and backward" if full else f"{case.op}, forward",
+            f"{case.name} {str(dtype).removeprefix('torch.')}",
+            name,
+            passed,
+            words,
+            timed.get(name),
+            flop=case.flop * (3 if full else 1),  # backward-data and backward-weight cost a forward each
+            bytes=size,
+            inputs=protocol.hash_of(inputs.values()),
+            baseline=base,
         )
         for name, (passed, words) in checks.items()
-    ]  # fmt: skip
+    ]
     return rows, missing
 
 
-def _from_inputs(case: Case, alternative: Callable[[Tensors], Any]) -> Callable[..., Any]:
-    """An alternative takes the named inputs; `_call` and `_check` recognise it by this mark."""
-    alternative_of: Any = lambda inputs: alternative(inputs)  # noqa: E731
-    alternative_of.takes_inputs = True
-    return alternative_of  # type: ignore[no-any-return]
-
-
-def _call(case: Case, name: str, function: Any, batches: list[Tensors]) -> protocol.Call:
-    if getattr(function, "takes_inputs", False):
-        return lambda i: function(batches[i % len(batches)])
-    return bound(function, case, batches)
-
-
-def _check(case: Case, function: Any, inputs: Tensors) -> tuple[bool, str]:
-    def run(kind: Case, f: Any, tensors: Tensors) -> dict[str, torch.Tensor]:
-        if getattr(f, "takes_inputs", False):
-            with torch.no_grad():
-                return {"output 0": f(tensors)}
-        return run_forward(kind, f, tensors)
-
-    return compare(case, run, function, inputs)
+def _call(case: Case, run: Run, function: Any, batches: list[Tensors]) -> protocol.Call:
+    return lambda i: run(case, function, batches[i % len(batches)])
 
 
 def table(
