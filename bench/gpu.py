@@ -46,6 +46,12 @@ class Setting:
     size: str
     budget_s: float
     rehearsal: bool
+    child: bool = False
+
+    def tell(self, found: Found) -> None:
+        """What is known so far, for the parent, should this process be ended."""
+        if self.child:
+            print(encoded(found), flush=True)
 
     @property
     def dtypes(self) -> tuple[torch.dtype, ...]:
@@ -94,6 +100,7 @@ def correctness(s: Setting) -> Found:
             inputs = case.inputs(ops.SEED, s.device, dtype)
             for name, function in functions.items():
                 found.rows += _checks(case, name, function, inputs, dtype)
+            s.tell(found)
         if s.device != "cpu":
             torch.cuda.empty_cache()
     return found
@@ -142,6 +149,7 @@ def kernels(s: Setting) -> Found:
         )
         found.rows += rows
         found.notes += [line for line in missing if line not in found.notes]
+        s.tell(found)
     return found
 
 
@@ -155,6 +163,7 @@ def climb(s: Setting) -> Found:
         rounds=1 if s.rehearsal else 10,
         budget_s=s.budget_s,
         written=4 if s.rehearsal else 51_200,
+        tell=lambda rows, notes: s.tell(Found(rows, notes)),
     )
     return Found(rows, notes)
 
@@ -210,7 +219,7 @@ def training(s: Setting) -> Found:
             if rung.fused:
                 bind_ops(trainer.model, choose(s.device))
             terms, _ = trainer.step(0, 0.6)
-            losses = {name: float(value) for name, value in terms.items()}
+            losses = {name: float(value.detach()) for name, value in terms.items()}
             first = first or losses
             passed, words = _losses_agree(losses, first)
             timing = ladder.wall(lambda t=trainer: t.step(1, 0.6), s.device, 5, s.budget_s / len(TRAINING))
@@ -222,6 +231,7 @@ def training(s: Setting) -> Found:
                 items=batch, baseline=TRAINING[0].name,
             )
         )  # fmt: skip
+        s.tell(found)
     return found
 
 
@@ -279,17 +289,20 @@ def in_own_process(name: str, arguments: list[str], budget_s: float) -> Found:
     """Runs a section in a child process, which is ended when it overruns."""
     command = [sys.executable, str(Path(__file__).resolve()), "--section", name, *arguments]
     try:
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, timeout=budget_s + GRACE_S, check=False
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=budget_s + GRACE_S, check=False)
+        out, words = (
+            done.stdout,
+            f"its process ended with status {done.returncode}" if done.returncode else "",
         )
-    except subprocess.TimeoutExpired:
-        words = f"ended after {budget_s + GRACE_S:.0f} s"
-        return Found([protocol.Row(name, "the section", "all", False, words)])
-    last = done.stdout.strip().splitlines()[-1:] or [""]
-    if done.returncode or not last[0].startswith("{"):
-        words = f"its process ended with status {done.returncode}"
-        return Found([protocol.Row(name, "the section", "all", False, words)])
-    return decoded(last[0])
+    except subprocess.TimeoutExpired as late:
+        out, words = late.stdout or b"", f"ended after {budget_s + GRACE_S:.0f} s"
+    told = [line for line in out.decode().splitlines() if line.startswith('{"rows"') and line.endswith("}")]
+    if not told and not words:
+        words = "its process told nothing"
+    found = decoded(told[-1]) if told else Found()
+    if words:
+        found.rows.append(protocol.Row(name, "the section", "all", False, words))
+    return found
 
 
 def encoded(found: Found) -> str:
@@ -324,7 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def setting(name: str) -> Setting:
         size, budget = ("tiny", 10.0) if options.rehearse else ("real", SECTIONS[name][1])
-        return Setting(device, size, budget, options.rehearse)
+        return Setting(device, size, budget, options.rehearse, child=options.section is not None)
 
     if options.section:
         print(encoded(run_section(options.section, setting(options.section))))

@@ -220,9 +220,20 @@ def null_writer_seconds(runner: Any, images: int) -> float:
 
 
 def climb(
-    model: Vec2Face, *, device: str, precision: str, rows: int, rounds: int, budget_s: float, written: int = 0
+    model: Vec2Face,
+    *,
+    device: str,
+    precision: str,
+    rows: int,
+    rounds: int,
+    budget_s: float,
+    written: int = 0,
+    tell: Callable[[list[protocol.Row], list[str]], None] = lambda rows, notes: None,
 ) -> tuple[list[protocol.Row], list[str]]:
-    """Rows of the ladder and what could not run. `written`: images for the null writer, 0 to leave it out."""
+    """Rows of the ladder and what could not run.
+
+    `written`: images through the host, 0 to leave that out. `tell` hears what is known after every rung.
+    """
     base, notes, result = choose(device, precision), [], []
     batch = Batch.draw(rows, base.device)
     digest = protocol.hash_of(batch.device)
@@ -262,6 +273,7 @@ def climb(
             row(rung.name, False, f"{type(error).__name__}: {str(error)[:200]}", None)
         if base.device.startswith("cuda"):
             torch.cuda.empty_cache()
+        tell(result, notes)
     return result, notes
 
 

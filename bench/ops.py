@@ -44,7 +44,7 @@ def run_forward(case: Case, function: Callable[..., Any], inputs: Tensors) -> di
 
 def run_gradients(case: Case, function: Callable[..., Any], inputs: Tensors) -> dict[str, torch.Tensor]:
     """Gradients by name, for a cotangent that depends on the outputs' shapes alone."""
-    leaves = {n: t.detach().clone().requires_grad_() if n in case.gradients else t for n, t in inputs.items()}
+    leaves = _leaves(case, inputs)
     outputs = flat(apply(case, function, leaves))
     cotangents = [_cotangent(o, SEED + i) for i, o in enumerate(outputs)]
     wanted = [leaves[name] for name in case.gradients]
@@ -161,7 +161,25 @@ def measure(
 
 
 def _call(case: Case, run: Run, function: Any, batches: list[Tensors]) -> protocol.Call:
-    return lambda i: run(case, function, batches[i % len(batches)])
+    """What is timed. For gradients, leaves and cotangents are made beforehand: only the op is timed."""
+    if run is run_forward:
+        return lambda i: run(case, function, batches[i % len(batches)])
+    ready = []
+    for inputs in batches:
+        leaves = _leaves(case, inputs)
+        outputs = flat(apply(case, function, leaves))
+        cotangents = [_cotangent(o, SEED + i) for i, o in enumerate(outputs)]
+        ready.append((leaves, [leaves[name] for name in case.gradients], cotangents))
+
+    def call(i: int) -> object:
+        leaves, wanted, cotangents = ready[i % len(ready)]
+        return torch.autograd.grad(flat(apply(case, function, leaves)), wanted, cotangents)
+
+    return call
+
+
+def _leaves(case: Case, inputs: Tensors) -> Tensors:
+    return {n: t.detach().clone().requires_grad_() if n in case.gradients else t for n, t in inputs.items()}
 
 
 def table(

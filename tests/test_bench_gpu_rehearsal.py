@@ -37,19 +37,25 @@ def test_a_section_that_breaks_is_a_failed_row(monkeypatch: pytest.MonkeyPatch) 
     assert "illegal memory access" in found.rows[0].check
 
 
-def test_a_section_that_hangs_or_dies_is_a_failed_row(
+def test_a_section_that_hangs_or_dies_keeps_what_it_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     dies, hangs = tmp_path / "dies", tmp_path / "hangs"
-    dies.write_text("#!/bin/sh\nexit 134\n")
-    hangs.write_text("#!/bin/sh\nexec sleep 30\n")
+    known = gpu.Found([Row("a", "b", "c", True, "ok")])
+    (tmp_path / "told").write_text(gpu.encoded(known) + "\n")
+    dies.write_text(f"#!/bin/sh\ncat {tmp_path / 'told'}\nexit 134\n")
+    hangs.write_text(f"#!/bin/sh\ncat {tmp_path / 'told'}\nexec sleep 30\n")
     for script in (dies, hangs):
         script.chmod(0o755)
     monkeypatch.setattr(gpu, "GRACE_S", 0.2)
     monkeypatch.setattr(gpu.sys, "executable", str(dies))
-    assert "status 134" in gpu.in_own_process("ladder", [], 5.0).rows[0].check
+    found = gpu.in_own_process("ladder", [], 10.0)
+    assert found.rows[0] == known.rows[0]  # what was known before is kept
+    assert "status 134" in found.rows[1].check
     monkeypatch.setattr(gpu.sys, "executable", str(hangs))
-    assert "ended after" in gpu.in_own_process("ladder", [], 0.2).rows[0].check
+    found = gpu.in_own_process("ladder", [], 2.0)
+    assert found.rows[0] == known.rows[0]
+    assert "ended after" in found.rows[1].check
 
 
 def test_findings_survive_the_way_between_processes() -> None:
