@@ -68,7 +68,7 @@ def markdown(table: dict[str, Any]) -> str:
         "Static facts of the machine code, read by cuobjdump on a machine without a GPU; no timing. Written",
         f"by `python -m bench.aot`. Shared-memory limits in bytes: {limits}. Spills must be 0.",
         "",
-        "| op | case | kernel | target | warps | stages | regs | spills | shared B | tensor core | wide loads |",
+        "| op | case | kernel | target | warps | stages | regs | spills | shared B | MMA | wide loads |",
         "|---|---|---|---|---:|---:|---:|---:|---:|---|---:|",
     ]
     lines += [

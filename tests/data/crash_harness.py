@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from stub_people import make_batches, tree
@@ -95,7 +96,7 @@ def main(format: str, steps: int, moments: int, seed: int) -> None:
         root = base / "killed"
         for trial in [*points, *[None] * moments]:
             if trial is not None:
-                code = finish(in_child(lambda: counting(root, format, trial)))
+                code = finish(in_child(partial(counting, root, format, trial)))
             else:
                 child = in_child(lambda: write(root, format))
                 time.sleep(dice.uniform(0, seconds))

@@ -143,7 +143,7 @@ class CudaGraphRunner:
         slot = self._free.popleft()
         try:
             for view, rows in zip(slot.views, inputs, strict=True):
-                fill(view, rows)
+                fill(view, rows)  # type: ignore[arg-type]
         except Exception:
             self._free.appendleft(slot)
             raise

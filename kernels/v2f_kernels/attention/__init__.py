@@ -5,17 +5,27 @@
     out[b, i, h] = sum_j drop(softmax_j(q[b,i,h] . k[b,j,h] / sqrt(d))) v[b,j,h]
 
 Args:
-    qkv: [B, N, 3, H, d] float32, float16, bfloat16 or float64; N <= 64.
-    dropout: probability of zeroing a softmax weight; survivors are scaled by 1 / (1 - dropout).
-    seed: 64-bit key of the dropout mask. The weight (b, h, i, j) is dropped when
-        uniform(philox4x32(counter=(c mod 2**32, c >> 32, 0, 0), key=seed)[0]) < dropout,
-        c = ((b * H + h) * 64 + i) * 64 + j.
+    qkv: [B, N, 3, H, d] float32, float16, bfloat16 or float64; 1 <= N <= 64.
+    dropout: probability of zeroing a softmax weight, 0 <= dropout < 1; survivors are scaled by
+        1 / (1 - dropout).
+    seed: 64-bit key of the dropout mask, 0 <= seed < 2**64; or an int64 tensor of one element that holds
+        it, which a CUDA graph can be replayed with. With c = ((b * H + h) * 64 + i) * 64 + j, the weight
+        (b, h, i, j) is dropped when word c mod 4 of
+            philox4x32(counter=(c // 4 mod 2**32, c // 4 >> 32, 0, 0), key=(seed mod 2**32, seed >> 32))
+        is below round(dropout * 2**32): all four words of a counter are used, and every backend drops the
+        same weights.
 
 Returns:
     out: [B, N, H * d], dtype of qkv; softmax and sums in fp32 (fp64 for fp64).
 
-Gradients: qkv.
+Gradients: qkv. A second derivative exists in `reference` and `torch` only.
+
+`triton` wants float32, float16 or bfloat16 on a CUDA device and d = a power of two from 16 to 128, or the
+sum of two (48 = 32 + 16, 80 = 64 + 16).
+
 Source: Vaswani et al. 2017; dropout inside attention as in the published Vec2Face blocks.
+
+Raises ValueError on shapes, dtypes, dropout or seeds outside of this, each with what was expected and found.
 """
 
 from v2f_kernels._op import Op
@@ -25,6 +35,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.attention.reference:attention",
         "torch": "v2f_kernels.attention.torch_native:attention",
+        "triton": "v2f_kernels.attention.triton_kernel:attention",
     },
 )
 

@@ -1,0 +1,49 @@
+"""What the compile gate compiles of this op: the shapes of generation and training; see `_triton.aot`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from v2f_kernels.attention.triton_kernel import launch_backward, launch_forward
+
+BATCH = 8
+HALF = (torch.float16, torch.bfloat16)
+
+
+def _forward(dtype: torch.dtype, tokens: int, heads: int, depth: int, dropout: float) -> None:
+    qkv = torch.empty((BATCH, tokens, 3, heads, depth), dtype=dtype, device="meta")
+    launch_forward(qkv, qkv[:, :, 0].flatten(2), dropout, seed=1)
+
+
+def _backward(dtype: torch.dtype, tokens: int, heads: int, depth: int, dropout: float) -> None:
+    qkv = torch.empty((BATCH, tokens, 3, heads, depth), dtype=dtype, device="meta")
+    launch_backward(qkv, qkv[:, :, 0].flatten(2), torch.empty_like(qkv), dropout, seed=1)
+
+
+def _label(way: str, dtype: torch.dtype, tokens: int, heads: int, depth: int, dropout: float) -> str:
+    drop = f" dropout {dropout:g}" if dropout else ""
+    return f"{way} N={tokens} H={heads} d={depth} {str(dtype).removeprefix('torch.')}{drop}"
+
+
+def _cases() -> dict[str, Callable[[], None]]:
+    f16, bf16, f32 = torch.float16, torch.bfloat16, torch.float32
+    forward = [
+        (f16, 45, 12, 64, 0.0),  # generation: encoder, decoder
+        (f16, 50, 16, 48, 0.0),
+        (bf16, 45, 12, 64, 0.0),
+        (bf16, 50, 16, 48, 0.0),
+        (bf16, 25, 12, 64, 0.1),  # training: encoder, decoder
+        (bf16, 50, 16, 48, 0.1),
+        (bf16, 50, 16, 80, 0.1),  # huge
+        (f32, 50, 16, 48, 0.1),
+        (f32, 25, 12, 64, 0.1),
+    ]
+    backward = [case for case in forward if case[4]] + [(bf16, 50, 16, 48, 0.0)]
+    cases: dict[str, Callable[[], None]] = {_label("forward", *c): partial(_forward, *c) for c in forward}
+    return cases | {_label("backward", *c): partial(_backward, *c) for c in backward}
+
+
+CASES = _cases()

@@ -1,0 +1,132 @@
+"""The attention kernels under Triton's interpreter: every output and gradient against the fp64 oracle."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from v2f_kernels.attention import OP
+from v2f_kernels.attention.reference import attention as reference
+from v2f_kernels.attention.torch_native import attention_written_out
+
+pytestmark = [pytest.mark.interpreter, pytest.mark.usefixtures("poisoned")]
+
+Named = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+def run(function: Callable[..., torch.Tensor], qkv: torch.Tensor, dout: torch.Tensor, **kwargs: Any) -> Any:
+    leaf = qkv.detach().clone().requires_grad_()
+    out = function(leaf, **kwargs)
+    out.backward(dout.to(out.dtype))
+    assert leaf.grad is not None
+    return out.detach(), leaf.grad
+
+
+def compare(shape: tuple[int, ...], dtype: torch.dtype, **kwargs: Any) -> Named:
+    batch, tokens, _, heads, depth = shape
+    random = torch.Generator().manual_seed(tokens * depth)
+    qkv = torch.randn(shape, generator=random).to(dtype)
+    dout = torch.randn((batch, tokens, heads * depth), generator=random).to(dtype)
+    out, grad = run(OP.backend("triton"), qkv, dout, **kwargs)
+    exact_out, exact_grad = run(reference, qkv.double(), dout, **kwargs)
+    native_out, native_grad = run(attention_written_out, qkv, dout, **kwargs)
+    named = {"out": (out, exact_out, native_out)}
+    for part, name in enumerate(("dq", "dk", "dv")):
+        named[name] = (grad[:, :, part], exact_grad[:, :, part], native_grad[:, :, part])
+    return named
+
+
+SHAPES = [
+    (1, 1, 1, 64),
+    (3, 25, 1, 64),
+    (1, 45, 2, 64),
+    (1, 50, 2, 48),
+    (3, 50, 1, 48),
+    (1, 33, 1, 32),
+    (1, 64, 1, 80),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_against_oracle(
+    shape: tuple[int, int, int, int], dtype: torch.dtype, dropout: float, assert_judged: Callable[..., None]
+) -> None:
+    batch, tokens, heads, depth = shape
+    # 2**63 + 9: both halves of the key are used, and the registered op takes signed numbers.
+    assert_judged(compare((batch, tokens, 3, heads, depth), dtype, dropout=dropout, seed=2**63 + 9))
+
+
+def test_seed_in_memory_is_the_same_seed() -> None:
+    qkv = torch.randn((1, 25, 3, 2, 48), generator=torch.Generator().manual_seed(0))
+    kernel = OP.backend("triton")
+    by_value = kernel(qkv, dropout=0.3, seed=11)
+    assert torch.equal(by_value, kernel(qkv, dropout=0.3, seed=torch.tensor(11)))
+    assert not torch.equal(by_value, kernel(qkv, dropout=0.3, seed=12))
+
+
+def test_packed_rows_may_be_a_view() -> None:
+    wide = torch.randn((2, 5, 3, 2, 64), generator=torch.Generator().manual_seed(0))
+    view = wide[..., ::2]
+    kernel = OP.backend("triton")
+    assert torch.equal(kernel(view), kernel(view.contiguous()))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_registered_op(dropout: float) -> None:
+    from v2f_kernels.attention.triton_kernel import forward_op
+
+    qkv = torch.randn((1, 3, 3, 1, 16), requires_grad=True)
+    torch.library.opcheck(forward_op, (qkv, dropout, 5, None))
+    torch.library.opcheck(forward_op, (qkv, dropout, 0, torch.tensor(5)))
+
+
+CONSTANT_FAULTS = {
+    "scale forgotten": {"SCALE": 1.0},
+    "dropout forgotten": {"DROPOUT": False},
+    "last token lost": {"N": 44},
+}
+
+
+def judged_red(assert_judged: Callable[..., None], dtype: torch.dtype) -> None:
+    with pytest.raises(AssertionError, match="rms error"):
+        assert_judged(compare((1, 45, 3, 1, 48), dtype, dropout=0.25, seed=1))
+
+
+@pytest.mark.parametrize("fault", CONSTANT_FAULTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_wrong_constant_turns_the_judge_red(
+    fault: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, assert_judged: Callable[..., None]
+) -> None:
+    launchers = importlib.import_module("v2f_kernels.attention.triton_kernel")
+    honest = launchers.launch_constants
+    monkeypatch.setattr(launchers, "launch_constants", lambda *args: honest(*args) | CONSTANT_FAULTS[fault])
+    judged_red(assert_judged, dtype)
+
+
+def test_unscaled_survivors_turn_the_judge_red(
+    monkeypatch: pytest.MonkeyPatch, assert_judged: Callable[..., None]
+) -> None:
+    monkeypatch.setattr("v2f_kernels.attention.triton_kernel.keep_scale", lambda dropout: 1.0)
+    judged_red(assert_judged, torch.float16)
+
+
+def test_missing_mask_turns_the_judge_red(
+    monkeypatch: pytest.MonkeyPatch, assert_judged: Callable[..., None]
+) -> None:
+    """A softmax that also sees the padded tokens, whose scores are zero."""
+    import triton
+    import triton.language as tl
+
+    @triton.jit
+    def unmasked(scores, SCALE: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore
+        scores = scores * (SCALE * 1.4426950408889634)
+        p = tl.exp2(scores - tl.max(scores, 1)[:, None])
+        return p, tl.sum(p, 1)
+
+    monkeypatch.setattr("v2f_kernels.attention.triton_fused.softmax_terms", unmasked)
+    judged_red(assert_judged, torch.float16)
