@@ -12,6 +12,9 @@ from v2f_kernels.attention import OP
 from v2f_kernels.attention.reference import attention as reference
 from v2f_kernels.attention.torch_native import attention_written_out
 
+triton = pytest.importorskip("triton")
+import triton.language as tl  # noqa: E402
+
 pytestmark = [pytest.mark.interpreter, pytest.mark.usefixtures("poisoned")]
 
 Named = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
@@ -115,18 +118,16 @@ def test_unscaled_survivors_turn_the_judge_red(
     judged_red(assert_judged, torch.float16)
 
 
+@triton.jit
+def unmasked(scores, SCALE: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore
+    """A softmax that also sees the padded tokens, whose scores are zero."""
+    scores = scores * (SCALE * 1.4426950408889634)
+    p = tl.exp2(scores - tl.max(scores, 1)[:, None])
+    return p, tl.sum(p, 1)
+
+
 def test_missing_mask_turns_the_judge_red(
     monkeypatch: pytest.MonkeyPatch, assert_judged: Callable[..., None]
 ) -> None:
-    """A softmax that also sees the padded tokens, whose scores are zero."""
-    import triton
-    import triton.language as tl
-
-    @triton.jit
-    def unmasked(scores, SCALE: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore
-        scores = scores * (SCALE * 1.4426950408889634)
-        p = tl.exp2(scores - tl.max(scores, 1)[:, None])
-        return p, tl.sum(p, 1)
-
     monkeypatch.setattr("v2f_kernels.attention.triton_fused.softmax_terms", unmasked)
     judged_red(assert_judged, torch.float16)
