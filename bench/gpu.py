@@ -222,7 +222,12 @@ def training(s: Setting) -> Found:
             losses = {name: float(value.detach()) for name, value in terms.items()}
             first = first or losses
             passed, words = _losses_agree(losses, first)
-            timing = ladder.wall(lambda t=trainer: t.step(1, 0.6), s.device, 5, s.budget_s / len(TRAINING))
+            timing = ladder.wall(
+                lambda t=trainer: t.step(1, 0.6),
+                s.device,
+                1 if s.rehearsal else 5,
+                s.budget_s / len(TRAINING),
+            )
         except Exception as error:
             passed, words, timing = False, f"{type(error).__name__}: {str(error)[:200]}", None
         found.rows.append(
@@ -336,7 +341,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
     def setting(name: str) -> Setting:
-        size, budget = ("tiny", 10.0) if options.rehearse else ("real", SECTIONS[name][1])
+        size, budget = ("tiny", 300.0) if options.rehearse else ("real", SECTIONS[name][1])
         return Setting(device, size, budget, options.rehearse, child=options.section is not None)
 
     if options.section:
