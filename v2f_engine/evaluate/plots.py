@@ -49,7 +49,7 @@ def plot_histograms(measured: Mapping[str, Separability], path: str | Path, *, b
         )
         axes.set_ylabel("density")
         axes.grid(alpha=0.25)
-        axes.legend(loc="upper right", fontsize=8, frameon=False)
+        axes.legend(loc="upper left", fontsize=8, frameon=False)
     rows[-1].set_xlabel("cosine of two images' features")
     try:
         figure.savefig(path, dpi=120, format="png")
