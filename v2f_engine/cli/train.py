@@ -55,7 +55,7 @@ def generator(
     size: Annotated[str, typer.Option(help="mini, base, large, huge")] = "mini",
     steps: Steps = None,
     minutes: Minutes = None,
-    batch: int = 32,
+    batch: int = 16,
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
