@@ -33,7 +33,7 @@ def build(source: Path, shape: Shape) -> ctypes.CDLL:
     stem = f"{source.stem}-{shape.arch}-{shape.dimension}-{shape.block}-{shape.stages}"
     code, library = Path(FOLDER.name) / f"{stem}.cpp", Path(FOLDER.name) / f"{stem}.so"
     code.write_text(unit)
-    command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w"]
+    command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-w"]
     command += [f"-DV2F_WGMMA_ON={int(shape.wgmma)}", *shape.defines, str(code), "-o", str(library)]
     subprocess.run(command, check=True)
     loaded = ctypes.CDLL(str(library))

@@ -72,9 +72,7 @@ class AssemblyLine:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Waits until all that was handed over is committed, or dropped when an error is on its way."""
-        if error is not None and self._error is None:
-            self._error = error
+        """Waits until every complete shard is committed; a shard in hand is dropped."""
         self._queue.put(None)
         self._thread.join()
         self._pool.shutdown(cancel_futures=True)

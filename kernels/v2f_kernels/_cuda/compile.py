@@ -10,13 +10,15 @@ from __future__ import annotations
 import atexit
 import re
 import shutil
+import struct
 import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
+from v2f_kernels._op import BackendUnavailable
+
 CHUNK_BYTES = 128 * 128
 SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 """Shared memory one block may use, by compute capability (CUDA C++ Programming Guide)."""
@@ -64,11 +66,11 @@ def shape_for(capability: tuple[int, int], dimension: int, shared_limit: int | N
     """The largest block that leaves three buffers (two where nothing better fits) on such a device.
 
     Raises:
-        ValueError: a device before sm_80.
+        BackendUnavailable: a device before sm_80, or one with too little shared memory.
     """
     number = 10 * capability[0] + capability[1]
     if number < 80:
-        raise ValueError(f"int8 kernels need compute capability 8.0 or later, found {capability}")
+        raise BackendUnavailable(f"int8 kernels need compute capability 8.0 or later, found {capability}")
     limit = shared_limit or SHARED_LIMIT.get(number, 101_376)
     arch = "sm_90a" if number == 90 else f"sm_{number}"
     for fewest in (3, 2):
@@ -77,7 +79,7 @@ def shape_for(capability: tuple[int, int], dimension: int, shared_limit: int | N
                 shape = Shape(arch, dimension, block, stages)
                 if stages >= fewest and shape.shared_bytes <= limit:
                     return shape
-    raise ValueError(f"vectors of {dimension} entries need more than {limit} bytes of shared memory")
+    raise BackendUnavailable(f"vectors of {dimension} entries need more than {limit} bytes of shared memory")
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,17 @@ def compile_cubin(source: Path, shape: Shape) -> Compiled:
     )
     try:
         nvrtc.compileProgram(program, options)
-        return Compiled(nvrtc.getCUBIN(program), nvrtc.getProgramLog(program))
+        return Compiled(_whole(nvrtc.getCUBIN(program)), nvrtc.getProgramLog(program))
     except nvrtc.NVRTCError as error:
         raise RuntimeError(f"{source.name} for {shape}: {error}\n{nvrtc.getProgramLog(program)}") from error
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _whole(cubin: bytes) -> bytes:
+    """CuPy 14.2 returns a cubin without its last byte (0, of the last program header); ELF tools refuse that."""
+    table, size, entries = struct.unpack_from("<Q14xHH", cubin, 32)
+    return cubin.ljust(table + size * entries, b"\0")
 
 
 @cache

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from v2f_kernels._cuda.compile import Shape, load, shape_for
+from v2f_kernels._op import BackendUnavailable
 
 Argument = torch.Tensor | np.generic | None
 
@@ -42,13 +43,14 @@ class CupyLauncher:
         """For this device.
 
         Raises:
-            ImportError: CuPy is missing (`pip install v2f-engine[gpu]`).
-            RuntimeError: no such GPU.
+            BackendUnavailable: no GPU, no CuPy, or a device before compute capability 8.0.
         """
-        import cupy
-
-        if not torch.cuda.is_available():
-            raise RuntimeError("the cupy backend needs an NVIDIA GPU, and torch sees none")
+        if device.type != "cuda" or not torch.cuda.is_available():
+            raise BackendUnavailable(f"the cupy backend needs an NVIDIA GPU, and torch sees none ({device})")
+        try:
+            import cupy
+        except ImportError as error:
+            raise BackendUnavailable(f"`pip install v2f-engine[gpu]` brings CuPy ({error})") from error
         index = torch.cuda.current_device() if device.index is None else device.index
         properties = torch.cuda.get_device_properties(index)
         attributes = cupy.cuda.Device(index).attributes

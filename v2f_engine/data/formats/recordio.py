@@ -116,10 +116,12 @@ def read_index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         DatasetError: a line that is not two whole numbers from 0.
     """
     try:
+        if not path.stat().st_size:
+            raise ValueError("an empty file")
         columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2, comments=None)
     except (ValueError, OSError, OverflowError) as error:
         raise DatasetError(f"{path}: expected lines of key<TAB>offset, found {error}.") from error
-    if columns.shape[0] == 0 or columns.shape[1] != 2 or columns.min() < 0:
+    if columns.shape[1] != 2 or columns.min() < 0:
         raise DatasetError(f"{path}: expected lines of key<TAB>offset from 0, found shape {columns.shape}.")
     return columns[:, 0], columns[:, 1]
 
