@@ -430,7 +430,7 @@ def test_fuzzed_files_raise_only_our_error(recogniser: IResNet, tmp_path: Path) 
             try:
                 load_recogniser(tmp_path / f"bad-{name}")
             except CheckpointError as error:
-                assert f"bad-{name}" in str(error)  # noqa: PT017
+                assert f"bad-{name}" in str(error)
 
 
 def test_saving_refuses_what_half_precision_cannot_hold(recogniser: IResNet, tmp_path: Path) -> None:
