@@ -238,6 +238,16 @@ def machine_instructions(tmp_path, cubin):
 
 
 @pytest.mark.aot
+def test_the_committed_table_is_what_the_compiler_says():
+    pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="CuPy and NVRTC are not installed")
+    from bench import aot_cuda
+
+    assert aot_cuda.TABLE.read_text() == aot_cuda.text(), (
+        "run `python bench/aot_cuda.py` and read the difference"
+    )
+
+
+@pytest.mark.aot
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.parametrize("name", SOURCES)
 def test_nvcc_compiles_too(tmp_path, name):
