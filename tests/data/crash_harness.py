@@ -1,8 +1,8 @@
 """Kills writers with SIGKILL and compares what a resumed run leaves with an undisturbed one.
 
 Run by test_data_crash.py in a process of its own (it forks, so no threads and no torch here):
-`python crash_harness.py FORMAT STEPS RANDOM SEED` kills one run at each of STEPS file-system operations, spread
-evenly over all of them (0: at every one), and RANDOM runs at random moments; prints one line of JSON.
+`python crash_harness.py FORMAT STEPS RANDOM SEED` kills one run at each of STEPS file-system operations,
+spread evenly over all of them (0: at every one), and RANDOM runs at random moments; prints one line of JSON.
 """
 
 from __future__ import annotations

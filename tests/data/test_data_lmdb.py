@@ -1,4 +1,5 @@
-"""Our LMDB files against liblmdb and the documented layout; liblmdb's files, and damaged ones, against our reader."""
+"""Our LMDB files against liblmdb and the documented layout; liblmdb's files, and damaged ones, against our "
+"reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""RecordIO byte by byte: framing, meta and identity records, payloads that hold the magic, labels of strangers."""
+"""RecordIO byte by byte: framing, meta and identity records, payloads that hold the magic, labels of "
+"strangers."""
 
 from __future__ import annotations
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from v2f_engine.batch import IMAGE_SIZE
-from v2f_engine.data import fs
+from v2f_engine.data import fs, npy
 from v2f_engine.data.dataset import Dataset
 from v2f_engine.data.decode import decode
 from v2f_engine.data.formats.lmdb import Lmdb, Record, pack_record, write_values
@@ -146,17 +145,6 @@ def open_training_set(
     return TrainingSet(dataset, checked, None if subset is None else _subset(subset, len(dataset)))
 
 
-def _load(path: str | Path, what: str) -> NDArray[Any]:
-    """A memory-mapped `.npy`; numpy checks the size against the header when it maps."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise VectorError(f"{path}: expected a .npy file with {what}, found: {error}.") from error
-    if not isinstance(array, np.ndarray):
-        raise VectorError(f"{path}: expected a .npy file with {what}, found an archive.")
-    return array
-
-
 def check_features(source: str | Path | Features, rows: int) -> Features:
     """Features `[rows, D]` of floating type, all finite, none zero; memory-mapped when read from a file.
 
@@ -164,7 +152,7 @@ def check_features(source: str | Path | Features, rows: int) -> Features:
         VectorError: with the numbers of the first offending rows.
     """
     name = "features" if isinstance(source, np.ndarray) else str(source)
-    array = source if isinstance(source, np.ndarray) else _load(source, "features")
+    array = source if isinstance(source, np.ndarray) else npy.map_file(source)
     if array.ndim != 2 or array.dtype.kind != "f" or len(array) != rows or array.shape[1] < 1:
         raise VectorError(
             f"{name}: expected floating-point features [{rows}, D], one row per image, found {array.dtype} "
@@ -183,7 +171,7 @@ def check_features(source: str | Path | Features, rows: int) -> Features:
 
 def _subset(source: str | Path | NDArray[np.int64], rows: int) -> NDArray[np.int64]:
     name = "subset" if isinstance(source, np.ndarray) else str(source)
-    array = source if isinstance(source, np.ndarray) else _load(source, "row numbers")
+    array = source if isinstance(source, np.ndarray) else npy.map_file(source)
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
         raise VectorError(f"{name}: expected row numbers [M], found {array.dtype} {array.shape}.")
     if int(array.min()) < 0 or int(array.max()) >= rows:
@@ -199,18 +187,10 @@ def parse_feature(data: bytes, where: str) -> NDArray[np.float32]:
     Raises:
         VectorError: not a finite floating-point vector of just that many bytes.
     """
-    stream = io.BytesIO(data)
-    try:
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(stream)]
-        shape, _, kind = read(stream)
-    except (ValueError, KeyError, SyntaxError, EOFError) as error:
-        raise VectorError(f"{where}: expected a feature as .npy bytes, found: {error}.") from error
-    size = int(np.prod(shape, dtype=object)) if shape else 1
-    if kind.kind != "f" or size < 1 or size * kind.itemsize != len(data) - stream.tell():
-        raise VectorError(
-            f"{where}: expected one floating-point feature, found {kind} {shape} in {len(data)} bytes."
-        )
-    feature = np.frombuffer(data, kind, size, stream.tell()).astype(np.float32)
+    array = npy.from_bytes(data, where)
+    if array.dtype.kind != "f" or not array.size:
+        raise VectorError(f"{where}: expected one floating-point feature, found {array.dtype} {array.shape}.")
+    feature = array.reshape(-1).astype(np.float32)
     if not np.isfinite(feature).all():
         raise VectorError(f"{where}: the feature holds NaN or infinity.")
     return feature
@@ -235,7 +215,7 @@ def write_training_lmdb(
         nonlocal count
         for image, feature, label in rows:
             stream = io.BytesIO()
-            npy.write_array(stream, np.ascontiguousarray(feature, np.float32), allow_pickle=False)
+            np.save(stream, np.ascontiguousarray(feature, np.float32), allow_pickle=False)
             count += 1
             yield pack_record(Record(image, int(label), stream.getvalue()))
 
