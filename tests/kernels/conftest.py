@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from v2f_kernels._judge import judge
+from v2f_kernels._op import Op
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -31,6 +32,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker) and reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def scalar_loop_bounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets interpreted loops have run-time bounds: Triton 3.6 calls int() on arrays of shape [1], which NumPy
+    refuses since 2.5."""
+    if not request.node.get_closest_marker("interpreter"):
+        return
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor: Any, scope: Any) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
 
 
 @pytest.fixture
@@ -56,5 +74,41 @@ def assert_judged() -> Callable[..., None]:
         verdicts = {name: judge(*tensors) for name, tensors in named.items()}
         failed = [f"{name}: {verdict}" for name, verdict in verdicts.items() if not verdict.passed]
         assert not failed, "; ".join(failed)
+
+    return check
+
+
+Tensors = dict[str, torch.Tensor]
+
+
+def run_op(function: Callable[..., Any], tensors: Tensors, fixed: dict[str, Any]) -> Tensors:
+    """Outputs and every gradient by name, for seeded random gradients of the outputs."""
+    leaves = {k: v.detach().clone().requires_grad_(v.is_floating_point()) for k, v in tensors.items()}
+    result = function(**leaves, **fixed)
+    outputs = result if isinstance(result, tuple) else (result,)
+    random = torch.Generator().manual_seed(7)
+    named, pairs = {}, []
+    for index, output in enumerate(outputs):
+        named[f"output {index}"] = output.detach()
+        seed = torch.randn(output.shape, generator=random, dtype=torch.float64)
+        pairs.append((output, seed.to(output.device, torch.float16).to(output.dtype)))
+    torch.autograd.backward(*zip(*pairs, strict=True))
+    for name, leaf in leaves.items():
+        if leaf.requires_grad:
+            assert leaf.grad is not None, f"no gradient of {name}"
+            named[f"gradient of {name}"] = leaf.grad
+    return named
+
+
+@pytest.fixture
+def judge_op(assert_judged: Callable[..., None]) -> Callable[..., None]:
+    """`judge_op(OP, tensors, **fixed)`: `triton` against the reference in fp64, allowed what `torch` errs."""
+
+    def check(op: Op, tensors: Tensors, **fixed: Any) -> None:
+        exact = {k: v.double() if v.is_floating_point() else v for k, v in tensors.items()}
+        mine = run_op(op.backend("triton"), tensors, fixed)
+        oracle = run_op(op.backend("reference"), exact, fixed)
+        native = run_op(op.backend("torch"), tensors, fixed)
+        assert_judged({name: (mine[name], oracle[name], native[name]) for name in oracle})
 
     return check

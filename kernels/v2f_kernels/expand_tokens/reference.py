@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from v2f_kernels.expand_tokens.checks import check_expand_tokens
+
 
 def expand_tokens(
     feature: torch.Tensor,
@@ -18,6 +20,7 @@ def expand_tokens(
     eps: float,
 ) -> torch.Tensor:
     """See the contract in `v2f_kernels.expand_tokens`."""
+    check_expand_tokens(feature, weight, bias, masked, kept, position, norm_weight, norm_bias)
     dtype = torch.float64 if feature.dtype == torch.float64 else torch.float32
     f = feature.to(dtype)[:, None]
     expanded = weight.to(dtype)[kept][:, :, None] * f + bias.to(dtype)[kept][:, :, None]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from v2f_kernels.layer_norm.checks import check_layer_norm
+
 
 def layer_norm(
     x: torch.Tensor,
@@ -13,6 +15,7 @@ def layer_norm(
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """See the contract in `v2f_kernels.layer_norm`."""
+    check_layer_norm(x, weight, bias, residual)
     total = x if residual is None else x + residual
     exact = total if total.dtype == torch.float64 else total.float()
     centred = exact - exact.mean(-1, keepdim=True)

@@ -1,0 +1,37 @@
+"""What the compile gate compiles of this op: the MLPs of mini, base and huge; see `_triton.aot`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from v2f_kernels.gelu_linear.triton_kernel import launch_backward, launch_forward, n_chunks
+
+ROWS = 3200
+
+
+def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _forward(inner: int, dtype: torch.dtype, save: bool) -> None:
+    y = _empty(ROWS, 4 * inner, dtype=dtype)
+    weight, bias = _empty(4 * inner, inner, dtype=dtype), _empty(4 * inner, dtype=dtype)
+    launch_forward(_empty(ROWS, inner, dtype=dtype), weight, bias, y, y if save else None)
+
+
+def _backward(inner: int, dtype: torch.dtype) -> None:
+    y = _empty(ROWS, 4 * inner, dtype=dtype)
+    launch_backward(y, y, y, _empty(n_chunks(ROWS, y.device), 4 * inner, dtype=torch.float32))
+
+
+F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
+CASES = {
+    "forward K=768 float16": partial(_forward, 768, F16, False),
+    "forward K=192 float16": partial(_forward, 192, F16, False),
+    "forward K=768 bfloat16 saving": partial(_forward, 768, BF16, True),
+    "forward K=768 float32 saving": partial(_forward, 768, F32, True),
+    "backward K=768 bfloat16": partial(_backward, 768, BF16),
+    "backward K=768 float32": partial(_backward, 768, F32),
+}

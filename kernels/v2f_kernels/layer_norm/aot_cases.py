@@ -1,0 +1,41 @@
+"""What the compile gate compiles of this op: widths of mini, base and huge; see `_triton.aot`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from v2f_kernels.layer_norm.triton_kernel import launch_backward, launch_forward, n_programs
+
+ROWS = 3200
+
+
+def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _forward(width: int, dtype: torch.dtype, residual: bool, parameters: torch.dtype) -> None:
+    x, weight = _empty(ROWS, width, dtype=dtype), _empty(width, dtype=parameters)
+    launch_forward(x, x if residual else None, weight, weight, 1e-6, x, x if residual else None)
+
+
+def _backward(width: int, dtype: torch.dtype, residual: bool, parameters: torch.dtype) -> None:
+    x, weight = _empty(ROWS, width, dtype=dtype), _empty(width, dtype=parameters)
+    partial_ = _empty(n_programs(ROWS, x.device, width), 2, width, dtype=torch.float32)
+    launch_backward(x, x if residual else None, x, weight, 1e-6, x, partial_)
+
+
+F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
+CASES = {
+    "forward D=768 float16": partial(_forward, 768, F16, False, F16),
+    "forward D=768 float16 residual": partial(_forward, 768, F16, True, F16),
+    "forward D=192 float16 residual": partial(_forward, 192, F16, True, F16),
+    "forward D=768 bfloat16 residual, float32 weights": partial(_forward, 768, BF16, True, F32),
+    "forward D=1280 bfloat16 residual, float32 weights": partial(_forward, 1280, BF16, True, F32),
+    "forward D=768 float32 residual": partial(_forward, 768, F32, True, F32),
+    "backward D=768 bfloat16, float32 weights": partial(_backward, 768, BF16, False, F32),
+    "backward D=768 bfloat16 residual, float32 weights": partial(_backward, 768, BF16, True, F32),
+    "backward D=1280 bfloat16 residual, float32 weights": partial(_backward, 1280, BF16, True, F32),
+    "backward D=768 float32 residual": partial(_backward, 768, F32, True, F32),
+}
