@@ -1,5 +1,10 @@
 """`native` rejection: the reference's answer for every instruction set, block size, thread count and cut."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -240,3 +245,26 @@ def test_a_buffer_of_another_type_is_refused_not_copied():
         _C.norms(np.ones((2, 8), np.float32), np.empty(2, np.float32), 1)
     with pytest.raises(TypeError, match="C-contiguous"):
         _C.norms(np.ones((8, 2), np.float32).T, np.empty(2), 1)
+
+
+def test_without_the_extension_the_backend_says_so_and_the_rest_works():
+    code = (
+        "import sys; sys.modules['v2f_kernels._C'] = None\n"
+        "import numpy as np\n"
+        "from v2f_kernels import BackendUnavailable\n"
+        "from v2f_kernels.reject_similar import OP\n"
+        "assert OP.backend('reference')(np.eye(3, dtype=np.float32), 0.3).tolist() == [0, 1, 2]\n"
+        "try:\n    OP.backend('native')\n"
+        "except BackendUnavailable as error:\n    assert 'pip install' in str(error); print('told')\n"
+    )
+    roots = [str(Path(native.__file__).parents[2])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "told\n", done.stderr
+
+
+def test_importing_the_op_does_not_load_the_extension():
+    code = "import sys, v2f_kernels.reject_similar, v2f_kernels.nearest_cosine; print('v2f_kernels._C' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(native.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

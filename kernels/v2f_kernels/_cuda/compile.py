@@ -147,7 +147,10 @@ def load(source: Path, shape: Shape, device: int) -> Any:
     """The CuPy module of a source on a device, which must be the current one."""
     import cupy
 
-    path = Path(_folder()) / f"{source.stem}-{shape.arch}-{shape.dimension}-{device}.cubin"
+    path = (
+        Path(_folder())
+        / f"{source.stem}-{shape.arch}-{shape.dimension}-{shape.block}-{shape.stages}-{device}.cubin"
+    )
     path.write_bytes(compile_cubin(source, shape).cubin)
     module = cupy.RawModule(path=str(path))
     module.compile()
