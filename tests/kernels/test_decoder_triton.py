@@ -320,8 +320,8 @@ FAULTS = {
     "rounds half up": (
         "to_uint8.triton_tail",
         "to_uint8_kernel",
-        "(level + 8388608.0) - 8388608.0",
-        "level + 0.5",
+        "8388608.0) - 8388608.0",
+        "0.5)",
     ),
 }
 

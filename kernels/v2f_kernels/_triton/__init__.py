@@ -1,4 +1,4 @@
 """What the Triton kernels share: launch configurations as data, and a compile gate without a GPU.
 
-Nothing here imports triton at the top level, so a machine without it can still list configurations.
+Only `rounding` imports triton at the top level, so a machine without it can still list configurations.
 """

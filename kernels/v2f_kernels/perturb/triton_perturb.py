@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from v2f_kernels._triton.rounding import multiply_add
 from v2f_kernels.philox.triton_philox import draw_words, normal_from_bits
 
 
@@ -50,7 +51,7 @@ def perturb_kernel(
         noise = normal_from_bits(words)
     else:
         noise = tl.load(noise_ptr + row * D + column, mask=inside, other=0.0)
-    moved = x + tl.load(sigma_ptr + row) * noise
+    moved = multiply_add(noise, tl.load(sigma_ptr + row), x)
     moved = tl.where(inside, moved, 0.0)
     ratio = tl.sqrt(_squared_length(x, LOG2_BLOCK) / _squared_length(moved, LOG2_BLOCK)).to(tl.float32)
     tl.store(out_ptr + row * D + column, moved * ratio, mask=inside)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from v2f_kernels._triton.rounding import multiply_add
 from v2f_kernels.philox import reference
 
 _M0 = tl.constexpr(reference.MULTIPLIERS[0])
@@ -68,7 +69,7 @@ def _horner(coefficients: tl.constexpr, DEGREE: tl.constexpr, x):
     """The polynomial with `coefficients`, lowest power first, at x: one product, then one sum per step."""
     total = tl.full(x.shape, coefficients[DEGREE], tl.float32)
     for step in tl.static_range(DEGREE):
-        total = total * x + coefficients[DEGREE - 1 - step]
+        total = multiply_add(total, x, tl.full(x.shape, coefficients[DEGREE - 1 - step], tl.float32))
     return total
 
 
@@ -80,7 +81,7 @@ def normal_from_bits(bits):
     a = t.to(tl.float32) * 2.3283064365386963e-10 * (x + 1.0)
     i = a.to(tl.int32, bitcast=True) - 0x3F2AAAAB
     d = ((i & 0x7FFFFF) + 0x3F2AAAAB).to(tl.float32, bitcast=True) - 1.0
-    w = -((i >> 23).to(tl.float32) + d * _horner(_LOG2, _LOG2_DEGREE, d))
+    w = -multiply_add(d, _horner(_LOG2, _LOG2_DEGREE, d), (i >> 23).to(tl.float32))
     central = x * _horner(_CENTRAL, _CENTRAL_DEGREE, w - 3.5)
     tail = x * _horner(_TAIL, _TAIL_DEGREE, w - 19.0)
     z = tl.where(w < 7.0, central, tail)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from v2f_kernels._triton.rounding import multiply_add
+
 
 @triton.jit
 def to_uint8_kernel(
@@ -66,9 +68,9 @@ def to_uint8_kernel(
         shifted = tl.where(reaches, tl.gather(above, source, 0), 0.0)
         value = tl.sum(tl.reshape(shifted, (BLOCK_W, 4, 4)), 1) + bias[None, :]
         value = tl.where(tl.abs(value) < float("inf"), value, -1.0)
-        level = (tl.minimum(tl.maximum(value, -1.0), 1.0) + 1.0) * 127.5
-        # Adding and subtracting 2^23 rounds a value below 2^22 to an integer, ties to even, in any IEEE fp32.
-        level = (level + 8388608.0) - 8388608.0
+        raised = tl.minimum(tl.maximum(value, -1.0), 1.0) + 1.0
+        # raised * 127.5, rounded to fp32; 2^23 added and subtracted again rounds that to an integer, ties to even.
+        level = multiply_add(raised, tl.full(raised.shape, 127.5, tl.float32), 8388608.0) - 8388608.0
         place = image_ptr + (image * H + done) * (W * 3) + w[:, None] * 3 + channel[None, :]
         kept = (w < W)[:, None] & (channel < 3)[None, :] & (done >= top) & (done < H)
         tl.store(place, level.to(tl.uint8), mask=kept)
