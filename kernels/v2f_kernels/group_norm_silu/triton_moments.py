@@ -72,14 +72,16 @@ def merge_moments_kernel(
     n = tl.arange(0, BLOCK_N)
     source = partial_ptr + image * (CHUNKS * 2 * C) + group * CPG + lane[None, :]
     total = (CHUNKS // PERIOD) * HW * CPG
+    # The first chunk's mean: a weighted sum of differences from it rounds less than one of means.
+    near = tl.load(partial_ptr + image * (CHUNKS * 2 * C) + group * CPG)
     mean_sum = tl.zeros((BLOCK_N, BLOCK_G), tl.float32)
     for start in tl.range(0, CHUNKS, BLOCK_N):
         row = start + n
         count = tl.minimum(HW - (row % PERIOD) * CHUNK, CHUNK).to(tl.float32)
         inside = (row < CHUNKS)[:, None] & (lane < CPG)[None, :]
         mean = tl.load(source + row[:, None] * (2 * C), mask=inside, other=0.0)
-        mean_sum += mean * count[:, None]
-    centre = tl.sum(tl.sum(mean_sum, 1), 0) / total
+        mean_sum += tl.where(inside, mean - near, 0.0) * count[:, None]
+    centre = near + tl.sum(tl.sum(mean_sum, 1), 0) / total
     m2_sum = tl.zeros((BLOCK_N, BLOCK_G), tl.float32)
     for start in tl.range(0, CHUNKS, BLOCK_N):
         row = start + n
