@@ -69,18 +69,21 @@ void screen(const float* x, int64_t n, uint8_t* rejected, double max_cosine, con
   const int64_t last_panel = (kept.count + kPanel - 1) / kPanel;
   QueryPack pack;
   pack.dim = kept.dim;
-  int64_t alive = 0;  // queries in `pack`
-  // Rounds of doubling length; between them the queries that are left move together.
-  for (int64_t begin = first / kPanel, length = kFirstRound; begin < last_panel; begin += length, length *= 2) {
+  int64_t packed = 0, before = 0;
+  // The first round is short. Where it rejects many, rounds double, and between them the queries that are left move
+  // together; where it rejects few, the second takes everything: each round ends with threads waiting for the last.
+  for (int64_t begin = first / kPanel, length = kFirstRound; begin < last_panel;) {
     const int64_t left = n - std::count_if(rejected, rejected + n, [](uint8_t r) { return r != 0; });
     if (left == 0) return;
-    if (alive == 0 || left < alive - alive / 8) {
+    if (before && left > before - before / 8) length = last_panel - begin;
+    if (packed == 0 || left < packed - packed / 8) {
       pack.row.clear();
       for (int64_t i = 0; i < n; ++i)
         if (!rejected[i]) pack.row.push_back(i);
       pack.pack(x, kernel.levels, options.threads);
-      alive = left;
+      packed = left;
     }
+    before = left;
     const int64_t end = std::min(last_panel, begin + length);
     const Cut blocks = cut(pack.groups(), sub_block_groups(kept.dim)), chunks = cut(end - begin, kChunk);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(options.threads) if (options.threads > 1)
@@ -90,7 +93,7 @@ void screen(const float* x, int64_t n, uint8_t* rejected, double max_cosine, con
       if (groups <= 0 || panel >= end) continue;
       SubBlock block(pack, group, groups, max_cosine, options.bound_scale);
       const int64_t* row = pack.row.data() + block.first;
-      const auto before = [&](SubBlock& b) {
+      const auto skip_known = [&](SubBlock& b) {  // what other threads have found
         for (int64_t i = 0; i < b.n; ++i)
           b.done[static_cast<size_t>(i)] |= __atomic_load_n(rejected + row[i], __ATOMIC_RELAXED);
       };
@@ -105,8 +108,10 @@ void screen(const float* x, int64_t n, uint8_t* rejected, double max_cosine, con
         __atomic_store_n(rejected + row[i], uint8_t{1}, __ATOMIC_RELAXED);
         return true;
       };
-      scan(pack, block, kept, panel, std::min(end, panel + chunks.size), kernel, options.bound_scale, before, visit);
+      scan(pack, block, kept, panel, std::min(end, panel + chunks.size), kernel, options.bound_scale, skip_known, visit);
     }
+    begin = end;
+    length *= 2;
   }
 }
 
