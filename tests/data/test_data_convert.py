@@ -50,9 +50,6 @@ def test_any_format_to_any_other(sources: dict[str, Path], source: str, target: 
     assert before.manifest is not None
     kept = after.manifest.settings["converted_from"]
     assert kept["settings"] == {"seed": 1}
-    assert [shard.content for shard in after.manifest.shards] == [
-        shard.content for shard in before.manifest.shards
-    ]
     direct, converted = tree(sources[target]), tree(tmp_path / "d")
     assert {name: direct[name] for name in direct if name != "manifest.json"} == {
         name: converted[name] for name in converted if name != "manifest.json"

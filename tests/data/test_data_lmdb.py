@@ -1,5 +1,4 @@
-"""Our LMDB files against liblmdb and the documented layout; liblmdb's files, and damaged ones, against our "
-"reader."""
+"""Our LMDB files against liblmdb and the documented layout; its files, whole and damaged, against our reader."""
 
 from __future__ import annotations
 
@@ -14,7 +13,8 @@ from stub_people import make_batches, picture
 
 from v2f_engine.data import Encoder, Plan, fs, open_dataset, write_dataset
 from v2f_engine.data.formats.lmdb import Lmdb, decimal_order, write_values
-from v2f_engine.data.formats.lmdb_tree import TreeReader, TreeWriter
+from v2f_engine.data.formats.lmdb_reader import TreeReader
+from v2f_engine.data.formats.lmdb_writer import TreeWriter
 from v2f_engine.errors import DatasetError
 
 

@@ -1,5 +1,4 @@
-"""RecordIO byte by byte: framing, meta and identity records, payloads that hold the magic, labels of "
-"strangers."""
+"""RecordIO byte by byte: framing, meta and identity records, payloads that hold the magic, foreign labels."""
 
 from __future__ import annotations
 

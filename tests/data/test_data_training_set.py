@@ -1,5 +1,4 @@
-"""Training sets: images with features from a .npy or from Vec2Face's own LMDB variant; bad features by row "
-"number."""
+"""Training sets: images with features from a .npy or Vec2Face's LMDB variant; bad features by row number."""
 
 from __future__ import annotations
 

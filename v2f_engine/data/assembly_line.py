@@ -19,7 +19,8 @@ from v2f_engine.batch import ImageBatch
 from v2f_engine.data import fs
 from v2f_engine.data.encode import Encoder, check_batch, submit
 from v2f_engine.data.formats import Sample
-from v2f_engine.data.shards import Run, ShardSink
+from v2f_engine.data.shards import Run
+from v2f_engine.data.sink import ShardSink
 
 BATCHES_AHEAD = 4
 """Batches between generator and writer: 4 x 256 images of 38 kB are 39 MB."""

@@ -89,7 +89,7 @@ def draw(
         for index, image in enumerate(row):
             sheet.paste(Image.fromarray(image), (left + index * (width + GAP), y))
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    sheet.save(buffer, "PNG", compress_level=1)  # 0.1 s instead of 0.4 s for a file a few percent larger
     return buffer.getvalue()
 
 

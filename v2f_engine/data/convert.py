@@ -21,8 +21,9 @@ from v2f_engine.data.manifest import MANIFEST, Manifest, software_versions
 from v2f_engine.data.plan import MAX_IMAGES_PER_SHARD, Plan
 from v2f_engine.data.reader import open_dataset
 from v2f_engine.data.repair import mend
-from v2f_engine.data.shards import Run, ShardSink, open_run
+from v2f_engine.data.shards import Run, open_run
 from v2f_engine.data.signals import stop_request
+from v2f_engine.data.sink import ShardSink
 from v2f_engine.errors import ConfigError, DatasetError
 
 

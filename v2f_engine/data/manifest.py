@@ -35,7 +35,8 @@ class ShardRecord:
         first_identity, identities: the contiguous identities it holds.
         count: images in it.
         image_bytes: sum of the encoded images' sizes.
-        content: sha256 of the encoded images' bytes in order, the same in every format.
+        content: sha256 of the shard's images as first written (lmdb, recordio: the staged pack); says whether
+            images made again are the same.
         pieces: everything it is made of on disk.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from v2f_engine.config import at_least
 from v2f_engine.errors import ConfigError
@@ -75,10 +76,14 @@ class Plan:
         first = number * self.identities_per_shard
         return Shard(number, range(first, min(self.identities, first + self.identities_per_shard)))
 
+    @cached_property
+    def _widths(self) -> tuple[int, int]:
+        return max(6, len(str(self.identities - 1))), max(3, len(str(self.images_per_id - 1)))
+
     def identity_name(self, identity: int) -> str:
         """`000012`: at least six digits, and as many for all, since ImageFolder labels by sorted names."""
-        return str(identity).zfill(max(6, len(str(self.identities - 1))))
+        return str(identity).zfill(self._widths[0])
 
     def image_name(self, image: int) -> str:
         """`003`: at least three digits, and as many for all."""
-        return str(image).zfill(max(3, len(str(self.images_per_id - 1))))
+        return str(image).zfill(self._widths[1])

@@ -14,8 +14,9 @@ from v2f_engine.data.encode import Encoder, check_batch
 from v2f_engine.data.formats import Sample, file_pieces
 from v2f_engine.data.formats.staging import read_staged
 from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
-from v2f_engine.data.shards import Run, ShardSink, attribute_pieces, locked
+from v2f_engine.data.shards import Run, attribute_pieces, locked
 from v2f_engine.data.sidecar import FOLDER as ATTRIBUTES
+from v2f_engine.data.sink import ShardSink
 from v2f_engine.data.verify import VerifyReport, verify_manifest
 from v2f_engine.errors import DatasetError
 
@@ -81,7 +82,7 @@ def mend(root: Path, manifest: Manifest, fill: Fill, encoder: Mapping[str, Any])
             if data_broken and (
                 run.format.staged or names & {piece.name for piece in manifest.files} - {SHEET}
             ):
-                run.format.finish(run.place, records, lambda number: read_staged(run.place, number))
+                run.format.finish(run.place, records, lambda number: read_staged(root, number))
             if SHEET in names:
                 run.draw_sheet(lambda number: run.format.read_shard(run.place, manifest.shards[number]))
         finally:

@@ -2,12 +2,11 @@
 
 `train.lmdb` (subdir=False): `b"0"`, `b"1"`, ... -> msgpack((bytes, int)); `__keys__` -> msgpack list of all
 keys; `__len__`, `__classnum__` -> msgpack int. Vec2Face's generator variant holds (jpeg, .npy bytes, label[,
-landmark jpeg]); reading understands both. The file itself is written and read by `lmdb_tree`.
+landmark jpeg]); reading understands both. The file itself is written by `lmdb_writer` and read by `lmdb_reader`.
 """
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -21,15 +20,16 @@ from numpy.typing import NDArray
 from v2f_engine.data import fs
 from v2f_engine.data.dataset import Dataset, OpenFiles, planned_labels
 from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter, file_pieces
-from v2f_engine.data.formats.lmdb_tree import PAGE, TreeReader, TreeWriter, data_file, is_lmdb
-from v2f_engine.data.formats.staging import staging_writer
+from v2f_engine.data.formats.lmdb_layout import OVERFLOW_HEADER, PAGE
+from v2f_engine.data.formats.lmdb_reader import TreeReader, data_file, is_lmdb
+from v2f_engine.data.formats.lmdb_writer import TreeWriter
+from v2f_engine.data.formats.staging import PackWriter
 from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
 from v2f_engine.data.pieces import Piece, region_piece
 from v2f_engine.data.plan import Shard
 from v2f_engine.errors import DatasetError
 
 FILE = "train.lmdb"
-_OVERFLOW = struct.Struct("<QHHI")
 
 
 class Record(NamedTuple):
@@ -222,7 +222,7 @@ class LmdbFormat:
         return {"revision": "1"}
 
     def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
-        return staging_writer(place, shard)
+        return PackWriter(place, shard)
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
         def values(number: int) -> Iterator[bytes]:
@@ -245,8 +245,8 @@ class LmdbFormat:
         for piece in file_pieces(record.pieces):
             path, offset = place.root / piece.name, piece.offset
             while offset < piece.offset + piece.bytes:
-                _, _, _, pages = _OVERFLOW.unpack(files.read(path, offset, _OVERFLOW.size))
-                value = files.read(path, offset + _OVERFLOW.size, pages * PAGE - _OVERFLOW.size)
+                _, _, _, pages = OVERFLOW_HEADER.unpack(files.read(path, offset, OVERFLOW_HEADER.size))
+                value = files.read(path, offset + OVERFLOW_HEADER.size, pages * PAGE - OVERFLOW_HEADER.size)
                 unpacker = msgpack.Unpacker(raw=True, use_list=False, max_buffer_size=len(value))
                 unpacker.feed(value)
                 image, label, *_ = _record(next(unpacker), f"{path}: offset {offset}")

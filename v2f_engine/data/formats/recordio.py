@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from v2f_engine.data import fs
 from v2f_engine.data.dataset import Dataset, OpenFiles, planned_labels
 from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter, file_pieces
-from v2f_engine.data.formats.staging import staging_writer
+from v2f_engine.data.formats.staging import PackWriter
 from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
 from v2f_engine.data.pieces import Piece, region_piece
 from v2f_engine.data.plan import Shard
@@ -49,18 +49,12 @@ def frame(payload: bytes) -> bytes:
     """The record that holds `payload`; several parts when the magic lies inside at a multiple of 4."""
     if len(payload) > MAX_LENGTH:
         raise ConfigError(f"A record of {len(payload)} bytes; RecordIO holds at most {MAX_LENGTH}.")
-    if payload.find(MAGIC_BYTES) < 0:
+    found = np.frombuffer(payload, "<u4", len(payload) // 4) == MAGIC
+    if not found.any():
         return _part(WHOLE, payload)
-    cuts: list[int] = []
-    at = payload.find(MAGIC_BYTES)
-    while at >= 0:
-        if at % 4 == 0:
-            cuts.append(at)
-        at = payload.find(MAGIC_BYTES, at + 4 if at % 4 == 0 else at + 1)
+    cuts = (4 * np.flatnonzero(found)).tolist()
     starts = [0, *(cut + 4 for cut in cuts)]
     parts = [payload[start:stop] for start, stop in zip(starts, [*cuts, len(payload)], strict=True)]
-    if len(parts) == 1:
-        return _part(WHOLE, payload)
     kinds = [FIRST, *[MIDDLE] * (len(parts) - 2), LAST]
     return b"".join(_part(kind, part) for kind, part in zip(kinds, parts, strict=True))
 
@@ -183,7 +177,7 @@ class RecordIOFormat:
         return {"revision": "1"}
 
     def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
-        return staging_writer(place, shard)
+        return PackWriter(place, shard)
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
         rec = fs.DurableFile(place.root / REC, place.writer, whole=False)

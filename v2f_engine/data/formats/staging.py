@@ -1,30 +1,83 @@
-"""Staged shards: formats that keep everything in one file commit their shards as tar files first.
+"""Staged shards: formats that keep everything in one file commit their shards as packs first.
 
 Staging makes single-file formats resumable and open to many writers: shards are committed in any order, and
 the file is assembled from them once, in shard order. It costs the data's size again on disk until then.
+
+A pack is the encoded images one after the other, then int64 rows (identity, image, size), then the number of
+rows as int64 and a magic number. It never leaves the working folder.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 
 from v2f_engine.data import fs
+from v2f_engine.data.dataset import OpenFiles
 from v2f_engine.data.formats import Place, Sample
-from v2f_engine.data.formats.webdataset import TarWriter, read_tar
-from v2f_engine.data.formats.webdataset import shard_name as shard_name
+from v2f_engine.data.pieces import Piece
 from v2f_engine.data.plan import Shard
+from v2f_engine.errors import DatasetError
 
 WORK = ".v2f"
 STAGING = "staging"
+_MAGIC = b"v2f-pack"
+_ROW = 24
 
 
-def staging_writer(place: Place, shard: Shard) -> TarWriter:
-    """Writes `shard` into the staging folder."""
-    folder = place.root / WORK / STAGING
-    fs.make_folder(folder)
-    return TarWriter(folder, place, shard)
+def pack_name(number: int) -> str:
+    """Path of a staged shard inside its dataset."""
+    return f"{WORK}/{STAGING}/shard-{number:06d}.pack"
 
 
-def read_staged(place: Place, number: int) -> Iterator[Sample]:
-    """The samples of a staged shard, in order."""
-    return read_tar(place.root / WORK / STAGING / shard_name(number))
+class PackWriter:
+    """Writes one shard into the staging folder."""
+
+    def __init__(self, place: Place, shard: Shard) -> None:
+        self._name = pack_name(shard.number)
+        path = place.root / self._name
+        fs.make_folder(path.parent)
+        self._file = fs.DurableFile(path, place.writer)
+        self._rows = array("q")
+
+    def write(self, sample: Sample) -> None:
+        self._file.write(sample.data)
+        self._rows.extend((sample.identity, sample.image, len(sample.data)))
+
+    def prepare(self) -> tuple[Piece, ...]:
+        rows = np.asarray(self._rows, "<i8")
+        self._file.write(rows.tobytes() + (len(rows) // 3).to_bytes(8, "little") + _MAGIC)
+        written = self._file.prepare()
+        return (Piece("file", self._name, written.bytes, written.sha256),)
+
+    def publish(self) -> None:
+        self._file.publish()
+
+    def abort(self) -> None:
+        self._file.abort()
+
+
+def read_staged(root: Path, number: int) -> Iterator[Sample]:
+    """The samples of a staged shard, in order.
+
+    Raises:
+        DatasetError: not a pack, or one whose parts do not add up.
+    """
+    path = root / pack_name(number)
+    files = OpenFiles()
+    size = path.stat().st_size
+    tail = files.read(path, max(0, size - 16), min(16, size))
+    count = int.from_bytes(tail[:8], "little")
+    start = size - 16 - _ROW * count
+    if tail[8:] != _MAGIC or start < 0:
+        raise DatasetError(f"{path}: expected a staged shard, found {size} bytes ending {tail!r}.")
+    rows = np.frombuffer(files.read(path, start, _ROW * count), "<i8").reshape(count, 3)
+    if (rows < 0).any() or int(rows[:, 2].sum()) != start:
+        raise DatasetError(f"{path}: its sizes do not add up to {start} bytes; the file is damaged.")
+    offset = 0
+    for identity, image, length in rows.tolist():
+        yield Sample(identity, image, files.read(path, offset, length))
+        offset += length
