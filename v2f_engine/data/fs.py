@@ -283,12 +283,13 @@ def named_errors(root: Path, needed: Callable[[], int | None] = lambda: None) ->
                 f"about {in_words(need)} ({need} bytes) more needed" if need is not None else "need unknown"
             )
             free = free_bytes(root)
-            raise DiskFull(
-                error.errno,
+            full = DiskFull(
                 f"Cannot write {where}: {error.strerror}; {wanted}, {in_words(free)} ({free} bytes) free. "
                 f"Every committed shard in {root} is intact. Make room (or mend the disk) and run the same "
-                "command again: it continues with the first missing shard.",
-            ) from error
+                "command again: it continues with the first missing shard."
+            )
+            full.errno = error.errno  # not an argument: OSError would begin the message with it
+            raise full from error
         if error.errno in _REFUSED:
             raise OutputFolderError(
                 f"Cannot write {where}: {error.strerror}. Expected a folder that this user may write; choose "
