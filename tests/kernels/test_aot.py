@@ -1,8 +1,15 @@
 """Every kernel compiles for every target, fits it, spills nothing, and the committed table is true."""
 
+from __future__ import annotations
+
 import json
+from typing import Any
 
 import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+import triton.language as tl  # noqa: E402
 
 pytestmark = pytest.mark.aot
 
@@ -14,3 +21,72 @@ def test_table_regenerates() -> None:
     assert not unfit, "\n".join(unfit)
     changed = differences(table, json.loads(TABLE.read_text()))
     assert not changed, "run `python -m bench.aot` and read the diff:\n" + "\n".join(changed)
+
+
+def test_every_shipped_configuration_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each entry of tuned/*.json is read by some case of its op; nothing is compiled here."""
+    from triton.runtime.jit import JITFunction
+    from v2f_kernels._triton import launch
+    from v2f_kernels._triton.aot import ops_under_gate
+
+    read: set[tuple[str, str]] = set()
+    lookup = launch._lookup
+
+    def noted(op: str, kernel: str, variant: str, section: str) -> Any:
+        config = lookup(op, kernel, variant, section)
+        read.add((op, config.source))
+        return config
+
+    monkeypatch.setattr(launch, "_lookup", noted)
+    monkeypatch.setattr(JITFunction, "run", lambda *args, **kwargs: None)
+    for cases in ops_under_gate().values():
+        for call in cases.values():
+            call()
+    shipped = {
+        (path.stem, f"default:{key}")
+        for path in launch.TUNED.glob("*.json")
+        for key in launch.sections(path.stem)["default"]
+    }
+    assert shipped - read == set()
+    assert len(read) >= len(shipped) > 0
+
+
+@triton.jit
+def spilling(x_ptr, y_ptr, B: tl.constexpr):  # type: ignore
+    """An fp32 product of two B x B matrices: operands and sums in registers."""
+    i = tl.arange(0, B)
+    x = tl.load(x_ptr + i[:, None] * B + i[None, :])
+    tl.store(y_ptr + i[:, None] * B + i[None, :], tl.dot(x, x, input_precision="ieee"))
+
+
+def rows_of(case: Any) -> tuple[list[Any], list[str]]:
+    from v2f_kernels._triton.aot import compile_cases
+
+    return compile_cases("injected", {"case": case}, (90,))
+
+
+def test_a_spilling_kernel_is_refused() -> None:
+    x = torch.empty((64, 64), device="meta")
+    rows, unfit = rows_of(lambda: spilling[(1,)](x, x, B=64, num_warps=1))
+    assert rows[0].stack > 0
+    assert "spilled" in unfit[0]
+
+
+def test_too_much_shared_memory_is_refused() -> None:
+    """Triton compiles six stages of 48 KB without complaint; no block of sm_90 can have them."""
+    from v2f_kernels.gelu_linear.triton_gelu import gelu_linear_forward_kernel
+
+    x = torch.empty((512, 768), dtype=torch.bfloat16, device="meta")
+    rows, unfit = rows_of(
+        lambda: gelu_linear_forward_kernel[(1,)](
+            x, x, x, x, x, 512, M=512, K=768, SAVE=False, PRECISION="tf32",
+            BLOCK_R=128, BLOCK_M=256, BLOCK_K=64, GROUP=8, num_warps=8, num_stages=6,
+        )
+    )  # fmt: skip
+    assert rows[0].shared > 232_448
+    assert any("exceeds the 232448 B" in line for line in unfit)
+
+
+def test_a_case_that_launches_nothing_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="nothing was launched"):
+        rows_of(lambda: None)
