@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +13,11 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from v2f_engine.atomic import write_atomically
 from v2f_engine.config import one_of
-from v2f_engine.errors import CheckpointError, DiskFull, OutputFolderError
+from v2f_engine.errors import CheckpointError
 from v2f_engine.models import layouts
-from v2f_engine.models.checkpoint_file import CheckpointFile, file_sha256, read_checkpoint
+from v2f_engine.models.checkpoint_file import CheckpointFile, read_checkpoint
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.pose import PoseModel
@@ -148,8 +147,8 @@ def save_weights(
         for key, value in module.state_dict().items()
     }
     content = save(tensors, {"head": json.dumps(dict(head), sort_keys=True)})
-    _write_atomically(path, content)
-    return file_sha256(path)
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") -> str:
@@ -181,27 +180,6 @@ def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") 
     if "pose" in file.parts:
         models["pose"] = layouts.build_pose(file)
     return save_weights(target, models, head, precision=precision)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free = shutil.disk_usage(path.parent).free
-            raise DiskFull(f"{path}: needs {len(content):,} bytes, {free:,} are free.") from error
-        raise OutputFolderError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def _read(place: Located) -> CheckpointFile:

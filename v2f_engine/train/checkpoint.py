@@ -7,7 +7,6 @@ name, flushed, and renamed over the old one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import CheckpointError
 
 
@@ -27,21 +27,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], head: Mapping
         path: final name.
         tensors: contiguous copies are made where needed.
         head: JSON values, stored under `head` in the file's metadata.
+
+    Raises:
+        DiskFull, OutputFolderError: the last checkpoint is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = save(plain, metadata={"head": json.dumps(dict(head), sort_keys=True)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomically(path, content)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

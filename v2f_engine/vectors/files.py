@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.errors import DiskFull, OutputFolderError, VectorError
+from v2f_engine.atomic import write_atomically
+from v2f_engine.errors import VectorError
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
@@ -26,28 +24,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadat
 
     path = Path(path)
     data = save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, dict(metadata))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free = shutil.disk_usage(path.parent).free
-            raise DiskFull(
-                f"{path}: needs {len(data):,} bytes, {free:,} are free. Free some space."
-            ) from error
-        raise OutputFolderError(
-            f"{path}: cannot be written ({error.strerror}). Give a writable folder."
-        ) from error
+    write_atomically(path, data)
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
