@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from v2f_kernels._op import Op
 from v2f_kernels._triton.launch import LaunchConfig
+from v2f_kernels.attention import OP as ATTENTION
 from v2f_kernels.expand_tokens import OP as EXPAND
 from v2f_kernels.gelu_linear import OP as GELU
 from v2f_kernels.layer_norm import OP as NORM
@@ -128,6 +130,40 @@ def test_registered_ops() -> None:
     torch.library.opcheck(add_norm_op, (x, draw(3, 16, seed=9), weight, bias, EPS))
     torch.library.opcheck(gelu_op, (x, draw(8, 16).requires_grad_(), draw(8), True))
     torch.library.opcheck(expand_op, (*leaves(expansion(2, 3, 16, torch.float32)), EPS))
+
+
+CALLS: dict[str, tuple[Op, dict[str, torch.Tensor], dict[str, float]]] = {
+    "attention": (ATTENTION, {"qkv": draw(2, 3, 3, 1, 16)}, {"dropout": 0.3, "seed": 4}),
+    "layer_norm": (NORM, normed((3, 16), torch.float32, torch.float32), {"eps": EPS}),
+    "add_layer_norm": (
+        NORM,
+        normed((3, 16), torch.float32, torch.float32) | {"residual": draw(3, 16, seed=3)},
+        {"eps": EPS},
+    ),
+    "gelu_linear": (GELU, {"x": draw(3, 8), "weight": draw(16, 8), "bias": draw(16)}, {}),
+    "expand_tokens": (EXPAND, expansion(2, 3, 16, torch.float32), {"eps": EPS}),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_traces_into_one_graph(name: str) -> None:
+    """fullgraph: no wrapper breaks the graph, forward or backward; the kernels inside are the same."""
+    op, tensors, fixed = CALLS[name]
+    kernel = op.backend("triton")
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def traced(values: dict[str, torch.Tensor]) -> object:
+        return kernel(**values, **fixed)
+
+    def run(function: Callable[[dict[str, torch.Tensor]], object]) -> list[torch.Tensor]:
+        leaves = {k: v.clone().requires_grad_(v.is_floating_point()) for k, v in tensors.items()}
+        made = function(leaves)
+        outputs = made if isinstance(made, tuple) else (made,)
+        sum(o.square().sum() for o in outputs).backward()
+        return [*outputs, *(leaf.grad for leaf in leaves.values() if leaf.requires_grad)]
+
+    for eager, compiled in zip(run(lambda v: kernel(**v, **fixed)), run(traced), strict=True):
+        assert torch.equal(eager, compiled)
 
 
 @triton.jit

@@ -11,6 +11,7 @@ default's. A configuration changes speed and never results beyond the rounding o
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ import torch
 
 from v2f_kernels._op import BackendUnavailable
 
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether this process's kernels are interpreted: Triton decides it once, when a kernel is imported."""
 TUNED = Path(__file__).parent.parent / "tuned"
 DEFAULT = "default"
 ASSUMED_SECTION: ContextVar[str] = ContextVar("ASSUMED_SECTION", default=DEFAULT)
@@ -119,11 +122,9 @@ def require_cuda(op: str, *tensors: torch.Tensor) -> None:
     Raises:
         BackendUnavailable: a tensor lives on another device.
     """
-    from triton import knobs
-
     for tensor in tensors:
         kind = tensor.device.type
-        if kind in ("cuda", "meta") or (kind == "cpu" and knobs.runtime.interpret):
+        if kind in ("cuda", "meta") or (kind == "cpu" and INTERPRETING):
             continue
         raise BackendUnavailable(
             f"{op}/triton needs CUDA tensors, found one on {tensor.device}; move the model and its input "
