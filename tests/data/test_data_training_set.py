@@ -12,7 +12,8 @@ import pytest
 from stub_people import make_batches, picture
 
 from v2f_engine.data import Encoder, Plan, open_dataset, open_training_set, write_dataset
-from v2f_engine.data.training_set import check_features, parse_feature, write_training_lmdb
+from v2f_engine.data.features_file import check_features, parse_feature
+from v2f_engine.data.training_lmdb import write_training_lmdb
 from v2f_engine.errors import DatasetError, VectorError
 
 ENCODER = Encoder("png")
@@ -66,23 +67,21 @@ def test_rows(dataset: Path, tmp_path: Path, kind: str) -> None:
         training = open_training_set(tmp_path / "x.lmdb")
     assert len(training) == 15
     assert training.labels.tolist() == [identity for identity in range(5) for _ in range(3)]
-    batch = training.batch([14, 0, 7], threads=2)
+    batch = training.read([14, 0, 7])
     assert batch.images.dtype == np.uint8
     assert batch.features.dtype == np.float32
     assert batch.labels.tolist() == [4, 0, 2]
     for image, feature, index in zip(batch.images, batch.features, (14, 0, 7), strict=True):
         assert np.array_equal(image, picture(index // 3, index % 3))
         assert np.array_equal(feature, FEATURES[index])
-    image, feature, label = training[5]
-    assert np.array_equal(image, picture(1, 2))
-    assert (feature.shape, label) == ((512,), 1)
+    assert training.feature_dim == 512
     if kind == "with landmarks":
         assert batch.landmarks is not None
         assert np.array_equal(batch.landmarks[2], picture(7, 9))
     else:
         assert batch.landmarks is None
     with pytest.raises(IndexError):
-        training[15]
+        training.read([15])
 
 
 def test_generator_lmdb_reads_back_with_liblmdb(tmp_path: Path) -> None:
@@ -98,8 +97,9 @@ def test_subset(dataset: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "mask.npy", np.array([9, 3, 3]))
     training = open_training_set(dataset, FEATURES, tmp_path / "mask.npy")
     assert len(training) == 3
-    assert training.labels.tolist() == [3, 1, 1]
-    assert np.array_equal(training[0][1], FEATURES[9])
+    assert training.labels.tolist() == [1, 0, 0]  # renumbered: a margin head has no empty classes
+    assert training.classes == 2
+    assert np.array_equal(training.read([0]).features[0], FEATURES[9])
     for bad in (np.array([15]), np.array([-1]), np.array([0.5]), np.zeros((2, 2), int), np.zeros(0, int)):
         with pytest.raises(VectorError, match="row numbers"):
             open_training_set(dataset, FEATURES, bad)
@@ -138,14 +138,14 @@ def test_bad_feature_files(tmp_path: Path, data: bytes) -> None:
 
 def test_big_endian_and_half_features_become_float32(dataset: Path) -> None:
     for kind in (">f4", "<f2"):
-        batch = open_training_set(dataset, FEATURES.astype(kind)).batch([3])
+        batch = open_training_set(dataset, FEATURES.astype(kind)).read([3])
         assert batch.features.dtype == np.dtype("<f4")
         assert np.allclose(batch.features[0], FEATURES[3], rtol=1e-3)
 
 
 def lying(shape: str) -> bytes:
     header = ("{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + ", }").ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(2048)
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + b"\0\0\x80?" * 512
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,5 @@ def test_bad_features_inside_records(data: bytes) -> None:
 
 def test_features_are_not_optional(dataset: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds no features. Give a \.npy of features \[15, 512\]"):
-        open_training_set(dataset)
+        open_training_set(dataset, with_features=True)
+    assert open_training_set(dataset).read([0]).features is None

@@ -19,7 +19,7 @@ from v2f_engine.train.loop import Budget, Loop
 from v2f_engine.train.losses import PRESETS, LossWeights
 from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
-from v2f_engine.train.training_set import TrainingSet, read_blocks
+from v2f_engine.train.training_set import TrainingSet
 from v2f_engine.vectors.statistics import load_statistics
 
 EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
@@ -199,8 +199,3 @@ def test_embedding_writes_what_loads(people: TrainingSet, recogniser: IResNet, t
     np.testing.assert_allclose(mean, identity_vectors(features, data.labels).mean(0), atol=1e-5)
     # Two independent normals: the cosine of one to their mean is about sqrt(1/2).
     assert spread_of(features, data.labels).cosine_mean == pytest.approx(0.707, abs=0.02)
-
-
-def test_blocks_without_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="v2f render"):
-        read_blocks(tmp_path)

@@ -27,13 +27,13 @@ def recogniser(
     device: str = "cpu",
 ) -> None:
     """Train the embedded size of recogniser with margin softmax."""
+    from v2f_engine.data.training_set import MemorySet, open_training_set
     from v2f_engine.train.loop import Budget
     from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
-    from v2f_engine.train.training_set import open_training_set
 
     budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=3000)
     settings = RecogniserTraining(out=out, budget=budget, batch=batch, seed=seed, device=device)
-    train_recogniser(open_training_set(data), settings)
+    train_recogniser(MemorySet.load(open_training_set(data, with_features=False)), settings)
     typer.echo(f"{out / 'recogniser.safetensors'}")
 
 
@@ -65,18 +65,18 @@ def generator(
     import numpy as np
 
     from v2f_engine.config import one_of
+    from v2f_engine.data.training_set import MemorySet, open_training_set
     from v2f_engine.models.features import extract_features
     from v2f_engine.models.vec2face import Vec2FaceConfig
     from v2f_engine.models.weights import load_recogniser
     from v2f_engine.train.generator import GeneratorTraining, train_generator
     from v2f_engine.train.loop import Budget
-    from v2f_engine.train.training_set import open_training_set
     from v2f_engine.vectors.npy import open_vectors
 
     one_of("size", size, ("mini", "base", "large", "huge"))
     budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=20_000)
     reader = load_recogniser(recogniser).model
-    images = open_training_set(data)
+    images = MemorySet.load(open_training_set(data, with_features=False))
     stored = (
         np.asarray(open_vectors(features), np.float32)
         if features is not None

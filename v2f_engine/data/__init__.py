@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from v2f_engine.data.plan import Plan
     from v2f_engine.data.reader import open_dataset
     from v2f_engine.data.repair import repair_dataset
-    from v2f_engine.data.training_set import TrainingSet, open_training_set
+    from v2f_engine.data.training_set import MemorySet, StoredSet, TrainingSet, open_training_set
     from v2f_engine.data.verify import verify_dataset
     from v2f_engine.data.write import WriteReport, write_dataset
 
@@ -24,7 +24,9 @@ _MODULES = {
     "Encoder": "encode",
     "Manifest": "manifest",
     "Plan": "plan",
-    "TrainingSet": "training_set",
+    "MemorySet": "memory_set",
+    "StoredSet": "stored_set",
+    "TrainingSet": "training_rows",
     "WriteReport": "write",
     "convert_dataset": "convert",
     "open_dataset": "reader",
@@ -39,7 +41,9 @@ __all__ = [
     "Dataset",
     "Encoder",
     "Manifest",
+    "MemorySet",
     "Plan",
+    "StoredSet",
     "TrainingSet",
     "WriteReport",
     "convert_dataset",

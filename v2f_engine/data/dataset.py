@@ -48,6 +48,14 @@ class Dataset(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def label(self, index: int) -> int:
+        """The label of image `index` alone: a damaged record elsewhere does not matter.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        return int(self.labels[index])
+
     def where(self, index: int) -> str:
         """What to call image `index` in messages."""
         return f"{self.path}: record {index}"

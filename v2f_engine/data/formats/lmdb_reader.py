@@ -164,6 +164,10 @@ class TreeReader:
             )
         return self._files.read(self.path, *extent)
 
+    def read_part(self, extent: Extent, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset` of a value; both must lie within it."""
+        return self._files.read(self.path, extent.offset + offset, size)
+
     def items(self) -> Iterator[tuple[bytes, Extent]]:
         """All (key, extent), sorted by key."""
         visits = 0

@@ -150,15 +150,18 @@ class RecordIO(Dataset):
         if known is not None:
             return known
         labels = np.empty(len(self._offsets), np.int64)
-        for index, offset in enumerate(self._offsets.tolist()):
-            # frame 8, header 24, first label of several 4; the header is never split: no field is the magic
-            start = self._files.read(self._rec, offset, 36)
-            flag, label, _, _ = _HEADER.unpack_from(start, 8)
-            value = label if flag == 0 else struct.unpack_from("<f", start, 32)[0]
-            if not (value >= 0 and float(value).is_integer()):
-                raise DatasetError(f"{self.where(index)}: label {value!r}; expected a whole number from 0.")
-            labels[index] = int(value)
+        for index in range(len(labels)):
+            labels[index] = self.label(index)
         return labels
+
+    def label(self, index: int) -> int:
+        # frame 8, header 24, first label of several 4; the header is never split: no field is the magic
+        start = self._files.read(self._rec, int(self._offsets[index]), 36)
+        flag, label, _, _ = _HEADER.unpack_from(start, 8)
+        value = label if flag == 0 else struct.unpack_from("<f", start, 32)[0]
+        if not (value >= 0 and float(value).is_integer()):
+            raise DatasetError(f"{self.where(index)}: label {value!r}; expected a whole number from 0.")
+        return int(value)
 
     def where(self, index: int) -> str:
         return f"{self._rec}: key {int(self._keys[index])}"

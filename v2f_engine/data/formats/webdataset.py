@@ -144,7 +144,8 @@ class WebDataset(Dataset):
         ]
         return np.asarray(labels, np.int64)
 
-    def data(self, index: int) -> bytes:
+    def _sample(self, index: int) -> tuple[Path, ustar.Member, ustar.Member]:
+        """(tar, image member, label member) of sample `index`."""
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         members = self._members(number)
         row = index - int(self._starts[number])
@@ -152,7 +153,15 @@ class WebDataset(Dataset):
             raise DatasetError(
                 f"{self._tars[number]}: expected more than {row} samples, found {len(members)}."
             )
-        return self._files.read(self._tars[number], members[row][0].offset, members[row][0].size)
+        return self._tars[number], *members[row]
+
+    def label(self, index: int) -> int:
+        tar, _, label = self._sample(index)
+        return _label(self._files, tar, label)
+
+    def data(self, index: int) -> bytes:
+        tar, image, _ = self._sample(index)
+        return self._files.read(tar, image.offset, image.size)
 
 
 class WebDatasetFormat:
