@@ -84,10 +84,14 @@ def _beard_zones() -> tuple[dict[str, Array], Array]:
     return {kind: zones.get(kind, full) for kind, *_ in BEARDS}, full
 
 
-def draw_facial_hair(d: Draw, traits: Traits, grey: float, skin: Skin) -> FacialHair:
-    """All short hair of the face and what is painted about the eyes."""
+def draw_facial_hair(
+    d: Draw, traits: Traits, grey: float, skin: Skin, beard_kind: str | None = None
+) -> FacialHair:
+    """All short hair of the face and what is painted about the eyes; a man's beard may be prescribed."""
     g, bare = skin.grain, 1 - skin.lips
     number = d.pick([weight for _, weight, *_ in BEARDS]) if traits.male else 0
+    if beard_kind is not None and traits.male:
+        number = [kind for kind, *_ in BEARDS].index(beard_kind)
     zones, full = _beard_zones()
     amounts = [0.0] + [d.u(least, most) for _, _, least, most in BEARDS[1:]]
     neck = smooth((head().maps["y"] - 6.15) / 0.12)

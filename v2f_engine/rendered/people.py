@@ -15,7 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from v2f_engine.batch import ImageBatch
+from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, V2FError
+from v2f_engine.rendered.facial_hair import BEARDS
 from v2f_engine.rendered.person import Person, draw_person
 from v2f_engine.rendered.picture import render_image
 
@@ -33,17 +35,30 @@ def _integer(value: object, name: str, lowest: int, highest: int) -> int:
     return int(value)
 
 
-def make_person(seed: int, identity: int) -> Person:
+def make_person(
+    seed: int, identity: int, *, age: float | None = None, beard: str | None = None
+) -> Person:
     """All that is fixed for one identity (about 0.05 s).
 
     Args:
         seed: the world, 0 .. 2**64 - 1. Worlds of different seeds share nobody.
         identity: 0 .. 2**32 - 2.
+        age: 17 .. 75 years, instead of the person's own: the same person earlier or later in life.
+        beard: a kind in `facial_hair.BEARDS`, instead of the person's own; changes nothing of women.
 
     Raises:
-        ConfigError: a number out of range.
+        ConfigError: a number out of range, or an unknown kind of beard.
     """
-    return draw_person(_integer(seed, "seed", 0, 2**64 - 1), _integer(identity, "identity", 0, 2**32 - 2))
+    if age is not None:
+        between("age", age, 17, 75)
+    if beard is not None:
+        one_of("beard", beard, [kind for kind, *_ in BEARDS])
+    return draw_person(
+        _integer(seed, "seed", 0, 2**64 - 1),
+        _integer(identity, "identity", 0, 2**32 - 2),
+        age=age,
+        beard=beard,
+    )
 
 
 def render_person(person: Person, images: Iterable[int]) -> ImageBatch:

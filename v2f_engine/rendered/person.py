@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -71,15 +71,25 @@ class Person:
     albedo: float
 
 
-def draw_person(seed: int, identity: int) -> Person:
-    """Draw all traits, in a fixed order, from the stream (seed, RENDER_PERSON, identity, 0)."""
+def draw_person(
+    seed: int, identity: int, *, age: float | None = None, beard: str | None = None
+) -> Person:
+    """Draw all traits, in a fixed order, from the stream (seed, RENDER_PERSON, identity, 0).
+
+    Args:
+        seed, identity: as `people.make_person`.
+        age: years, instead of the age drawn: the same person earlier or later in life.
+        beard: a name in `facial_hair.BEARDS`, instead of the one drawn; men only.
+    """
     cv2.setNumThreads(1)  # one process per core is faster, and other threads belong to others
     d = Draw(draws(seed, Purpose.RENDER_PERSON, identity, 0, _DRAWS))
     traits = draw_traits(d)
+    if age is not None:
+        traits = replace(traits, age=age)
     neutral = shape(d, traits)
     tones = draw_tones(d, traits)
     skin = bare_skin(d, traits, tones)
-    face = draw_facial_hair(d, traits, tones.grey, skin)
+    face = draw_facial_hair(d, traits, tones.grey, skin, beard)
     hair = draw_hair(d, traits, skin.grain)
     texture = paint(d, skin, hair, face, tones, traits.old)
     mesh = build_hair(d, neutral, hair)

@@ -1,0 +1,56 @@
+"""The result as a table in Markdown and as a curve over the number of identities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def ordered(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows by source and size: rendered first."""
+    return sorted(record["rows"].values(), key=lambda row: (row["source"] != "rendered", row["identities"]))
+
+
+def table(record: dict[str, Any]) -> str:
+    """Accuracies in percent, one line a training set."""
+    names = list(record["emphases"])
+    head = ["training set", "identities", "images", *names, "average"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in ordered(record):
+        cells = [row["source"], f"{row['identities']:,}", f"{row['images']:,}"]
+        cells += [f"{row['accuracy'][name]:.1f}" for name in names] + [f"**{row['average']:.1f}**"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def figure(record: dict[str, Any], path: Path) -> None:
+    """Average and single accuracies of the generated sets over their identities, beside the rendered set's."""
+    from matplotlib.figure import Figure
+
+    rows = ordered(record)
+    made = [row for row in rows if row["source"] == "generated"]
+    real = [row for row in rows if row["source"] == "rendered"]
+    canvas = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = canvas.subplots()
+    x = [row["identities"] for row in made]
+    for name in record["emphases"]:
+        axes.plot(x, [row["accuracy"][name] for row in made], linewidth=1, alpha=0.55, marker=".", label=name)
+    axes.plot(x, [row["average"] for row in made], color="black", linewidth=2.5, marker="o", label="average")
+    for row in real:
+        axes.axhline(row["average"], color="black", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"rendered people, {row['identities']:,} identities: {row['average']:.1f} %",
+            (0.98, row["average"]),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
+    axes.set_xscale("log")
+    axes.set_xticks(x, [f"{n:,}" for n in x])
+    axes.minorticks_off()
+    axes.set_xlabel("generated identities trained on, same number of steps")
+    axes.set_ylabel("verification accuracy, %")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    canvas.savefig(path, dpi=130)

@@ -1,0 +1,163 @@
+"""Face verification as the field reports it: mirrored features summed, ten folds, the threshold of nine.
+
+Protocol of the published trainers: the feature of a face is that of the image plus that of its mirror image,
+scaled to norm 1; a pair's distance is squared Euclidean; thresholds 0, 0.01, ... 3.99; ten folds in the order of
+the file, unshuffled; the threshold that is best on nine folds (the lowest of equals) judges the tenth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.config import at_least
+from v2f_engine.errors import VectorError
+from v2f_engine.scores import equal_error_rate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from v2f_engine.data.verification import VerificationSet
+
+FOLDS = 10
+THRESHOLDS = np.arange(0, 4, 0.01)
+FINE = np.arange(0, 4, 0.001)
+FAR = 1e-3
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One verification set through one recogniser; rates are shares in [0, 1].
+
+    Args:
+        name, pairs: of the set.
+        accuracy, deviation: mean and standard deviation over folds.
+        folds: accuracy of each.
+        threshold: mean over folds of the squared distance chosen.
+        eer: over all pairs.
+        val, far: share of genuine pairs accepted on held-out folds, and of impostors, at the threshold where
+            the other folds accept at most 1e-3 of impostors.
+        genuine, impostor: cosines of the pairs, float32.
+    """
+
+    name: str
+    pairs: int
+    accuracy: float
+    deviation: float
+    folds: tuple[float, ...]
+    threshold: float
+    eer: float
+    val: float
+    far: float
+    genuine: NDArray[np.float32] = field(repr=False)
+    impostor: NDArray[np.float32] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, without the two lists of cosines."""
+        return {key: value for key, value in asdict(self).items() if key not in ("genuine", "impostor")}
+
+
+def verify_pairs(
+    features: NDArray[np.floating[Any]], same: NDArray[np.bool_], *, name: str = "pairs", folds: int = FOLDS
+) -> Verification:
+    """The ten-fold protocol on features.
+
+    Args:
+        features: `[2N, D]`, mirrored features already summed; pair i is rows 2i and 2i + 1.
+        same: bool `[N]`.
+        name: for tables.
+        folds: 10 as published.
+
+    Raises:
+        VectorError: features that do not fit, are not finite or have no direction, or labels of one kind only.
+        ConfigError: fewer than two folds.
+    """
+    at_least("folds", folds, 2)
+    count = len(same)
+    if features.ndim != 2 or len(features) != 2 * count or count < folds:
+        raise VectorError(
+            f"{name}: expected features [{2 * count}, D] for {count} pairs, at least {folds} pairs; found "
+            f"{list(features.shape)}."
+        )
+    rows = features.astype(np.float64)
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not np.isfinite(rows).all() or not norm.all():
+        raise VectorError(f"{name}: features that are not finite, or without direction.")
+    if same.all() or not same.any():
+        raise VectorError(f"{name}: all pairs are {'one person' if same.all() else 'two people'}.")
+    unit = rows / norm
+    distance = ((unit[0::2] - unit[1::2]) ** 2).sum(axis=1)
+    edges = fold_edges(count, folds)
+    accuracies, chosen, val, far = [], [], [], []
+    for start, stop in edges:
+        test = np.zeros(count, np.bool_)
+        test[start:stop] = True
+        hits = np.array([((distance[~test] < t) == same[~test]).mean() for t in THRESHOLDS])
+        best = float(THRESHOLDS[int(np.argmax(hits))])
+        chosen.append(best)
+        accuracies.append(float(((distance[test] < best) == same[test]).mean()))
+        strict = _threshold_at_far(distance[~test & ~same])
+        accepted = distance[test] < strict
+        val.append(float(accepted[same[test]].mean()) if same[test].any() else np.nan)
+        far.append(float(accepted[~same[test]].mean()) if not same[test].all() else np.nan)
+    cosine = (1 - distance / 2).astype(np.float32)
+    return Verification(
+        name=name,
+        pairs=count,
+        accuracy=float(np.mean(accuracies)),
+        deviation=float(np.std(accuracies)),
+        folds=tuple(accuracies),
+        threshold=float(np.mean(chosen)),
+        eer=equal_error_rate(cosine[same], cosine[~same])[0],
+        val=float(np.nanmean(val)),
+        far=float(np.nanmean(far)),
+        genuine=cosine[same],
+        impostor=cosine[~same],
+    )
+
+
+def fold_edges(count: int, folds: int) -> list[tuple[int, int]]:
+    """(first, last + 1) of each fold, in order, as scikit-learn's KFold without shuffling cuts them."""
+    sizes = np.full(folds, count // folds)
+    sizes[: count % folds] += 1
+    stops = np.cumsum(sizes)
+    return [(int(stop - size), int(stop)) for stop, size in zip(stops, sizes, strict=True)]
+
+
+def _threshold_at_far(impostor: NDArray[np.float64]) -> float:
+    """The largest of the fine thresholds that accepts at most a share FAR of the impostor distances."""
+    share = np.searchsorted(np.sort(impostor), FINE, side="left") / max(1, len(impostor))
+    return float(FINE[np.flatnonzero(share <= FAR)[-1]])
+
+
+def measure_verification(
+    pairs: VerificationSet,
+    recogniser: nn.Module,
+    *,
+    bf16: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """One set through one recogniser.
+
+    Args:
+        pairs: from `data.verification.open_verification_set`.
+        recogniser: in eval mode.
+        bf16: as in `models.features.extract_features`.
+        progress: called with (images done, images in all).
+
+    Raises:
+        DatasetError: a broken image. VectorError: as in `verify_pairs`.
+    """
+    from v2f_engine.models.features import extract_features
+
+    parts, done = [], 0
+    for images in pairs.batches():
+        parts.append(extract_features(recogniser, images, flip_sum=True, bf16=bf16))
+        done += len(images)
+        if progress is not None:
+            progress(done, len(pairs))
+    return verify_pairs(np.concatenate(parts), pairs.same, name=pairs.name)
