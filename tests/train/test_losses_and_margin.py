@@ -26,7 +26,7 @@ from v2f_engine.train.optim import cosine, published_lr
 
 
 def test_published_weights() -> None:
-    assert PRESETS["published-2024"] == LossWeights(1, 0, 2.0, 1, 1, 1, 1, 0.5)
+    assert PRESETS["published-2024"] == LossWeights(1, 0, 2.0, 1, 1, 1, 1, 0.5, 0.8, 4)
     assert PRESETS["published-2025"] == LossWeights(1, 0, 0.2, 0.1, 1, 1, 1, 0.8)
     assert PRESETS["plus"] == LossWeights(1, 0, 0.4, 1, 1, 1, 0, 1)
     with pytest.raises(ConfigError, match="pixel"):
