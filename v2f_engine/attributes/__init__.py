@@ -1,0 +1,1 @@
+"""Attribute control: targets, estimators and the bounded, per-sample steering loop."""

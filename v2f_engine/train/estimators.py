@@ -1,0 +1,252 @@
+"""Trains the estimators of pose and of quality on rendered people, whose attributes are exact.
+
+Generated faces are softer and noisier than rendered ones, so both learn under blur, low resolution and noise.
+Quality *is* that degradation: 30 points for a clean picture, less 6 a pixel of blur and 0.4 a grey level of
+noise, which puts good pictures where the feature norms of MagFace have them (22 to 30).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from v2f_engine.attributes.estimators import Estimator, EstimatorConfig, save_estimator
+from v2f_engine.config import at_least, one_of
+from v2f_engine.errors import DatasetError
+from v2f_engine.models.features import to_network
+from v2f_engine.train.loop import Budget, Loop
+from v2f_engine.train.optim import adamw, cosine, set_lr
+from v2f_engine.train.order import rows_of_step
+
+BEST_QUALITY = 30.0
+POINTS_PER_BLUR = 6.0
+"""Quality lost per pixel of the blur's sigma."""
+POINTS_PER_NOISE = 0.4
+"""Quality lost per grey level of the noise's deviation."""
+
+
+RECIPES = {
+    "pose": EstimatorConfig(("yaw", "pitch"), (25.0, 10.0), (0.0, 0.0), (32, 64, 128, 128), shrink=2),
+    "quality": EstimatorConfig(("quality",), (7.0,), (18.0,), (16, 32, 64, 96, 96)),
+}
+LABELS = {"yaw": "yaw", "pitch": "pitch", "quality": "blur"}
+"""Output -> the attribute of rendered people that tells it."""
+
+
+@dataclass(frozen=True)
+class EstimatorTraining:
+    """Settings of one training.
+
+    Args:
+        out: file of the weights.
+        recipe: a name in `RECIPES`.
+        model: instead of the recipe's shape, e.g. for an independent judge.
+        budget: steps or minutes.
+        batch, lr, weight_decay: of AdamW.
+        seed: of initialisation, order and degradation.
+        bf16: compute convolutions in bfloat16.
+        device: torch device.
+    """
+
+    out: Path
+    recipe: str = "pose"
+    model: EstimatorConfig | None = None
+    budget: Budget = field(default_factory=lambda: Budget(steps=3000))
+    batch: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 0.02
+    seed: int = 0
+    bf16: bool = True
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        at_least("batch", self.batch, 2)
+        one_of("estimator", self.recipe, RECIPES)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images uint8 `[N, 112, 112, 3]` and their exact attributes, each float32 `[N]`."""
+
+    images: NDArray[np.uint8]
+    attributes: Mapping[str, NDArray[np.float32]]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def read_labelled(folder: Path, names: tuple[str, ...], limit: int | None = None) -> Labelled:
+    """Blocks `*.npz` of rendered people with their attributes, in name order.
+
+    Raises:
+        DatasetError: no block, or one without such an attribute.
+    """
+    images, columns = [], []
+    for path in sorted(folder.glob("*.npz"))[:limit]:
+        with np.load(path, allow_pickle=False) as block:
+            missing = [name for name in names if name not in block.files]
+            if missing:
+                raise DatasetError(f"{path}: expected attributes {missing}, found {sorted(block.files)}.")
+            images.append(block["images"])
+            columns.append([block[name] for name in names])
+    if not images:
+        raise DatasetError(f"{folder}: expected *.npz blocks of rendered people, found none.")
+    joined = [np.concatenate(column).astype(np.float32) for column in zip(*columns, strict=True)]
+    return Labelled(np.concatenate(images), dict(zip(names, joined, strict=True)))
+
+
+def render_labelled(seed: int, people: int, images: int, processes: int) -> Labelled:
+    """People of one seed with all their attributes, rendered now."""
+    from v2f_engine.rendered import render_people
+
+    batches = list(render_people(seed, range(people), images, processes))
+    names = batches[0].attributes
+    return Labelled(
+        np.concatenate([batch.images for batch in batches]),
+        {name: np.concatenate([batch.attributes[name] for batch in batches]) for name in names},
+    )
+
+
+def degrade(
+    images: NDArray[np.uint8], generator: np.random.Generator
+) -> tuple[torch.Tensor, NDArray[np.float32], NDArray[np.float32]]:
+    """Images moved a little, blurred, relit and noised; the blur's sigma in pixels, the noise's in grey levels.
+
+    Two in five stay unblurred and half without noise, so that both ends of the scale are learnt; three in ten
+    stay on their pixel grid, since interpolation softens too.
+
+    Args:
+        images: uint8 `[B, 112, 112, 3]`.
+        generator: source of every choice.
+
+    Returns:
+        float32 `[B, 3, 112, 112]` in [-1, 1], channels-last, and float32 `[B]` each.
+    """
+    import cv2
+
+    batch, side = len(images), images.shape[1]
+
+    def uniform(low: float, high: float, *shape: int) -> NDArray[np.float32]:
+        return generator.uniform(low, high, (batch, *shape)).astype(np.float32)
+
+    sigma = np.where(uniform(0, 1) < 0.6, uniform(0.3, 3.0), np.float32(0))
+    noise = np.where(uniform(0, 1) < 0.5, uniform(1.0, 22.0), np.float32(0))
+    moved, scale, shift = uniform(0, 1) < 0.7, uniform(0.96, 1.04), uniform(-3, 3, 2)
+    gain = uniform(0.7, 1.3, 1, 1, 1) * uniform(0.9, 1.1, 1, 1, 3)
+    offset = uniform(-0.2, 0.2, 1, 1, 1)
+    x = images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    for i in range(batch):
+        if moved[i]:
+            matrix = np.array([[scale[i], 0, shift[i, 0]], [0, scale[i], shift[i, 1]]], np.float32)
+            x[i] = cv2.warpAffine(x[i], matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
+        if sigma[i]:
+            x[i] = cv2.GaussianBlur(x[i], (0, 0), float(sigma[i]))
+    x = x * gain + offset
+    noisy = np.flatnonzero(noise)
+    grain = generator.standard_normal((len(noisy), *x.shape[1:]), np.float32)
+    x[noisy] += grain * (noise[noisy, None, None, None] / np.float32(127.5))
+    return torch.from_numpy(x.clip(-1, 1)).permute(0, 3, 1, 2), sigma, noise
+
+
+def quality_of(sigma: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Points of a picture with that blur (pixels) and noise (grey levels), 0..30."""
+    lost = POINTS_PER_BLUR * sigma + POINTS_PER_NOISE * noise
+    return np.asarray((BEST_QUALITY - lost).clip(0.0), np.float32)
+
+
+def example(
+    config: EstimatorConfig,
+    images: NDArray[np.uint8],
+    labels: Mapping[str, NDArray[np.float32]],
+    generator: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A degraded batch as the network sees it and its exact outputs `[B, K]`; half of it mirrored."""
+    mirrored = generator.random(len(images)) < 0.5
+    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    seen, sigma, noise = degrade(images, generator)
+    return seen, exact(config, labels, mirrored, sigma, noise)
+
+
+def exact(
+    config: EstimatorConfig,
+    labels: Mapping[str, NDArray[np.float32]],
+    mirrored: NDArray[np.bool_],
+    sigma: NDArray[np.float32],
+    noise: NDArray[np.float32],
+) -> torch.Tensor:
+    """The true outputs `[B, K]` of images that were mirrored, blurred and noised so."""
+
+    def one(output: str) -> NDArray[np.float32]:
+        label = labels[LABELS[output]]
+        if output == "quality":
+            return quality_of(np.hypot(sigma, label), noise)
+        return np.where(mirrored, -label, label) if output == "yaw" else label
+
+    return torch.from_numpy(np.stack([one(output) for output in config.outputs], 1))
+
+
+def train_estimator(
+    data: Labelled, settings: EstimatorTraining, *, say: Callable[[str], object] | None = None
+) -> Estimator:
+    """Trains on `data` and writes `settings.out` (fp16).
+
+    Raises:
+        DatasetError, NonFiniteLoss: as named.
+    """
+    torch.manual_seed(settings.seed)  # only the constructor below draws from it
+    config = settings.model or RECIPES[settings.recipe]
+    estimator = Estimator(config)
+    estimator.to(device=settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = adamw([estimator], settings.lr, settings.weight_decay)
+    loop = Loop(settings.budget, settings.out.parent / f"{settings.out.stem}-log", settings.batch, 100)
+    loop.say = say or loop.say
+    labels = {LABELS[name]: data.attributes[LABELS[name]] for name in config.outputs}
+    estimator.train()
+    while not loop.done:
+        set_lr(optimizer, settings.lr * cosine(loop.progress, 0.05))
+        rows = rows_of_step(settings.seed, loop.step, settings.batch, len(data))
+        generator = np.random.Generator(np.random.Philox(key=settings.seed, counter=loop.step << 64))
+        seen, wanted = example(config, data.images[rows], {k: v[rows] for k, v in labels.items()}, generator)
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bf16):
+            found = estimator.standardised(seen.to(settings.device)).float()
+        target = (wanted.to(settings.device) - estimator.offset) / estimator.scale
+        loss = F.smooth_l1_loss(found, target, beta=0.3)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(estimator.parameters(), 2.0)
+        optimizer.step()
+        error = (found.detach() - target).abs().mean(0) * estimator.scale
+        terms = {"loss": loss, **{name: error[i] for i, name in enumerate(config.outputs)}}
+        loop.record(terms, f"rows {rows[:8].tolist()}...")
+    estimator.eval()
+    told = {"recipe": settings.recipe, "steps": loop.step, "batch": settings.batch, "seed": settings.seed}
+    save_estimator(settings.out, estimator, {"training": told}, precision="fp16")
+    return estimator
+
+
+@torch.inference_mode()
+def measure_estimator(
+    estimator: Estimator, data: Labelled, *, degraded_seed: int | None = None
+) -> dict[str, float]:
+    """Mean absolute error of every output on `data`, as it is or, with a seed, degraded."""
+    errors = []
+    for start in range(0, len(data), 256):
+        rows = slice(start, start + 256)
+        images = data.images[rows]
+        labels = {name: values[rows] for name, values in data.attributes.items()}
+        if degraded_seed is None:
+            none = np.zeros(len(images), np.float32)
+            seen = to_network(torch.from_numpy(images))
+            wanted = exact(estimator.config, labels, none > 0, none, none)
+        else:
+            generator = np.random.Generator(np.random.Philox(key=degraded_seed, counter=start))
+            seen, wanted = example(estimator.config, images, labels, generator)
+        errors.append((estimator(seen) - wanted).abs())
+    mean = torch.cat(errors).mean(0).tolist()
+    return dict(zip(estimator.config.outputs, mean, strict=True))
