@@ -10,6 +10,8 @@ from __future__ import annotations
 from v2f_kernels import BackendUnavailable, UnknownBackend
 
 __all__ = [
+    "AccuracyLoss",
+    "ArtefactError",
     "BackendUnavailable",
     "CheckpointError",
     "ConfigError",
@@ -20,6 +22,7 @@ __all__ = [
     "NonFiniteLoss",
     "OutputFolderError",
     "SaturationError",
+    "ShardsFailed",
     "UnknownBackend",
     "V2FError",
     "VectorError",
@@ -50,6 +53,14 @@ class CheckpointError(V2FError):
     """A weight file that is truncated, foreign, unsafe or does not fit the model."""
 
 
+class ArtefactError(V2FError):
+    """An exported file that is truncated, changed, without its sidecar, or of another version, GPU or use."""
+
+
+class AccuracyLoss(V2FError):
+    """An export whose faces are no longer the same people; the message gives the loss in cosine."""
+
+
 class ModelNotFound(V2FError, LookupError):
     """A model name nobody knows, or known weights that are not on this machine."""
 
@@ -64,6 +75,10 @@ class OutputFolderError(V2FError):
 
 class DiskFull(V2FError, OSError):
     """The disk is full; the message gives bytes needed and bytes free. Committed shards are intact."""
+
+
+class ShardsFailed(V2FError):
+    """Shards over which workers died again and again; all others are committed. The message says why each died."""
 
 
 class MissingDependency(V2FError, ImportError):

@@ -25,6 +25,7 @@ from v2f_engine.models.fmae import (
 )
 from v2f_engine.models.image_decoder import ImageDecoder
 from v2f_engine.models.ops import Bound
+from v2f_engine.models.row_order import kept_rows, row_ranks
 from v2f_engine.models.vec2face_config import Vec2FaceConfig as Vec2FaceConfig
 
 GRID = 7
@@ -108,10 +109,9 @@ class Vec2Face(Bound):
         expand_tokens, layer_norm = self.ops
         drop = self._dropout(vectors.device, dropout_seed)
         feature = self.latent_prior_proj_f(vectors.to(self.latent_prior_proj_f.weight.dtype))
-        order = noise.argsort(dim=1, stable=True)
-        rank = order.argsort(dim=1)
+        rank = row_ranks(noise)
         masked = rank < n_masked[:, None]
-        kept = order[:, n_dropped:].sort(dim=1).values
+        kept = kept_rows(rank, n_dropped)
         embedding = self.token_emb
         x = drop(
             expand_tokens(
@@ -143,7 +143,7 @@ class Vec2Face(Bound):
         blocks = list(self.decoder_blocks)
         tokens = run_blocks(full, blocks, self.decoder_norm, layer_norm, drop, seed)  # type: ignore[arg-type]
         flat = self.im_decoder_proj(tokens[:, 1:])
-        grid = flat.transpose(1, 2).reshape(len(flat), -1, GRID, GRID)
+        grid = flat.transpose(1, 2).reshape(flat.shape[0], -1, GRID, GRID)
         mask = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], dim=1)
         return grid.contiguous(memory_format=torch.channels_last), tokens, feature, mask
 
