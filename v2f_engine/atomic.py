@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from v2f_engine.errors import DiskFull, OutputFolderError
@@ -16,8 +18,13 @@ from v2f_engine.errors import DiskFull, OutputFolderError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes `content`: temporary name, flush, fsync, rename, fsync of the folder.
+@contextmanager
+def replacing(path: Path, size: int) -> Iterator[Path]:
+    """A temporary name to write `path`'s content to inside the block; then fsync, rename, fsync of the folder.
+
+    Args:
+        path: final name.
+        size: bytes that will be written, for the message of a full disk.
 
     Raises:
         DiskFull: no room; a file of that name that was there before is untouched.
@@ -25,9 +32,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
@@ -39,9 +45,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         if error.errno in _FULL:
             free = shutil.disk_usage(path.parent).free
-            raise DiskFull(
-                f"{path}: needs {len(content):,} bytes, {free:,} are free. Free some space."
-            ) from error
+            raise DiskFull(f"{path}: needs {size:,} bytes, {free:,} are free. Free some space.") from error
         raise OutputFolderError(
             f"{path}: cannot be written ({error.strerror}). Give a writable folder."
         ) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes `content`. Raises as `replacing`."""
+    with replacing(path, len(content)) as temporary:
+        temporary.write_bytes(content)

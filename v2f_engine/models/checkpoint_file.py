@@ -25,7 +25,16 @@ from v2f_engine.models.pth import Tensors, read_pth, refuse
 MAX_HEADER = 100 << 20
 """Bytes of a safetensors header, the limit of the format's own library."""
 
-_PREFIXES = {"pose_model.": "pose"}
+_PREFIXES = {
+    "pose_model.": "pose",
+    # A training's checkpoint: its averaged weights are the model.
+    "ema/": "model",
+    "critic/": "discriminator",
+    "generator/": "trained",
+    "optimizer/": "optimiser",
+    "critic_optimizer/": "optimiser of the discriminator",
+    "loop/": "log",
+}
 """Of tensor names in our own safetensors files; names without one belong to the model."""
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from v2f_engine.atomic import write_atomically
+from v2f_engine.atomic import replacing, write_atomically
 from v2f_engine.config import one_of
 from v2f_engine.errors import CheckpointError
 from v2f_engine.models import layouts
-from v2f_engine.models.checkpoint_file import CheckpointFile, read_checkpoint
+from v2f_engine.models.checkpoint_file import CheckpointFile, file_sha256, read_checkpoint
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.pose import PoseModel
@@ -152,11 +153,13 @@ def save_weights(
 
 
 def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") -> str:
-    """Turns published weights into one safetensors file that carries its configuration and its origin.
+    """Turns weights into one safetensors file that carries configuration and origin, or into a published `.pth`.
 
     Args:
-        source: any file that `load_generator` or `load_recogniser` reads.
-        target: a `.safetensors` name.
+        source: any file that `load_generator` or `load_recogniser` reads, or a checkpoint of a training, whose
+            averaged weights are taken.
+        target: a `.safetensors` name, or `.pth` for the layout that the published code loads
+            (`{"model_vec2face": ...}`; a recogniser's is its bare state dict).
         precision: as in `save_weights`.
 
     Returns:
@@ -170,16 +173,38 @@ def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") 
     if kind == "discriminator":
         raise CheckpointError(f"{file.path}: holds a discriminator; only generators and recognisers convert.")
     origin = {"source": file.path.name, "source_sha256": file.sha256}
+    told = {key: value for key, value in file.head.items() if key not in ("loop", "world")}
     if kind == "recogniser":
         recogniser = layouts.build_recogniser(file)
-        head = {**file.head, **origin, "kind": "iresnet", "config": recogniser.config.to_json()}
+        if Path(target).suffix == ".pth":
+            return _write_pth(
+                Path(target), recogniser.state_dict(), DTYPES[one_of("precision", precision, DTYPES)]
+            )
+        head = {**told, **origin, "kind": "iresnet", "config": recogniser.config.to_json()}
         return save_weights(target, {"model": recogniser}, head, precision=precision)
     generator = layouts.build_generator(file)
-    head = {**file.head, **origin, "kind": "vec2face", "config": generator.config.to_json()}
+    head = {**told, **origin, "kind": "vec2face", "config": generator.config.to_json()}
     models: dict[str, nn.Module] = {"model": generator}
     if "pose" in file.parts:
         models["pose"] = layouts.build_pose(file)
+    if Path(target).suffix == ".pth":
+        names = {"model": "model_vec2face", "pose": "pose_model"}
+        content = {names[part]: module.state_dict() for part, module in models.items()}
+        return _write_pth(Path(target), content, DTYPES[one_of("precision", precision, DTYPES)])
     return save_weights(target, models, head, precision=precision)
+
+
+def _write_pth(path: Path, content: Mapping[str, Any], dtype: torch.dtype) -> str:
+    """A zip of tensors and ordered dictionaries only, so that `weights_only=True` reads it; its sha256."""
+
+    def stored(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return OrderedDict((key, stored(item)) for key, item in value.items())
+        return _stored(path, "a tensor", value, dtype)
+
+    with replacing(path, 0) as temporary:
+        torch.save({key: stored(value) for key, value in content.items()}, temporary)
+    return file_sha256(path)
 
 
 def _read(place: Located) -> CheckpointFile:

@@ -1,270 +1,161 @@
-"""Trains a Vec2Face: a stored feature of an image goes in, that image shall come out.
+"""Trains a Vec2Face: alone or under torchrun, resumable at every instant, watched on people it never learns from.
 
-Corrected against the published code: the discriminator gets no gradient from the generator's step and does
-not run before its start; recognisers are frozen; every image has its own mask count; nothing is drawn from
-global state, so a step is a function of (settings, step).
+out/checkpoints/          everything a resumed run needs; the newest two
+out/generator.safetensors averaged weights, in the published key layout
+out/log.jsonl             loss terms; events/ holds the same for TensorBoard, curves.png draws them
+out/validation.jsonl      measurements on held-out people; samples/ their pictures
+out/bad_rows.json         rows of the data that could not be used
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-
-from v2f_engine.config import at_least, one_of
-from v2f_engine.errors import DatasetError
-from v2f_engine.models.discriminator import PatchDiscriminator
-from v2f_engine.models.features import to_network
+from v2f_engine.atomic import write_atomically
+from v2f_engine.data.lock import exclusive
+from v2f_engine.data.training_set import TrainingSet
 from v2f_engine.models.iresnet import IResNet
-from v2f_engine.models.mask_schedule import MASK_SCHEDULES
-from v2f_engine.models.perceptual import RecogniserView, map_distance
-from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig, Vec2FaceOutput
-from v2f_engine.randomness import Purpose, normals, uniforms
-from v2f_engine.train.checkpoint import read_tensors, restore, training_state, write_tensors
-from v2f_engine.train.cpu_forms import quicken
-from v2f_engine.train.ema import average_into, twin
-from v2f_engine.train.loop import Budget, Loop
-from v2f_engine.train.losses import (
-    PRESETS,
-    LossWeights,
-    critic_loss,
-    fooling_loss,
-    identity_loss,
-    ssim,
-    token_loss,
-)
-from v2f_engine.train.optim import adamw, cosine, published_lr, set_lr
-from v2f_engine.train.order import rows_of_step
-from v2f_engine.train.picture import to_bytes, write_grid
-from v2f_engine.train.training_set import TrainingSet
+from v2f_engine.models.vec2face import Vec2Face
+from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, write_tensors
+from v2f_engine.train.curves import VALIDATION, plot_curves
+from v2f_engine.train.distributed import Group
+from v2f_engine.train.generator_settings import AsPublished as AsPublished
+from v2f_engine.train.generator_settings import GeneratorTraining as GeneratorTraining
+from v2f_engine.train.generator_step import GeneratorTrainer as GeneratorTrainer
+from v2f_engine.train.loop import LOG, Loop, cut_log
+from v2f_engine.train.watch import Diary, Watcher
 
-SHIFT = 4
-"""Both images are moved by up to so many pixels before the frozen recogniser sees them: a pattern that fools
-it at one place only (ringing was seen in the background) does not pay."""
+FINGERPRINT = ("seed", "batch", "preset", "masks", "base_lr", "lr_floor", "warm_up", "clip", "ema", "shift")
+"""Settings that a resumed run may not change without saying so."""
 
 
-@dataclass(frozen=True)
-class GeneratorTraining:
-    """Settings of one training.
+class Run:
+    """One training under way: trainer, loop, checkpoints, and on rank 0 the diary.
 
     Args:
-        out: folder of checkpoint, log, sample grids and `generator.safetensors`.
-        model: shape of the network.
-        preset: a name in `losses.PRESETS`.
-        weights: used instead of the preset.
-        budget: steps or minutes.
-        batch: images a step.
-        base_lr: the rate is `base_lr * batch / 112`, as published.
-        weight_decay, clip: of AdamW; norm of the clipped gradient.
-        warm_up: share of the budget.
-        masks: names in `MASK_SCHEDULES`, taken in turn; the published training has `train` only, and so
-            never shows the encoder the lengths that generation uses.
-        ema: decay of the averaged weights, which are the ones written.
-        critic_width: channels of the discriminator's stem, 64 as published.
-        critic_lr: its learning rate.
-        seed: of initialisation, order and masks.
-        bf16: autocast to bfloat16.
-        ssim_share: share of a batch that the SSIM term looks at; 1 as published.
-        checkpoint_every, picture_every: steps.
-        log_every: steps between two lines of the log.
-        device: torch device.
-        start_from: `generator.safetensors` of an earlier training to go on from.
+        trainer: networks and step.
+        data: what it reads.
+        watcher: measures it, on rank 0; None for never.
+        say: gets the lines of progress; stderr of rank 0 by default.
     """
 
-    out: Path
-    model: Vec2FaceConfig = field(default_factory=Vec2FaceConfig.mini)
-    preset: str = "rendered"
-    weights: LossWeights | None = None
-    budget: Budget = field(default_factory=lambda: Budget(steps=20_000))
-    batch: int = 16
-    base_lr: float = 4.9e-3
-    weight_decay: float = 0.01
-    clip: float = 2.0
-    warm_up: float = 0.03
-    masks: tuple[str, ...] = ("train", "generate")
-    ema: float = 0.998
-    critic_width: int = 16
-    critic_lr: float = 2e-4
-    seed: int = 0
-    bf16: bool = True
-    ssim_share: float = 1.0
-    checkpoint_every: int = 200
-    picture_every: int = 200
-    log_every: int = 50
-    device: str = "cpu"
-    start_from: Path | None = None
+    def __init__(
+        self,
+        trainer: GeneratorTrainer,
+        data: TrainingSet,
+        watcher: Watcher | None,
+        say: Callable[[str], object] | None,
+    ) -> None:
+        settings, group = trainer.settings, trainer.group
+        self.trainer, self.data, self.watcher = trainer, data, watcher
+        self.out = settings.out
+        budget = settings.budget.on(len(data), settings.batch)
+        self.loop = Loop(budget, self.out, settings.batch, settings.log_every, group=group)
+        self.loop.say = say or self.loop.say
+        self.checkpoints = Checkpoints(self.out / "checkpoints", self.loop.say)
+        self._resume()
+        self.diary = Diary(self.out, self.loop.step) if group.first else None
+        if self.diary is not None:
+            self.loop.heard.append(self.diary.line)
 
-    def __post_init__(self) -> None:
-        at_least("batch", self.batch, 1)
-        one_of("preset", self.preset, PRESETS)
-        for name in self.masks:
-            one_of("mask schedule", name, MASK_SCHEDULES)
+    def _resume(self) -> None:
+        """From the newest whole checkpoint that rank 0 sees; from the beginning where there is none."""
+        group = self.trainer.group
+        step = group.from_first(self.checkpoints.newest() if group.first else None)
+        if step is None:
+            if group.first:
+                for name in (LOG, VALIDATION):
+                    cut_log(self.out / name, 0)
+            return
+        tensors, head = self.checkpoints.load(step)
+        restore(tensors, self.trainer.modules(), self.trainer.optimizers())
+        self._tell_changes(head.get("settings", {}))
+        self.loop.resume(tensors, head["loop"], group.device)
+        if group.first:
+            cut_log(self.out / VALIDATION, step)
+            self.loop.say(f"resumed at step {step}")
 
-    @property
-    def loss_weights(self) -> LossWeights:
-        return self.weights or PRESETS[self.preset]
+    def _tell_changes(self, before: dict[str, Any]) -> None:
+        now = json.loads(json.dumps(self.trainer.settings.to_json()))
+        changed = [f"{n} {before[n]} -> {now[n]}" for n in FINGERPRINT if n in before and before[n] != now[n]]
+        if changed and self.trainer.group.first:
+            self.loop.say(f"resumed with other settings than before: {'; '.join(changed)}")
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for the card."""
-        told = {**asdict(self), "model": self.model.to_json(), "weights": asdict(self.loss_weights)}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in told.items()}
+    def advance(self) -> None:
+        """One step, and what falls due after it."""
+        settings, loop = self.trainer.settings, self.loop
+        terms, keys = self.trainer.step(loop.step, loop.progress)
+        loop.record(terms, keys)
+        if _due(loop.step, settings.checkpoint_every) or loop.done:
+            self._checkpoint(keys)
+        if self.watcher is not None and (_due(loop.step, settings.picture_every) or loop.done):
+            self._watch(f"step-{loop.step:06d}")
+
+    def _checkpoint(self, keys: str) -> None:
+        sums, told = self.loop.state(keys)
+        if not self.trainer.group.first:
+            return
+        state = training_state(self.trainer.modules(), self.trainer.optimizers())
+        settings = self.trainer.settings
+        head = {
+            "kind": "vec2face training",
+            "config": settings.model.to_json(),
+            "loop": told,
+            "settings": json.loads(json.dumps(settings.to_json())),
+            "world": self.trainer.group.world,
+        }
+        self.checkpoints.save(self.loop.step, {**state, **sums}, head)
+        self.write_weights()
+        if len(self.data.bad):
+            told_rows = json.dumps(self.data.bad.report(), indent=1)
+            write_atomically(self.out / "bad_rows.json", told_rows.encode())
+
+    def _watch(self, name: str) -> None:
+        if self.diary is None or self.watcher is None:
+            return
+        path = self.out / "samples" / f"{name}.png"
+        self.watcher.picture(self.trainer.ema, path)
+        measured = self.watcher.measure(self.trainer.ema)
+        self.diary.validation(self.loop.step, measured, path)
+        self.loop.say("held out: " + "  ".join(f"{k} {v:.4f}" for k, v in measured.items()))
+        plot_curves(self.out)
+
+    def write_weights(self) -> None:
+        """`generator.safetensors`: the averaged weights, fp32, in the published layout."""
+        head = {
+            "kind": "vec2face",
+            "config": self.trainer.settings.model.to_json(),
+            "training": {"steps": self.loop.step, "preset": self.trainer.settings.preset},
+        }
+        write_tensors(self.out / "generator.safetensors", self.trainer.ema.state_dict(), head)
+
+    def finish(self) -> None:
+        """Waits for the last checkpoint and draws the curves."""
+        self.checkpoints.wait()
+        if self.trainer.group.first:
+            plot_curves(self.out)
+
+    def close(self) -> None:
+        self.trainer.batches.close()
+        if self.diary is not None:
+            self.diary.close()
 
 
-class GeneratorTrainer:
-    """Networks, optimisers and the step; `train_generator` drives it.
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
-    Args:
-        data: images with features.
-        recogniser: made those features; frozen here.
-        settings: of the training.
-    """
 
-    def __init__(self, data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining) -> None:
-        if data.features is None:
-            raise DatasetError(
-                "A generator learns from features: give the training set them (extract_features)."
-            )
-        self.data, self.settings = data, settings
-        self.features = data.features
-        self.device = torch.device(settings.device)
-        layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
-        self.model = Vec2Face(settings.model).to(**layout)
-        self.model.initialise(torch.Generator().manual_seed(settings.seed))
-        if settings.start_from is not None:
-            state, _ = read_tensors(settings.start_from)
-            restore({f"model/{k}": v for k, v in state.items()}, {"model": self.model}, {})
-        if self.device.type == "cpu" and not settings.model.dropout:
-            quicken(self.model)
-        self.ema = twin(self.model)
-        self.critic = PatchDiscriminator(settings.critic_width).to(**layout)
-        self.view = RecogniserView(recogniser).to(**layout)
-        self.optimizer = adamw([self.model], 1.0, settings.weight_decay)
-        self.critic_optimizer = adamw([self.critic], settings.critic_lr, settings.weight_decay)
-        self.lr = published_lr(settings.base_lr, settings.batch)
-
-    def modules(self) -> dict[str, torch.nn.Module]:
-        return {"generator": self.model, "ema": self.ema, "critic": self.critic}
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"optimizer": self.optimizer, "critic_optimizer": self.critic_optimizer}
-
-    def step(self, number: int, progress: float) -> tuple[dict[str, torch.Tensor], str]:
-        """One update: (loss terms, names of the batch's rows)."""
-        settings, weights = self.settings, self.settings.loss_weights
-        rows = rows_of_step(settings.seed, number, settings.batch, len(self.data))
-        real = to_network(torch.from_numpy(self.data.images[rows]).to(self.device))
-        real = real.contiguous(memory_format=torch.channels_last)
-        features = torch.from_numpy(self.features[rows]).to(self.device)
-        set_lr(self.optimizer, self.lr * cosine(progress, settings.warm_up, floor=0.02))
-        with_critic = weights.gan > 0 and progress >= weights.gan_from
-        output = self._generate(self.model, features, number)
-        terms = self._terms(output, real, features, number)
-        if with_critic:
-            self.critic.requires_grad_(False)
-            with self._autocast():
-                terms["gan"] = fooling_loss(self.critic(output.images))
-        self.optimizer.zero_grad(set_to_none=True)
-        weights.total(terms).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self.optimizer.step()
-        if with_critic:
-            terms["critic"] = self._train_critic(real, output.images.detach())
-        average_into(self.ema, self.model, min(settings.ema, (1 + number) / (10 + number)))
-        return terms, f"rows {rows[:8].tolist()}..."
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
-
-    def _generate(self, model: Vec2Face, features: torch.Tensor, step: int) -> Vec2FaceOutput:
-        settings = self.settings
-        schedule = MASK_SCHEDULES[settings.masks[step % len(settings.masks)]]
-        place = np.arange(len(features))
-        noise, n_masked = schedule.draw(settings.seed, np.full(len(features), step), place)
-        seed = step if settings.model.dropout else None
-        with self._autocast():
-            output: Vec2FaceOutput = model(
-                features,
-                torch.from_numpy(noise).to(self.device),
-                torch.from_numpy(n_masked).to(self.device),
-                schedule.n_dropped,
-                dropout_seed=seed,
-            )
-        return output
-
-    def _terms(
-        self, output: Vec2FaceOutput, real: torch.Tensor, features: torch.Tensor, step: int
-    ) -> dict[str, torch.Tensor]:
-        weights = self.settings.loss_weights
-        fake = output.images.float()
-        terms = {"pixel": F.mse_loss(fake, real)}
-        if weights.absolute:
-            terms["absolute"] = F.l1_loss(fake, real)
-        if weights.ssim:
-            looked = max(1, round(len(fake) * self.settings.ssim_share))
-            terms["ssim"] = 1.0 - ssim((fake[:looked] + 1) / 2, (real[:looked] + 1) / 2)
-        if weights.token:
-            terms["token"] = token_loss(output.tokens, output.target_tokens)
-        if weights.perceptual or weights.identity:
-            left, top = (
-                uniforms(self.settings.seed, Purpose.AUGMENT, step, 0, 2)[0] * (2 * SHIFT + 1)
-            ).astype(int)
-            size = fake.shape[-1]
-
-            def moved(images: torch.Tensor) -> torch.Tensor:
-                padded = F.pad(images, (SHIFT,) * 4, mode="replicate")
-                return padded[:, :, top : top + size, left : left + size]
-
-            with self._autocast():
-                maps, seen = self.view(moved(fake))
-                with torch.no_grad():
-                    wanted, _ = self.view(moved(real))
-            if weights.perceptual:
-                terms["perceptual"] = map_distance(maps, wanted).mean()
-            if weights.identity:
-                terms["identity"] = identity_loss(seen, features)
-        return terms
-
-    def _train_critic(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        self.critic.requires_grad_(True)
-        with self._autocast():
-            loss = critic_loss(self.critic(real), self.critic(fake))
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.settings.clip)
-        self.critic_optimizer.step()
-        return loss
-
-    @torch.no_grad()
-    def picture(self, path: Path, held_out: TrainingSet) -> None:
-        """One row a person: two images, what they become, six perturbations of the person's centre."""
-        assert held_out.features is not None
-        rows = []
-        for label in range(min(10, held_out.classes)):
-            mine = np.flatnonzero(held_out.labels == label)
-            features = held_out.features[mine]
-            centre = features.mean(0)
-            centre *= np.linalg.norm(features, axis=1).mean() / np.linalg.norm(centre)
-            sigma = np.array([0.3, 0.3, 0.5, 0.5, 0.7, 0.7], np.float32)[:, None]
-            noisy = centre + sigma * normals(
-                7, Purpose.PERTURBATION, np.full(6, label), np.arange(6), len(centre)
-            )
-            noisy *= np.linalg.norm(centre) / np.linalg.norm(noisy, axis=1, keepdims=True)
-            vectors = torch.from_numpy(np.concatenate([features[:2], noisy]).astype(np.float32)).to(
-                self.device
-            )
-            made = to_bytes(self._generate(self.ema, vectors, len(self.settings.masks) - 1).images)
-            rows.append(np.concatenate([held_out.images[mine[:2]], made]))
-        write_grid(path, rows)
-
-    def save(self, told: dict[str, Any]) -> None:
-        """Writes `generator.safetensors`: the averaged weights, fp32."""
-        head = {"kind": "vec2face", "config": self.settings.model.to_json(), "training": told}
-        write_tensors(self.settings.out / "generator.safetensors", self.ema.state_dict(), head)
+@contextmanager
+def _alone(folder: Path, group: Group) -> Iterator[None]:
+    """Rank 0 holds the folder's lock: two trainings never write into one folder."""
+    with ExitStack() as held:
+        if group.first:
+            held.enter_context(exclusive(folder / ".lock", folder))
+        yield
 
 
 def train_generator(
@@ -273,42 +164,48 @@ def train_generator(
     settings: GeneratorTraining,
     held_out: TrainingSet | None = None,
     *,
+    group: Group | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Vec2Face:
-    """Trains on `data` with features of `recogniser`; resumes from `settings.out / "checkpoint.safetensors"`.
+    """Trains on `data` with features of `recogniser`; the same call resumes from `settings.out / "checkpoints"`.
 
     Args:
         data: images, labels and features.
         recogniser: eval mode; made the features.
         settings: see `GeneratorTraining`.
-        held_out: people for the sample grids.
-        say: gets the lines of progress; stderr by default.
+        held_out: people that are not trained on, for validation and sample grids.
+        group: this rank, from `distributed.joined`; alone by default.
+        say: gets the lines of progress; stderr of rank 0 by default.
 
     Returns:
         The averaged generator, in eval mode.
 
     Raises:
-        DatasetError, NonFiniteLoss, CheckpointError: as named.
+        DatasetError, ConfigError, NonFiniteLoss, CheckpointError, OutputFolderError: as named.
     """
-    torch.manual_seed(settings.seed)  # only the constructors draw from it
-    trainer = GeneratorTrainer(data, recogniser, settings)
-    loop = Loop(settings.budget, settings.out, settings.batch, settings.log_every)
-    loop.say = say or loop.say
-    checkpoint = settings.out / "checkpoint.safetensors"
-    if checkpoint.exists():
-        state, told = read_tensors(checkpoint)
-        restore(state, trainer.modules(), trainer.optimizers())
-        loop.step = int(told["step"])
-    while not loop.done:
-        terms, rows = trainer.step(loop.step, loop.progress)
-        loop.record(terms, rows)
-        if loop.step % settings.checkpoint_every == 0:
-            state = training_state(trainer.modules(), trainer.optimizers())
-            write_tensors(checkpoint, state, {"step": loop.step})
-            trainer.save({"steps": loop.step})
-        if held_out is not None and loop.step % settings.picture_every == 0:
-            trainer.picture(settings.out / f"step-{loop.step:06d}.png", held_out)
-    trainer.save({"steps": loop.step})
-    if held_out is not None:
-        trainer.picture(settings.out / "final.png", held_out)
+    group = group or Group(device=settings.device)
+    with _alone(settings.out, group):
+        trainer = open_trainer(data, recogniser, settings, group)
+        watcher = None
+        if held_out is not None and group.first:
+            eye = trainer.view.recogniser.recogniser
+            watcher = Watcher(held_out, eye, trainer.device, settings.bf16)
+        run = Run(trainer, data, watcher, say)
+        try:
+            while not run.loop.done:
+                run.advance()
+            run.finish()
+        finally:
+            run.close()
     return trainer.ema.eval()
+
+
+def open_trainer(
+    data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Group
+) -> GeneratorTrainer:
+    """The trainer that `settings.stepping` asks for."""
+    if settings.stepping == "graph":
+        from v2f_engine.train.graphed import GraphedTrainer
+
+        return GraphedTrainer(data, recogniser, settings, group)
+    return GeneratorTrainer(data, recogniser, settings, group)

@@ -26,8 +26,16 @@ def cosine(progress: float, warm_up: float, floor: float = 0.0) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
 
 
-def adamw(modules: Iterable[nn.Module], lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with the published betas; vectors (biases, norms) do not decay."""
+def adamw(
+    modules: Iterable[nn.Module], lr: float, weight_decay: float, *, capturable: bool = False
+) -> torch.optim.AdamW:
+    """AdamW with the published betas; vectors (biases, norms) do not decay.
+
+    Args:
+        modules: whose parameters that require gradients are trained.
+        lr, weight_decay: of AdamW.
+        capturable: the rate lives on the device, so that a CUDA graph of the step reads it anew.
+    """
     decay: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for module in modules:
@@ -35,10 +43,17 @@ def adamw(modules: Iterable[nn.Module], lr: float, weight_decay: float) -> torch
             if parameter.requires_grad:
                 (decay if parameter.ndim > 1 else plain).append(parameter)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
+    if capturable and decay and decay[0].is_cuda:
+        rate = torch.tensor(lr, device=decay[0].device)
+        return torch.optim.AdamW(groups, lr=rate, betas=BETAS, capturable=True)
+    fused = bool(decay) and decay[0].is_cuda  # one kernel for all parameters
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS, fused=fused)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Gives every parameter group the same rate."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

@@ -1,0 +1,151 @@
+"""Batches ahead of time: a thread reads, decodes and draws masks for the next steps while this one computes.
+
+What a step sees is a function of (seed, step, place in the batch of all ranks): not of the number of ranks, of
+how a rank's share is divided, of threads, or of where a run was resumed.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.errors import DatasetError
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+from v2f_engine.randomness import Purpose, uniforms
+from v2f_engine.train.distributed import Group
+from v2f_engine.train.generator_settings import GeneratorTraining
+from v2f_engine.train.order import rows_of_step
+
+AHEAD = 2
+"""Steps read in advance: one being copied, one being decoded."""
+SHOWN = 8
+
+
+@dataclass
+class Part:
+    """What one rank computes at a time.
+
+    Args:
+        images: uint8 `[B, 112, 112, 3]`.
+        features: float32 `[B, D]`.
+        noise: float32 `[B, 49]`, its order decides which rows are masked.
+        n_masked: int64 `[B]`.
+        n_dropped: rows that never enter the encoder.
+        crop: rows and columns that both images are moved by before a frozen network sees them.
+        dropout_seed: of this part, or None without dropout.
+        keys: what the rows are called.
+    """
+
+    images: torch.Tensor
+    features: torch.Tensor
+    noise: torch.Tensor
+    n_masked: torch.Tensor
+    n_dropped: int
+    crop: tuple[int, int]
+    dropout_seed: int | None
+    keys: list[str]
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        return self.images, self.features, self.noise, self.n_masked
+
+    def to(self, device: torch.device) -> Part:
+        """On `device`; copies from pinned memory do not wait."""
+        if device.type == "cpu":
+            return self
+        images, features, noise, n_masked = (t.to(device, non_blocking=True) for t in self.tensors)
+        return Part(
+            images, features, noise, n_masked, self.n_dropped, self.crop, self.dropout_seed, self.keys
+        )
+
+    def pinned(self) -> Part:
+        images, features, noise, n_masked = (t.pin_memory() for t in self.tensors)
+        return Part(
+            images, features, noise, n_masked, self.n_dropped, self.crop, self.dropout_seed, self.keys
+        )
+
+
+def named(parts: list[Part]) -> str:
+    """The keys of a step's first rows, for messages."""
+    keys = [key for part in parts for key in part.keys]
+    return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+
+
+class Batches:
+    """A rank's parts of every step.
+
+    Args:
+        data: images with features.
+        settings: of the training.
+        group: which share is this rank's.
+
+    Raises:
+        DatasetError: data without features, or fewer rows than a batch has.
+    """
+
+    def __init__(self, data: TrainingSet, settings: GeneratorTraining, group: Group) -> None:
+        if data.feature_dim is None:
+            raise DatasetError(
+                "A generator learns from features: give the training set them (`v2f features`, or an LMDB whose"
+                " records hold them)."
+            )
+        if data.feature_dim != settings.model.vector_dim:
+            raise DatasetError(
+                f"The features have {data.feature_dim} numbers, the generator expects"
+                f" {settings.model.vector_dim}. Extract them with the recogniser it is to be trained for."
+            )
+        if not len(data):
+            raise DatasetError("The training set holds no rows.")
+        self.data, self.settings, self.group = data, settings, group
+        self.size = settings.part(group.world)
+        self._pin = torch.device(group.device).type == "cuda"
+        self._reader = ThreadPoolExecutor(1, "batches")
+        self._ahead: dict[int, Future[list[Part]]] = {}
+
+    def __call__(self, step: int) -> list[Part]:
+        """The parts of a step, in host memory; the steps after it begin to be read.
+
+        Raises:
+            DatasetError: a row cannot be used, and the set refuses such rows.
+        """
+        self._ahead = {s: f for s, f in self._ahead.items() if s >= step or not f.cancel()}
+        for number in range(step, step + AHEAD + 1):
+            if number not in self._ahead:
+                self._ahead[number] = self._reader.submit(self._read, number)
+        return self._ahead.pop(step).result()
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self._reader.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, step: int) -> list[Part]:
+        parts = [self._part(step, number) for number in range(self.settings.accumulate)]
+        return [part.pinned() for part in parts] if self._pin else parts
+
+    def _part(self, step: int, number: int) -> Part:
+        s = self.settings
+        first = (self.group.rank * s.accumulate + number) * self.size
+        place = np.arange(first, first + self.size)
+        rows = rows_of_step(s.seed, step, s.batch, len(self.data))[place]
+        read = self.data.read(rows)
+        assert read.features is not None
+        schedule = MASK_SCHEDULES[s.masks[step % len(s.masks)]]
+        noise, n_masked = schedule.draw(s.seed, np.full(self.size, step), place)
+        if s.as_published.one_ratio:
+            n_masked[:] = schedule.draw(s.seed, np.full(1, step), np.zeros(1, np.int64))[1]
+        crop = uniforms(s.seed, Purpose.AUGMENT, step, 0, 2)[0] * (2 * s.shift + 1)
+        parts_a_step = self.group.world * s.accumulate
+        return Part(
+            torch.from_numpy(read.images),
+            torch.from_numpy(np.ascontiguousarray(read.features)),
+            torch.from_numpy(noise),
+            torch.from_numpy(n_masked),
+            schedule.n_dropped,
+            (int(crop[0]), int(crop[1])),
+            step * parts_a_step + self.group.rank * s.accumulate + number if s.model.dropout else None,
+            read.keys,
+        )

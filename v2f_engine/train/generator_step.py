@@ -1,0 +1,248 @@
+"""One update of a generator: a stored feature of an image goes in, that image shall come out.
+
+Corrected against the published code: the discriminator gets no gradient from the generator's step and does not
+run before its start; recognisers are frozen; every image has its own mask count; nothing is drawn from global
+state and nothing waits for the device, so a step is a function of (settings, step). `AsPublished` turns the
+published behaviour on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from v2f_engine.backends import choose
+from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.models import bind_ops
+from v2f_engine.models.discriminator import PatchDiscriminator
+from v2f_engine.models.features import to_network
+from v2f_engine.models.iresnet import IResNet
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceOutput
+from v2f_engine.runtime.ranges import stage
+from v2f_engine.train.batches import Batches, Part, named
+from v2f_engine.train.checkpoint import read_tensors, restore
+from v2f_engine.train.cpu_forms import quicken
+from v2f_engine.train.distributed import Group, averaging
+from v2f_engine.train.ema import average_into, twin
+from v2f_engine.train.generator_settings import GeneratorTraining
+from v2f_engine.train.losses import (
+    adaptive_weight,
+    critic_loss,
+    fooling_loss,
+    identity_loss,
+    ssim,
+    token_loss,
+)
+from v2f_engine.train.optim import adamw, cosine, published_lr, set_lr
+from v2f_engine.train.view import FrozenView, open_view
+
+UNREAD = ("center_token.", "patch_embed.")
+"""Parameters that the published network carries and never reads: no gradient, so no decay either."""
+
+Terms = dict[str, torch.Tensor]
+
+
+class GeneratorTrainer:
+    """Networks, optimisers and the step; `train_generator` drives it.
+
+    Args:
+        data: images with features.
+        recogniser: made those features; frozen here.
+        settings: of the training.
+        group: this rank among its equals.
+
+    Raises:
+        DatasetError, ConfigError, CheckpointError: as named.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        recogniser: IResNet,
+        settings: GeneratorTraining,
+        group: Group | None = None,
+    ) -> None:
+        self.settings = settings
+        self.group = group or Group(device=settings.device)
+        self.batches = Batches(data, settings, self.group)
+        self.device = torch.device(self.group.device)
+        layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)  # only the constructors draw from it
+            self.model = Vec2Face(settings.model).to(**layout)
+            self.critic = PatchDiscriminator(settings.critic_width).to(**layout)
+        self.model.initialise(torch.Generator(self.device).manual_seed(settings.seed))
+        if settings.start_from is not None:
+            state, _ = read_tensors(settings.start_from)
+            restore({f"model/{k}": v for k, v in state.items()}, {"model": self.model}, {})
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(UNREAD))
+        if self.device.type == "cuda":
+            bind_ops(self.model, choose(str(self.device), "bf16" if settings.bf16 else "fp32"))
+        elif not settings.model.dropout:
+            quicken(self.model)
+        self.ema = twin(self.model)
+        self.view: FrozenView = open_view(recogniser, settings.vgg, settings.loss_weights.vgg_layers).to(
+            **layout
+        )
+        graphed = settings.stepping == "graph"
+        self.optimizer = adamw([self.model], 1.0, settings.weight_decay, capturable=graphed)
+        self.critic_optimizer = adamw([self.critic], 1.0, settings.weight_decay, capturable=graphed)
+        self.lr = published_lr(settings.base_lr, settings.batch)
+        self._generator = self.group.wrap(self.model)
+        self._critic = self.group.wrap(self.critic)
+        if settings.stepping == "compiled":
+            self._compile()
+
+    def _compile(self) -> None:
+        """Through torch.compile: what is convolutional and draws nothing, 83 % of the arithmetic at base size."""
+        self.model.im_decoder.compile()
+        self.critic.compile()
+        self.view.compile()
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"generator": self.model, "ema": self.ema, "critic": self.critic}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"optimizer": self.optimizer, "critic_optimizer": self.critic_optimizer}
+
+    def step(self, number: int, progress: float) -> tuple[Terms, str]:
+        """One update.
+
+        Args:
+            number: of the step, from 0.
+            progress: share of the training done, for learning rate and discriminator.
+
+        Returns:
+            loss terms of this rank's images, on the device, and what its rows are called.
+        """
+        parts = self.batches(number)
+        terms = self.update([part.to(self.device) for part in parts], *self.set_rates(progress))
+        self.average(number)
+        return terms, named(parts)
+
+    def set_rates(self, progress: float) -> tuple[bool, float]:
+        """Sets the learning rates; (does the discriminator run, factor of its terms) at `progress`."""
+        settings, weights = self.settings, self.settings.loss_weights
+        schedule = cosine(progress, settings.warm_up, settings.lr_floor)
+        set_lr(self.optimizer, self.lr * schedule)
+        own = settings.critic_lr
+        set_lr(self.critic_optimizer, self.lr * schedule if own is None else own)
+        begun = weights.gan > 0 and progress >= weights.gan_from
+        waiting = weights.gan > 0 and settings.as_published.critic_always
+        return begun or waiting, 1.0 if begun else 0.0
+
+    def average(self, number: int) -> None:
+        """Moves the averaged weights; early steps count more, so the random start is soon forgotten."""
+        decay = min(self.settings.ema, (1 + number) / (10 + number))
+        average_into(self.ema, self.model, 0.0 if self.settings.as_published.no_average else decay)
+
+    def update(self, parts: list[Part], with_critic: bool, factor: float) -> Terms:
+        """Gradients of all parts, then one step of each optimiser. Draws nothing, waits for nothing."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        sums: Terms = {}
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            for name, value in self._gradients(part, with_critic, factor, last, 1.0 / len(parts)).items():
+                share = value.detach() / len(parts)
+                sums[name] = sums[name] + share if name in sums else share
+        with stage("v2f optimiser"):
+            clip = self.settings.clip
+            sums["gradient"] = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+            self.optimizer.step()
+            if with_critic:
+                nn.utils.clip_grad_norm_(self.critic.parameters(), clip)
+                self.critic_optimizer.step()
+        return sums
+
+    def _gradients(self, part: Part, with_critic: bool, factor: float, last: bool, share: float) -> Terms:
+        """Adds the gradients of one part, weighted by `share`; averages over ranks with the last part."""
+        weights = self.settings.loss_weights
+        real = to_network(part.images).contiguous(memory_format=torch.channels_last)
+        with averaging(self._generator, last):
+            with stage("v2f generator"):
+                output = self._forward(part)
+            terms = self._terms(output, real, part)
+            if with_critic:
+                without = dict(terms)
+                with stage("v2f discriminator of the generator's images"), self._autocast():
+                    terms["gan"] = fooling_loss(
+                        self._judged(output.images), published=self.settings.as_published.linear_fooling
+                    )
+                total = (
+                    weights.total(without) + factor * self._gan_weight(without, terms["gan"]) * terms["gan"]
+                )
+            else:
+                total = weights.total(terms)
+            with stage("v2f backward"):
+                (share * total).backward()  # type: ignore[no-untyped-call]
+        if with_critic:
+            with averaging(self._critic, last), stage("v2f discriminator"):
+                terms["critic"] = self._critic_gradients(real, output.images.detach(), factor * share)
+        return terms
+
+    def _gan_weight(self, others: Terms, gan: torch.Tensor) -> torch.Tensor | float:
+        """Fixed, or by the ratio of gradient norms at the last layer (of this rank's part alone)."""
+        weights = self.settings.loss_weights
+        if not weights.gan_adaptive:
+            return weights.gan
+        last = self.model.im_decoder.conv_out.weight
+        return weights.gan_adaptive * adaptive_weight(weights.total(others), gan, last)
+
+    def _judged(self, images: torch.Tensor) -> torch.Tensor:
+        """The discriminator's logits; its parameters are constants here, unless they leak as published."""
+        if self.settings.as_published.critic_leak:
+            leaking: torch.Tensor = self.critic(images)
+            return leaking
+        constants = {name: value.detach() for name, value in self.critic.named_parameters()}
+        logits: torch.Tensor = torch.func.functional_call(self.critic, constants, (images,))
+        return logits
+
+    def _critic_gradients(self, real: torch.Tensor, fake: torch.Tensor, share: float) -> torch.Tensor:
+        with self._autocast():
+            logits = self._critic(torch.cat([real, fake.to(real.dtype)]))
+            loss = critic_loss(*logits.chunk(2))
+        (share * loss).backward()
+        return loss
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
+
+    def _forward(self, part: Part) -> Vec2FaceOutput:
+        with self._autocast():
+            output: Vec2FaceOutput = self._generator(
+                part.features, part.noise, part.n_masked, part.n_dropped, dropout_seed=part.dropout_seed
+            )
+        return output
+
+    def _terms(self, output: Vec2FaceOutput, real: torch.Tensor, part: Part) -> Terms:
+        weights = self.settings.loss_weights
+        fake = output.images.float()
+        terms = {"pixel": F.mse_loss(fake, real)}
+        if weights.absolute:
+            terms["absolute"] = F.l1_loss(fake, real)
+        if weights.ssim:
+            with stage("v2f ssim"):
+                terms["ssim"] = 1.0 - ssim((fake + 1) / 2, (real + 1) / 2)
+        if weights.token:
+            terms["token"] = token_loss(output.tokens, output.target_tokens)
+        if weights.perceptual or weights.identity:
+            with stage("v2f frozen networks"), self._autocast():
+                seen = self.view(self._moved(fake, part.crop), self._moved(real, part.crop))
+            if weights.perceptual:
+                terms["perceptual"] = seen.distance
+            if weights.identity:
+                terms["identity"] = identity_loss(seen.features, part.features)
+        return terms
+
+    def _moved(self, images: torch.Tensor, crop: tuple[int, int]) -> torch.Tensor:
+        shift, size = self.settings.shift, images.shape[-1]
+        if not shift:
+            return images
+        top, left = crop
+        padded = F.pad(images, (shift,) * 4, mode="replicate")
+        return padded[:, :, top : top + size, left : left + size]

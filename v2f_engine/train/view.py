@@ -1,0 +1,59 @@
+"""What the frozen networks say about generated images: how far they look from the real ones, and whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from v2f_engine.models.iresnet import IResNet
+from v2f_engine.models.perceptual import Lpips, RecogniserView, load_lpips, map_distance
+
+
+class Seen(NamedTuple):
+    """One look.
+
+    Args:
+        distance: mean perceptual distance of the batch.
+        features: of the generated images, `[B, D]`.
+    """
+
+    distance: torch.Tensor
+    features: torch.Tensor
+
+
+class FrozenView(nn.Module):
+    """Recogniser and perceptual network, frozen, in one module that can be compiled.
+
+    Args:
+        recogniser: frozen here; its maps are compared where there is no `lpips`, in the same pass.
+        lpips: VGG16 with LPIPS' linear layers, or None.
+    """
+
+    def __init__(self, recogniser: IResNet, lpips: Lpips | None = None) -> None:
+        super().__init__()
+        self.recogniser = RecogniserView(recogniser)
+        self.lpips = lpips
+
+    def forward(self, fake: torch.Tensor, real: torch.Tensor) -> Seen:
+        """Of images `[B, 3, 112, 112]` in [-1, 1]; only `fake` gets a gradient."""
+        maps, features = self.recogniser(fake)
+        if self.lpips is None:
+            with torch.no_grad():
+                wanted, _ = self.recogniser(real)
+            return Seen(map_distance(maps, wanted).mean(), features)
+        with torch.no_grad():
+            wanted = self.lpips.maps(real)
+        made = self.lpips.maps(fake)
+        return Seen(self.lpips.distance(made, wanted).mean(), features)
+
+
+def open_view(recogniser: IResNet, vgg: Path | None, layers: int) -> FrozenView:
+    """With LPIPS on `layers` maps where its weights are given.
+
+    Raises:
+        CheckpointError: weights that are not those of LPIPS.
+    """
+    return FrozenView(recogniser, None if vgg is None else load_lpips(vgg, layers))
