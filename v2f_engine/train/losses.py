@@ -133,4 +133,5 @@ def adaptive_weight(
         torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float().norm()
         for loss in (reconstruction, adversarial)
     )
-    return (ours / (theirs + ADAPTIVE_FLOOR)).clamp(0.0, ADAPTIVE_LIMIT).detach()
+    ratio: torch.Tensor = ours / (theirs + ADAPTIVE_FLOOR)
+    return ratio.clamp(0.0, ADAPTIVE_LIMIT).detach()

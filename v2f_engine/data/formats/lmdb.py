@@ -101,9 +101,13 @@ def packed_label(size: int, read: Callable[[int, int], bytes]) -> int | None:
     Returns:
         None where the record is not one of the known shapes; unpacking it tells why.
     """
-    offset = 1
-    for _ in range(3):
-        head = read(offset, min(12, size - offset)) if 0 < offset < size else b""
+    offset = 0
+    for part in range(3):
+        head = read(offset, min(12, size - offset)) if offset < size else b""
+        if part == 0:  # an array of two to four
+            if not 0x92 <= int.from_bytes(head[:1]) <= 0x94:
+                return None
+            head, offset = head[1:], 1
         if not head:
             return None
         kind = head[0]
