@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from v2f_engine import ranges
 from v2f_engine.backends import Machine, choose
 from v2f_engine.errors import BackendUnavailable, ConfigError
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
-from v2f_engine.runtime import cuda_graph, ranges
+from v2f_engine.runtime import cuda_graph
 
 
 def test_a_choice_for_the_cpu_is_refused_by_name() -> None:
     model = Vec2Face(Vec2FaceConfig.mini())
-    with pytest.raises(BackendUnavailable, match="EagerRunner"):
+    with pytest.raises(BackendUnavailable, match="eager"):
         cuda_graph.CudaGraphRunner(model, choose("cpu"), n_dropped=5, batch_size=2)
 
 

@@ -58,6 +58,9 @@ def generate(
     seed: Annotated[int, typer.Option(help="decides every vector, mask and image")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
+    runner: Annotated[
+        str, typer.Option(help="what decodes: auto (cuda_graph on a GPU, eager on a CPU), or a runner's name")
+    ] = "auto",
     quality: Annotated[int, typer.Option(help="JPEG quality")] = 95,
     images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None,
     fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
@@ -90,6 +93,7 @@ def generate(
             device=device,
             precision=precision,
             masks=masks,
+            runner=runner,
             quality=quality,
             images_per_shard=images_per_shard,
             fetch=fetch,

@@ -18,6 +18,7 @@ def env(
     import torch
 
     from v2f_engine import backends
+    from v2f_engine.runtime import RUNNERS, runner_for
 
     typer.echo(f"python {platform.python_version()}  {platform.platform()}")
     for package in ("torch", "triton", "cupy-cuda13x", "tensorrt", "numpy", "safetensors", "simplejpeg"):
@@ -37,5 +38,6 @@ def env(
     choice = backends.choose(device, precision)
     typer.echo(f"device {choice.device}: {choice.reasons['device']}")
     typer.echo(f"precision {choice.precision}: {choice.reasons['precision']}")
+    typer.echo(f"runner {runner_for('auto', choice.device)} (known: {', '.join(RUNNERS)})")
     for op, backend in sorted(choice.backends.items()):
         typer.echo(f"{op:24} {backend:10} {choice.reasons[op]}")

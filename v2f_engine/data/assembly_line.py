@@ -21,6 +21,7 @@ from v2f_engine.data.encode import Encoder, check_batch, submit
 from v2f_engine.data.formats import Sample
 from v2f_engine.data.shards import Run
 from v2f_engine.data.sink import ShardSink
+from v2f_engine.ranges import stage
 
 BATCHES_AHEAD = 4
 """Batches between generator and writer: 4 x 256 images of 38 kB are 39 MB."""
@@ -105,7 +106,7 @@ class AssemblyLine:
                 break
             if self._error is None:
                 try:
-                    with fs.named_errors(self._run.root, self._run.bytes_needed):
+                    with stage("write"), fs.named_errors(self._run.root, self._run.bytes_needed):
                         self._step(item)
                 except BaseException as error:
                     self._error = error

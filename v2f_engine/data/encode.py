@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from v2f_engine.batch import ImageBatch
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError
+from v2f_engine.ranges import stage
 
 CHUNK = 32
 """Images per task: 2 ms of work, so that handing tasks over costs nothing."""
@@ -115,6 +116,7 @@ def submit(pool: Executor, encoder: Encoder, batch: ImageBatch) -> list[Future[l
     images = np.ascontiguousarray(batch.images)
 
     def chunk(start: int) -> list[bytes]:
-        return [encode(image) for image in images[start : start + CHUNK]]
+        with stage("encode"):
+            return [encode(image) for image in images[start : start + CHUNK]]
 
     return [pool.submit(chunk, start) for start in range(0, len(images), CHUNK)]

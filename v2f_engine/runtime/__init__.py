@@ -1,11 +1,26 @@
-"""Runners: a whole frozen generator as one call, `(vectors, noise, n_masked) -> uint8 images`."""
+"""Runners: a whole frozen generator as one call, `(vectors, noise, n_masked) -> uint8 images`.
+
+A runner is a name in a table, opened once by `Engine.load`. Nothing falls back: a runner that cannot run here
+raises with the reason.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from v2f_engine.config import at_least, one_of
+
+if TYPE_CHECKING:
+    from v2f_engine.backends import Choice
+    from v2f_engine.models.weights import LoadedModel
+
+Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+"""vectors `[B, 512]`, noise `[B, 49]`, n_masked `[B]`."""
 
 
 class Runner(Protocol):
@@ -25,6 +40,53 @@ class Runner(Protocol):
         """uint8 `[B, 112, 112, 3]` of vectors `[B, 512]`, noise `[B, 49]`, counts `[B]`; B <= batch_size."""
         ...
 
+    def stream(self, batches: Iterable[Inputs]) -> Generator[NDArray[np.uint8]]:
+        """Images of each batch, in order; a runner may take inputs ahead of the images it has yielded."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """What decides the bytes of an image: runner, device, precision, backends, batch size."""
         ...
+
+
+RUNNERS = {
+    "cuda_graph": "v2f_engine.runtime.cuda_graph:open_cuda_graph",
+    "eager": "v2f_engine.runtime.eager:open_eager",
+}
+"""Name -> `"module:function"`, imported when asked for. The function takes `(loaded, choice, n_dropped,
+batch_size)` and gives a Runner."""
+
+OpenRunner = Callable[["LoadedModel", "Choice", int, int], Runner]
+
+
+def runner_for(name: str, device: str) -> str:
+    """The runner's name: `auto` becomes `cuda_graph` on a GPU and `eager` on a CPU.
+
+    Raises:
+        ConfigError: a name that is not in `RUNNERS`.
+    """
+    if one_of("runner", name, ["auto", *RUNNERS]) != "auto":
+        return name
+    return "cuda_graph" if device.startswith("cuda") else "eager"
+
+
+def open_runner(
+    name: str, loaded: LoadedModel, choice: Choice, schedule_n_dropped: int, batch_size: int
+) -> Runner:
+    """Opens a runner of `RUNNERS` for a model.
+
+    Args:
+        name: in `RUNNERS`, or `auto`.
+        loaded: the generator.
+        choice: device, precision and backends.
+        schedule_n_dropped: rows that never enter the encoder, fixed by the mask schedule.
+        batch_size: rows of every call.
+
+    Raises:
+        ConfigError: a name that does not exist, or a batch size below 1.
+        BackendUnavailable: the runner cannot run on this machine or for this choice.
+    """
+    at_least("batch_size", batch_size, 1)
+    module, _, function = RUNNERS[runner_for(name, choice.device)].partition(":")
+    opened = cast(OpenRunner, getattr(import_module(module), function))
+    return opened(loaded, choice, schedule_n_dropped, batch_size)

@@ -8,7 +8,7 @@ them to pinned host memory while the next replay runs. Nothing random happens in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,14 @@ from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.config import at_least
 from v2f_engine.errors import BackendUnavailable, ConfigError
 from v2f_engine.models.vec2face import Vec2Face
-from v2f_engine.runtime.ranges import stage
+from v2f_engine.models.weights import LoadedModel
+from v2f_engine.ranges import stage
+from v2f_engine.runtime import Inputs
+from v2f_engine.runtime.eager import frozen_model
 
 WARM_UP = 3
 """Runs before the capture: libraries pick their algorithms and Triton compiles, neither of which can be
 captured."""
-
-Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
-"""vectors `[B, 512]`, noise `[B, 49]`, n_masked `[B]`."""
 
 
 def require_cuda(device: str) -> torch.device:
@@ -38,10 +38,12 @@ def require_cuda(device: str) -> torch.device:
     """
     where = torch.device(device)
     if where.type != "cuda":
-        raise BackendUnavailable(f"A CUDA graph needs a GPU; the choice is for {device!r}. Use EagerRunner.")
+        raise BackendUnavailable(
+            f"A CUDA graph needs a GPU; the choice is for {device!r}. Use runner='eager'."
+        )
     if not torch.cuda.is_available():
         raise BackendUnavailable(
-            "A CUDA graph needs a GPU and torch sees none here. Use EagerRunner, or install a driver and a"
+            "A CUDA graph needs a GPU and torch sees none here. Use runner='eager', or install a driver and a"
             " torch built for CUDA."
         )
     return where
@@ -60,6 +62,12 @@ def fill(target: NDArray[Any], rows: NDArray[Any]) -> None:
         )
     target[: len(rows)] = rows
     target[len(rows) :] = rows[-1:]
+
+
+def open_cuda_graph(loaded: LoadedModel, choice: Choice, n_dropped: int, batch_size: int) -> CudaGraphRunner:
+    """The captured runner of a loaded generator; refuses before anything is copied to a device."""
+    require_cuda(choice.device)
+    return CudaGraphRunner(frozen_model(loaded, choice), choice, n_dropped=n_dropped, batch_size=batch_size)
 
 
 class Slot:
@@ -110,7 +118,7 @@ class CudaGraphRunner:
     @torch.inference_mode()
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         self._compute.wait_stream(torch.cuda.current_stream())
-        with stage("v2f capture"), torch.cuda.stream(self._compute):
+        with stage("capture"), torch.cuda.stream(self._compute):
             for _ in range(WARM_UP):
                 self._forward()
             self._compute.synchronize()
@@ -142,27 +150,28 @@ class CudaGraphRunner:
     def _start(self, inputs: Inputs) -> Slot:
         slot = self._free.popleft()
         try:
-            for view, rows in zip(slot.views, inputs, strict=True):
-                fill(view, rows)  # type: ignore[arg-type]
+            with stage("copy to device"):
+                for view, rows in zip(slot.views, inputs, strict=True):
+                    fill(view, rows)
         except Exception:
             self._free.appendleft(slot)
             raise
         slot.rows = len(inputs[0])
         with torch.cuda.device(self.device):
-            with stage("v2f replay"), torch.cuda.stream(self._compute):
+            with stage("decode"), torch.cuda.stream(self._compute):
                 for static, staged in zip(self._inputs, slot.staged, strict=True):
                     static.copy_(staged, non_blocking=True)
                 self._graph.replay()
                 slot.device_bytes.copy_(self._output)
                 slot.computed.record()
-            with stage("v2f bytes to host"), torch.cuda.stream(self._copy):
+            with stage("copy to host"), torch.cuda.stream(self._copy):
                 self._copy.wait_event(slot.computed)
                 slot.host_bytes.copy_(slot.device_bytes, non_blocking=True)
                 slot.arrived.record()
         return slot
 
     def _finish(self, slot: Slot) -> NDArray[np.uint8]:
-        with stage("v2f wait"):
+        with stage("wait"):
             slot.arrived.synchronize()
         # A copy (38 KB an image): the caller keeps its array, and the pinned buffer goes round.
         images: NDArray[np.uint8] = slot.host_bytes[: slot.rows].numpy().copy()
@@ -174,7 +183,7 @@ class CudaGraphRunner:
     ) -> NDArray[np.uint8]:
         return self._finish(self._start((vectors, noise, n_masked)))
 
-    def stream(self, batches: Iterable[Inputs]) -> Iterator[NDArray[np.uint8]]:
+    def stream(self, batches: Iterable[Inputs]) -> Generator[NDArray[np.uint8]]:
         """Images of each batch, in order, with up to `slots - 1` batches computed ahead of the caller."""
         flying: deque[Slot] = deque()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,24 @@ import torch
 from numpy.typing import NDArray
 
 from v2f_engine.backends import Choice
+from v2f_engine.models import bind_ops
+from v2f_engine.models.fold import freeze
 from v2f_engine.models.vec2face import Vec2Face
+from v2f_engine.models.weights import LoadedModel
+from v2f_engine.ranges import stage
+from v2f_engine.runtime import Inputs
+
+
+def frozen_model(loaded: LoadedModel, choice: Choice) -> Vec2Face:
+    """A copy of the generator with its constants folded, on the choice's device and bound to its ops."""
+    frozen = freeze(loaded.model, device=choice.device, dtype=choice.dtype)
+    bind_ops(frozen, choice)
+    return frozen
+
+
+def open_eager(loaded: LoadedModel, choice: Choice, n_dropped: int, batch_size: int) -> EagerRunner:
+    """The plain runner of a loaded generator."""
+    return EagerRunner(frozen_model(loaded, choice), choice, n_dropped=n_dropped, batch_size=batch_size)
 
 
 class EagerRunner:
@@ -39,15 +57,18 @@ class EagerRunner:
     def __call__(
         self, vectors: NDArray[np.float32], noise: NDArray[np.float32], n_masked: NDArray[np.int64]
     ) -> NDArray[np.uint8]:
-        dtype = self.choice.dtype
-        made = self.model.decode(
-            self._to_device(vectors).to(dtype),
-            self._to_device(noise),
-            self._to_device(n_masked),
-            self.n_dropped,
-        )
-        images: NDArray[np.uint8] = made[: len(vectors)].cpu().numpy()
+        with stage("copy to device"):
+            rows = [self._to_device(part) for part in (vectors, noise, n_masked)]
+        with stage("decode"):
+            made = self.model.decode(rows[0].to(self.choice.dtype), rows[1], rows[2], self.n_dropped)
+        with stage("copy to host"):
+            images: NDArray[np.uint8] = made[: len(vectors)].cpu().numpy()
         return images
+
+    def stream(self, batches: Iterable[Inputs]) -> Generator[NDArray[np.uint8]]:
+        """Images of each batch, one call after the other."""
+        for inputs in batches:
+            yield self(*inputs)
 
     def describe(self) -> dict[str, Any]:
         return {"runner": "eager", "batch_size": self.batch_size, **self.choice.describe()}

@@ -1,0 +1,14 @@
+"""Generation: identities in, an iterable of finished image batches out; writing them is someone else's job.
+
+    identities -> perturb (vectors) -> mask (models) -> decode (runtime) -> ImageBatch -> shards (data)
+
+Every random number is keyed by (seed, purpose, identity, image), and every decoding call has the same
+number of rows, so an image's bytes depend neither on the batch size asked for, nor on the order, nor on
+what a resumed run had already written.
+"""
+
+from v2f_engine.pipeline.engine import COMPUTE_BATCH, Engine
+from v2f_engine.pipeline.generation import GenerateReport, generate
+from v2f_engine.pipeline.references import identities_from
+
+__all__ = ["COMPUTE_BATCH", "Engine", "GenerateReport", "generate", "identities_from"]

@@ -1,0 +1,165 @@
+"""The engine: a frozen generator on one device, yielding batches of images."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.batch import ImageBatch
+from v2f_engine.config import at_least, one_of
+from v2f_engine.errors import ConfigError
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
+from v2f_engine.pipeline.rebatch import rebatched
+from v2f_engine.ranges import stage
+from v2f_engine.runtime import Inputs, Runner, open_runner, runner_for
+from v2f_engine.vectors.gate import check_vectors
+from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.sampling import Identities
+
+if TYPE_CHECKING:
+    from v2f_engine.models.weights import LoadedModel
+
+COMPUTE_BATCH = {"cpu": 16, "cuda": 256}
+"""Rows of every decoding call. CPU: 16 images of 112x112x128 fp32 activations are 103 MB, past any cache
+already. GPU: 256 fills 132 SMs 47 times over at the last level (12,544 rows an image, 128x128 tiles)."""
+
+
+class Engine:
+    """A frozen generator on one device, with its kernels chosen once.
+
+    Build it with `Engine.load`. `engine.choice` says which backend runs each op and why.
+    """
+
+    def __init__(self, loaded: LoadedModel, runner: Runner, masks: MaskSchedule) -> None:
+        self.loaded = loaded
+        self.runner = runner
+        self.masks = masks
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = "mini",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        masks: str | MaskSchedule = "generate",
+        compute_batch: int | None = None,
+        runner: str = "auto",
+        fetch: bool = False,
+    ) -> Engine:
+        """Loads, freezes and binds a model.
+
+        Args:
+            model: `"mini"` (embedded), `"vec2face"`, `"vec2face-plus"`, or a path to weights.
+            device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`.
+            precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
+            masks: a name in `MASK_SCHEDULES` or a schedule.
+            compute_batch: rows of every decoding call; recorded, since it decides the last bits.
+            runner: a name in `runtime.RUNNERS`; `"auto"` is `cuda_graph` on a GPU and `eager` on a CPU.
+            fetch: allow huggingface_hub to download published weights that are not here.
+
+        Raises:
+            ModelNotFound: an unknown name, or weights that are not here.
+            CheckpointError: weights that are broken or do not fit.
+            ConfigError: a device, precision, schedule or runner that does not exist.
+            BackendUnavailable: a device or runner that this machine lacks, with the reason.
+        """
+        from v2f_engine import backends
+        from v2f_engine.models.weights import load_generator
+
+        schedule = _schedule(masks)
+        choice = backends.choose(device, precision)
+        name = runner_for(runner, choice.device)
+        batch = COMPUTE_BATCH[choice.device.split(":")[0]] if compute_batch is None else compute_batch
+        at_least("compute_batch", batch, 1)
+        loaded = load_generator(model, fetch=fetch)
+        return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
+
+    def images(
+        self,
+        identities: Identities | NDArray[np.float32],
+        images_per_id: int,
+        *,
+        seed: int = 0,
+        perturbation: Perturbation | None = None,
+        batch_size: int = 64,
+        select: range | None = None,
+    ) -> Iterator[ImageBatch]:
+        """Images of identities, in order of (identity, image).
+
+        Args:
+            identities: a table from `sample_identities`, or float32 vectors `[N, 512]`.
+            images_per_id: how many of each.
+            seed: 64-bit seed of perturbation and masks.
+            perturbation: noise around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %.
+            batch_size: images a batch that is yielded; changes nothing else.
+            select: identities to make, e.g. one shard's; all by default.
+
+        Yields:
+            `ImageBatch` with attributes `sigma`, `cosine_to_centre` and `n_masked`.
+
+        Raises:
+            VectorError: vectors of another shape, not finite, or of zero norm.
+        """
+        vectors = identities.vectors if isinstance(identities, Identities) else check_vectors(identities)
+        at_least("images_per_id", images_per_id, 1)
+        at_least("batch_size", batch_size, 1)
+        chosen = range(len(vectors)) if select is None else select
+        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(vectors):
+            raise ConfigError(f"select {chosen} reaches outside the {len(vectors)} identities given.")
+        computed = self._computed(vectors, chosen, images_per_id, seed, perturbation or Perturbation())
+        return rebatched(computed, batch_size)
+
+    def _computed(
+        self,
+        vectors: NDArray[np.float32],
+        chosen: range,
+        images_per_id: int,
+        seed: int,
+        perturbation: Perturbation,
+    ) -> Generator[ImageBatch]:
+        """Batches as the runner makes them; what belongs to images still being made waits in `flying`."""
+        flying: deque[tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[Any]]]] = deque()
+
+        def inputs() -> Generator[Inputs]:
+            total = len(chosen) * images_per_id
+            for start in range(0, total, self.runner.batch_size):
+                position = np.arange(start, min(total, start + self.runner.batch_size), dtype=np.int64)
+                identity = position // images_per_id * chosen.step + chosen.start
+                image = position % images_per_id
+                with stage("perturb"):
+                    perturbed = perturbation.draw(vectors[identity], identity, image, seed=seed)
+                with stage("mask"):
+                    noise, n_masked = self.masks.draw(seed, identity, image)
+                attributes = {
+                    "sigma": perturbed.sigma,
+                    "cosine_to_centre": perturbed.cosine,
+                    "n_masked": n_masked.astype(np.float32),
+                }
+                flying.append((identity, image, attributes))
+                yield perturbed.vectors, noise, n_masked
+
+        with closing(self.runner.stream(inputs())) as made:
+            for images in made:
+                yield ImageBatch(images, *flying.popleft())
+
+    def describe(self) -> dict[str, Any]:
+        """Everything about this engine that decides an image's bytes, for manifests."""
+        masks = self.masks
+        return {
+            "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
+            "masks": {"min": masks.minimum, "mean": masks.mean, "std": masks.std, "max": masks.maximum},
+            "runner": self.runner.describe(),
+        }
+
+
+def _schedule(masks: str | MaskSchedule) -> MaskSchedule:
+    return (
+        masks if isinstance(masks, MaskSchedule) else MASK_SCHEDULES[one_of("masks", masks, MASK_SCHEDULES)]
+    )

@@ -1,0 +1,185 @@
+"""One call from a number of identities to a dataset on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.config import at_least
+from v2f_engine.errors import ConfigError
+from v2f_engine.models.mask_schedule import MaskSchedule
+from v2f_engine.pipeline.engine import Engine
+from v2f_engine.vectors.gate import check_vectors
+from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.sampling import Identities, sample_identities
+
+
+@dataclass(frozen=True)
+class GenerateReport:
+    """What a run of `generate` made.
+
+    Args:
+        out: folder of the dataset.
+        identities, images: how many of each it holds.
+        written: images made by this call (fewer than `images` after a resume).
+        seconds: wall time of this call.
+        images_per_second: `written / seconds`, encoding and writing included.
+        contact_sheet: PNG with identities by rows; None for the null format.
+        manifest: JSON with every setting and every shard's sha256; None for the null format.
+    """
+
+    out: Path
+    identities: int
+    images: int
+    written: int
+    seconds: float
+    images_per_second: float
+    contact_sheet: Path | None
+    manifest: Path | None
+
+
+def generate(
+    n_ids: int | None = None,
+    images_per_id: int = 50,
+    out: str | Path = "faces",
+    *,
+    model: str | Path = "mini",
+    format: str = "imagefolder",
+    identities: Identities | NDArray[np.float32] | None = None,
+    source: str | Path = "auto",
+    max_cosine: float | None = None,
+    exclude: str | Path | None = None,
+    perturbation: Perturbation | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    masks: str | MaskSchedule = "generate",
+    quality: int = 95,
+    images_per_shard: int | None = None,
+    compute_batch: int | None = None,
+    runner: str = "auto",
+    fetch: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> GenerateReport:
+    """Makes a dataset of `n_ids` people who do not exist; called again, it resumes.
+
+    Args:
+        n_ids: identities to sample; `None` when `identities` are given.
+        images_per_id: images of each identity.
+        out: folder of the dataset. Made if missing; resumed if it holds the same run; otherwise refused.
+        model: see `Engine.load`.
+        format: `imagefolder`, `webdataset`, `lmdb`, `recordio`, `parquet` or `null`.
+        identities: vectors to use instead of sampling.
+        source: where vectors are sampled from: `auto` (the model's own statistics), `gaussian`, or a file
+            written by `v2f ids fit`.
+        max_cosine: no two identities' vectors are as similar as this; by default the model's own limit: 0.3
+            for published models, for `mini` where its extractor has a false-match rate of 1e-4.
+        exclude: `.npy` of real centres `[M, 512]`; no identity is within `max_cosine` of one.
+        perturbation: noise around an identity's vector.
+        seed: one number decides every vector, mask and image.
+        quality: JPEG quality.
+        images_per_shard: unit of commit and of resume.
+        runner: what decodes, see `Engine.load`; part of the run, so a resumed run keeps it.
+        progress: called with (images done, images in all).
+
+    Raises:
+        SaturationError: the sampler cannot keep that many identities apart.
+        OutputFolderError, DiskFull, ModelNotFound, CheckpointError, VectorError, ConfigError,
+            BackendUnavailable: as named.
+    """
+    from v2f_engine.data.encode import Encoder
+    from v2f_engine.data.formats import get_format
+    from v2f_engine.data.plan import Plan
+    from v2f_engine.data.write import write_dataset
+
+    started = time.perf_counter()
+    # Every option is looked at before a model is loaded.
+    get_format(format)
+    encoder = Encoder(quality=quality)
+    at_least("images_per_id", images_per_id, 1)
+    perturbation = perturbation or Perturbation()
+    engine = Engine.load(
+        model,
+        device=device,
+        precision=precision,
+        masks=masks,
+        compute_batch=compute_batch,
+        runner=runner,
+        fetch=fetch,
+    )
+    table = _identity_table(n_ids, identities, engine, source, max_cosine, exclude, seed)
+    plan = Plan.of(len(table.vectors), images_per_id, images_per_shard)
+    settings = {
+        "seed": seed,
+        "identities": table.describe(),
+        "perturbation": perturbation.describe(),
+        **engine.describe(),
+    }
+    written = write_dataset(
+        Path(out),
+        settings,
+        plan,
+        lambda ids: engine.images(
+            table,
+            images_per_id,
+            seed=seed,
+            perturbation=perturbation,
+            batch_size=engine.runner.batch_size,
+            select=ids,
+        ),
+        format=format,
+        encoder=encoder,
+        progress=progress,
+    )
+    seconds = time.perf_counter() - started
+    return GenerateReport(
+        out=Path(out),
+        identities=plan.identities,
+        images=plan.images,
+        written=written.images_written,
+        seconds=seconds,
+        images_per_second=written.images_written / seconds,
+        contact_sheet=written.contact_sheet,
+        manifest=written.manifest,
+    )
+
+
+def _identity_table(
+    n_ids: int | None,
+    identities: Identities | NDArray[np.float32] | None,
+    engine: Engine,
+    source: str | Path,
+    max_cosine: float | None,
+    exclude: str | Path | None,
+    seed: int,
+) -> Identities:
+    if identities is None:
+        if n_ids is None:
+            raise ConfigError(
+                "Give either n_ids, to sample identities, or identities, to use your own vectors."
+            )
+        at_least("n_ids", n_ids, 1)
+        chosen = _source(engine, source)
+        limit = engine.loaded.max_cosine if max_cosine is None else max_cosine
+        return sample_identities(n_ids, max_cosine=limit, seed=seed, source=chosen, exclude=exclude)
+    table = (
+        identities
+        if isinstance(identities, Identities)
+        else Identities.from_vectors(check_vectors(identities))
+    )
+    if n_ids is not None and n_ids != len(table.vectors):
+        raise ConfigError(
+            f"n_ids is {n_ids} but {len(table.vectors)} identities were given; leave n_ids out."
+        )
+    return table
+
+
+def _source(engine: Engine, source: str | Path) -> str | Path:
+    if source != "auto":
+        return source
+    return engine.loaded.statistics
