@@ -54,6 +54,8 @@ class Purpose(IntEnum):
     """Pairs and folds drawn by evaluations."""
     SPLIT = 16
     """Division of identities into training, judging and held-out sets."""
+    ATTRIBUTE = 17
+    """Attribute goals of one image."""
 
 
 def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> NDArray[np.uint32]:
