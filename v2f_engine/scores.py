@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.errors import ConfigError
+
+TELLING = 10
+"""Impostor pairs that must lie above a threshold before its rate is believed: +-32 % (one standard error)."""
 
 
 def genuine_impostor(
@@ -56,16 +61,54 @@ def equal_error_rate(genuine: NDArray[np.float32], impostor: NDArray[np.float32]
     return float((miss[at] + false[at]) / 2), float(thresholds[at])
 
 
+def require_pairs(pairs: int, fmr: float) -> None:
+    """Raises ConfigError unless that many impostor pairs can tell a rate: `fmr` in (0, 1), 10 / fmr pairs."""
+    if not 0 < fmr < 1:
+        raise ConfigError(f"fmr must lie between 0 and 1, found {fmr!r}.")
+    if pairs * fmr < TELLING:
+        raise ConfigError(
+            f"A false-match rate of {fmr:g} needs {math.ceil(TELLING / fmr):,} pairs of different identities "
+            f"or more, found {pairs:,}. Give more identities or a higher rate."
+        )
+
+
 def threshold_at_fmr(impostor: NDArray[np.float32], fmr: float) -> float:
     """The lowest threshold at which at most a share `fmr` of impostor pairs scores at or above it.
 
     Raises:
-        ConfigError: fewer than `1 / fmr` impostor pairs, too few to say.
+        ConfigError: as `require_pairs`.
     """
-    if len(impostor) * fmr < 1.0:
-        raise ConfigError(
-            f"A false-match rate of {fmr:g} needs {1 / fmr:.0f} impostor pairs, found {len(impostor)}."
-        )
+    require_pairs(len(impostor), fmr)
     allowed = int(np.floor(len(impostor) * fmr))
     ranked = np.sort(impostor)[::-1]
     return float(np.nextafter(ranked[allowed], np.float32(np.inf)))
+
+
+class ScoreHistogram:
+    """Cosines of any number of pairs in 2**20 bins over [-1, 1]: `threshold_at_fmr` to 2e-6 in 8 MiB."""
+
+    BINS = 2**20
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(self.BINS, np.int64)
+
+    @property
+    def count(self) -> int:
+        """Pairs added."""
+        return int(self._counts.sum())
+
+    def add(self, cosines: NDArray[np.float32]) -> None:
+        """Adds cosines of any shape; rounding beyond [-1, 1] counts as the end."""
+        bins = ((cosines.ravel() + np.float32(1)) * np.float32(self.BINS / 2)).astype(np.int64)
+        self._counts += np.bincount(np.clip(bins, 0, self.BINS - 1), minlength=self.BINS)
+
+    def threshold_at_fmr(self, fmr: float) -> tuple[float, float]:
+        """(lowest threshold that at most a share `fmr` reaches, the share that reaches it).
+
+        Raises:
+            ConfigError: as `require_pairs`.
+        """
+        require_pairs(self.count, fmr)
+        reaching = np.append(np.cumsum(self._counts[::-1])[::-1], 0)  # pairs in bin b or above
+        first = int(np.argmax(reaching <= fmr * self.count))
+        return first * 2 / self.BINS - 1, float(reaching[first] / self.count)

@@ -14,7 +14,7 @@ from v2f_engine.vectors.separability import (
     pick_backend,
     reject_similar,
     separability_curve,
-    threshold_at_fmr,
+    calibrate_threshold,
 )
 
 
@@ -100,40 +100,40 @@ def test_curve_options_and_plot(tmp_path):
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_threshold_at_fmr_on_centres():
+def test_calibrate_threshold_on_centres():
     centres = table(1500, 32)
     cosines = _cosine.cosine(centres[:, None], centres[None])[np.triu_indices(1500, 1)]
     for fmr in (1e-4, 1e-2, 0.3):
-        found = threshold_at_fmr(centres, fmr=fmr)
+        found = calibrate_threshold(centres, fmr=fmr)
         assert found.pairs == len(cosines)
         assert found.measured <= fmr
         assert found.measured == pytest.approx(np.mean(cosines >= found.threshold), abs=2 / len(cosines))
         assert np.mean(cosines >= found.threshold - 4e-6) > fmr * (1 - 1e-3)
 
 
-def test_threshold_at_fmr_ignores_pairs_of_one_identity():
+def test_calibrate_threshold_ignores_pairs_of_one_identity():
     centres = table(250, 32)
     labels = np.repeat(np.arange(250), 8)
     images = centres[labels] + np.float32(0.2) * table(2000, 32, seed=9)
     same = labels[:, None] == labels[None]
     cosines = _cosine.cosine(images[:, None], images[None])
-    found = threshold_at_fmr(images, labels, fmr=1e-3)
+    found = calibrate_threshold(images, labels, fmr=1e-3)
     assert found.pairs == (~same).sum() // 2
     assert np.mean(cosines[~same] >= found.threshold) == pytest.approx(1e-3, rel=0.02)
-    assert threshold_at_fmr(images, fmr=1e-3).threshold > found.threshold + 0.1
+    assert calibrate_threshold(images, fmr=1e-3).threshold > found.threshold + 0.1
     shuffled = np.random.default_rng(0).permutation(2000)
-    assert threshold_at_fmr(images[shuffled], labels[shuffled], fmr=1e-3).threshold == pytest.approx(
+    assert calibrate_threshold(images[shuffled], labels[shuffled], fmr=1e-3).threshold == pytest.approx(
         found.threshold, abs=4e-6
     )
 
 
-def test_threshold_at_fmr_refuses_what_it_cannot_tell():
+def test_calibrate_threshold_refuses_what_it_cannot_tell():
     message = r"false-match rate of 1e-05 needs 1,000,000 pairs .* found 404,550"
-    with pytest.raises(VectorError, match=message):
-        threshold_at_fmr(table(900), fmr=1e-5)
+    with pytest.raises(ConfigError, match=message):
+        calibrate_threshold(table(900), fmr=1e-5)
     with pytest.raises(ConfigError, match="fmr must lie between 0 and 1"):
-        threshold_at_fmr(table(900), fmr=0.0)
+        calibrate_threshold(table(900), fmr=0.0)
     with pytest.raises(ConfigError, match=r"labels must be integers \[900\]"):
-        threshold_at_fmr(table(900), np.zeros(5, int), fmr=0.1)
+        calibrate_threshold(table(900), np.zeros(5, int), fmr=0.1)
     with pytest.raises(VectorError, match=r"features: .*zero length"):
-        threshold_at_fmr(np.zeros((900, 8), np.float32), fmr=0.1)
+        calibrate_threshold(np.zeros((900, 8), np.float32), fmr=0.1)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from v2f_engine.config import between
 from v2f_engine.evaluate.features import FeatureTable
 from v2f_engine.scores import equal_error_rate, genuine_impostor, threshold_at_fmr
-from v2f_engine.vectors.separability import Calibration, separability_curve
-from v2f_engine.vectors.separability import threshold_at_fmr as calibrated_threshold
+from v2f_engine.vectors.separability import Calibration, calibrate_threshold, separability_curve
 
 IMPOSTORS = 2_000_000
 """Impostor pairs drawn: an error rate of 1 % is then known to +-0.007 % (one standard error)."""
@@ -25,7 +24,8 @@ class Separability:
     Args:
         identities, images: how many.
         eer, eer_threshold: error rate where false matches equal false non-matches, and the cosine of it.
-        fmr100: share of genuine pairs missed at the threshold where 1 % of impostor pairs match.
+        fmr100, fmr1000: share of genuine pairs missed at the lowest threshold where at most 1 % (0.1 %) of
+            impostor pairs match.
         fdr: Fisher discriminant ratio, `(mean difference)^2 / (sum of variances)`.
         threshold: the cosine at which the next three are taken.
         false_match_rate, false_non_match_rate: of image pairs at `threshold`.
@@ -39,6 +39,7 @@ class Separability:
     eer: float
     eer_threshold: float
     fmr100: float
+    fmr1000: float
     fdr: float
     threshold: float
     false_match_rate: float
@@ -61,9 +62,9 @@ def calibrate(table: FeatureTable, fmr: float = 1e-5) -> Calibration:
     """The cosine that image pairs of different identities reach at a rate of at most `fmr`, from all pairs.
 
     Raises:
-        VectorError: fewer than `10 / fmr` pairs of different identities.
+        ConfigError: fewer than `10 / fmr` pairs of different identities.
     """
-    return calibrated_threshold(table.features, table.labels, fmr=fmr)
+    return calibrate_threshold(table.features, table.labels, fmr=fmr)
 
 
 def measure_separability(
@@ -91,6 +92,7 @@ def measure_separability(
         eer=eer,
         eer_threshold=eer_threshold,
         fmr100=float((genuine < threshold_at_fmr(impostor, 0.01)).mean()),
+        fmr1000=float((genuine < threshold_at_fmr(impostor, 0.001)).mean()),
         fdr=difference**2 / spread if spread else float("inf"),
         threshold=float(threshold),
         false_match_rate=float((impostor > threshold).mean()),

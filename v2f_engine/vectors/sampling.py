@@ -23,7 +23,7 @@ from v2f_engine.vectors.exclusion import Exclusion
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import FEWEST_ROWS, MOST_ROWS
 from v2f_engine.vectors.planner import budget_for, plan_identities
-from v2f_engine.vectors.separability import pick_backend
+from v2f_engine.vectors.separability import Calibration, limit_of, pick_backend
 from v2f_engine.vectors.sources import Source, find_source
 from v2f_engine.vectors.statistics import Statistics
 
@@ -34,13 +34,15 @@ PLANNED_FROM = 2000
 
 Progress = Callable[[int, int, int], None]
 
-__all__ = ["Identities", "sample_identities"]
+__all__ = ["Identities", "IdentityStream", "sample_identities"]
 
 
 def sample_identities(
     n: int,
     *,
     max_cosine: float | None = 0.3,
+    fmr: float | None = None,
+    calibration: Calibration | str | Path | NDArray[Any] | None = None,
     seed: int = 0,
     source: str | Path | Statistics | Source = "gaussian",
     exclude: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None = None,
@@ -55,6 +57,10 @@ def sample_identities(
     Args:
         n: how many, at least 1.
         max_cosine: keep a candidate if its cosine with every kept one is below this; None keeps all.
+        fmr: a false-match rate that decides the threshold instead of `max_cosine`, e.g. 1e-4: the cosine that
+            no more than this share of pairs in `calibration` reach.
+        calibration: features of known people, a centre a row (`.npy` or array `[M, 512]`), or what
+            `separability.calibrate_threshold` found, e.g. on images with labels.
         seed: 64-bit seed of the candidate stream.
         source: `"gaussian"`, `"mini"`, a statistics file, or fitted `Statistics`.
         exclude: features of real people (`.npy` files or arrays `[G, 512]`, of any size, streamed):
@@ -75,41 +81,108 @@ def sample_identities(
         ConfigError, VectorError, ModelNotFound: options, exclusion files or sources that cannot be used.
     """
     at_least("number of identities", n, 1)
-    at_least("block", block, 1)
-    between("max_cosine", 1.0 if max_cosine is None else max_cosine, -1, 1)
-    chosen = find_source(source)
-    request = _Request(n, budget_for(n, max_candidates), max_cosine, chosen.name)
-    shield = Exclusion.of(exclude, exclude_cosine, max_cosine, chosen.dimension, backend)
-    if max_cosine is not None and n >= PLANNED_FROM:
-        options = {"max_candidates": request.budget, "pilot_rows": min(max(FEWEST_ROWS, n // 8), MOST_ROWS)}
-        plan = plan_identities(n, chosen, max_cosine, seed=seed, backend=backend, **options)
-        plan.refuse_if_saturated()
-    reject = _keep_all if max_cosine is None else partial(pick_backend(OP, backend)[1], max_cosine=max_cosine)
-    kept, numbers, drawn, rate = Kept(chosen.dimension, capacity=n + block), [], 0, 1.0
-    while len(kept) < n:
-        missing, before = n - len(kept), len(kept)
-        # As many as are missing at the last block's rate and a tenth more, so that little is drawn in vain.
-        count = min(block, max(1024, int(1.1 * missing / max(rate, 0.01))), request.budget - drawn)
-        if count < 1:
-            raise request.refused(before, drawn, rate)
-        rows = chosen.candidates(seed, drawn, count)
-        passed = np.arange(count) if shield is None else shield.passing(rows)
-        numbers.append(drawn + passed[reject(rows[passed], kept=kept)])
-        drawn += count
-        rate = (len(kept) - before) / count
-        if progress is not None:
-            progress(min(len(kept), n), n, drawn)
-        request.stop_if_hopeless(len(kept), drawn, len(kept) - before, count)
-    candidate = np.concatenate(numbers)[:n].astype(np.int64)
-    provenance = {
-        "source": chosen.name,
-        "source_sha256": chosen.sha256,
-        "seed": seed,
-        "max_cosine": max_cosine,
-        "exclude": None if shield is None else shield.describe(),
-        "candidates_drawn": int(candidate[-1]) + 1,
-    }
-    return Identities(kept.vectors[:n], candidate, provenance)
+    limit, calibration = limit_of(max_cosine, fmr, calibration)
+    stream = IdentityStream(
+        source=source,
+        seed=seed,
+        max_cosine=limit,
+        calibration=calibration,
+        exclude=exclude,
+        exclude_cosine=exclude_cosine,
+        backend=backend,
+        block=block,
+    )
+    budget = budget_for(n, max_candidates)
+    stream.refuse_if_saturated(n, budget)
+    return stream.take(n, max_candidates=budget, progress=progress)
+
+
+class IdentityStream:
+    """Separable identities without end: `take(n)` gives the first n, and a later, larger n only draws more.
+
+    Args:
+        calibration: where `max_cosine` comes from, for provenance.
+        others: as in `sample_identities`.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str | Path | Statistics | Source = "gaussian",
+        seed: int = 0,
+        max_cosine: float | None = 0.3,
+        calibration: Calibration | None = None,
+        exclude: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None = None,
+        exclude_cosine: float | None = None,
+        backend: str = "auto",
+        block: int = BLOCK,
+    ) -> None:
+        at_least("block", block, 1)
+        between("max_cosine", 1.0 if max_cosine is None else max_cosine, -1, 1)
+        self.source, self.seed, self.max_cosine = find_source(source), seed, max_cosine
+        self.backend, self.block, self.calibration = backend, block, calibration
+        self.shield = Exclusion.of(exclude, exclude_cosine, max_cosine, self.source.dimension, backend)
+        self._reject = (
+            _keep_all
+            if max_cosine is None
+            else partial(pick_backend(OP, backend)[1], max_cosine=float(max_cosine))
+        )
+        self._kept = Kept(self.source.dimension)
+        self._numbers: list[NDArray[np.int64]] = []
+        self._drawn, self._rate = 0, 1.0
+
+    def refuse_if_saturated(self, n: int, budget: int) -> None:
+        """Raises SaturationError if a pilot says that n identities cannot be had from `budget` candidates."""
+        if self.max_cosine is None or n < PLANNED_FROM:
+            return
+        plan_identities(
+            n,
+            self.source,
+            self.max_cosine,
+            seed=self.seed,
+            backend=self.backend,
+            max_candidates=budget,
+            pilot_rows=min(max(FEWEST_ROWS, n // 8), MOST_ROWS),
+        ).refuse_if_saturated()
+
+    def take(self, n: int, *, max_candidates: int, progress: Progress | None = None) -> Identities:
+        """The first `n` identities.
+
+        Raises:
+            SaturationError: they are not to be had within `max_candidates`, counted from the stream's start.
+        """
+        self._kept.reserve(n + self.block)
+        request = _Request(n, max_candidates, self.max_cosine, self.source.name)
+        while len(self._kept) < n:
+            missing, before = n - len(self._kept), len(self._kept)
+            # As many as are missing at the last block's rate and a tenth more, so that little is drawn in vain.
+            count = min(self.block, max(1024, int(1.1 * missing / max(self._rate, 0.01))))
+            count = min(count, max_candidates - self._drawn)
+            if count < 1:
+                raise request.refused(before, self._drawn, self._rate)
+            rows = self.source.candidates(self.seed, self._drawn, count)
+            passed = np.arange(count) if self.shield is None else self.shield.passing(rows)
+            self._numbers.append(self._drawn + passed[self._reject(rows[passed], kept=self._kept)])
+            self._drawn += count
+            self._rate = (len(self._kept) - before) / count
+            if progress is not None:
+                progress(min(len(self._kept), n), n, self._drawn)
+            request.stop_if_hopeless(len(self._kept), self._drawn, len(self._kept) - before, count)
+        candidate = np.concatenate(self._numbers)[:n].astype(np.int64)
+        return Identities(self._kept.vectors[:n], candidate, self._provenance(int(candidate[-1]) + 1))
+
+    def _provenance(self, drawn: int) -> dict[str, Any]:
+        about = {
+            "source": self.source.name,
+            "source_sha256": self.source.sha256,
+            "seed": self.seed,
+            "max_cosine": self.max_cosine,
+            "exclude": None if self.shield is None else self.shield.describe(),
+            "candidates_drawn": drawn,
+        }
+        if self.calibration is not None:
+            about["calibration"] = self.calibration.describe()
+        return about
 
 
 def _keep_all(rows: NDArray[np.float32], *, kept: Kept) -> NDArray[np.int64]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,16 @@ from v2f_kernels import Op
 from v2f_kernels.reject_similar import EARLIER, OP
 
 from v2f_engine.config import at_least, between
-from v2f_engine.errors import BackendUnavailable, ConfigError, VectorError
+from v2f_engine.errors import BackendUnavailable, ConfigError
+from v2f_engine.scores import ScoreHistogram, require_pairs
 from v2f_engine.vectors.gate import check_vectors
+from v2f_engine.vectors.npy import open_vectors
 
 log = logging.getLogger(__name__)
 
 AUTO = ("native", "reference")
 """Order in which `"auto"` looks; the answer is the same from each. `cupy` must be asked for by name."""
 MATRIX_BLOCK = 2048
-FMR_BINS = 2**20
-"""Histogram bins over [-1, 1]: a calibrated threshold is exact to 2e-6."""
 
 
 def pick_backend(op: Op, name: str = "auto") -> tuple[str, Callable[..., Any]]:
@@ -127,16 +128,22 @@ class Calibration:
         fmr: the rate asked for.
         measured: rate of pairs at or above the threshold, at most `fmr`.
         pairs: pairs of different identities compared.
+        origin: what was measured, for people.
     """
 
     threshold: float
     fmr: float
     measured: float
     pairs: int
+    origin: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values for the provenance of what was made at this threshold."""
+        return asdict(self)
 
 
-def threshold_at_fmr(
-    features: ArrayLike, labels: ArrayLike | None = None, *, fmr: float = 1e-4
+def calibrate_threshold(
+    features: ArrayLike, labels: ArrayLike | None = None, *, fmr: float = 1e-4, origin: str = ""
 ) -> Calibration:
     """The smallest cosine (to 2e-6) that pairs of different identities reach at a rate of at most `fmr`.
 
@@ -144,25 +151,20 @@ def threshold_at_fmr(
         features: `[N, D]`, one centre per identity, or images with `labels`.
         labels: integers `[N]`, identity of each row; without them every row is its own identity.
         fmr: false-match rate in (0, 1).
+        origin: a name to keep with the result.
 
     Raises:
-        VectorError: bad rows, or fewer than 10 / fmr pairs of different identities, too few to tell.
-        ConfigError: fmr out of range, or labels that do not fit.
+        VectorError: bad rows.
+        ConfigError: fmr out of range, fewer than 10 / fmr pairs of different identities, too few to tell, or
+            labels that do not fit.
     """
-    if not 0 < fmr < 1:
-        raise ConfigError(f"fmr must lie between 0 and 1, found {fmr!r}.")
     rows = check_vectors(features, "features", allow_duplicates=True, dimension=None)
     who = np.arange(len(rows)) if labels is None else np.asarray(labels)
     if who.shape != (len(rows),) or who.dtype.kind not in "iu":
         raise ConfigError(f"labels must be integers [{len(rows)}], found {who.dtype} {list(who.shape)}.")
     counts = np.unique(who, return_counts=True)[1]
-    pairs = (len(rows) ** 2 - int((counts.astype(np.int64) ** 2).sum())) // 2
-    if pairs * fmr < 10:
-        raise VectorError(
-            f"features: a false-match rate of {fmr:g} needs {math.ceil(10 / fmr):,} pairs of different "
-            f"identities or more, found {pairs:,}. Give more identities or a higher rate."
-        )
-    histogram = np.zeros(FMR_BINS, np.int64)
+    require_pairs((len(rows) ** 2 - int((counts.astype(np.int64) ** 2).sum())) // 2, fmr)
+    scores = ScoreHistogram()
     units = (rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
     for start in range(0, len(units), MATRIX_BLOCK):
         block, own = units[start : start + MATRIX_BLOCK], who[start : start + MATRIX_BLOCK]
@@ -170,9 +172,44 @@ def threshold_at_fmr(
             different = own[:, None] != who[None, other : other + MATRIX_BLOCK]
             if other == start:
                 different &= np.tri(len(block), k=-1, dtype=bool)
-            cosines = (block @ units[other : other + MATRIX_BLOCK].T)[different]
-            bins = ((cosines + np.float32(1)) * np.float32(FMR_BINS / 2)).astype(np.int64)
-            histogram += np.bincount(np.clip(bins, 0, FMR_BINS - 1), minlength=FMR_BINS)
-    reaching = np.append(np.cumsum(histogram[::-1])[::-1], 0)  # pairs in bin b or above
-    first = int(np.argmax(reaching <= fmr * pairs))
-    return Calibration(first * 2 / FMR_BINS - 1, fmr, float(reaching[first] / pairs), pairs)
+            scores.add((block @ units[other : other + MATRIX_BLOCK].T)[different])
+    threshold, measured = scores.threshold_at_fmr(fmr)
+    return Calibration(threshold, fmr, measured, scores.count, origin)
+
+
+def limit_of(
+    max_cosine: float | None,
+    fmr: float | None,
+    calibration: Calibration | str | Path | NDArray[Any] | None,
+) -> tuple[float | None, Calibration | None]:
+    """(threshold, where it comes from) of a request made either as a cosine or as a false-match rate.
+
+    Args:
+        max_cosine: the cosine, used unless `fmr` or a finished calibration is given.
+        fmr: the rate.
+        calibration: what the rate is measured on: centres of known people (`.npy` or array `[M, D]`), or a
+            finished `Calibration`, whose rate must be `fmr` if both are given.
+
+    Raises:
+        ConfigError: a rate without features, features without a rate, or two different rates.
+        VectorError: a file or rows that do not pass the gate.
+    """
+    if calibration is None:
+        if fmr is not None:
+            raise ConfigError(
+                f"A false-match rate ({fmr:g}) needs features of known people to calibrate on. Give "
+                "calibration (--calibration centres.npy), or max_cosine instead."
+            )
+        return max_cosine, None
+    if not isinstance(calibration, Calibration):
+        if fmr is None:
+            raise ConfigError("calibration was given without a false-match rate. Give fmr (--fmr 1e-4).")
+        given = isinstance(calibration, np.ndarray)
+        rows = calibration if given else open_vectors(calibration, dimension=None)
+        origin = f"array {list(rows.shape)}" if given else Path(calibration).name
+        calibration = calibrate_threshold(rows, fmr=fmr, origin=origin)
+    if fmr is not None and fmr != calibration.fmr:
+        raise ConfigError(
+            f"fmr is {fmr:g} but the calibration is for {calibration.fmr:g}. Leave fmr out, or calibrate again."
+        )
+    return calibration.threshold, calibration

@@ -66,15 +66,22 @@ class Kept:
         """Adds rows `[K, D]` with their lengths `[K]`."""
         end = self._added + len(vectors)
         if end > len(self._rows):
-            capacity = max(end, 2 * len(self._rows))
-            for name in ("_rows", "_norms"):
-                old = getattr(self, name)
-                grown = np.empty((capacity, *old.shape[1:]), old.dtype)
-                grown[: self._added] = old[: self._added]
-                setattr(self, name, grown)
+            self._grow(max(end, 2 * len(self._rows)))
         self._rows[self._added : end] = vectors
         self._norms[self._added : end] = norms
         self._added = end
+
+    def reserve(self, rows: int) -> None:
+        """Room for `rows` vectors in all, so that appending up to there copies nothing."""
+        if rows - len(self._base) > len(self._rows):
+            self._grow(rows - len(self._base))
+
+    def _grow(self, capacity: int) -> None:
+        for name in ("_rows", "_norms"):
+            old = getattr(self, name)
+            grown = np.empty((capacity, *old.shape[1:]), old.dtype)
+            grown[: self._added] = old[: self._added]
+            setattr(self, name, grown)
 
     def blocks(self, size: int, start: int = 0) -> Iterator[tuple[int, Float32, Float64]]:
         """(first row, vectors `[<= size, D]`, lengths) from row `start` on; no block spans both parts."""
