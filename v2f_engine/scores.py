@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from v2f_engine.errors import ConfigError
 
 TELLING = 10
-"""Impostor pairs that must lie above a threshold before its rate is believed: +-32 % (one standard error)."""
+"""Impostor pairs above a threshold before its rate is one to rely on: +-32 % (one standard error)."""
 
 
 def genuine_impostor(
@@ -61,13 +61,13 @@ def equal_error_rate(genuine: NDArray[np.float32], impostor: NDArray[np.float32]
     return float((miss[at] + false[at]) / 2), float(thresholds[at])
 
 
-def require_pairs(pairs: int, fmr: float) -> None:
-    """Raises ConfigError unless that many impostor pairs can tell a rate: `fmr` in (0, 1), 10 / fmr pairs."""
+def require_pairs(pairs: int, fmr: float, telling: int = TELLING) -> None:
+    """Raises ConfigError unless `fmr` is in (0, 1) and `telling` of that many impostor pairs are above it."""
     if not 0 < fmr < 1:
         raise ConfigError(f"fmr must lie between 0 and 1, found {fmr!r}.")
-    if pairs * fmr < TELLING:
+    if pairs * fmr < telling:
         raise ConfigError(
-            f"A false-match rate of {fmr:g} needs {math.ceil(TELLING / fmr):,} pairs of different identities "
+            f"A false-match rate of {fmr:g} needs {math.ceil(telling / fmr):,} pairs of different identities "
             f"or more, found {pairs:,}. Give more identities or a higher rate."
         )
 
@@ -76,9 +76,9 @@ def threshold_at_fmr(impostor: NDArray[np.float32], fmr: float) -> float:
     """The lowest threshold at which at most a share `fmr` of impostor pairs scores at or above it.
 
     Raises:
-        ConfigError: as `require_pairs`.
+        ConfigError: fewer than `1 / fmr` impostor pairs; to set a limit by, have TELLING times as many.
     """
-    require_pairs(len(impostor), fmr)
+    require_pairs(len(impostor), fmr, telling=1)
     allowed = int(np.floor(len(impostor) * fmr))
     ranked = np.sort(impostor)[::-1]
     return float(np.nextafter(ranked[allowed], np.float32(np.inf)))
