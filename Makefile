@@ -21,7 +21,7 @@ $(VENV)/ready: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csr
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/pip install -q -c constraints.txt -e '.[parquet,rendered,onnx,gates,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[parquet,rendered,onnx,tensorrt-rtx,gates,scale,dev]'
 	touch $@
 
 setup: $(VENV)/ready        ## make the virtual environment and install the engine into it

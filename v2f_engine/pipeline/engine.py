@@ -16,6 +16,7 @@ from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.pipeline.rebatch import rebatched
+from v2f_engine.pipeline import serving
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs, Runner, open_runner, runner_for
 from v2f_engine.vectors.gate import check_vectors
@@ -23,7 +24,9 @@ from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities
 
 if TYPE_CHECKING:
+    from v2f_engine.attributes.control import AttributeControl, Control
     from v2f_engine.models.weights import LoadedModel
+    from v2f_engine.runtime.artefact import ServedModel
 
 COMPUTE_BATCH = {"cpu": 16, "cuda": 256}
 """Rows of every decoding call. CPU: 16 images of 112x112x128 fp32 activations are 103 MB, past any cache
@@ -36,7 +39,7 @@ class Engine:
     Build it with `Engine.load`. `engine.choice` says which backend runs each op and why.
     """
 
-    def __init__(self, loaded: LoadedModel, runner: Runner, masks: MaskSchedule) -> None:
+    def __init__(self, loaded: LoadedModel | ServedModel, runner: Runner, masks: MaskSchedule) -> None:
         self.loaded = loaded
         self.runner = runner
         self.masks = masks
@@ -56,7 +59,8 @@ class Engine:
         """Loads, freezes and binds a model.
 
         Args:
-            model: `"mini"` (embedded), `"vec2face"`, `"vec2face-plus"`, or a path to weights.
+            model: `"mini"` (embedded), `"vec2face"`, `"vec2face-plus"`, a path to weights, or a file of `v2f
+                export`: `model.onnx`, `engine.plan`.
             device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`.
             precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
             masks: a name in `MASK_SCHEDULES` or a schedule.
@@ -67,6 +71,7 @@ class Engine:
         Raises:
             ModelNotFound: an unknown name, or weights that are not here.
             CheckpointError: weights that are broken or do not fit.
+            ArtefactError: an exported file that is damaged, foreign, or of another version or GPU.
             ConfigError: a device, precision, schedule or runner that does not exist.
             BackendUnavailable: a device or runner that this machine lacks, with the reason.
         """
@@ -74,11 +79,19 @@ class Engine:
         from v2f_engine.models.weights import load_generator
 
         schedule = _schedule(masks)
-        choice = backends.choose(device, precision)
+        one_of("precision", precision, backends.PRECISIONS)
+        served, largest = None, None
+        if serving.is_artefact(model):
+            served, runner, largest = serving.file_runner(model, runner, precision)
+        choice = backends.choose(device, "auto" if served or runner == "onnx" else precision)
         name = runner_for(runner, choice.device)
         batch = COMPUTE_BATCH[choice.device.split(":")[0]] if compute_batch is None else compute_batch
+        if compute_batch is None and largest is not None:
+            batch = min(batch, largest)
         at_least("compute_batch", batch, 1)
-        loaded = load_generator(model, fetch=fetch)
+        if served is None and name == "onnx":
+            served = serving.exported_for(model, precision, schedule, choice.device, fetch)
+        loaded = served or load_generator(model, fetch=fetch)
         return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
 
     def images(
@@ -90,6 +103,7 @@ class Engine:
         perturbation: Perturbation | None = None,
         batch_size: int = 64,
         select: range | None = None,
+        control: Control | None = None,
     ) -> Iterator[ImageBatch]:
         """Images of identities, in order of (identity, image).
 
@@ -100,9 +114,11 @@ class Engine:
             perturbation: noise around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %.
             batch_size: images a batch that is yielded; changes nothing else.
             select: identities to make, e.g. one shard's; all by default.
+            control: attributes to steer to, from `Engine.control`.
 
         Yields:
-            `ImageBatch` with attributes `sigma`, `cosine_to_centre` and `n_masked`.
+            `ImageBatch` with attributes `sigma`, `cosine_to_centre` and `n_masked`; steered ones also with the
+            value and goal of every attribute, `identity_cosine`, `verdict` and `iterations`.
 
         Raises:
             VectorError: vectors of another shape, not finite, or of zero norm.
@@ -113,12 +129,29 @@ class Engine:
         chosen = range(len(vectors)) if select is None else select
         if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(vectors):
             raise ConfigError(f"select {chosen} reaches outside the {len(vectors)} identities given.")
-        computed = self._computed(vectors, chosen, images_per_id, seed, perturbation or Perturbation())
-        return rebatched(computed, batch_size)
+        perturbation = perturbation or Perturbation()
+        if control is None:
+            return rebatched(self._computed(vectors, chosen, images_per_id, seed, perturbation), batch_size)
+        from v2f_engine.pipeline.steered import steered
+
+        made = steered(self, control, vectors, chosen, images_per_id, seed, perturbation)
+        return rebatched(made, batch_size)
+
+    def control(self, asked: AttributeControl) -> Control:
+        """Attribute control made ready for this engine; see `attributes.control.AttributeControl`.
+
+        Raises:
+            ConfigError: a goal without an attribute, or a runner without gradients.
+            ModelNotFound, CheckpointError: of the networks that judge.
+        """
+        from v2f_engine.pipeline.steered import control_of
+
+        return control_of(self, asked)
 
     def _computed(
         self,
         vectors: NDArray[np.float32],
+        keys: NDArray[np.int64],
         chosen: range,
         images_per_id: int,
         seed: int,
@@ -134,9 +167,9 @@ class Engine:
                 identity = position // images_per_id * chosen.step + chosen.start
                 image = position % images_per_id
                 with stage("perturb"):
-                    perturbed = perturbation.draw(vectors[identity], identity, image, seed=seed)
+                    perturbed = perturbation.draw(vectors[identity], keys[identity], image, seed=seed)
                 with stage("mask"):
-                    noise, n_masked = self.masks.draw(seed, identity, image)
+                    noise, n_masked = self.masks.draw(seed, keys[identity], image)
                 attributes = {
                     "sigma": perturbed.sigma,
                     "cosine_to_centre": perturbed.cosine,

@@ -18,6 +18,7 @@ from v2f_engine.config import at_least, one_of
 if TYPE_CHECKING:
     from v2f_engine.backends import Choice
     from v2f_engine.models.weights import LoadedModel
+    from v2f_engine.runtime.artefact import ServedModel
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 """vectors `[B, 512]`, noise `[B, 49]`, n_masked `[B]`."""
@@ -52,11 +53,14 @@ class Runner(Protocol):
 RUNNERS = {
     "cuda_graph": "v2f_engine.runtime.cuda_graph:open_cuda_graph",
     "eager": "v2f_engine.runtime.eager:open_eager",
+    "onnx": "v2f_engine.runtime.onnx:open_onnx",
+    "tensorrt": "v2f_engine.runtime.tensorrt:open_tensorrt",
+    "tensorrt-rtx": "v2f_engine.runtime.tensorrt:open_tensorrt",
 }
 """Name -> `"module:function"`, imported when asked for. The function takes `(loaded, choice, n_dropped,
 batch_size)` and gives a Runner."""
 
-OpenRunner = Callable[["LoadedModel", "Choice", int, int], Runner]
+OpenRunner = Callable[["LoadedModel | ServedModel", "Choice", int, int], Runner]
 
 
 def runner_for(name: str, device: str) -> str:
@@ -71,13 +75,13 @@ def runner_for(name: str, device: str) -> str:
 
 
 def open_runner(
-    name: str, loaded: LoadedModel, choice: Choice, schedule_n_dropped: int, batch_size: int
+    name: str, loaded: LoadedModel | ServedModel, choice: Choice, schedule_n_dropped: int, batch_size: int
 ) -> Runner:
     """Opens a runner of `RUNNERS` for a model.
 
     Args:
         name: in `RUNNERS`, or `auto`.
-        loaded: the generator.
+        loaded: the generator, or what is known of one inside an exported file.
         choice: device, precision and backends.
         schedule_n_dropped: rows that never enter the encoder, fixed by the mask schedule.
         batch_size: rows of every call.
