@@ -130,11 +130,13 @@ class Engine:
         if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(vectors):
             raise ConfigError(f"select {chosen} reaches outside the {len(vectors)} identities given.")
         perturbation = perturbation or Perturbation()
+        keys = identities.keys if isinstance(identities, Identities) else np.arange(len(vectors))
         if control is None:
-            return rebatched(self._computed(vectors, chosen, images_per_id, seed, perturbation), batch_size)
+            computed = self._computed(vectors, keys, chosen, images_per_id, seed, perturbation)
+            return rebatched(computed, batch_size)
         from v2f_engine.pipeline.steered import steered
 
-        made = steered(self, control, vectors, chosen, images_per_id, seed, perturbation)
+        made = steered(self, control, vectors, keys, chosen, images_per_id, seed, perturbation)
         return rebatched(made, batch_size)
 
     def control(self, asked: AttributeControl) -> Control:

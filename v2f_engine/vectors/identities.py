@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Identities:
     Args:
         vectors: float32 `[N, 512]`, not of unit length.
         candidate: int64 `[N]`, ascending: which candidate of the stream each identity is.
-        provenance: JSON values: source, source_sha256, seed, max_cosine, exclude, candidates_drawn.
+        provenance: JSON values: source, source_sha256, seed, max_cosine, exclude, candidates_drawn, and for
+            tables proven on their faces `faces` and `noise`.
 
     Raises:
         VectorError: shapes or dtypes that do not fit.
@@ -47,6 +48,19 @@ class Identities:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """int64 `[N]`: the number that keys an identity's random numbers when its images are made.
+
+        Its row; or its candidate, where provenance says `"noise": "candidate"`. Then images do not change
+        when identities before it are dropped, so that what was seen on the faces stays true of the table.
+        """
+        return self.candidate if self.provenance.get("noise") == "candidate" else np.arange(len(self))
+
+    def part(self, rows: slice | NDArray[np.int64]) -> Identities:
+        """The identities in `rows`, with the same provenance."""
+        return replace(self, vectors=self.vectors[rows], candidate=self.candidate[rows])
 
     @classmethod
     def from_vectors(cls, vectors: Any, name: str = "given vectors") -> Identities:
