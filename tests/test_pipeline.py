@@ -83,7 +83,7 @@ def test_one_identity_can_be_made_alone(model: Path) -> None:
 def test_generate_writes_what_images_yields_and_says_so(model: Path, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     report = generate(
-        6, 3, tmp_path / "a", model=model, format="webdataset", source="gaussian", quality=90,
+        6, 3, tmp_path / "a", model=model, format="webdataset", source="gaussian", jpeg_quality=90,
         precision="fp32", compute_batch=4, images_per_shard=6, progress=lambda d, t: calls.append((d, t)),
     )  # fmt: skip
     assert (report.identities, report.images, report.written) == (6, 18, 18)
@@ -94,7 +94,7 @@ def test_generate_writes_what_images_yields_and_says_so(model: Path, tmp_path: P
     assert len(faces) == 18
     assert sorted(set(faces.labels.tolist())) == list(range(6))
     again = generate(
-        6, 3, tmp_path / "a", model=model, format="webdataset", source="gaussian", quality=90,
+        6, 3, tmp_path / "a", model=model, format="webdataset", source="gaussian", jpeg_quality=90,
         precision="fp32", compute_batch=4, images_per_shard=6,
     )  # fmt: skip
     assert again.written == 0

@@ -100,7 +100,9 @@ class AttributeControl:
             between("min_cosine", self.min_cosine, -1.0, 1.0)
         object.__setattr__(self, "goals", {n: Goal.of(g, f"--{n}") for n, g in self.goals.items()})
         if not self.goals and not self.attributes:
-            raise ConfigError("attribute control without a goal: give yaw, pitch, roll, quality or an attribute.")
+            raise ConfigError(
+                "attribute control without a goal: give yaw, pitch, roll, quality or an attribute."
+            )
 
     @property
     def steers_images(self) -> bool:
@@ -218,7 +220,11 @@ class Control:
             settings = self.asked.steering(self.choice.device)
             cuda = self.choice.device.startswith("cuda")
             self._steerers[names] = Steerer(
-                self._frozen, Objective(chosen), settings, n_dropped=self._n_dropped, graph=cuda  # type: ignore[arg-type]
+                self._frozen,
+                Objective(chosen),
+                settings,
+                n_dropped=self._n_dropped,
+                graph=cuda,  # type: ignore[arg-type]
             )
         return self._steerers[names]
 
@@ -249,12 +255,17 @@ class Control:
         return made, {name: np.ascontiguousarray(values, np.float32) for name, values in told.items()}
 
     def refine(
-        self, vectors: NDArray[np.float32], noise: NDArray[np.float32], n_masked: NDArray[np.int64], seed: int
+        self,
+        vectors: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        n_masked: NDArray[np.int64],
+        identity: NDArray[np.int64],
+        seed: int,
     ) -> SteeredBatch:
         """Identity vectors refined once, without pose, as the published script does before it perturbs them."""
         names = tuple(attribute.name for attribute in self.attributes if attribute.name not in POSE)
-        place = np.arange(len(vectors), dtype=np.int64)
-        goals = {n: g for n, g in self.goals(seed, place, np.zeros_like(place)).items() if n in names}
+        drawn = self.goals(seed, identity, np.zeros_like(identity))
+        goals = {name: values for name, values in drawn.items() if name in names}
         made = self.steerer(names)(vectors, noise, n_masked, goals, vectors)
         norm = np.linalg.norm(vectors, axis=1) / np.linalg.norm(made.vectors, axis=1)
         return replace(made, vectors=np.asarray(made.vectors * norm[:, None], np.float32))

@@ -170,7 +170,9 @@ def write_estimator_card(folder: Path, licence: str, about: Mapping[str, Any]) -
         for path in sorted(folder.glob("*.safetensors"))
     }
     card = folder / "card.json"
-    card.write_text(json.dumps({**about, "licence": licence, "files": files}, indent=2, sort_keys=True) + "\n")
+    card.write_text(
+        json.dumps({**about, "licence": licence, "files": files}, indent=2, sort_keys=True) + "\n"
+    )
     return card
 
 

@@ -22,7 +22,8 @@ def attribute_from_file(told: str) -> Attribute:
     if not path or not name.isidentifier() or file.suffix != ".py" or not file.is_file():
         raise ConfigError(f"attribute {told!r}: expected file.py:Name of a file that is there.")
     spec = importlib.util.spec_from_file_location(f"v2f_attribute_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -170,7 +170,9 @@ class Steerer:
         state = self.slots
         with torch.enable_grad():
             vectors = state.vectors.detach().requires_grad_()
-            images = self.generator(vectors.to(self.dtype), state.noise, state.n_masked, self.n_dropped).images
+            images = self.generator(
+                vectors.to(self.dtype), state.noise, state.n_masked, self.n_dropped
+            ).images
             levels, seen = to_bytes_through(images)
             judged = self.objective(seen, state.goals, state.identity)
             # Samples do not touch one another, so the gradient of the sum is every sample's own.

@@ -82,7 +82,9 @@ class Attribute:
             raise ConfigError(f"{self.name}: scale must be positive, found {self.scale}.")
 
     @classmethod
-    def from_callable(cls, name: str, function: Callable[[torch.Tensor], torch.Tensor], **how: Any) -> Attribute:
+    def from_callable(
+        cls, name: str, function: Callable[[torch.Tensor], torch.Tensor], **how: Any
+    ) -> Attribute:
         """Any differentiable function of images as an attribute.
 
         Args:
@@ -147,9 +149,7 @@ def output_of(estimator: nn.Module, outputs: Sequence[str], name: str, goal: flo
     return Attribute(name, estimator, lambda out, _: out[:, column].float(), goal=goal, **how)
 
 
-def pose(
-    estimator: nn.Module, outputs: Sequence[str], name: str, goal: float = 0.0, **how: Any
-) -> Attribute:
+def pose(estimator: nn.Module, outputs: Sequence[str], name: str, goal: float = 0.0, **how: Any) -> Attribute:
     """Yaw, pitch or roll in degrees. `compare="magnitude"` leaves left and right open, as published.
 
     The published tolerance is 5 degrees; one degree of miss weighs as much as 0.01 of cosine.

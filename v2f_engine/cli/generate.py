@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from v2f_engine.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from v2f_engine.attributes.control import AttributeControl
 
 
 def numbers(text: str, what: str) -> tuple[float, ...]:
@@ -18,6 +21,32 @@ def numbers(text: str, what: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(f"{what}: expected numbers separated by commas, found {text!r}.") from error
+
+
+def _control(
+    goals: dict[str, str], own: list[str], use: str, iterations: int, signed: bool, pose: Path | None
+) -> AttributeControl | None:
+    """Attribute control as the options say; None where no option asks for any."""
+    if not goals and not own:
+        return None
+    from v2f_engine.attributes.control import AttributeControl
+    from v2f_engine.attributes.from_file import attribute_from_file
+    from v2f_engine.attributes.goals import Goal
+
+    made, wanted = [], {name: Goal.of(goal, f"--{name}") for name, goal in goals.items()}
+    for told in own:
+        place, _, goal = told.partition("=")
+        made.append(attribute_from_file(place))
+        if goal:
+            wanted[made[-1].name] = Goal.of(goal, f"--attribute {place}")
+    return AttributeControl(
+        wanted,
+        tuple(made),
+        use=use,
+        iterations=iterations,
+        signed=signed,
+        pose=pose,
+    )
 
 
 def generate(
@@ -61,7 +90,27 @@ def generate(
     runner: Annotated[
         str, typer.Option(help="what decodes: auto (cuda_graph on a GPU, eager on a CPU), or a runner's name")
     ] = "auto",
-    quality: Annotated[int, typer.Option(help="JPEG quality")] = 95,
+    yaw: Annotated[
+        str | None,
+        typer.Option(help="degrees: a number, a range -60:60, or a list -45,0,45; + is image right"),
+    ] = None,
+    pitch: Annotated[str | None, typer.Option(help="degrees, as --yaw; + looks down")] = None,
+    quality: Annotated[
+        str | None, typer.Option(help="points at least, as --yaw: feature norm, 22 to 30 (24 is good)")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(help="file.py:Name, an attribute of your own; file.py:Name=GOAL sets its goal"),
+    ] = None,
+    steer: Annotated[
+        str, typer.Option(help="images (each one), identities (refine each vector once), or both")
+    ] = "images",
+    iterations: Annotated[int, typer.Option(help="bound of the steering of one image")] = 30,
+    unsigned: Annotated[bool, typer.Option(help="leave left and right open, as published")] = False,
+    pose_model: Annotated[
+        Path | None, typer.Option(help="another pose estimator: its file, or 6DRepNet weights")
+    ] = None,
+    jpeg_quality: Annotated[int, typer.Option(help="of the files, 1..100")] = 95,
     images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None,
     fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
 ) -> None:
@@ -76,6 +125,8 @@ def generate(
         if target_cosine is None
         else Perturbation.target_cosine(*numbers(target_cosine, "--target-cosine"))
     )
+    goals = {n: g for n, g in (("yaw", yaw), ("pitch", pitch), ("quality", quality)) if g is not None}
+    control = _control(goals, attribute or [], steer, iterations, not unsigned, pose_model)
     table = pipeline.identities_from(vectors, references, recogniser)
     with progress_bar("generate", "images") as progress:
         report = pipeline.generate(
@@ -94,7 +145,8 @@ def generate(
             precision=precision,
             masks=masks,
             runner=runner,
-            quality=quality,
+            jpeg_quality=jpeg_quality,
+            attributes=control,
             images_per_shard=images_per_shard,
             fetch=fetch,
             progress=progress,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from v2f_engine.pipeline.engine import Engine
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities, sample_identities
+
+if TYPE_CHECKING:
+    from v2f_engine.attributes.control import AttributeControl
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def generate(
     device: str = "auto",
     precision: str = "auto",
     masks: str | MaskSchedule = "generate",
-    quality: int = 95,
+    jpeg_quality: int = 95,
+    attributes: AttributeControl | None = None,
     images_per_shard: int | None = None,
     compute_batch: int | None = None,
     runner: str = "auto",
@@ -82,7 +87,9 @@ def generate(
         exclude: `.npy` of real centres `[M, 512]`; no identity is within `max_cosine` of one.
         perturbation: noise around an identity's vector.
         seed: one number decides every vector, mask and image.
-        quality: JPEG quality.
+        jpeg_quality: of the files, 1..100.
+        attributes: steer pose, quality and more, e.g. `AttributeControl({"yaw": "-60:60", "quality": 24})`;
+            each image's goals and achieved values are recorded.
         images_per_shard: unit of commit and of resume.
         runner: what decodes, see `Engine.load`; part of the run, so a resumed run keeps it.
         progress: called with (images done, images in all).
@@ -100,7 +107,7 @@ def generate(
     started = time.perf_counter()
     # Every option is looked at before a model is loaded.
     get_format(format)
-    encoder = Encoder(quality=quality)
+    encoder = Encoder(quality=jpeg_quality)
     at_least("images_per_id", images_per_id, 1)
     perturbation = perturbation or Perturbation()
     engine = Engine.load(
@@ -112,6 +119,7 @@ def generate(
         runner=runner,
         fetch=fetch,
     )
+    control = None if attributes is None else engine.control(attributes)
     table = _identity_table(n_ids, identities, engine, source, max_cosine, exclude, seed)
     plan = Plan.of(len(table.vectors), images_per_id, images_per_shard)
     settings = {
@@ -119,6 +127,7 @@ def generate(
         "identities": table.describe(),
         "perturbation": perturbation.describe(),
         **engine.describe(),
+        **({} if control is None else {"attributes": control.describe()}),
     }
     written = write_dataset(
         Path(out),
@@ -131,6 +140,7 @@ def generate(
             perturbation=perturbation,
             batch_size=engine.runner.batch_size,
             select=ids,
+            control=control,
         ),
         format=format,
         encoder=encoder,

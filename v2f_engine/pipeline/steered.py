@@ -1,0 +1,95 @@
+"""Attribute control in generation: vectors steered, image by image, before the batch leaves the engine."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.attributes.control import AttributeControl, Control
+from v2f_engine.batch import ImageBatch
+from v2f_engine.errors import ConfigError
+from v2f_engine.vectors.perturbation import Perturbation
+
+if TYPE_CHECKING:
+    from v2f_engine.models.vec2face import Vec2Face
+    from v2f_engine.pipeline.engine import Engine
+
+ROUNDS = 16
+"""Samples queued at a time, as a multiple of the slots: idle slots at the end of a queue are then few."""
+REFINING = 2**32 - 1
+"""Image number whose masks refine an identity; no image has it."""
+
+
+def control_of(engine: Engine, asked: AttributeControl) -> Control:
+    """`asked`, made ready for an engine.
+
+    Raises:
+        ConfigError: an engine whose runner cannot say what device and precision to use.
+        ModelNotFound, CheckpointError: of the judges.
+    """
+    choice = getattr(engine.runner, "choice", None)
+    if choice is None:
+        raise ConfigError(
+            f"attribute control needs gradients; runner {engine.runner.describe().get('runner')!r} has none."
+            " Use runner='eager' or 'cuda_graph'."
+        )
+    return Control(asked, engine.loaded, _twin(engine), choice, engine.masks.n_dropped)
+
+
+def _twin(engine: Engine) -> Vec2Face:
+    """The runner's network with its own ops and the same tensors: on a CPU, forms with a quick backward."""
+    from v2f_engine.models import bind_ops
+    from v2f_engine.models.cpu_forms import quicken
+
+    source: Vec2Face = engine.runner.model  # type: ignore[attr-defined]
+    shared = {id(tensor): tensor for tensor in chain(source.parameters(), source.buffers())}
+    twin = copy.deepcopy(source, shared)
+    choice = engine.runner.choice  # type: ignore[attr-defined]
+    bind_ops(twin, choice)
+    if choice.device == "cpu":
+        quicken(twin)
+    return twin
+
+
+def steered(
+    engine: Engine,
+    control: Control,
+    vectors: NDArray[np.float32],
+    keys: NDArray[np.int64],
+    chosen: range,
+    images_per_id: int,
+    seed: int,
+    perturbation: Perturbation,
+) -> Iterator[ImageBatch]:
+    """Batches of steered images of the `chosen` identities, in order of (identity, image)."""
+    identities = np.arange(chosen.start, chosen.stop, chosen.step, dtype=np.int64)
+    centres = vectors[identities]
+    if control.asked.refines and len(centres):
+        noise, n_masked = engine.masks.draw(seed, keys[identities], np.full_like(identities, REFINING))
+        centres = control.refine(centres, noise, n_masked, keys[identities], seed).vectors
+    total = len(chosen) * images_per_id
+    queue = control.asked.steering(control.choice.device).slots * ROUNDS
+    step = queue if control.asked.steers_images else engine.runner.batch_size
+    for start in range(0, total, step):
+        position = np.arange(start, min(total, start + step), dtype=np.int64)
+        row, image = position // images_per_id, position % images_per_id
+        identity = identities[row]
+        perturbed = perturbation.draw(centres[row], keys[identity], image, seed=seed)
+        noise, n_masked = engine.masks.draw(seed, keys[identity], image)
+        told = {
+            "sigma": perturbed.sigma,
+            "cosine_to_centre": perturbed.cosine,
+            "n_masked": n_masked.astype(np.float32),
+        }
+        if control.asked.steers_images:
+            made, measured = control.images(
+                perturbed.vectors, noise, n_masked, keys[identity], image, centres[row], seed
+            )
+            yield ImageBatch(made.images, identity, image, told | measured)
+        else:
+            yield ImageBatch(engine.runner(perturbed.vectors, noise, n_masked), identity, image, told)
