@@ -49,6 +49,17 @@ def test_norm_agrees_with_its_definition(backend, channels, groups):
     assert y.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_norm_with_given_statistics_rounds_once_in_bf16():
+    """Mean 50, deviation 1: factor and shift rounded to bf16 would be off by 0.2; fp32 ones leave one rounding."""
+    x, weight, bias = noise(2, 16, 9, 9) + 50, noise(16, seed=1), noise(16, seed=2)
+    held = x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    given = STATISTICS.backend("reference")(held.double(), 4)
+    exact = NORM.backend("reference")(held.double(), weight, bias, 4, EPS, given)
+    found = NORM.backend("torch")(held, weight.float(), bias.float(), 4, EPS, given.float())
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - exact).abs().max() < 2**-7 * exact.abs().max()
+
+
 def test_gradients_in_fp64():
     def check(function, *inputs):
         assert torch.autograd.gradcheck(function, [t.detach().clone().requires_grad_() for t in inputs])

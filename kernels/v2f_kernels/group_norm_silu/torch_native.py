@@ -26,22 +26,19 @@ def group_norm_silu(
     if statistics is None:
         z = F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), eps)
     else:
-        z = torch.addcmul(*_shift_and_factor(x, weight, bias, groups, eps, statistics))
+        z = _normalise(x, weight, bias, eps, statistics)
     # SiLU's backward needs its input, so it may overwrite it only where no gradient will be asked for.
     # Autocast runs group_norm in fp32: the cast back keeps the contract and costs nothing elsewhere.
     return F.silu(z, inplace=not z.requires_grad).to(x.dtype)
 
 
-def _shift_and_factor(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    groups: int,
-    eps: float,
-    statistics: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(shift, x, factor) with GroupNorm(x) = shift + x * factor, both [B, C, 1, 1] in x's dtype."""
-    mean, variance = statistics.repeat_interleave(x.shape[1] // groups, 1).unbind(2)
-    factor = torch.rsqrt(variance + eps) * weight.to(statistics.dtype)
-    shift = bias.to(statistics.dtype) - mean * factor
-    return shift.to(x.dtype)[:, :, None, None], x, factor.to(x.dtype)[:, :, None, None]
+def _normalise(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, statistics: torch.Tensor
+) -> torch.Tensor:
+    """GroupNorm with given statistics; factor and shift stay fp32: rounded, they would cost |mean| / std bits of x."""
+    mean, variance = statistics.repeat_interleave(x.shape[1] // statistics.shape[1], 1)[
+        ..., None, None
+    ].unbind(2)
+    factor = torch.rsqrt(variance + eps) * weight.to(statistics.dtype)[:, None, None]
+    shift = bias.to(statistics.dtype)[:, None, None] - mean * factor
+    return torch.addcmul(shift, x.to(statistics.dtype), factor).to(x.dtype)
