@@ -1,7 +1,7 @@
 """Trains tiny generators in forked ranks that talk over gloo, kills them with SIGKILL, and compares loss curves.
 
-    python train_harness.py kill WORLD KILLS SEED     one line of JSON: is the curve the undisturbed one's?
-    python train_harness.py ranks                     1 rank x 8, 2 ranks x 4, 1 rank x 2 parts of 4: the curves
+    python train_harness.py kill WORLD KILLS SEED STEPS   one line of JSON: is the curve the undisturbed one's?
+    python train_harness.py ranks                     1 rank x 4, 2 ranks x 2, 1 rank x 2 parts of 2: the curves
     torchrun ... train_harness.py train OUT           one training, for torchrun
 
 Run by test_generator_crash.py in a process of its own: it forks after importing torch, so nothing here may run
@@ -37,7 +37,6 @@ from v2f_engine.train.losses import LossWeights
 EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
 TINY = Vec2FaceConfig(32, 1, 2, 1, 2, 8, 4, (1, 1, 1, 2, 2), 1, 4, 0.0)
 ALL = LossWeights(absolute=0.5, perceptual=0.1, identity=0.2, token=0.01, gan=0.05, gan_from=0.4)
-STEPS = 26
 SLOWEST_S = 120.0
 
 
@@ -56,7 +55,7 @@ def eye() -> IResNet:
     return IResNet(EYE).eval()
 
 
-def settings(out: Path, *, steps: int = STEPS, batch: int = 4, accumulate: int = 1) -> GeneratorTraining:
+def settings(out: Path, *, steps: int = 8, batch: int = 2, accumulate: int = 1) -> GeneratorTraining:
     return GeneratorTraining(
         out, TINY, weights=ALL, budget=Budget(steps=steps), batch=batch, accumulate=accumulate, bf16=False,
         critic_width=8, checkpoint_every=3, log_every=4, picture_every=0, base_lr=0.02,
@@ -119,7 +118,7 @@ def finish(children: list[int]) -> list[int]:
     return [codes[child] for child in children]
 
 
-def kill(world: int, kills: int, seed: int) -> dict[str, object]:
+def kill(world: int, kills: int, seed: int, steps: int) -> dict[str, object]:
     """An undisturbed training and one that is killed `kills` times, at ascending random steps."""
     draw = random.Random(seed)
     counter = mmap.mmap(-1, 8)
@@ -130,10 +129,10 @@ def kill(world: int, kills: int, seed: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         started = time.monotonic()
-        assert finish(start(settings(folder / "whole"), world, reached)) == [0] * world
-        a_step = (time.monotonic() - started) / STEPS
-        wanted = settings(folder / "killed")
-        at = sorted(draw.sample(range(1, STEPS), kills))
+        assert finish(start(settings(folder / "whole", steps=steps), world, reached)) == [0] * world
+        a_step = (time.monotonic() - started) / steps
+        wanted = settings(folder / "killed", steps=steps)
+        at = sorted(draw.sample(range(1, steps), kills))
         alone = 0
         for step in at:
             reached(-1)
@@ -166,11 +165,11 @@ def curve(folder: Path) -> list[dict[str, float]]:
 
 
 def ranks() -> dict[str, object]:
-    """The same batch of 8, divided in three ways."""
+    """The same batch of 4, divided in three ways."""
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for name, world, accumulate in (("1x8", 1, 1), ("2x4", 2, 1), ("1x4x2", 1, 2)):
-            wanted = settings(Path(temporary) / name, steps=8, batch=8, accumulate=accumulate)
+        for name, world, accumulate in (("1x4", 1, 1), ("2x2", 2, 1), ("1x2x2", 1, 2)):
+            wanted = settings(Path(temporary) / name, steps=4, batch=4, accumulate=accumulate)
             assert finish(start(wanted, world, lambda step: None)) == [0] * world
             found[name] = curve(wanted.out)
     return {"curves": found}
@@ -178,9 +177,9 @@ def ranks() -> dict[str, object]:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["kill", world, kills, seed]:
-            print(json.dumps(kill(int(world), int(kills), int(seed))))
+        case ["kill", world, kills, seed, steps]:
+            print(json.dumps(kill(int(world), int(kills), int(seed), int(steps))))
         case ["ranks"]:
             print(json.dumps(ranks()))
         case ["train", out]:
-            train(settings(Path(out), steps=8, batch=8))
+            train(settings(Path(out), steps=4, batch=4))

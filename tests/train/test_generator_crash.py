@@ -1,0 +1,63 @@
+"""SIGKILL at random steps, on one rank and on two that talk over gloo; the same batch on one rank and on two."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from train_harness import curve
+
+HARNESS = Path(__file__).with_name("train_harness.py")
+ROOT = Path(__file__).parents[2]
+
+
+def _run(*arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def _check(world: int, kills: int, seed: int, steps: int) -> None:
+    found = json.loads(
+        _run(str(HARNESS), "kill", str(world), str(kills), str(seed), str(steps)).splitlines()[-1]
+    )
+    assert len(found["at"]) == kills
+    assert found["lines"] == -(-steps // 4)  # a line every 4 steps and one at the end
+    assert found["curve"], found
+    assert found["weights"], found
+    assert len(found["checkpoints"]) == 4, found  # the newest two, tensors and JSON
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_killed_training_ends_as_an_undisturbed_one(world: int) -> None:
+    _check(world, 2, 5, 11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_training_killed_twenty_times_ends_as_an_undisturbed_one(world: int) -> None:
+    _check(world, 20, 1, 42)
+
+
+def test_ranks_divide_a_batch_and_change_nothing(tmp_path: Path) -> None:
+    curves = json.loads(_run(str(HARNESS), "ranks").splitlines()[-1])["curves"]
+    assert curves["2x2"] == curves["1x2x2"]  # bit for bit: the same parts, added in the same order
+    for one, other in zip(curves["1x4"], curves["2x2"], strict=True):
+        for name, value in one.items():
+            # Sums in another order; Adam's first steps are signs, which turn on the last bit of small gradients.
+            assert other[name] == pytest.approx(value, rel=2e-2 if name == "gradient" else 2e-3), name
+    _run(
+        "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0",
+        str(HARNESS), "train", str(tmp_path / "torchrun"),
+    )  # fmt: skip
+    assert curve(tmp_path / "torchrun") == curves["2x2"]
