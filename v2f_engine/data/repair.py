@@ -14,7 +14,7 @@ from v2f_engine.data.encode import Encoder, check_batch
 from v2f_engine.data.formats import Sample, file_pieces
 from v2f_engine.data.formats.staging import read_staged
 from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
-from v2f_engine.data.shards import Run, attribute_pieces, locked
+from v2f_engine.data.shards import ATTACHED, Attachments, Run, attach, attribute_pieces, locked
 from v2f_engine.data.sidecar import FOLDER as ATTRIBUTES
 from v2f_engine.data.sink import ShardSink
 from v2f_engine.data.verify import VerifyReport, verify_manifest
@@ -42,7 +42,10 @@ def from_batches(make_batches: MakeBatches, encoder: Encoder) -> Fill:
 
 
 def repair_dataset(
-    path: str | Path, make_batches: MakeBatches, encoder: Encoder | None = None
+    path: str | Path,
+    make_batches: MakeBatches,
+    encoder: Encoder | None = None,
+    attachments: Attachments | None = None,
 ) -> tuple[int, ...]:
     """Re-makes the broken shards of a finished dataset; intact ones are not made again.
 
@@ -50,6 +53,7 @@ def repair_dataset(
         path: the dataset's folder.
         make_batches: the same function of the same settings that made it.
         encoder: as used then; must describe itself as the manifest says.
+        attachments: as given when it was made; needed only where one of them is broken.
 
     Returns:
         numbers of the shards that were made again.
@@ -63,10 +67,16 @@ def repair_dataset(
     encoder = encoder or Encoder()
     manifest = Manifest.load(root / MANIFEST)
     with locked(root):
-        return mend(root, manifest, from_batches(make_batches, encoder), encoder.describe())
+        return mend(root, manifest, from_batches(make_batches, encoder), encoder.describe(), attachments)
 
 
-def mend(root: Path, manifest: Manifest, fill: Fill, encoder: Mapping[str, Any]) -> tuple[int, ...]:
+def mend(
+    root: Path,
+    manifest: Manifest,
+    fill: Fill,
+    encoder: Mapping[str, Any],
+    attachments: Attachments | None = None,
+) -> tuple[int, ...]:
     """`repair_dataset` for whoever holds the lock; `fill` re-makes a shard's samples."""
     report = verify_manifest(root, manifest, full=True)
     if report.ok:
@@ -74,13 +84,17 @@ def mend(root: Path, manifest: Manifest, fill: Fill, encoder: Mapping[str, Any])
     run = Run(root, replace(manifest, shards=(), files=()), {}, "repair")
     _same_tools(root, manifest, encoder, run.format.describe())
     names = report.broken_names
-    data_broken = any(name != SHEET and not name.startswith(f"{ATTRIBUTES}/") for name in names)
+    beside = {SHEET, *ATTACHED}
+    data_broken = any(name not in beside and not name.startswith(f"{ATTRIBUTES}/") for name in names)
     with fs.named_errors(root):
+        for name, content in (attachments or {}).items():
+            if name in names:
+                attach(root, name, content(), run.place.writer)
         try:
             make = _restage if run.format.staged and data_broken else _replace
             records = make(run, manifest, report, fill)
             if data_broken and (
-                run.format.staged or names & {piece.name for piece in manifest.files} - {SHEET}
+                run.format.staged or names & {piece.name for piece in manifest.files} - beside
             ):
                 run.format.finish(run.place, records, lambda number: read_staged(root, number))
             if SHEET in names:

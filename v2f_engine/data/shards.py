@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +33,15 @@ from v2f_engine.errors import OutputFolderError
 RUN = "run.json"
 LEDGER = "ledger"
 
+Attachments = Mapping[str, Callable[[], bytes]]
+"""Further files of a dataset, by name; each function depends on the dataset's settings only."""
+
+IDENTITIES = "identities.safetensors"
+"""The attachment that holds the identity vectors of a generated dataset."""
+
+ATTACHED = frozenset({IDENTITIES})
+"""Names of attachments: no image depends on them, and no format writes them."""
+
 
 class Run:
     """An open dataset. Made by `open_run`; holds the lock while it lives.
@@ -41,15 +51,24 @@ class Run:
         manifest: the run's manifest (without records).
         records: committed shards whose hashes fit.
         writer: name of this writer in ledger and temporary names.
+        attachments: pieces that are neither images nor an index.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, records: dict[int, ShardRecord], writer: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        manifest: Manifest,
+        records: dict[int, ShardRecord],
+        writer: str,
+        attachments: tuple[Piece, ...] = (),
+    ) -> None:
         self.root = root
         self.manifest = manifest
         self.format = get_format(manifest.format)
         extension = "png" if manifest.encoder.get("codec") == "png" else "jpg"
         self.place = Place(root, manifest.plan, extension, writer)
         self._records = records
+        self._attachments = attachments
         self._ledger: ledger.Ledger | None = None
 
     @property
@@ -81,6 +100,26 @@ class Run:
             self._ledger = ledger.Ledger(folder, self.place.writer, mine)
         self._ledger.append(record)
         self._records[record.number] = record
+
+    def rewrite_ledger(self) -> None:
+        """Leaves one ledger file that says what `records` says: what the hashes did not confirm is gone."""
+        folder = self.root / WORK / LEDGER
+        fs.make_folder(folder)
+        mine = [self._records[number] for number in sorted(self._records)]
+        ledger.Ledger(folder, self.place.writer, mine).close()
+        for path in sorted(folder.iterdir()):
+            if path.name != f"{self.place.writer}.jsonl":
+                fs.remove(path)
+
+    def adopt(self, records: Mapping[int, ShardRecord]) -> None:
+        """Takes over shards that workers committed, where their files are there with the recorded sizes."""
+        for number, record in records.items():
+            if number not in self._records and is_there(self.root, record, full=False):
+                self._records[number] = record
+
+    def remove_temporaries(self) -> None:
+        """Removes what dead writers left under temporary names; no other writer may be at work."""
+        _remove_orphans(self.root)
 
     def bytes_needed(self) -> int | None:
         """Estimate of the bytes still to be written, from the committed shards; None before the first."""
@@ -133,7 +172,8 @@ class Run:
             number: replace(record, pieces=finished.shards[number] + attribute_pieces(record))
             for number, record in self._records.items()
         }
-        return self.manifest.finished(shards, (*finished.files, self.draw_sheet(self.samples)))
+        files = (*finished.files, *self._attachments, self.draw_sheet(self.samples))
+        return self.manifest.finished(shards, files)
 
     def draw_sheet(self, read: ReadShard) -> Piece:
         """Writes the contact sheet of the samples that `read` yields."""
@@ -172,13 +212,16 @@ def locked(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_run(root: Path, manifest: Manifest, *, writer: str = "main") -> Iterator[Run | Manifest]:
+def open_run(
+    root: Path, manifest: Manifest, *, writer: str = "main", attachments: Attachments | None = None
+) -> Iterator[Run | Manifest]:
     """Opens `root` for writing what `manifest` describes: a new run, a continued one, or a finished one.
 
     Args:
         root: output folder; made if need be.
         manifest: without records.
         writer: name of this writer.
+        attachments: files that are written beside the images before the first shard.
 
     Yields:
         a `Run` that knows which shards are missing; or, when the dataset is finished, its `Manifest`.
@@ -192,7 +235,7 @@ def open_run(root: Path, manifest: Manifest, *, writer: str = "main") -> Iterato
             raise OutputFolderError(f"{root} is a file; expected a folder, or nothing yet.")
         _refuse_foreign(root)
     with locked(root):
-        state = _state(root, manifest, writer)
+        state = _state(root, manifest, writer, attachments or {})
         try:
             yield state
         finally:
@@ -200,7 +243,7 @@ def open_run(root: Path, manifest: Manifest, *, writer: str = "main") -> Iterato
                 state.close()
 
 
-def _state(root: Path, manifest: Manifest, writer: str) -> Run | Manifest:
+def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments) -> Run | Manifest:
     work = root / WORK
     if (root / MANIFEST).exists():
         found = Manifest.load(root / MANIFEST)
@@ -223,16 +266,26 @@ def _state(root: Path, manifest: Manifest, writer: str) -> Run | Manifest:
         records = {}
     with fs.named_errors(root):
         _remove_orphans(root)
-    return Run(root, manifest, records, writer)
+        attached = tuple(attach(root, name, content(), writer) for name, content in attachments.items())
+    return Run(root, manifest, records, writer, attached)
+
+
+def attach(root: Path, name: str, content: bytes, writer: str) -> Piece:
+    """Writes an attachment, unless it is there already; returns its piece."""
+    piece = Piece("file", name, len(content), hashlib.sha256(content).hexdigest())
+    if check_piece(root, piece, full=True) is not None:
+        fs.write_file(root / name, content, writer)
+    return piece
+
+
+def is_there(root: Path, record: ShardRecord, *, full: bool) -> bool:
+    """Whether all pieces of a record are there with the recorded size and, if `full`, sha256."""
+    return all(check_piece(root, piece, full=full) is None for piece in record.pieces)
 
 
 def _intact(root: Path, records: Mapping[int, ShardRecord]) -> dict[int, ShardRecord]:
     """The records whose pieces are all there with the recorded size and sha256."""
-    return {
-        number: record
-        for number, record in sorted(records.items())
-        if all(check_piece(root, piece, full=True) is None for piece in record.pieces)
-    }
+    return {number: record for number, record in sorted(records.items()) if is_there(root, record, full=True)}
 
 
 def _remove_orphans(root: Path) -> None:

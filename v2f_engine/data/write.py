@@ -19,7 +19,7 @@ from v2f_engine.data.formats import get_format
 from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord, software_versions
 from v2f_engine.data.plan import Plan
 from v2f_engine.data.repair import MakeBatches, from_batches, mend
-from v2f_engine.data.shards import Run, open_run
+from v2f_engine.data.shards import Attachments, Run, open_run
 from v2f_engine.data.signals import stop_request
 
 OnProgress = Callable[[int, int], None]
@@ -73,6 +73,7 @@ def write_dataset(
     threads: int | None = None,
     progress: OnProgress | None = None,
     grace_s: float = 20.0,
+    attachments: Attachments | None = None,
 ) -> WriteReport:
     """Makes the missing shards of a dataset, in order, and finishes it.
 
@@ -92,6 +93,7 @@ def write_dataset(
         progress: called with (images done, images in all) after each batch, from the calling thread.
         grace_s: after SIGINT or SIGTERM, seconds to finish the shard in hand before it is abandoned. The
             signal is then raised as usual (KeyboardInterrupt, or death by SIGTERM).
+        attachments: further files of the dataset; each function depends on `settings` only.
 
     Raises:
         ConfigError: unknown format, impossible counts, settings that JSON cannot hold.
@@ -110,9 +112,9 @@ def write_dataset(
     if not kind.stores:
         run = _NullRun(root, manifest, {}, "main")
         return _fill(run, make_batches, encoder, threads, progress, grace_s, started)
-    with open_run(root, manifest) as state:
+    with open_run(root, manifest, attachments=attachments) as state:
         if isinstance(state, Manifest):
-            repaired = mend(root, state, from_batches(make_batches, encoder), encoder.describe())
+            repaired = mend(root, state, from_batches(make_batches, encoder), encoder.describe(), attachments)
             seconds = time.perf_counter() - started
             counts = (state.images, 0, 0, plan.shards - len(repaired), len(repaired), 0)
             return WriteReport(root, format, *counts, seconds, 0.0, True, root / MANIFEST, root / SHEET)

@@ -1,0 +1,149 @@
+"""`ray`: one actor per GPU on a Ray cluster, or on this machine when none is named (Ray Core).
+
+Actors hold the model and pull shards from the queue in the shared folder; nothing but their final report goes
+through Ray's object store. Ray's own retries stay off: the coordinator restarts actors with back-off, the same
+way for every executor, and repeating a shard changes nothing. No dashboard, no usage statistics; without an
+address, all of Ray's ports are on the loopback interface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from v2f_engine.errors import MissingDependency, V2FError
+from v2f_engine.scale.executors import Ended
+from v2f_engine.scale.job import Job
+from v2f_engine.scale.queue import Limits
+from v2f_engine.scale.work_report import WorkReport
+
+POLL_S = 0.05
+
+
+class RayWorker:
+    """The actor. Its process is the worker."""
+
+    def work(self, text: str) -> WorkReport | tuple[str, str]:
+        """Runs a job given as JSON: its report, or a named error's class and message."""
+        from v2f_engine.scale.worker import work
+
+        try:
+            return work(Job.from_json(text))
+        except V2FError as error:
+            return type(error).__name__, str(error)
+
+
+def _ray() -> Any:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # on by default in Ray's source
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependency(
+            "The executor 'ray' needs Ray. Install it: pip install 'v2f-engine[scale]'"
+        ) from error
+    return ray
+
+
+@contextlib.contextmanager
+def _python_path() -> Iterator[None]:
+    """Actors on this machine import what this process can import."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+class _Actor:
+    def __init__(self, ray: Any, worker: Any, job: Job) -> None:
+        self._ray = ray
+        self._worker = worker
+        self._result = worker.work.remote(job.to_json())
+
+    def ended(self) -> Ended | None:
+        ready, _ = self._ray.wait([self._result], timeout=POLL_S)
+        if not ready:
+            return None
+        from v2f_engine import errors
+
+        try:
+            result = self._ray.get(self._result)
+        except self._ray.exceptions.RayError as error:
+            return Ended(why=str(error).strip()[-2000:])
+        finally:
+            self._ray.kill(self._worker)
+        if isinstance(result, WorkReport):
+            return Ended(report=result)
+        kind = getattr(errors, result[0], V2FError)
+        return Ended(error=kind(result[1]))
+
+    def terminate(self) -> None:
+        """Nothing to send: the worker looks at the queue's stop mark before every shard."""
+
+    def kill(self) -> None:
+        self._ray.kill(self._worker)
+
+
+class RayExecutor:
+    """Actors on a Ray cluster.
+
+    Args:
+        limits: see `queue.Limits`.
+        address: of a cluster; "" starts one on this machine, for this run, on loopback.
+        gpus: GPUs of each actor; by default 1 where the cluster has any.
+    """
+
+    def __init__(self, limits: Limits, address: str = "", gpus: float | None = None) -> None:
+        self.limits = limits
+        self._address = address
+        self._gpus = gpus
+        self._ray = _ray()
+        self._began = False
+
+    def __enter__(self) -> RayExecutor:
+        ray = self._ray
+        if not ray.is_initialized():
+            common: dict[str, Any] = {
+                "log_to_driver": False,
+                "logging_level": "ERROR",
+            }
+            if self._address:
+                ray.init(address=self._address, **common)
+            else:
+                with _python_path():
+                    ray.init(
+                        include_dashboard=False,
+                        _node_ip_address="127.0.0.1",
+                        num_cpus=1,  # how many idle workers Ray starts beforehand; actors here ask for none
+                        object_store_memory=80 << 20,  # reports only
+                        **common,
+                    )
+            self._began = True
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._began:
+            self._ray.shutdown()
+            self._began = False
+
+    def devices(self, asked: str) -> int:
+        if asked == "cpu":
+            return 1
+        with self:
+            return max(1, int(self._ray.cluster_resources().get("GPU", 0)))
+
+    def start(self, slot: int, job: Job) -> _Actor:
+        ray = self._ray
+        there = ray.cluster_resources().get("GPU", 0) > 0 and job.device != "cpu"
+        gpus = self._gpus if self._gpus is not None else float(there)
+        cpus = 1 if self._address else 0
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
+        return _Actor(ray, remote(RayWorker).remote(), job)

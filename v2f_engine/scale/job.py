@@ -1,0 +1,86 @@
+"""What a worker is told: where the dataset is, how images are made, on which device, and its limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from v2f_engine.data.manifest import Manifest
+from v2f_engine.data.repair import MakeBatches
+from v2f_engine.data.strict import canonical, plain
+from v2f_engine.scale.queue import Limits
+
+
+class OpenSource(Protocol):
+    """Makes a dataset's images available in this process; called once per worker.
+
+    `manifest` and `root` say what to make, `device` where. What is returned depends on the manifest only, and
+    raises a named error where this machine would make other bytes.
+    """
+
+    def __call__(self, manifest: Manifest, root: Path, device: str, **arguments: Any) -> MakeBatches: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of images by name, so that it can go to another process or host.
+
+    Args:
+        factory: `"module:function"`, an `OpenSource`.
+        arguments: JSON values, handed to it.
+    """
+
+    factory: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "arguments", plain(self.arguments, "arguments"))
+
+    def open(self, manifest: Manifest, root: Path, device: str) -> MakeBatches:
+        """Imports and calls the factory."""
+        module, name = self.factory.split(":")
+        factory = cast(OpenSource, getattr(import_module(module), name))
+        return factory(manifest, root, device, **self.arguments)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One worker's orders.
+
+    Args:
+        root: the dataset's folder, absolute.
+        source: where images come from.
+        device: `"cpu"`, `"cuda:1"`, ...
+        limits: see `queue.Limits`.
+        threads: encoding threads.
+        grace_s: seconds after SIGTERM in which the shard in hand is finished.
+        name: of the worker, as the coordinator knows it; made up when empty.
+    """
+
+    root: Path
+    source: Source
+    device: str
+    limits: Limits
+    threads: int = 1
+    grace_s: float = 20.0
+    name: str = ""
+
+    def to_json(self) -> str:
+        return canonical(plain(asdict(self), "job"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The inverse of `to_json`; the text comes from our own coordinator."""
+        value = json.loads(text)
+        return cls(
+            **{
+                **value,
+                "root": Path(value["root"]),
+                "source": Source(**value["source"]),
+                "limits": Limits(**value["limits"]),
+            }
+        )

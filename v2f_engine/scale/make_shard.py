@@ -1,0 +1,88 @@
+"""`make_shard(manifest, number)`: the pure function behind every promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from v2f_engine.data.assembly_line import AssemblyLine
+from v2f_engine.data.encode import Encoder
+from v2f_engine.data.manifest import Manifest, ShardRecord
+from v2f_engine.data.repair import MakeBatches
+from v2f_engine.data.shards import Run
+from v2f_engine.data.sink import ShardSink
+from v2f_engine.errors import DatasetError
+
+
+class Abandoned(Exception):
+    """The shard in hand was given up before it was published; nothing of it is left."""
+
+
+def encoder_of(manifest: Manifest) -> Encoder:
+    """The encoder that the manifest names.
+
+    Raises:
+        DatasetError: this machine has another version of it, which makes other bytes.
+    """
+    known = {
+        key: value for key, value in manifest.encoder.items() if key in ("codec", "quality", "subsampling")
+    }
+    encoder = Encoder(**known)
+    if encoder.describe() != dict(manifest.encoder):
+        raise DatasetError(
+            f"The dataset's images are encoded with {dict(manifest.encoder)}; this machine has "
+            f"{encoder.describe()}, which gives other bytes. Install that version here."
+        )
+    return encoder
+
+
+class _OneShard(Run):
+    """A run that publishes one shard and records nothing."""
+
+    guard: Callable[[], bool] = staticmethod(lambda: True)
+
+    def commit(self, sink: ShardSink) -> ShardRecord:
+        record = sink.prepare()
+        if not self.guard():
+            sink.abort()
+            raise Abandoned
+        sink.publish()
+        self._records[record.number] = record
+        return record
+
+
+def make_shard(
+    manifest: Manifest,
+    number: int,
+    make_batches: MakeBatches,
+    folder: Path,
+    *,
+    writer: str = "main",
+    threads: int = 1,
+    guard: Callable[[], bool] = lambda: True,
+    progress: Callable[[int], None] = lambda images: None,
+) -> ShardRecord:
+    """Makes shard `number` in `folder`, durably; the record, hashes included, depends on the first two alone.
+
+    Args:
+        manifest: of the dataset; its records are not looked at.
+        number: which shard.
+        make_batches: the images, as the manifest describes them.
+        folder: where the shard's files appear under their final names, once all of them are safe.
+        writer: in temporary names.
+        threads: encoding threads; they change no byte.
+        guard: asked last before the files get their names; False abandons the shard.
+        progress: called with the number of images after each batch; may raise `Abandoned`.
+
+    Raises:
+        Abandoned: as said; the temporary files are gone.
+        DiskFull, OutputFolderError, DatasetError: as `write_dataset`.
+    """
+    run = _OneShard(folder, manifest, {}, writer)
+    run.guard = guard
+    with AssemblyLine(run, encoder_of(manifest), threads) as line:
+        for batch in make_batches(manifest.plan.shard(number).identities):
+            line.add(number, batch)
+            progress(len(batch.images))
+        line.commit(number)
+    return run.records[number]
