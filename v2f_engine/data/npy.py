@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,10 @@ def parse_header(data: bytes, size: int, where: str) -> tuple[np.dtype[Any], tup
     width = 2 if data[6] == 1 else 4
     offset = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
     text = data[8 + width : offset]
-    try:
-        header = ast.literal_eval(text.decode("latin1"))
-        kind, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
-        sound = len(text) == offset - 8 - width and type(shape) is tuple and len(header) == 3
-        sound = sound and all(type(extent) is int and extent >= 0 for extent in shape)
-    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        sound = False
-    if not sound:
+    header = _plain_header(text) if len(text) == offset - 8 - width else None
+    if header is None:
         raise VectorError(f"{where}: expected a .npy array, found a damaged header {text[:60]!r}.")
+    kind, fortran, shape = header
     if kind not in _PLAIN or fortran:
         raise VectorError(
             f"{where}: expected plain numbers in C order, found dtype {kind!r:.60}, fortran_order "
@@ -55,6 +51,19 @@ def parse_header(data: bytes, size: int, where: str) -> tuple[np.dtype[Any], tup
     if expected != size:
         raise VectorError(f"{where}: expected {expected} bytes for {kind} {list(shape)}, found {size}.")
     return np.dtype(kind), shape, offset
+
+
+@lru_cache(maxsize=64)
+def _plain_header(text: bytes) -> tuple[Any, Any, tuple[int, ...]] | None:
+    """(descr, fortran_order, shape) of a header's text, or None where it is damaged; a set repeats few."""
+    try:
+        header = ast.literal_eval(text.decode("latin1"))
+        kind, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
+        sound = type(shape) is tuple and len(header) == 3
+        sound = sound and all(type(extent) is int and extent >= 0 for extent in shape)
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+        return None
+    return (kind, fortran, shape) if sound else None
 
 
 def map_file(path: str | Path) -> NDArray[Any]:
