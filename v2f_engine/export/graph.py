@@ -107,11 +107,15 @@ def trace(graph: GeneratorGraph | DecoderGraph, opset: int) -> ONNXProgram:
         MissingDependency: onnx or onnxscript is not installed.
     """
     if opset not in OPSETS:
-        raise ConfigError(f"opset {opset} is not offered: 20 (InstanceNormalization) or 21 (GroupNormalization).")
+        raise ConfigError(
+            f"opset {opset} is not offered: 20 (InstanceNormalization) or 21 (GroupNormalization)."
+        )
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise MissingDependency("Export needs onnx and onnxscript: pip install 'v2f-engine[onnx]'.") from error
+        raise MissingDependency(
+            "Export needs onnx and onnxscript: pip install 'v2f-engine[onnx]'."
+        ) from error
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with torch.no_grad(), _quietly():
         program = torch.onnx.export(
@@ -125,7 +129,11 @@ def trace(graph: GeneratorGraph | DecoderGraph, opset: int) -> ONNXProgram:
         )
     if program is None:
         raise ConfigError("torch.onnx.export returned no program.")
-    fixed = [value.name for value in program.model.graph.inputs if isinstance(value.shape[0], int)]
+    fixed = [
+        value.name
+        for value in program.model.graph.inputs
+        if value.shape is None or isinstance(value.shape[0], int)
+    ]
     if fixed:
         raise ConfigError(f"The trace fixed the batch of {fixed}: an op in the network specialises on it.")
     return program

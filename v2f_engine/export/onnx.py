@@ -61,7 +61,9 @@ class Exported:
 
 def schedule_named(masks: str | MaskSchedule) -> MaskSchedule:
     """A schedule by name; ConfigError where nobody knows it."""
-    return masks if isinstance(masks, MaskSchedule) else MASK_SCHEDULES[one_of("masks", masks, MASK_SCHEDULES)]
+    return (
+        masks if isinstance(masks, MaskSchedule) else MASK_SCHEDULES[one_of("masks", masks, MASK_SCHEDULES)]
+    )
 
 
 def export_onnx(
@@ -107,14 +109,17 @@ def export_onnx(
     one_of("precision", precision, PRECISIONS)
     loaded = model if isinstance(model, LoadedModel) else load_generator(model, fetch=fetch)
     if loaded.pose is not None:
-        raise ConfigError(f"{loaded.path}: has a landmark condition, which the exported graph does not take yet.")
+        raise ConfigError(
+            f"{loaded.path}: has a landmark condition, which the exported graph does not take yet."
+        )
     started = time.perf_counter()
     progress("trace")
     module = graph.part_of(loaded.model, part, precision, schedule.n_dropped)
     program = graph.trace(module, opset)
     about = about_model(loaded)
     graph.describe(
-        program, {"part": part, "precision": precision, "n_dropped": schedule.n_dropped, **about, **versions()}
+        program,
+        {"part": part, "precision": precision, "n_dropped": schedule.n_dropped, **about, **versions()},
     )
     with staging(out) as folder:
         progress("write")
@@ -173,7 +178,9 @@ def check_file(path: Path, sidecar: Sidecar) -> None:
 
 def save_program(program: ONNXProgram, path: Path) -> list[str]:
     """Writes the program; the names of its one or two files."""
-    weights = sum(value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
+    weights = sum(
+        value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value
+    )
     program.save(path, external_data=weights > INLINE_BYTES)
     return sorted(file.name for file in path.parent.iterdir())
 
@@ -209,7 +216,9 @@ def staging(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise OutputFolderError(f"{out.parent}: cannot be written ({error.strerror}). Give a writable folder.") from error
+        raise OutputFolderError(
+            f"{out.parent}: cannot be written ({error.strerror}). Give a writable folder."
+        ) from error
     try:
         yield folder
     finally:
@@ -223,7 +232,12 @@ def put_in_place(folder: Path, target: Path, names: list[str]) -> None:
 
 
 def cached_onnx(
-    model: str | Path, precision: str, masks: MaskSchedule, *, fetch: bool = False, progress: Progress = lambda step: None
+    model: str | Path,
+    precision: str,
+    masks: MaskSchedule,
+    *,
+    fetch: bool = False,
+    progress: Progress = lambda step: None,
 ) -> ServedModel:
     """An exported generator for `--runner onnx`, made on first use and kept in the models folder.
 

@@ -115,7 +115,9 @@ class Judge:
         image = np.zeros(images, np.int64)
         vectors = Perturbation().draw(table.vectors, identity, image, seed=seed).vectors
         inputs = (vectors, *masks.draw(seed, identity, image))
-        made, grids = eager_images(frozen_model(loaded, backends.choose("cpu", "fp32")), inputs, masks.n_dropped)
+        made, grids = eager_images(
+            frozen_model(loaded, backends.choose("cpu", "fp32")), inputs, masks.n_dropped
+        )
         return cls(inputs, grids, made, extract_features(recogniser.model, made), recogniser)
 
     def rows(self, part: str) -> tuple[NDArray[Any], ...]:

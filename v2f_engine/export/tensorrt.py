@@ -79,7 +79,9 @@ class Built:
     warnings: tuple[str, ...]
 
 
-def build_engine(library: Any, flavour: Flavour, onnx: Path, settings: BuildSettings, progress: Progress) -> Built:
+def build_engine(
+    library: Any, flavour: Flavour, onnx: Path, settings: BuildSettings, progress: Progress
+) -> Built:
     """Parses an ONNX file and builds an engine from it.
 
     Raises:
@@ -100,7 +102,9 @@ def build_engine(library: Any, flavour: Flavour, onnx: Path, settings: BuildSett
     progress("parse")
     if not parser.parse_from_file(str(onnx)):
         words = [str(parser.get_error(i)).strip().splitlines()[0] for i in range(parser.num_errors)]
-        raise ArtefactError(f"{onnx}: {flavour.module} refuses the graph: {words[0] if words else log.told[-1:]}.")
+        raise ArtefactError(
+            f"{onnx}: {flavour.module} refuses the graph: {words[0] if words else log.told[-1:]}."
+        )
     layers = int(network.num_layers)
     config = builder.create_builder_config()
     _add_profiles(builder, network, config, settings)
@@ -124,7 +128,7 @@ def build_engine(library: Any, flavour: Flavour, onnx: Path, settings: BuildSett
 def _log(library: Any) -> Any:
     """A logger that keeps warnings and errors instead of printing them."""
 
-    class Log(library.ILogger):  # type: ignore[misc,name-defined]
+    class Log(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             library.ILogger.__init__(self)
             self.told: list[str] = []
@@ -153,7 +157,11 @@ def _add_profiles(builder: Any, network: Any, config: Any, settings: BuildSettin
 
 
 def _set_targets(library: Any, config: Any, targets: Sequence[str]) -> None:
-    known = {name.lower(): value for name, value in library.ComputeCapability.__members__.items() if name[:2] == "SM"}
+    known = {
+        name.lower(): value
+        for name, value in library.ComputeCapability.__members__.items()
+        if name[:2] == "SM"
+    }
     chosen = [known[one_of("target", target, known)] for target in targets]
     at_least("targets", len(chosen), 1)
     config.num_compute_capabilities = len(chosen)
@@ -169,7 +177,9 @@ def _timing_cache(config: Any, flavour: Flavour, settings: BuildSettings) -> Any
     held = settings.timing_cache.read_bytes() if settings.timing_cache.is_file() else b""
     cache = config.create_timing_cache(held)
     if not config.set_timing_cache(cache, False):
-        raise ArtefactError(f"{settings.timing_cache}: is of another version or GPU. Delete it, or name another.")
+        raise ArtefactError(
+            f"{settings.timing_cache}: is of another version or GPU. Delete it, or name another."
+        )
     return cache
 
 
@@ -179,7 +189,7 @@ def _report(library: Any, config: Any, progress: Progress) -> None:
         progress("build")
         return
 
-    class Monitor(library.IProgressMonitor):  # type: ignore[misc,name-defined]
+    class Monitor(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             library.IProgressMonitor.__init__(self)
 

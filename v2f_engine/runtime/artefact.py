@@ -90,7 +90,9 @@ def open_artefact(path: str | Path) -> Sidecar:
         raise ModelNotFound(f"{path}: there is no such file.")
     sidecar = read_sidecar(path)
     if sidecar.kind not in SUFFIXES.get(path.suffix, ()):
-        raise ArtefactError(f"{path}: its sidecar describes {sidecar.kind}, which is not kept in {path.suffix} files.")
+        raise ArtefactError(
+            f"{path}: its sidecar describes {sidecar.kind}, which is not kept in {path.suffix} files."
+        )
     if path.name not in sidecar.files:
         raise ArtefactError(
             f"{path}: its sidecar describes {sorted(sidecar.files)}. Rename the file back, or export again."
@@ -122,7 +124,11 @@ def read_sidecar(path: Path) -> Sidecar:
     if set(told) != known:
         odd = sorted(set(told) ^ known)
         raise ArtefactError(f"{place}: fields missing or unknown: {odd}. Export again.")
-    return Sidecar(**{**told, "profiles": _profiles(place, told["profiles"])}) if _sound(place, told) else _never()
+    return (
+        Sidecar(**{**told, "profiles": _profiles(place, told["profiles"])})
+        if _sound(place, told)
+        else _never()
+    )
 
 
 def _sound(place: Path, told: Mapping[str, Any]) -> bool:
@@ -130,9 +136,13 @@ def _sound(place: Path, told: Mapping[str, Any]) -> bool:
               "built_with": dict, "built_for": dict, "source": str, "accuracy": dict}  # fmt: skip
     for name, kind in shapes.items():
         if not isinstance(told[name], kind):
-            raise ArtefactError(f"{place}: {name} is {told[name]!r}, expected a {kind.__name__}. Export again.")
+            raise ArtefactError(
+                f"{place}: {name} is {told[name]!r}, expected a {kind.__name__}. Export again."
+            )
     if told["part"] not in PARTS or not 0 <= told["n_dropped"] <= 49:
-        raise ArtefactError(f"{place}: part {told['part']!r}, n_dropped {told['n_dropped']}: damaged. Export again.")
+        raise ArtefactError(
+            f"{place}: part {told['part']!r}, n_dropped {told['n_dropped']}: damaged. Export again."
+        )
     if any(name not in told["model"] for name in ("name", "sha256", "licence", "config", "max_cosine")):
         raise ArtefactError(f"{place}: does not say which model it holds. Export again.")
     return True
@@ -154,7 +164,7 @@ def _profiles(place: Path, told: Any) -> tuple[tuple[int, int, int], ...]:
 
 def _check_file(path: Path, name: str, told: Any) -> None:
     file = path.parent / name
-    if Path(name).name != name or file.is_symlink() and file.resolve().parent != path.parent.resolve():
+    if Path(name).name != name or (file.is_symlink() and file.resolve().parent != path.parent.resolve()):
         raise ArtefactError(f"{path}: its sidecar names {name!r}, which lies outside its folder. Refused.")
     if not file.is_file():
         raise ArtefactError(f"{path}: {name}, which belongs to it, is missing. Copy all files of the export.")

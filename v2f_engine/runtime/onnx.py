@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'v2f-engine[onnx]'"
 _DOMAINS = ("", "ai.onnx")
+_NO_CPU_KERNELS = ("bf16", "fp8")
+"""Its CPU provider calls such a Conv an invalid graph (1.32)."""
 
 
 def onnxruntime() -> Any:
@@ -107,6 +109,10 @@ class OnnxSession:
         self.sidecar = open_artefact(self.path)
         ort = onnxruntime()
         self.provider, options = _provider(ort, device)
+        if self.sidecar.precision in _NO_CPU_KERNELS and self.provider == "CPUExecutionProvider":
+            raise BackendUnavailable(
+                f"{self.path}: onnxruntime has no CPU kernels for {self.sidecar.precision}. Export fp32 or fp16."
+            )
         check_structure(self.path, self.sidecar)
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = threads
@@ -116,11 +122,6 @@ class OnnxSession:
             self.session = ort.InferenceSession(self.path, settings, providers=[(self.provider, options)])
         except Exception as error:  # onnxruntime raises a family of its own, without a common public root
             words = str(error).splitlines()[0]
-            if type(error).__name__ == "NotImplemented":
-                raise BackendUnavailable(
-                    f"{self.path}: onnxruntime {ort.__version__} has no {self.provider} kernel for this"
-                    f" {self.sidecar.precision} graph ({words}). Export fp32 or fp16 for it."
-                ) from error
             raise ArtefactError(f"{self.path}: onnxruntime refuses it ({words}). Export again.") from error
         self.version = ort.__version__
         self.inputs = [value.name for value in self.session.get_inputs()]
@@ -144,7 +145,9 @@ def _provider(ort: Any, device: str) -> tuple[str, dict[str, Any]]:
 def padded(rows: NDArray[Any], batch_size: int) -> NDArray[Any]:
     """`batch_size` rows, the last one repeated. Raises ConfigError where there are none or more."""
     if not 1 <= len(rows) <= batch_size:
-        raise ConfigError(f"A runner of batch size {batch_size} expected 1 to {batch_size} rows, found {len(rows)}.")
+        raise ConfigError(
+            f"A runner of batch size {batch_size} expected 1 to {batch_size} rows, found {len(rows)}."
+        )
     return np.concatenate([rows, np.repeat(rows[-1:], batch_size - len(rows), axis=0)])
 
 
@@ -202,8 +205,14 @@ def require_generator(path: Path, sidecar: Sidecar, n_dropped: int) -> None:
         )
 
 
-def open_onnx(loaded: LoadedModel | ServedModel, choice: Choice, n_dropped: int, batch_size: int) -> OnnxRunner:
+def open_onnx(
+    loaded: LoadedModel | ServedModel, choice: Choice, n_dropped: int, batch_size: int
+) -> OnnxRunner:
     """The onnx runner of an exported file."""
     if not isinstance(loaded, ServedModel):
-        raise ConfigError(f"The onnx runner serves exported files, found weights: {loaded.path}. Export them first.")
-    return OnnxRunner(OnnxSession(loaded.path, device=choice.device), n_dropped=n_dropped, batch_size=batch_size)
+        raise ConfigError(
+            f"The onnx runner serves exported files, found weights: {loaded.path}. Export them first."
+        )
+    return OnnxRunner(
+        OnnxSession(loaded.path, device=choice.device), n_dropped=n_dropped, batch_size=batch_size
+    )

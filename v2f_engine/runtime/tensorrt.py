@@ -60,9 +60,15 @@ class Flavour:
         try:
             return import_module(self.module)
         except ImportError as error:
-            other = "" if self.portable else f" Without a GPU, `{FLAVOURS['tensorrt-rtx'].install}` builds engines"
+            other = (
+                ""
+                if self.portable
+                else f" Without a GPU, `{FLAVOURS['tensorrt-rtx'].install}` builds engines"
+            )
             other += "" if self.portable else " for RTX cards, and `v2f export onnx` needs neither."
-            raise MissingDependency(f"{self.module} is not installed ({error}): {self.install}.{other}") from error
+            raise MissingDependency(
+                f"{self.module} is not installed ({error}): {self.install}.{other}"
+            ) from error
 
 
 FLAVOURS = {
@@ -142,7 +148,9 @@ class EngineCall:
             raise ArtefactError(f"{path}: {library.__name__} cannot read it on this machine. Build it again.")
         names = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
         if names != {*inputs, "images"}:
-            raise ArtefactError(f"{path}: has tensors {sorted(names)}, expected {sorted({*inputs, 'images'})}.")
+            raise ArtefactError(
+                f"{path}: has tensors {sorted(names)}, expected {sorted({*inputs, 'images'})}."
+            )
         self._engine, self._path = engine, path
         self._context = engine.create_execution_context()
         first = next(iter(inputs.values()))

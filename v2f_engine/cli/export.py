@@ -1,0 +1,184 @@
+"""`v2f export`: a checkpoint to ONNX or to a TensorRT engine, checked, with its sidecar."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from v2f_engine.export.onnx import Exported, Progress
+
+app = typer.Typer(no_args_is_help=True, help="Export a model to ONNX or TensorRT, checked before it is kept.")
+
+Model = Annotated[str, typer.Option(help="mini, vec2face, vec2face-plus, or a path to weights")]
+EngineModel = Annotated[
+    str, typer.Option(help="mini, vec2face, ..., a path to weights, or an .onnx of `v2f export onnx`")
+]
+Part = Annotated[str, typer.Option(help="generator, or decoder alone")]
+Opset = Annotated[int, typer.Option(help="20: GroupNorm as InstanceNormalization; 21: GroupNormalization")]
+Masks = Annotated[str, typer.Option(help="mask schedule it will be used with")]
+Recogniser = Annotated[str, typer.Option(help="judges whether the faces are the same people")]
+Check = Annotated[int, typer.Option(help="faces compared with the fp32 eager runner; 0 for none")]
+Force = Annotated[bool, typer.Option(help="keep it even if more than 0.005 of identity cosine is lost")]
+Fetch = Annotated[bool, typer.Option(help="let huggingface_hub download published weights")]
+Profiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile", help="batches MIN,OPT,MAX, or one number for a static profile; may be repeated"
+    ),
+]
+Workspace = Annotated[float, typer.Option(help="GiB the builder may use for a layer; 0: the library's limit")]
+Level = Annotated[int, typer.Option(help="builder optimisation level 0 to 5; -1: the library's own")]
+
+
+@app.command("onnx")
+def onnx(
+    out: Annotated[Path, typer.Option(help="the .onnx file; its sidecar .onnx.json stands beside it")],
+    model: Model = "mini",
+    part: Part = "generator",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16 or bf16: type of weights and activations")
+    ] = "fp32",
+    opset: Opset = 20,
+    masks: Masks = "generate",
+    recogniser: Recogniser = "mini",
+    check: Check = 32,
+    force: Force = False,
+    fetch: Fetch = False,
+) -> None:
+    """Export to ONNX; checked by onnx.checker and against the fp32 eager runner."""
+    from v2f_engine.export.onnx import export_onnx
+
+    with steps() as progress:
+        made = export_onnx(
+            model, out, part=part, precision=precision, opset=opset, masks=masks, recogniser=recogniser,
+            check_images=check, force=force, fetch=fetch, progress=progress,
+        )  # fmt: skip
+    typer.echo(table(made))
+
+
+@app.command("tensorrt")
+def tensorrt(
+    out: Annotated[Path, typer.Option(help="the .plan file; its sidecar .plan.json stands beside it")],
+    model: EngineModel = "mini",
+    part: Part = "generator",
+    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32")] = "fp16",
+    profile: Profiles = None,
+    opset: Opset = 20,
+    masks: Masks = "generate",
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="file of kernel timings, read and written")
+    ] = None,
+    workspace: Workspace = 0.0,
+    level: Level = -1,
+    recogniser: Recogniser = "mini",
+    check: Check = 32,
+    force: Force = False,
+    fetch: Fetch = False,
+) -> None:
+    """Build an engine for this machine's GPU with TensorRT 10 or 11."""
+    from v2f_engine.export.tensorrt import BuildSettings, export_engine, profile_of
+
+    settings = BuildSettings(
+        tuple(profile_of(text) for text in profile or ["1,64,256"]), (), workspace, level, timing_cache
+    )
+    with steps() as progress:
+        made = export_engine(
+            "tensorrt", model, out, part=part, precision=precision, opset=opset, masks=masks, settings=settings,
+            recogniser=recogniser, check_images=check, force=force, fetch=fetch, progress=progress,
+        )  # fmt: skip
+    typer.echo(table(made))
+
+
+@app.command("tensorrt-rtx")
+def tensorrt_rtx(
+    out: Annotated[Path, typer.Option(help="the .plan file; its sidecar .plan.json stands beside it")],
+    model: EngineModel = "mini",
+    part: Part = "generator",
+    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32")] = "fp16",
+    profile: Profiles = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="sm75, sm80, sm86, sm89, sm120, ...; may be repeated")
+    ] = None,
+    opset: Opset = 20,
+    masks: Masks = "generate",
+    level: Level = -1,
+    recogniser: Recogniser = "mini",
+    check: Check = 32,
+    force: Force = False,
+    fetch: Fetch = False,
+) -> None:
+    """Build an engine for RTX cards with TensorRT-RTX; needs no GPU."""
+    from v2f_engine.export.tensorrt import TARGETS, BuildSettings, export_engine, profile_of
+
+    settings = BuildSettings(
+        tuple(profile_of(text) for text in profile or ["1,64,256"]), tuple(target or TARGETS), 0.0, level
+    )
+    with steps() as progress:
+        made = export_engine(
+            "tensorrt-rtx", model, out, part=part, precision=precision, opset=opset, masks=masks,
+            settings=settings, recogniser=recogniser, check_images=check, force=force, fetch=fetch,
+            progress=progress,
+        )  # fmt: skip
+    typer.echo(table(made))
+
+
+@app.command("verify")
+def verify(file: Annotated[Path, typer.Argument(help="an .onnx or .plan of `v2f export`")]) -> None:
+    """Check an exported file: hashes, structure, version, GPU; says what this machine cannot check."""
+    from v2f_engine.export.verify import verify as check
+
+    found = check(file)
+    model = found.sidecar.model
+    typer.echo(f"{file}: {found.sidecar.kind}, {found.sidecar.part}, {found.sidecar.precision}")
+    typer.echo(f"weights  {model['name']} {str(model['sha256'])[:16]}, licence {model['licence']}")
+    for words in found.passed:
+        typer.echo(f"ok       {words}")
+    for words in found.left:
+        typer.echo(f"open     {words}")
+    if found.sidecar.accuracy:
+        typer.echo(f"error    {accuracy(found.sidecar.accuracy)}")
+
+
+@contextmanager
+def steps() -> Iterator[Progress]:
+    """Prints each step with the seconds since the start, on stderr."""
+    start = time.perf_counter()
+
+    def step(name: str) -> None:
+        print(f"{time.perf_counter() - start:7.1f} s  {name}", file=sys.stderr, flush=True)
+
+    yield step
+
+
+def accuracy(told: Mapping[str, Any]) -> str:
+    """One line of a sidecar's accuracy."""
+    return (
+        f"max {told['max_grey']}, RMS {told['rms_grey']:.3f} grey levels, {100 * told['within_one']:.3f} % within one;"
+        f" identity cosine mean {told['mean_cosine']:.5f}, worst {told['min_cosine']:.5f}"
+        f" ({told['images']} faces, {told['measured_with']})"
+    )
+
+
+def table(made: Exported) -> str:
+    """The summary that ends an export."""
+    sidecar = made.sidecar
+    rows = {
+        "file": f"{made.path} ({made.bytes / 1e6:.1f} MB)",
+        "what": f"{sidecar.kind}, {sidecar.part} of {sidecar.model['name']}, {sidecar.precision}",
+        "layers": f"{made.layers:,}",
+        "took": f"{made.seconds:.1f} s",
+    }
+    if sidecar.profiles:
+        rows["batches"] = ", ".join(f"{low}/{best}/{high}" for low, best, high in sidecar.profiles)
+        rows["for"] = ", ".join(map(str, sidecar.built_for.values()))
+    rows["error"] = accuracy(sidecar.accuracy) if sidecar.accuracy else "not measured (--check 0)"
+    if made.parity is not None:
+        rows["rate"] = f"{made.parity.images_per_second:.1f} images/s in the last batch of the check"
+    return "\n".join(f"{name:8} {value}" for name, value in rows.items())
