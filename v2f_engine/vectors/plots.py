@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from v2f_engine.errors import OutputFolderError
 
 if TYPE_CHECKING:
     from v2f_engine.vectors.planner import Plan
+    from v2f_engine.vectors.proof import Proof
     from v2f_engine.vectors.separability import SeparabilityCurve
 
 
@@ -48,6 +51,38 @@ def plot_separability(curves: Mapping[str, SeparabilityCurve], path: str | Path)
     _write(figure, axes, path)
 
 
+def plot_proof(proof: Proof, path: str | Path) -> None:
+    """Nearest other identity's cosine before and after, and what every round made and kept.
+
+    Raises:
+        OutputFolderError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    lowest = float(min(c.nearest.min() for c in (proof.before, proof.after)))
+    bins = np.linspace(lowest, 1, 120)
+    for name, found, colour in (("before", proof.before, "#d55e00"), ("after", proof.after, "#0072b2")):
+        label = f"{name}: {found.repeated:,} of {found.identities:,} collide"
+        left.hist(found.nearest, bins, alpha=0.55, color=colour, label=label)
+    left.axvline(
+        proof.max_cosine, color="0.3", linestyle="--", linewidth=1, label=f"threshold {proof.max_cosine:.3f}"
+    )
+    left.set(xlabel="cosine of the faces to the most similar other identity", ylabel="identities")
+    made = np.cumsum([0, *(r.made for r in proof.rounds)])
+    right.plot(made, [0, *(r.kept for r in proof.rounds)], "o-", color="#0072b2", label="kept, by rounds")
+    drawn = np.geomspace(10, max(made[-1], proof.identities) * 1.1, 200)
+    predicted = [proof.plan.pilot.predicted(float(n)) for n in drawn]
+    right.plot(drawn, predicted, color="0.5", linestyle=":", label="predicted after round 1")
+    right.axhline(proof.identities, color="C2", linewidth=1, label=f"asked for: {proof.identities:,}")
+    right.set(xlabel="identities made into images", ylabel="identities kept")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(loc="best", fontsize=8)
+    _save(figure, path)
+
+
 def _axes(x: str, y: str) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
@@ -61,6 +96,10 @@ def _axes(x: str, y: str) -> tuple[Any, Any]:
 
 def _write(figure: Any, axes: Any, path: str | Path) -> None:
     axes.legend(loc="upper left")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: str | Path) -> None:
     try:
         figure.savefig(path, dpi=120, format="png")
     except OSError as error:
