@@ -15,8 +15,8 @@ from v2f_engine.batch import ImageBatch
 from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
-from v2f_engine.pipeline.rebatch import rebatched
 from v2f_engine.pipeline import serving
+from v2f_engine.pipeline.rebatch import rebatched
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs, Runner, open_runner, runner_for
 from v2f_engine.vectors.gate import check_vectors

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from v2f_engine.attributes.control import AttributeControl, Control
 from v2f_engine.batch import ImageBatch
 from v2f_engine.errors import ConfigError
+from v2f_engine.models.weights import LoadedModel
 from v2f_engine.vectors.perturbation import Perturbation
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def control_of(engine: Engine, asked: AttributeControl) -> Control:
         ModelNotFound, CheckpointError: of the judges.
     """
     choice = getattr(engine.runner, "choice", None)
-    if choice is None:
+    if choice is None or not isinstance(engine.loaded, LoadedModel):
         raise ConfigError(
             f"attribute control needs gradients; runner {engine.runner.describe().get('runner')!r} has none."
             " Use runner='eager' or 'cuda_graph'."
