@@ -39,8 +39,10 @@ class Rows:
 class TrainingSet(Protocol):
     """Rows by number. Reading is safe in threads; what is read depends on the row numbers alone."""
 
-    bad: BadRows
-    """Rows that could not be used, so far."""
+    @property
+    def bad(self) -> BadRows:
+        """Rows that could not be used, so far."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -206,7 +206,7 @@ class GeneratorTrainer:
         with self._autocast():
             logits = self._critic(torch.cat([real, fake.to(real.dtype)]))
             loss = critic_loss(*logits.chunk(2))
-        (share * loss).backward()
+        (share * loss).backward()  # type: ignore[no-untyped-call]
         return loss
 
     def _autocast(self) -> torch.autocast:

@@ -106,7 +106,7 @@ class Watcher:
     def features(self, images: torch.Tensor) -> NDArray[np.float32]:
         """Of generated images, `[B, D]`."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            parts = [self.recogniser(part).float() for part in images.split(64)]
+            parts = [self.recogniser(part).float() for part in torch.split(images, 64)]
         return np.asarray(torch.cat(parts).cpu().numpy(), np.float32)
 
     def measure(self, model: Vec2Face) -> dict[str, float]:
