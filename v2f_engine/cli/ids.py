@@ -1,13 +1,16 @@
-"""`v2f ids`: identity vectors — sample, fit, plan, check."""
+"""`v2f ids`: identity vectors — sample, fit, plan, check; `prove` is in a file of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from v2f_engine.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from v2f_engine.vectors.separability import Calibration
 
 app = typer.Typer(
     help="Identity vectors: sample them, fit their statistics, plan and check separability.",
@@ -19,6 +22,39 @@ Exclude = Annotated[list[Path] | None, typer.Option(help=".npy of real people's 
 MaxCosine = Annotated[
     float | None, typer.Option(help="no two are as similar as this; 0.3, or the limit of `mini`, by default")
 ]
+Rate = Annotated[
+    float | None,
+    typer.Option(help="false-match rate that sets the threshold instead, e.g. 1e-4; needs --calibration"),
+]
+Known = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration", help="known people to calibrate --fmr on: .npy of centres, or a dataset of faces"
+    ),
+]
+Judge = Annotated[str, typer.Option(help="looks at the faces of a dataset: a name or a path")]
+
+
+def calibrated(
+    max_cosine: float | None, fmr: float | None, known: Path | None, recogniser: str, images_per_id: int = 1
+) -> Calibration | None:
+    """The threshold of a false-match rate, or None where no rate is asked for.
+
+    Raises:
+        ConfigError: a rate and a cosine, a rate without people or people without a rate.
+    """
+    from v2f_engine.errors import ConfigError
+    from v2f_engine.pipeline.references import calibrate_on_faces
+    from v2f_engine.vectors.separability import limit_of
+
+    if fmr is None and known is None:
+        return None
+    if fmr is not None and max_cosine is not None:
+        raise ConfigError(f"Give either --fmr ({fmr:g}) or a cosine ({max_cosine:g}), not both.")
+    if fmr is None or known is None or known.suffix == ".npy":
+        return limit_of(None, fmr, known)[1]
+    with progress_bar("calibrate", "images") as progress:
+        return calibrate_on_faces(known, recogniser, fmr=fmr, images_per_id=images_per_id, progress=progress)
 
 
 def _limit(max_cosine: float | None, source: str) -> float:
@@ -37,6 +73,9 @@ def sample(
     ),
     source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
     max_cosine: MaxCosine = None,
+    fmr: Rate = None,
+    calibration: Known = None,
+    recogniser: Judge = "mini",
     exclude: Exclude = None,
     seed: int = 0,
     backend: Annotated[str, typer.Option(help="rejection backend: auto, reference, native, cupy")] = "auto",
@@ -44,10 +83,12 @@ def sample(
     """Sample separable identity vectors."""
     from v2f_engine.vectors.sampling import sample_identities
 
+    known = calibrated(max_cosine, fmr, calibration, recogniser)
     with progress_bar("sample", "identities") as progress:
         table = sample_identities(
             count,
             max_cosine=_limit(max_cosine, source),
+            calibration=known,
             seed=seed,
             source=source,
             exclude=list(exclude) if exclude else None,
@@ -56,28 +97,54 @@ def sample(
         )
     table.save(out)
     drawn = table.provenance["candidates_drawn"]
-    typer.echo(f"{len(table)} identities of {drawn} candidates in {out}, hash {table.table_hash[:12]}")
+    limit = table.provenance["max_cosine"]
+    typer.echo(
+        f"{len(table)} identities of {drawn} candidates in {out}, every cosine below {limit:.4g}, "
+        f"hash {table.table_hash[:12]}"
+    )
 
 
 @app.command()
 def fit(
-    features: Annotated[list[Path], typer.Argument(help=".npy files of features [N,512], in order")],
+    features: Annotated[
+        list[Path] | None, typer.Argument(help=".npy files of features [N,512], or folders of them, in order")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="a dataset of faces to fit on, instead of features")
+    ] = None,
+    recogniser: Judge = "mini",
     out: Annotated[Path, typer.Option(help="statistics, safetensors")] = Path("statistics.safetensors"),
     components: Annotated[int | None, typer.Option(help="PCA components; all by default")] = None,
     shrinkage: Annotated[str, typer.Option(help="0..1 or `oas`")] = "0",
 ) -> None:
-    """Fit mean and covariance to features, in one pass over files of any size."""
+    """Fit mean and covariance to features, in one pass over files of any size, or to a dataset's people."""
+    from v2f_engine.errors import ConfigError
+    from v2f_engine.pipeline.references import fit_faces
     from v2f_engine.vectors.statistics import fit_files, save_statistics
 
-    statistics = fit_files(
-        [str(path) for path in features],
-        components=components,
-        shrinkage=shrinkage if shrinkage == "oas" else float(shrinkage),
-    )
+    try:
+        share = shrinkage if shrinkage == "oas" else float(shrinkage)
+    except ValueError as error:
+        raise ConfigError(f"--shrinkage: expected 0..1 or `oas`, found {shrinkage!r}.") from error
+    if bool(features) == (images is not None):
+        raise ConfigError("Give either .npy files of features or --images DATASET.")
+    with progress_bar("fit", "images" if images else "rows") as progress:
+        if images is not None:
+            statistics = fit_faces(
+                images, recogniser, components=components, shrinkage=share, progress=progress
+            )
+        else:
+            statistics = fit_files(
+                [str(path) for path in features or []],
+                components=components,
+                shrinkage=share,
+                progress=progress,
+            )
     save_statistics(out, statistics)
     typer.echo(
-        f"{out}: effective dimension {statistics.effective_dimension:.1f}, "
-        f"{statistics.components} components, sha256 {statistics.sha256[:12]}"
+        f"{out}: {statistics.count} rows, effective dimension {statistics.effective_dimension:.1f} "
+        f"(of cosines {statistics.cosine_dimension:.1f}), {statistics.components} components, "
+        f"shrinkage {statistics.shrinkage:.3g}, sha256 {statistics.sha256[:12]}"
     )
 
 
@@ -86,8 +153,12 @@ def plan(
     count: Annotated[int, typer.Argument(help="identities wanted")],
     source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
     max_cosine: MaxCosine = None,
+    fmr: Rate = None,
+    calibration: Known = None,
+    recogniser: Judge = "mini",
     seed: int = 0,
     backend: str = "auto",
+    max_candidates: Annotated[int | None, typer.Option(help="budget; 20 an identity by default")] = None,
     plot: Annotated[Path | None, typer.Option(help="saturation curve as PNG")] = None,
 ) -> None:
     """Predict candidates, time and memory of a request, before running it."""
@@ -95,7 +166,11 @@ def plan(
     from v2f_engine.vectors.plots import plot_saturation
     from v2f_engine.vectors.sources import find_source
 
-    made = plan_identities(count, find_source(source), _limit(max_cosine, source), seed=seed, backend=backend)
+    known = calibrated(max_cosine, fmr, calibration, recogniser)
+    limit = _limit(max_cosine, source) if known is None else known.threshold
+    made = plan_identities(
+        count, find_source(source), limit, seed=seed, backend=backend, max_candidates=max_candidates
+    )
     for line in made.lines():
         typer.echo(line)
     if plot is not None:
@@ -108,8 +183,11 @@ def plan(
 def check(
     vectors: Annotated[Path, typer.Argument(help=".npy [N,512] of centres, or a table of `v2f ids sample`")],
     threshold: Annotated[
-        float, typer.Option(help="cosine above which two are one; 0.40 as published")
-    ] = 0.40,
+        float | None, typer.Option(help="cosine above which two are one; 0.40 as published")
+    ] = None,
+    fmr: Rate = None,
+    calibration: Known = None,
+    recogniser: Judge = "mini",
     step: Annotated[int, typer.Option(help="prefix step of the curve")] = 1000,
     plot: Annotated[Path | None, typer.Option(help="curve as PNG")] = None,
 ) -> None:
@@ -117,11 +195,14 @@ def check(
     from v2f_engine.vectors.identities import Identities
     from v2f_engine.vectors.npy import open_vectors
     from v2f_engine.vectors.plots import plot_separability
-    from v2f_engine.vectors.separability import separability_curve
+    from v2f_engine.vectors.separability import PUBLISHED_THRESHOLD, separability_curve
 
+    known = calibrated(threshold, fmr, calibration, recogniser)
+    limit = (PUBLISHED_THRESHOLD if threshold is None else threshold) if known is None else known.threshold
     rows = Identities.load(vectors).vectors if vectors.suffix == ".safetensors" else open_vectors(vectors)
-    curve = separability_curve(rows, threshold=threshold, step=step)
-    typer.echo(f"{curve.share:.4%} of {len(rows)} identities are unique at cosine {threshold}")
+    with progress_bar("check", "pairs") as progress:
+        curve = separability_curve(rows, threshold=limit, step=step, progress=progress)
+    typer.echo(f"{curve.share:.4%} of {len(rows)} identities are unique at cosine {limit:.4g}")
     if plot is not None:
         plot_separability({vectors.stem: curve}, plot)
         typer.echo(f"curve  {plot}")

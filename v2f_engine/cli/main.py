@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from v2f_engine.cli import dataset, generate, ids, machine, render, train
+from v2f_engine.cli import dataset, generate, ids, machine, prove, render, train
 
 app = typer.Typer(
     name="v2f",
@@ -17,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("generate")(generate.generate)
+ids.app.command("prove")(prove.prove)
 app.add_typer(ids.app, name="ids")
 app.add_typer(train.app, name="train")
 app.command("render")(render.render)

@@ -98,8 +98,20 @@ def parts_of(
     *,
     dimension: int | None = DIMENSION,
 ) -> list[tuple[str, FloatRows]]:
-    """(name, array) for one file or array, or for each of several; files are memory-mapped."""
-    items = [source] if isinstance(source, (str, Path, np.ndarray)) else list(source)
+    """(name, array) for one file or array, or for each of several; files are memory-mapped.
+
+    A folder stands for the `.npy` files in it, in order of their names.
+    """
+    given = [source] if isinstance(source, (str, Path, np.ndarray)) else list(source)
+    items: list[str | Path | NDArray[Any]] = []
+    for item in given:
+        if not isinstance(item, np.ndarray) and Path(item).is_dir():
+            shards = sorted(Path(item).glob("*.npy"))
+            if not shards:
+                raise VectorError(f"{item}: expected .npy files in this folder, found none.")
+            items += shards
+        else:
+            items.append(item)
     if not items:
         raise VectorError("expected at least one file of vectors, found none.")
     return [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -151,15 +151,27 @@ def fit_files(
     components: int | None = None,
     shrinkage: float | str = 0.0,
     dimension: int | None = DIMENSION,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Statistics:
     """`fit_statistics` on one `.npy` file or array, or on several as one set; every row passes the gate.
+
+    A folder stands for the `.npy` files in it, in order of their names; `progress` is called with (rows done,
+    rows in all) before each block.
 
     Raises:
         VectorError: files or rows that do not pass, with row numbers; otherwise as `fit_statistics`.
     """
     parts = parts_of(source, dimension=dimension)
     origin = ", ".join(Path(name).name for name, _ in parts[:3]) + (", ..." if len(parts) > 3 else "")
-    return fit_statistics(stream(parts), components=components, shrinkage=shrinkage, origin=origin)
+    total = sum(len(array) for _, array in parts)
+
+    def blocks() -> Iterator[tuple[int, Float32]]:
+        for first, rows in stream(parts):
+            if progress is not None:
+                progress(first, total)
+            yield first, rows
+
+    return fit_statistics(blocks(), components=components, shrinkage=shrinkage, origin=origin)
 
 
 def _share(shrinkage: float | str, covariance: Float64, count: int) -> float:

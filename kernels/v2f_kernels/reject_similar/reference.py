@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from v2f_kernels._rows import BAND, Float32, Float64, Int64, as_rows, blocks, decide, lengths, unit
 from v2f_kernels.reject_similar.kept import Kept
+from v2f_kernels.reject_similar.progress import Progress, silent
 
 Block = tuple[Float32, Float64]
 
@@ -41,7 +42,9 @@ def reject_similar(
     return np.concatenate(accepted) if accepted else np.empty(0, np.int64)
 
 
-def similar_to_earlier(vectors: Any, max_cosine: float, *, block: int | None = None) -> NDArray[np.bool_]:
+def similar_to_earlier(
+    vectors: Any, max_cosine: float, *, block: int | None = None, progress: Progress = silent
+) -> NDArray[np.bool_]:
     """bool `[N]`: similar to an earlier row, kept or not; the contract is in `__init__.py`."""
     rows = as_rows("vectors", vectors)
     _check(max_cosine, block)
@@ -56,6 +59,7 @@ def similar_to_earlier(vectors: Any, max_cosine: float, *, block: int | None = N
         among = _similar(units @ candidates.T, candidates, candidates, own, own, max_cosine)
         similar[first : first + len(candidates)] = np.tril(among, -1).any(axis=1)
         similar[first + np.setdiff1d(np.arange(len(candidates)), alive)] = True
+        progress(first + len(candidates), len(rows), first + len(candidates) - int(similar.sum()))
     return similar
 
 
