@@ -182,7 +182,10 @@ def extractor_row(out: Path, settings: Settings) -> dict[str, float]:
     """What the extractor itself reaches: it saw thousands of rendered people, so it bounds what can be expected."""
     recogniser = load_recogniser(settings.model if settings.model == "mini" else "mini").model
     tests = (open_verification_set(out / "tests" / f"{e.name}.bin") for e in EMPHASES)
-    return {e.name: 100 * measure_verification(t, recogniser).accuracy for e, t in zip(EMPHASES, tests, strict=True)}
+    return {
+        e.name: 100 * measure_verification(t, recogniser).accuracy
+        for e, t in zip(EMPHASES, tests, strict=True)
+    }
 
 
 def intra_cosine(out: Path, source: str, people: int = 50) -> float:
@@ -221,7 +224,8 @@ def run(out: Path, settings: Settings, device: str, results: Path) -> dict[str, 
     }
     for name, source, count in settings.sets():
         runs = [
-            train_and_test(out, settings, name, source, count, seed, device) for seed in range(settings.trainings)
+            train_and_test(out, settings, name, source, count, seed, device)
+            for seed in range(settings.trainings)
         ]
         mean = {key: float(np.mean([one[key] for one in runs])) for key in runs[0]}
         average = float(np.mean(list(mean.values())))
@@ -241,7 +245,9 @@ def run(out: Path, settings: Settings, device: str, results: Path) -> dict[str, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/claim"))
     parser.add_argument("--identities", type=int, default=150)
     parser.add_argument("--images", type=int, default=20)
@@ -252,7 +258,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--trainings", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench/results/cpu/claim.json", help="and .png")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "bench/results/cpu/claim.json", help="and .png"
+    )
     options = parser.parse_args(argv)
     settings = Settings(
         options.identities,

@@ -95,7 +95,7 @@ def test_calibration_counts_every_pair_of_different_people() -> None:
     assert found.pairs == len(impostor)
     assert (impostor >= found.threshold).mean() <= 1e-2
     assert (impostor >= found.threshold - 1e-4).mean() >= 0.9e-2
-    with pytest.raises(VectorError, match="pairs of different identities"):
+    with pytest.raises(ConfigError, match="pairs of different identities"):
         calibrate(table, fmr=1e-5)
 
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from v2f_engine.cli import dataset, generate, ids, machine, prove, render, train
+from v2f_engine.cli import dataset, evaluate, export, features, generate, ids, machine, prove, render, train
 
 app = typer.Typer(
     name="v2f",
@@ -20,9 +20,13 @@ app.command("generate")(generate.generate)
 ids.app.command("prove")(prove.prove)
 app.add_typer(ids.app, name="ids")
 app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(export.app, name="export")
 app.command("render")(render.render)
+app.command("features")(features.features)
 app.command("convert")(dataset.convert)
 app.command("verify")(dataset.verify)
+app.command("repair")(dataset.repair)
 app.command("env")(machine.env)
 
 

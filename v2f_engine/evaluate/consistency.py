@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from v2f_engine.errors import VectorError
 from v2f_engine.evaluate.features import FeatureTable
@@ -21,6 +22,7 @@ class Consistency:
         pair_cosine_p05, pair_cosine_p95: quantiles of that over identities.
         rest_cosine: mean cosine of an image with the mean of its identity's other images.
         own_nearest: share of images nearest to their own identity's centre, taken without the image itself.
+        per_identity: mean pair cosine of each, float32 `[identities]`.
     """
 
     identities: int
@@ -29,9 +31,10 @@ class Consistency:
     pair_cosine_p95: float
     rest_cosine: float
     own_nearest: float
+    per_identity: NDArray[np.float32] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "per_identity"}
 
 
 def measure_consistency(table: FeatureTable) -> Consistency:
@@ -67,4 +70,5 @@ def measure_consistency(table: FeatureTable) -> Consistency:
         pair_cosine_p95=float(np.quantile(pairs, 0.95)),
         rest_cosine=float(np.concatenate(rest).mean()),
         own_nearest=float(np.concatenate(own).mean()),
+        per_identity=np.asarray(pairs, np.float32),
     )

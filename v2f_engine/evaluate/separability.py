@@ -25,7 +25,7 @@ class Separability:
         identities, images: how many.
         eer, eer_threshold: error rate where false matches equal false non-matches, and the cosine of it.
         fmr100, fmr1000: share of genuine pairs missed at the lowest threshold where at most 1 % (0.1 %) of
-            impostor pairs match.
+            impostor pairs match; FMR1000 is None for fewer than 1,000 impostor pairs.
         fdr: Fisher discriminant ratio, `(mean difference)^2 / (sum of variances)`.
         threshold: the cosine at which the next three are taken.
         false_match_rate, false_non_match_rate: of image pairs at `threshold`.
@@ -39,7 +39,7 @@ class Separability:
     eer: float
     eer_threshold: float
     fmr100: float
-    fmr1000: float
+    fmr1000: float | None
     fdr: float
     threshold: float
     false_match_rate: float
@@ -92,7 +92,9 @@ def measure_separability(
         eer=eer,
         eer_threshold=eer_threshold,
         fmr100=float((genuine < threshold_at_fmr(impostor, 0.01)).mean()),
-        fmr1000=float((genuine < threshold_at_fmr(impostor, 0.001)).mean()),
+        fmr1000=float((genuine < threshold_at_fmr(impostor, 0.001)).mean())
+        if len(impostor) >= 1000
+        else None,
         fdr=difference**2 / spread if spread else float("inf"),
         threshold=float(threshold),
         false_match_rate=float((impostor > threshold).mean()),

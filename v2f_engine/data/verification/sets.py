@@ -109,9 +109,7 @@ def parse_bin(data: bytes, where: str, name: str) -> VerificationSet:
     """
     value = PickleReader(data, where).read()
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise DatasetError(
-            f"{where}: expected a pickle of (encoded images, labels), found {_kind(value)}."
-        )
+        raise DatasetError(f"{where}: expected a pickle of (encoded images, labels), found {_kind(value)}.")
     images, same = (value_of(part) for part in value)
     if not isinstance(images, list | tuple) or not isinstance(same, list | tuple):
         raise DatasetError(
@@ -173,7 +171,9 @@ def _npy(path: Path) -> VerificationSet:
     same: list[bool] = []
     for number, word in enumerate(listing.read_text(errors="replace").split(), start=1):
         if word.lower() not in WORDS:
-            raise DatasetError(f"{listing}: word {number}: expected 0, 1, true or false, found {word[:20]!r}.")
+            raise DatasetError(
+                f"{listing}: word {number}: expected 0, 1, true or false, found {word[:20]!r}."
+            )
         same.append(WORDS[word.lower()])
     pixels = npy.map_file(path)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (3, IMAGE_SIZE, IMAGE_SIZE):

@@ -1,0 +1,133 @@
+"""What a measurement reads: a dataset through a recogniser, or features somebody has extracted already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.evaluate.features import FeatureTable
+from v2f_engine.vectors.npy import open_vectors
+
+if TYPE_CHECKING:
+    from v2f_engine.data import Dataset
+    from v2f_engine.models.weights import LoadedRecogniser
+
+CHUNK = 256
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Features of a dataset or of a file.
+
+    Args:
+        name: for tables and files.
+        features: float32 `[N, D]`; may be a memory map.
+        labels: int64 `[N]`, or None where nobody told.
+        dataset: the images, where there are any: row i of the features is its image `rows[i]`.
+        rows: int64 `[N]`.
+        recogniser: what read them, for reports.
+    """
+
+    name: str
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64] | None = None
+    dataset: Dataset | None = None
+    rows: NDArray[np.int64] | None = None
+    recogniser: dict[str, Any] = field(default_factory=dict)
+
+    def table(self) -> FeatureTable:
+        """Features with labels. Raises ConfigError where there are no labels."""
+        if self.labels is None:
+            raise ConfigError(
+                f"{self.name}: this measurement needs labels; give --labels, a .npy of integers."
+            )
+        return FeatureTable(np.asarray(self.features), self.labels)
+
+    def image(self, row: int) -> NDArray[np.uint8] | None:
+        """The image of a row, uint8 `[112, 112, 3]`, or None without images."""
+        if self.dataset is None or self.rows is None:
+            return None
+        return self.dataset.images([int(self.rows[row])])[0]
+
+
+def open_source(
+    path: Path,
+    *,
+    labels: Path | None = None,
+    recogniser: LoadedRecogniser | Callable[[], LoadedRecogniser] | None = None,
+    images_per_id: int | None = None,
+    flip_sum: bool = False,
+    bf16: bool = False,
+    progress: Progress | None = None,
+) -> Source:
+    """Features from a `.npy`, or of the images of a dataset in any format.
+
+    Args:
+        path: `.npy` of features `[N, D]`, or a dataset.
+        labels: `.npy` of integers `[N]` beside features.
+        recogniser: reads a dataset's images; called only when needed.
+        images_per_id: at most so many images of each identity; all by default.
+        flip_sum, bf16: as in `models.features.extract_features`.
+        progress: called with (images done, images in all).
+
+    Raises:
+        VectorError, DatasetError, ConfigError: as named.
+    """
+    if path.suffix == ".npy":
+        features = open_vectors(path, dimension=None)
+        if features.dtype != np.float32:  # other types are copied; a float32 file stays on the disk
+            features = features.astype(np.float32)
+        found = None if labels is None else read_labels(labels, len(features))
+        return Source(path.stem, features, found)
+    if labels is not None:
+        raise ConfigError(f"{path} is a dataset and has labels of its own; leave --labels out.")
+    from v2f_engine.data import open_dataset
+    from v2f_engine.models.features import extract_features
+
+    dataset = open_dataset(path)
+    rows = first_of_each(dataset.labels, images_per_id)
+    loaded = recogniser() if callable(recogniser) else recogniser
+    if loaded is None:
+        raise ConfigError(f"{path} holds images; give a recogniser to read them.")
+    parts = []
+    for start in range(0, len(rows), CHUNK):
+        images = dataset.images(rows[start : start + CHUNK])
+        parts.append(extract_features(loaded.model, images, flip_sum=flip_sum, bf16=bf16))
+        if progress is not None:
+            progress(start + len(images), len(rows))
+    if not parts:
+        raise VectorError(f"{path} holds no images: nothing to measure.")
+    told = {"name": loaded.name, "sha256": loaded.sha256}
+    return Source(path.name, np.concatenate(parts), dataset.labels[rows], dataset, rows, told)
+
+
+def first_of_each(labels: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
+    """Rows of the first `count` images of each label, in order; all rows for None."""
+    if count is None:
+        return np.arange(len(labels), dtype=np.int64)
+    order = np.argsort(labels, kind="stable")
+    ranked = labels[order]
+    start = np.flatnonzero(np.diff(ranked, prepend=ranked[:1] - 1))
+    within = np.arange(len(order)) - np.repeat(start, np.diff(np.append(start, len(order))))
+    return np.sort(order[within < count]).astype(np.int64)
+
+
+def read_labels(path: Path, rows: int) -> NDArray[np.int64]:
+    """Integers `[rows]` of a `.npy`.
+
+    Raises:
+        VectorError: another shape or type.
+    """
+    from v2f_engine.data import npy
+
+    found = npy.map_file(path)
+    if found.shape != (rows,) or found.dtype.kind not in "iu":
+        raise VectorError(f"{path}: expected integers [{rows}], found {found.dtype} {list(found.shape)}.")
+    return np.asarray(found, np.int64)
