@@ -1,0 +1,225 @@
+"""Does steering do what was asked, by judges that learned from other people? A measurement, a sheet, a figure.
+
+    python bench/steering.py --judge judge/recogniser.safetensors --judge-pose judge_pose.safetensors \
+        --judge-quality judge_quality.safetensors --ids 12
+
+Protocol. `--ids` identities are sampled as `v2f generate` samples them; each gets one image a yaw target, started
+from its default perturbation. The embedded pose estimator steers; another estimator, of another shape and trained
+on other rendered people (`v2f train estimator pose --judge`), says what was reached. Identity: cosine of the
+judge recogniser's feature to the mean of `--centre-images` unsteered images of that identity, beside that of the
+unsteered images that steering started from. Quality: the same unsteered images steered to `--quality` points,
+judged by another quality estimator before and after. All numbers are numbers on rendered people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
+
+from v2f_engine.attributes.control import AttributeControl, Control  # noqa: E402
+from v2f_engine.attributes.estimators import load_estimator  # noqa: E402
+from v2f_engine.attributes.goals import Goal  # noqa: E402
+from v2f_engine.attributes.targets import Verdict  # noqa: E402
+from v2f_engine.models.features import extract_features, to_network  # noqa: E402
+from v2f_engine.models.weights import load_recogniser  # noqa: E402
+from v2f_engine.pipeline import Engine  # noqa: E402
+from v2f_engine.vectors.perturbation import Perturbation  # noqa: E402
+from v2f_engine.vectors.sampling import sample_identities  # noqa: E402
+
+Images = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+CENTRE_FROM = 1000
+"""Image numbers of the unsteered images that make a centre."""
+
+
+def unsteered(engine: Engine, vectors: Floats, identity: Any, image: Any, seed: int) -> tuple[Any, ...]:
+    """(images, perturbed vectors, noise, n_masked)."""
+    perturbed = Perturbation().draw(vectors[identity], identity, image, seed=seed)
+    noise, n_masked = engine.masks.draw(seed, identity, image)
+    size = engine.runner.batch_size
+    parts = [
+        engine.runner(perturbed.vectors[i : i + size], noise[i : i + size], n_masked[i : i + size])
+        for i in range(0, len(identity), size)
+    ]
+    return np.concatenate(parts), perturbed.vectors, noise, n_masked
+
+
+@torch.inference_mode()
+def judged(estimator: torch.nn.Module, images: Images) -> Floats:
+    parts = [estimator(to_network(torch.from_numpy(images[i : i + 64]))) for i in range(0, len(images), 64)]
+    return torch.cat(parts)[:, 0].numpy()
+
+
+def unit(features: Floats) -> Floats:
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def sheet(path: Path, images: Images, columns: list[str]) -> None:
+    """Rows of identities, a column a target, its label above."""
+    width, rows = len(columns), len(images) // len(columns)
+    grid = (
+        images.reshape(rows, width, 112, 112, 3).transpose(0, 2, 1, 3, 4).reshape(rows * 112, width * 112, 3)
+    )
+    page = Image.new("RGB", (width * 112, rows * 112 + 20), "white")
+    page.paste(Image.fromarray(grid), (0, 20))
+    draw = ImageDraw.Draw(page)
+    for number, label in enumerate(columns):
+        draw.text((number * 112 + 56, 10), label, fill="black", anchor="mm")
+    page.save(path)
+
+
+def steer(
+    control: Control, inputs: tuple[Any, ...], goals: dict[str, Floats], centres: Floats
+) -> tuple[Any, float]:
+    start = time.perf_counter()
+    names = tuple(attribute.name for attribute in control.attributes)
+    said = lambda done, total: print(f"  steered {done}/{total}", file=sys.stderr)  # noqa: E731
+    made = control.steerer(names)(*inputs, goals, centres, progress=said)
+    return made, time.perf_counter() - start
+
+
+def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) -> dict[str, Any]:
+    targets = [float(part) for part in options.yaw.split(",")]
+    count = len(vectors)
+    identity = np.repeat(np.arange(count), len(targets))
+    image = np.tile(np.arange(len(targets)), count)
+    goal = np.tile(np.asarray(targets, np.float32), count)
+    plain, *inputs = unsteered(engine, vectors, identity, image, options.seed)
+    many = np.repeat(np.arange(count), options.centre_images)
+    numbers = CENTRE_FROM + np.tile(np.arange(options.centre_images), count)
+    centre_images = unsteered(engine, vectors, many, numbers, options.seed)[0]
+
+    asked = AttributeControl(
+        {"yaw": Goal.of(options.yaw)},
+        iterations=options.iterations,
+        tolerance={"yaw": options.tolerance},
+        min_cosine=options.min_cosine,
+    )
+    control = engine.control(asked)
+    made, seconds = steer(control, tuple(inputs), {"yaw": goal}, vectors[identity])
+
+    pose = load_estimator(options.judge_pose).model
+    found, before = judged(pose, made.images), judged(pose, plain)
+    referee = load_recogniser(options.judge).model
+    features = [unit(extract_features(referee, images)) for images in (plain, made.images, centre_images)]
+    centre = unit(features[2].reshape(count, options.centre_images, -1).mean(1))[identity]
+    kept = [np.einsum("nd,nd->n", f, centre) for f in features[:2]]
+    sheet(options.out / "steering.png", made.images, [f"yaw {t:+.0f}" for t in targets])
+    sheet(options.out / "steering-before.png", plain, [f"before {t:+.0f}" for t in targets])
+    told: dict[str, Any] = {
+        "images": len(goal),
+        "mean_absolute_error": float(np.abs(found - goal).mean()),
+        "mean_absolute_error_before": float(np.abs(before - goal).mean()),
+        "own_estimator_error": float(np.abs(made.values["yaw"] - goal).mean()),
+        "identity_cosine_unsteered": float(kept[0].mean()),
+        "identity_cosine_steered": float(kept[1].mean()),
+        "verdicts": {v.name: int((made.verdicts == v).sum()) for v in Verdict},
+        "mean_iterations": float(made.iterations.mean()),
+        "seconds": seconds,
+        "iterations_per_second": float(made.iterations.sum() / seconds),
+        "by_target": [],
+    }
+    for target in targets:
+        mine = goal == target
+        told["by_target"].append(
+            {
+                "yaw": target,
+                "reached_mean": float(found[mine].mean()),
+                "reached_std": float(found[mine].std()),
+                "mean_absolute_error": float(np.abs(found[mine] - target).mean()),
+                "identity_cosine": float(kept[1][mine].mean()),
+                "identity_cosine_unsteered": float(kept[0][mine].mean()),
+                "iterations": float(made.iterations[mine].mean()),
+            }
+        )
+    return told
+
+
+def measure_quality(options: argparse.Namespace, engine: Engine, vectors: Floats) -> dict[str, Any]:
+    count = len(vectors)
+    identity = np.repeat(np.arange(count), options.quality_images)
+    image = np.tile(np.arange(options.quality_images), count)
+    plain, *inputs = unsteered(engine, vectors, identity, image, options.seed)
+    asked = AttributeControl(
+        {"quality": options.quality}, iterations=options.iterations, min_cosine=options.min_cosine
+    )
+    control = engine.control(asked)
+    goal = np.full(len(identity), options.quality, np.float32)
+    made, seconds = steer(control, tuple(inputs), {"quality": goal}, vectors[identity])
+    judge = load_estimator(options.judge_quality).model
+    before, after = judged(judge, plain), judged(judge, made.images)
+    sheet(options.out / "steering-quality.png", np.concatenate([plain[:5], made.images[:5]]), [""] * 5)
+    moved = made.iterations > 1
+    return {
+        "images": len(goal),
+        "goal": options.quality,
+        "judged_before": float(before.mean()),
+        "judged_after": float(after.mean()),
+        "share_raised": float((after > before).mean()),
+        "share_raised_of_those_below_the_goal": float((after > before)[moved].mean())
+        if moved.any()
+        else None,
+        "already_there": int((~moved).sum()),
+        "own_before": float(made.start["quality"].mean()),
+        "own_after": float(made.values["quality"].mean()),
+        "verdicts": {v.name: int((made.verdicts == v).sum()) for v in Verdict},
+        "mean_iterations": float(made.iterations.mean()),
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--judge", type=Path, required=True, help="recogniser trained on other people")
+    parser.add_argument("--judge-pose", type=Path, required=True)
+    parser.add_argument("--judge-quality", type=Path, required=True)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--ids", type=int, default=12)
+    parser.add_argument("--yaw", default="-45,-30,0,30,45")
+    parser.add_argument("--tolerance", type=float, default=3.0, help="degrees within which the loop stops")
+    parser.add_argument("--min-cosine", type=float, default=None)
+    parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--centre-images", type=int, default=10)
+    parser.add_argument("--quality", type=float, default=24.0)
+    parser.add_argument("--quality-images", type=int, default=5)
+    parser.add_argument("--only", choices=["yaw", "quality"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    engine = Engine.load(options.model, precision=options.precision)
+    table = sample_identities(
+        options.ids, max_cosine=engine.loaded.max_cosine, seed=options.seed, source=engine.loaded.statistics
+    )
+    told: dict[str, Any] = {
+        "command": "python bench/steering.py "
+        + " ".join(Path(a).name if a.startswith("/") else a for a in sys.argv[1:]),
+        "engine": engine.describe(),
+    }
+    if options.only != "quality":
+        told["yaw"] = measure_yaw(options, engine, table.vectors)
+        print(json.dumps(told["yaw"], indent=1))
+    if options.only != "yaw":
+        told["quality"] = measure_quality(options, engine, table.vectors)
+        print(json.dumps(told["quality"], indent=1))
+    (options.out / "steering.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
