@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from v2f_engine.pipeline import Engine as Engine
     from v2f_engine.pipeline import GenerateReport as GenerateReport
     from v2f_engine.pipeline import generate as generate
+    from v2f_engine.pipeline import repair as repair
     from v2f_engine.vectors.sampling import Identities as Identities
     from v2f_engine.vectors.sampling import sample_identities as sample_identities
 
@@ -31,6 +32,7 @@ _HOMES = {
     "Engine": "v2f_engine.pipeline",
     "GenerateReport": "v2f_engine.pipeline",
     "generate": "v2f_engine.pipeline",
+    "repair": "v2f_engine.pipeline",
     "Identities": "v2f_engine.vectors.sampling",
     "sample_identities": "v2f_engine.vectors.sampling",
     "ImageBatch": "v2f_engine.batch",
@@ -43,6 +45,7 @@ __all__ = [
     "ImageBatch",
     "__version__",
     "generate",
+    "repair",
     "sample_identities",
 ]
 

@@ -91,12 +91,12 @@ def test_a_stopped_worker_is_replaced(tmp_path: Path, expected: dict[str, str]) 
     log = tmp_path / "log"
     killer = KillFirst(log, signal.SIGSTOP)
     killer.start()
-    limits = Limits(lease_s=2.0, beat_s=0.1)
+    limits = Limits(stopped_s=1.0)
     started = time.monotonic()
     watch = scaled(tmp_path / "set", "local", limits=limits, log=str(log), slow_s=0.05)
     assert tree(tmp_path / "set") == expected
     assert watch.killed
-    assert watch.killed[0].startswith("no heartbeat")
+    assert watch.killed[0].startswith("stopped for")
     assert len(begun(log)) <= PLAN.shards + 1
     assert time.monotonic() - started < 60
 

@@ -1,4 +1,4 @@
-"""`v2f convert` and `v2f verify`: datasets and weights after they were made."""
+"""`v2f convert`, `v2f verify` and `v2f repair`: datasets and weights after they were made."""
 
 from __future__ import annotations
 
@@ -30,15 +30,39 @@ def convert(
 
 def verify(
     dataset: Annotated[Path, typer.Argument(help="folder of a dataset")],
-    level: Annotated[str, typer.Option(help="fast (sizes) or full (every sha256)")] = "full",
+    full: Annotated[
+        bool, typer.Option("--full/--fast", help="every sha256, or existence and sizes only")
+    ] = True,
 ) -> None:
-    """Check every file of a dataset against its manifest."""
+    """Check every file of a dataset against its manifest; a single flipped bit is found."""
     from v2f_engine.data.verify import verify_dataset
     from v2f_engine.errors import DatasetError
 
-    report = verify_dataset(dataset, level)
+    report = verify_dataset(dataset, "full" if full else "fast")
     typer.echo(f"{report.shards} shards, {report.files} files checked, {len(report.broken)} broken")
     for fault in report.faults:
         typer.echo(f"  {fault}")
     if report.broken or report.faults:
-        raise DatasetError(f"{dataset}: broken. The same command that made it makes the broken shards again.")
+        raise DatasetError(
+            f"{dataset}: broken. `v2f repair {dataset}`, or the command that made it, makes the broken shards again."
+        )
+
+
+def repair(
+    dataset: Annotated[Path, typer.Argument(help="folder of a dataset that `v2f generate` made")],
+    model: Annotated[str | None, typer.Option(help="its model, if that was a path")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda; the kind that made it")] = "auto",
+    fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
+) -> None:
+    """Make exactly the broken shards of a dataset again, byte for byte."""
+    from v2f_engine.pipeline.repairing import repair as mend
+
+    made = mend(dataset, model=model, device=device, fetch=fetch)
+    from v2f_engine.data.manifest import MANIFEST, Manifest
+
+    shards = Manifest.load(dataset / MANIFEST).plan.shards
+    typer.echo(
+        f"{len(made)} of {shards} shards made again: {', '.join(map(str, made))}; all bytes are as recorded"
+        if made
+        else f"{shards} shards, nothing to repair"
+    )

@@ -49,6 +49,19 @@ def _control(
     )
 
 
+def pairs(texts: list[str], what: str) -> dict[str, str | int]:
+    """`["minutes=60"]` as `{"minutes": 60}`; ConfigError where it is not such a list."""
+    from v2f_engine.errors import ConfigError
+
+    table: dict[str, str | int] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key.isidentifier() and equals):
+            raise ConfigError(f"{what}: expected KEY=VALUE, found {text!r}.")
+        table[key] = int(value) if value.lstrip("-").isdigit() else value
+    return table
+
+
 def generate(
     ids: Annotated[int | None, typer.Option(help="identities to sample")] = None,
     images: Annotated[int, typer.Option(help="images of each identity")] = 50,
@@ -113,6 +126,15 @@ def generate(
     jpeg_quality: Annotated[int, typer.Option(help="of the files, 1..100")] = 95,
     images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None,
     fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
+    executor: Annotated[
+        str, typer.Option(help="auto, inline (this process), local, ray, slurm; changes no byte")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="processes at a time; one per device by default")
+    ] = None,
+    executor_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the executor, e.g. partition=gpu; repeatable")
+    ] = None,
 ) -> None:
     """Generate a face dataset of people who do not exist."""
     from v2f_engine import pipeline
@@ -149,6 +171,9 @@ def generate(
             attributes=control,
             images_per_shard=images_per_shard,
             fetch=fetch,
+            executor=executor,
+            workers=workers,
+            executor_options=pairs(executor_option or [], "--executor-option"),
             progress=progress,
         )
     typer.echo(

@@ -227,7 +227,7 @@ def check_against_plan(record: ShardRecord, number: int, plan: Plan, where: str)
 
 def differences(found: Manifest, asked: Manifest) -> list[str]:
     """The decisive settings in which two manifests differ, each with both values."""
-    left, right = _flat(found.decisive()), _flat(asked.decisive())
+    left, right = flat(found.decisive()), flat(asked.decisive())
     return [
         f"{name} is {left.get(name, 'absent')} there, {right.get(name, 'absent')} now"
         for name in sorted(left.keys() | right.keys())
@@ -235,11 +235,12 @@ def differences(found: Manifest, asked: Manifest) -> list[str]:
     ]
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested settings as `a.b.c` -> canonical JSON."""
     if isinstance(value, Mapping) and value:
         result: dict[str, str] = {}
         for key, item in value.items():
-            result |= _flat(item, f"{prefix}.{key}" if prefix else key)
+            result |= flat(item, f"{prefix}.{key}" if prefix else key)
         return result
     return {prefix: canonical(value)}
 

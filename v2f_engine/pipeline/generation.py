@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import at_least
+from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.pipeline.engine import Engine
@@ -21,6 +21,8 @@ from v2f_engine.vectors.sampling import Identities, sample_identities
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
+    from v2f_engine.data.plan import Plan
+    from v2f_engine.data.write import WriteReport
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ def generate(
     compute_batch: int | None = None,
     runner: str = "auto",
     fetch: bool = False,
+    executor: str = "auto",
+    workers: int | None = None,
+    executor_options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> GenerateReport:
     """Makes a dataset of `n_ids` people who do not exist; called again, it resumes.
@@ -92,6 +97,10 @@ def generate(
             each image's goals and achieved values are recorded.
         images_per_shard: unit of commit and of resume.
         runner: what decodes, see `Engine.load`; part of the run, so a resumed run keeps it.
+        executor: `inline` (this process), or in `scale.EXECUTORS`: `local`, `ray`, `slurm`; `auto` is `local` when
+            there is more than one GPU or `workers` is above 1, else `inline`. It changes no byte.
+        workers: processes at a time; by default one per device.
+        executor_options: of the executor, e.g. `{"partition": "gpu"}`.
         progress: called with (images done, images in all).
 
     Raises:
@@ -102,7 +111,10 @@ def generate(
     from v2f_engine.data.encode import Encoder
     from v2f_engine.data.formats import get_format
     from v2f_engine.data.plan import Plan
+    from v2f_engine.data.shards import IDENTITIES
     from v2f_engine.data.write import write_dataset
+    from v2f_engine.pipeline.shard_source import OPEN
+    from v2f_engine.scale import Source, write_scaled
 
     started = time.perf_counter()
     # Every option is looked at before a model is loaded.
@@ -129,6 +141,28 @@ def generate(
         **engine.describe(),
         **({} if control is None else {"attributes": control.describe()}),
     }
+    common: dict[str, Any] = {
+        "format": format,
+        "encoder": encoder,
+        "progress": progress,
+        "attachments": {IDENTITIES: table.to_bytes},
+    }
+    chosen = _executor(executor, workers, device, attributes is not None)
+    if chosen != "inline":
+        source = Source(OPEN, {"model": str(model), "fetch": fetch})
+        del engine, control  # the workers have their own; on a GPU this one's memory is theirs
+        written = write_scaled(
+            Path(out),
+            settings,
+            plan,
+            source,
+            executor=chosen,
+            workers=workers,
+            device=device,
+            options=executor_options,
+            **common,
+        )
+        return _report(Path(out), plan, written, time.perf_counter() - started)
     written = write_dataset(
         Path(out),
         settings,
@@ -142,13 +176,32 @@ def generate(
             select=ids,
             control=control,
         ),
-        format=format,
-        encoder=encoder,
-        progress=progress,
+        **common,
     )
-    seconds = time.perf_counter() - started
+    return _report(Path(out), plan, written, time.perf_counter() - started)
+
+
+def _executor(executor: str, workers: int | None, device: str, steered: bool) -> str:
+    """The executor's name: `auto` decided, and what cannot be refused."""
+    from v2f_engine.scale.executors import EXECUTORS
+    from v2f_engine.scale.executors.local import gpus
+
+    one_of("executor", executor, ["auto", "inline", *EXECUTORS])
+    if workers is not None:
+        at_least("workers", workers, 1)
+    if executor == "auto":
+        many = (workers or 0) > 1 or (workers is None and device in ("auto", "cuda") and gpus() > 1)
+        executor = "local" if many and not (steered and workers is None) else "inline"
+    if executor == "inline" and (workers or 1) > 1:
+        raise ConfigError(f"The executor 'inline' is one process, found workers {workers}. Use 'local'.")
+    if executor != "inline" and steered:
+        raise ConfigError("Steering attributes runs in one process: leave out the executor and the workers.")
+    return executor
+
+
+def _report(out: Path, plan: Plan, written: WriteReport, seconds: float) -> GenerateReport:
     return GenerateReport(
-        out=Path(out),
+        out=out,
         identities=plan.identities,
         images=plan.images,
         written=written.images_written,

@@ -160,7 +160,11 @@ class Coordinator:
         assert slot.handle is not None
         stalled = self.queue.stalled_s(slot.name)
         silent = self.queue.silent_s(slot.name) if self.queue.beating(slot.name) else 0.0
-        if silent > self._limits.lease_s:
+        state = b"stopped" if slot.handle.stopped() else b"%d" % time.monotonic_ns()
+        stopped = self.queue.unchanged_s(f"{slot.name} state", state)
+        if stopped > self._limits.stopped_s:
+            what = f"stopped for {stopped:.1f} s"
+        elif silent > self._limits.lease_s:
             what = f"no heartbeat for {silent:.1f} s"
         elif stalled > self._limits.stall_s:
             what = f"no image for {stalled:.0f} s"

@@ -42,14 +42,17 @@ class Limits:
     Args:
         lease_s: seconds without a heartbeat after which a worker's shard goes to another. Above the attribute
             cache of a network file system (60 s on NFS) where workers are on several hosts.
+            Importing torch on a busy machine keeps a process silent for 5 s and more.
         beat_s: seconds between heartbeats.
+        stopped_s: seconds for which a worker on this machine may be stopped (SIGSTOP) before it is ended.
         stall_s: seconds without a new image after which a live worker is taken for stuck and ended.
         crashes: deaths over one shard after which it is set aside.
         poll_s: seconds between looks at the queue.
     """
 
-    lease_s: float = 4.0
+    lease_s: float = 30.0
     beat_s: float = 0.5
+    stopped_s: float = 3.0
     stall_s: float = 1800.0
     crashes: int = 3
     poll_s: float = 0.2
@@ -306,6 +309,10 @@ class ShardQueue:
     def crash_count(self) -> int:
         """How many deaths and failures have been noted."""
         return len(self._names(self.crashes))
+
+    def unchanged_s(self, name: str, content: bytes) -> float:
+        """Waking seconds for which `name` has had this content, as seen from here."""
+        return self._silence.of(name, content)
 
     def images_in_hand(self, worker: str) -> int:
         """Images a worker has made so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,41 @@ def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadat
         DiskFull: no room; a file of that name that was there before is untouched.
         OutputFolderError: the folder does not exist or cannot be written.
     """
-    from safetensors.numpy import save
+    write_atomically(Path(path), tensor_bytes(tensors, metadata))
 
-    path = Path(path)
-    data = save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, dict(metadata))
-    write_atomically(path, data)
+
+_DTYPES = {
+    "float32": "F32",
+    "float64": "F64",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "uint8": "U8",
+}
+
+
+def tensor_bytes(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a safetensors file; equal content, equal bytes.
+
+    By hand, because the library writes its metadata in the order of a randomly seeded hash table.
+    """
+    header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}}
+    parts: list[bytes] = []
+    end = 0
+    for name in sorted(tensors, key=lambda key: (-tensors[key].dtype.itemsize, key)):  # widest first: aligned
+        array = np.ascontiguousarray(tensors[name])
+        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        offsets = [end, end + len(data)]
+        header[name] = {
+            "dtype": _DTYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": offsets,
+        }
+        parts.append(data)
+        end += len(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

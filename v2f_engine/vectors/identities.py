@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import VectorError
-from v2f_engine.vectors.files import read_tensors, write_tensors
+from v2f_engine.vectors.files import read_tensors, tensor_bytes
 from v2f_engine.vectors.gate import check_vectors
 
 FORMAT = "v2f-identities/1"
@@ -87,9 +88,13 @@ class Identities:
         Raises:
             DiskFull, OutputFolderError: it cannot be written.
         """
+        write_atomically(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes: equal tables, equal bytes."""
         about = json.dumps({"provenance": dict(self.provenance), "table_hash": self.table_hash})
         tensors: dict[str, NDArray[Any]] = {"vectors": self.vectors, "candidate": self.candidate}
-        write_tensors(path, tensors, {"format": FORMAT, "about": about})
+        return tensor_bytes(tensors, {"format": FORMAT, "about": about})
 
     @classmethod
     def load(cls, path: str | Path) -> Identities:

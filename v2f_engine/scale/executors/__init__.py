@@ -40,6 +40,10 @@ class Handle(Protocol):
         """How it ended; None while it runs. Never blocks for more than a moment."""
         ...
 
+    def stopped(self) -> bool:
+        """Whether it is known to be stopped (SIGSTOP); False where that cannot be seen."""
+        ...
+
     def terminate(self) -> None:
         """Asks it to stop after the shard in hand."""
         ...

@@ -58,6 +58,13 @@ class _Process:
         last = "; ".join(line.strip() for line in output.strip().splitlines()[-3:])
         return Ended(why=f"{how}{f': {last}' if last else ''}")
 
+    def stopped(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
+        except OSError:
+            return False
+        return stat[stat.rindex(b")") + 2 :][:1] in (b"T", b"t")
+
     def terminate(self) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)

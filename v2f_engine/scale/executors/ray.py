@@ -85,6 +85,9 @@ class _Actor:
         kind = getattr(errors, result[0], V2FError)
         return Ended(error=kind(result[1]))
 
+    def stopped(self) -> bool:
+        return False
+
     def terminate(self) -> None:
         """Nothing to send: the worker looks at the queue's stop mark before every shard."""
 

@@ -1,0 +1,96 @@
+"""A generated dataset's images from its manifest alone: what workers of an executor and `v2f repair` open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from v2f_engine.batch import ImageBatch
+from v2f_engine.data.manifest import Manifest, flat
+from v2f_engine.data.shards import IDENTITIES
+from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.models.mask_schedule import MaskSchedule
+from v2f_engine.pipeline.engine import Engine
+from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.perturbation import Perturbation
+
+OPEN = "v2f_engine.pipeline.shard_source:open_images"
+"""This module's `scale.job.OpenSource`, by name."""
+
+
+def open_images(
+    manifest: Manifest, root: Path, device: str = "auto", *, model: str | None = None, fetch: bool = False
+) -> Callable[[range], Iterable[ImageBatch]]:
+    """A function from a range of identities to their images, exactly as the manifest describes them.
+
+    Args:
+        manifest: of a generated dataset, finished or not.
+        root: its folder, which holds the identity table.
+        device: where to compute; the kind of device that the manifest names, whichever number.
+        model: name or path; by default the name in the manifest, which for a path is not enough.
+        fetch: allow a download of published weights.
+
+    Raises:
+        DatasetError: the manifest is not of a generated dataset; the identity table is another one; or this
+            machine's model, kernels or precision differ from the manifest's (the differences are listed).
+        ConfigError: a steered dataset, which only the command that made it can continue.
+        ModelNotFound, CheckpointError, BackendUnavailable: as `Engine.load`.
+    """
+    asked = manifest.settings
+    if not {"seed", "identities", "perturbation", "model", "masks", "runner"} <= asked.keys():
+        raise DatasetError(f"{root}: not made by `v2f generate`; its settings are {sorted(asked)}.")
+    if "attributes" in asked:
+        raise ConfigError(
+            f"{root} is steered to attributes, which is done in one process: run the `v2f generate` command that "
+            "made it again; it makes missing and broken shards."
+        )
+    masks, runner = asked["masks"], asked["runner"]
+    kind = str(runner["device"]).split(":")[0]
+    engine = Engine.load(
+        model or asked["model"]["name"],
+        device=device if device.split(":")[0] == kind else kind,
+        precision=runner["precision"],
+        masks=MaskSchedule(masks["min"], masks["mean"], masks["std"], masks["max"]),
+        compute_batch=runner["batch_size"],
+        runner=runner["runner"],
+        fetch=fetch,
+    )
+    _refuse_other(root, asked, engine.describe())
+    table = Identities.load(root / IDENTITIES)
+    if table.table_hash != asked["identities"]["table_hash"]:
+        raise DatasetError(
+            f"{root / IDENTITIES}: has hash {table.table_hash[:12]}, expected "
+            f"{asked['identities']['table_hash'][:12]}. Restore the file, or run `v2f generate` again as before."
+        )
+    levels = asked["perturbation"]
+    perturbation = Perturbation(tuple(levels["levels"]), tuple(levels["weights"]), levels["unit"])
+
+    def make(identities: range) -> Iterable[ImageBatch]:
+        return engine.images(
+            table,
+            manifest.plan.images_per_id,
+            seed=asked["seed"],
+            perturbation=perturbation,
+            batch_size=engine.runner.batch_size,
+            select=identities,
+        )
+
+    return make
+
+
+def _refuse_other(root: Path, asked: dict[str, Any] | Any, here: dict[str, Any]) -> None:
+    there, now = flat({key: asked[key] for key in here}), flat(here)
+    for text in (there, now):  # the number of a GPU is no setting
+        if text.get("runner.device", "").startswith('"cuda'):
+            text["runner.device"] = '"cuda"'
+    differing = [
+        f"{name} is {there.get(name, 'absent')} there, {now.get(name, 'absent')} here"
+        for name in sorted(there.keys() | now.keys())
+        if there.get(name) != now.get(name)
+    ]
+    if differing:
+        raise DatasetError(
+            f"{root}: this machine would make other bytes: {'; '.join(differing)}. Use the model, versions and kind "
+            "of device that began the dataset."
+        )
