@@ -2,6 +2,7 @@
 
     python bench/gpu.py                    all sections, at most nine minutes, into bench/results/<gpu>/
     python bench/gpu.py --only ladder      one section; may be repeated
+    python bench/gpu.py --tune             times launch configurations, writes v2f_kernels/tuned/ (bench/tune.py)
     python bench/gpu.py --rehearse         the same code on a CPU with tiny shapes; what needs a GPU is named
 
 Needs torch and triton; cupy for the rejection section. Every section runs in a process of its own with a budget
@@ -29,7 +30,7 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from bench import ladder, ops, protocol  # noqa: E402
+from bench import ladder, ops, protocol, tune  # noqa: E402
 from bench.cases import Case, Tensors, cases  # noqa: E402
 from v2f_engine.backends import op_named  # noqa: E402
 
@@ -333,8 +334,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes on the CPU, in this process")
     parser.add_argument("--out", type=Path, help="instead of bench/results/<gpu>")
+    parser.add_argument(
+        "--tune", action="store_true", help="time launch configurations instead: bench/tune.py"
+    )
     parser.add_argument("--section", choices=tuple(SECTIONS), help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if options.tune:
+        return tune.main(rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     device = "cpu" if options.rehearse else options.device
     if device != "cpu" and not torch.cuda.is_available():
         print("No GPU that torch can see: nothing was run. `--rehearse` runs the same code on a CPU.")

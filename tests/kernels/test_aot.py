@@ -29,6 +29,8 @@ def test_every_shipped_configuration_is_compiled(monkeypatch: pytest.MonkeyPatch
     from v2f_kernels._triton import launch
     from v2f_kernels._triton.aot import ops_under_gate
 
+    from bench.aot import TARGETS
+
     read: set[tuple[str, str]] = set()
     lookup = launch._lookup
 
@@ -39,13 +41,19 @@ def test_every_shipped_configuration_is_compiled(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(launch, "_lookup", noted)
     monkeypatch.setattr(JITFunction, "run", lambda *args, **kwargs: None)
-    for cases in ops_under_gate().values():
-        for call in cases.values():
-            call()
+    for op, cases in ops_under_gate().items():
+        for section in launch.sections(op):
+            token = launch.ASSUMED_SECTION.set(section)
+            for call in cases.values():
+                call()
+            launch.ASSUMED_SECTION.reset(token)
     shipped = {
-        (path.stem, f"default:{key}")
+        (path.stem, f"{name}:{key}")
         for path in launch.TUNED.glob("*.json")
-        for key in launch.sections(path.stem)["default"]
+        for name, section in launch.sections(path.stem).items()
+        if name == "default" or section["capability"] in TARGETS
+        for key in section
+        if key != "capability"
     }
     assert shipped - read == set()
     assert len(read) >= len(shipped) > 0
@@ -90,3 +98,16 @@ def test_too_much_shared_memory_is_refused() -> None:
 def test_a_case_that_launches_nothing_is_refused() -> None:
     with pytest.raises(RuntimeError, match="nothing was launched"):
         rows_of(lambda: None)
+
+
+def test_candidates_for_tuning_pass_this_gate_or_are_refused() -> None:
+    from bench.tune import compile_gate, keys_under_gate
+
+    gate = compile_gate(90)
+    assert "forward/half" in keys_under_gate("gelu_linear")
+    fit = {"num_warps": 8, "num_stages": 3, "BLOCK_R": 128, "BLOCK_M": 64, "BLOCK_K": 64, "GROUP": 8}
+    assert gate("gelu_linear", "forward/half", fit) == []
+    greedy = {**fit, "BLOCK_M": 256, "num_stages": 6}
+    assert any("exceeds the 232448 B" in line for line in gate("gelu_linear", "forward/half", greedy))
+    assert "no case of the compile gate reads it" in gate("gelu_linear", "forward/nowhere", fit)[0]
+    assert "CompilationError" in gate("gelu_linear", "forward/half", {**fit, "BLOCK_M": 96})[0]
