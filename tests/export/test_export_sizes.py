@@ -1,0 +1,106 @@
+"""The published and the embedded size: exported, checked, held against the fp32 eager runner, and built by the
+real TensorRT-RTX builder, which needs no GPU. One test a size, so that nothing is exported twice."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from v2f_engine.export.onnx import export_onnx
+from v2f_engine.export.parity import Judge
+from v2f_engine.export.tensorrt import BuildSettings, export_engine
+from v2f_engine.export.verify import verify
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
+
+MASKS = MASK_SCHEDULES["generate"]
+
+
+@pytest.fixture
+def base() -> Iterator[LoadedModel]:
+    """The published size; its layers cost the same whatever they hold, so the weights are random."""
+    with torch.no_grad():
+        network = Vec2Face(Vec2FaceConfig.base()).eval()
+        network.initialise(torch.Generator().manual_seed(0))
+    yield LoadedModel(
+        network, network.config, "base", Path("base"), "0" * 64, "none", "gaussian", None, {}, 0.3
+    )
+    del network
+    gc.collect()
+
+
+def floats(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """`[B, 3, 112, 112]` just before clipping and rounding, from the same file with one more output."""
+    import onnxruntime
+
+    model = onnx.load(path)
+    (clip,) = (node for node in model.graph.node if node.op_type == "Clip")
+    model.graph.output.append(onnx.helper.make_tensor_value_info(clip.input[0], onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run([clip.input[0]], inputs)[0]
+
+
+def relative_error(path: Path, loaded: LoadedModel, judge: Judge) -> float:
+    """Of the un-rounded image, against the trained (not folded) network in fp32, as a share of its norm."""
+    rows = [part[:2] for part in judge.inputs]
+    with torch.inference_mode():
+        exact = loaded.model(*(torch.from_numpy(part) for part in rows), MASKS.n_dropped).images.numpy()
+    made = floats(path, dict(zip(("vectors", "noise", "n_masked"), rows, strict=True)))
+    return float(np.linalg.norm(made - exact) / np.linalg.norm(exact))
+
+
+def rtx(source: Path, out: Path, **settings: Any) -> None:
+    made = export_engine("tensorrt-rtx", source, out, settings=BuildSettings(**settings))
+    assert made.sidecar.profiles == ((1, 64, 256),)
+    assert made.bytes > 1e5
+    found = verify(out)
+    assert any("built by this tensorrt_rtx" in words for words in found.passed)
+
+
+def test_mini_generator(tmp_path: Path) -> None:
+    loaded = load_generator("mini")
+    judge = Judge.of(loaded, load_recogniser("mini"), MASKS, images=16)
+    exact = export_onnx(loaded, tmp_path / "g32.onnx", judge=judge)
+    assert exact.parity is not None
+    assert exact.parity.spread > 30
+    assert exact.parity.max_grey <= 1
+    assert relative_error(exact.path, loaded, judge) < 1e-4
+    half = export_onnx(loaded, tmp_path / "g16.onnx", precision="fp16", judge=judge)
+    assert half.parity is not None
+    assert half.parity.within_one >= 0.999
+    assert half.parity.mean_cosine > 0.9995
+    assert half.bytes < 0.55 * exact.bytes
+    rtx(half.path, tmp_path / "g16.plan", targets=("sm86", "sm120"))
+
+
+def test_mini_decoder(tmp_path: Path) -> None:
+    loaded = load_generator("mini")
+    judge = Judge.of(loaded, load_recogniser("mini"), MASKS, images=16)
+    half = export_onnx(loaded, tmp_path / "d.onnx", part="decoder", precision="fp16", opset=21, judge=judge)
+    assert half.parity is not None
+    assert half.parity.within_one >= 0.999
+    rtx(half.path, tmp_path / "d.plan", targets=("sm89",))
+
+
+def test_base_decoder(base: LoadedModel, tmp_path: Path) -> None:
+    judge = Judge.of(base, load_recogniser("mini"), MASKS, images=2)
+    made = export_onnx(base, tmp_path / "d.onnx", part="decoder", precision="fp16", opset=21, judge=judge)
+    assert made.parity is not None
+    assert made.parity.within_one >= 0.999
+    rtx(made.path, tmp_path / "d.plan", targets=("sm89",))
+
+
+def test_base_generator(base: LoadedModel, tmp_path: Path) -> None:
+    judge = Judge.of(base, load_recogniser("mini"), MASKS, images=2)
+    made = export_onnx(base, tmp_path / "g.onnx", judge=judge)
+    assert made.parity is not None
+    assert made.parity.max_grey <= 1
+    assert relative_error(made.path, base, judge) < 1e-4

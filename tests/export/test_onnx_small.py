@@ -1,0 +1,158 @@
+"""ONNX export and its runner on a small network: everything but size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from v2f_engine.data.reader import open_dataset
+from v2f_engine.errors import AccuracyLoss, BackendUnavailable, ConfigError
+from v2f_engine.export.onnx import export_onnx
+from v2f_engine.export.parity import Judge
+from v2f_engine.export.verify import verify
+from v2f_engine.models import registry
+from v2f_engine.models.features import extract_features
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+from v2f_engine.models.weights import load_generator, load_recogniser
+from v2f_engine.pipeline import Engine, generate
+from v2f_engine.runtime.artefact import read_sidecar
+from v2f_engine.runtime.onnx import OnnxSession
+from v2f_engine.vectors.sampling import sample_identities
+
+
+def test_the_file_says_what_it_is_and_verifies(small_export: Path) -> None:
+    model = onnx.load(small_export)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    sidecar = read_sidecar(small_export)
+    assert told["v2f.sha256"] == sidecar.model["sha256"]
+    assert told["v2f.licence"] == "unknown"
+    assert json.loads(told["v2f.config"])["width"] == 48
+    assert [tensor.type.tensor_type.elem_type for tensor in model.graph.output] == [onnx.TensorProto.UINT8]
+    assert all(tensor.type.tensor_type.shape.dim[0].dim_param for tensor in model.graph.input)
+    assert sidecar.accuracy["max_grey"] <= 1
+    assert sidecar.accuracy["spread"] > 5.0
+    found = verify(small_export)
+    assert not found.left
+    assert any("onnxruntime" in words for words in found.passed)
+
+
+def test_images_are_the_eager_runners_within_one_grey_level(small_weights: Path, small_export: Path) -> None:
+    table = sample_identities(3, seed=5)
+    options = {"device": "cpu", "precision": "fp32", "compute_batch": 4}
+    eager = next(iter(Engine.load(small_weights, runner="eager", **options).images(table, 5, batch_size=15)))
+    served = next(iter(Engine.load(small_export, **options).images(table, 5, batch_size=15)))
+    assert np.abs(eager.images.astype(int) - served.images).max() <= 1
+    assert eager.images.std() > 5.0
+    np.testing.assert_array_equal(eager.attributes["sigma"], served.attributes["sigma"])
+
+
+def test_bytes_do_not_depend_on_the_batch_asked_for(small_export: Path) -> None:
+    engine = Engine.load(small_export, compute_batch=4)
+    table = sample_identities(3, seed=5)
+    made = [
+        np.concatenate([b.images for b in engine.images(table, 5, batch_size=size)]) for size in (1, 7, 64)
+    ]
+    for images in made[1:]:
+        np.testing.assert_array_equal(images, made[0])
+
+
+def test_generate_with_runner_onnx_exports_once_and_gives_eagers_dataset(
+    small_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from v2f_engine.export import onnx as exporter
+
+    monkeypatch.setattr(registry, "models_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(exporter, "models_folder", lambda: tmp_path / "cache")
+    options = {"model": small_weights, "source": "gaussian", "precision": "fp32", "compute_batch": 4}
+    generate(2, 3, tmp_path / "eager", runner="eager", **options)
+    generate(2, 3, tmp_path / "onnx", runner="onnx", **options)
+    (kept,) = (tmp_path / "cache" / "exported").glob("*.onnx")
+    stamp = kept.stat().st_mtime_ns
+    again = generate(2, 3, tmp_path / "onnx", runner="onnx", **options)
+    assert again.written == 0
+    assert kept.stat().st_mtime_ns == stamp
+    pictures = [
+        np.concatenate([batch.images for batch in open_dataset(tmp_path / name).batches(6)])
+        for name in ("eager", "onnx")
+    ]
+    # One grey level before the JPEG (tested above); quality 95 rounds coefficients to steps of 2 to 10.
+    off = np.abs(pictures[0].astype(int) - pictures[1])
+    assert np.mean(off <= 1) > 0.99
+    assert off.mean() < 0.05
+    manifest = json.loads((tmp_path / "onnx" / "manifest.json").read_text())
+    assert "onnxruntime" in json.dumps(manifest)
+
+
+def test_opset_21_keeps_group_normalization_and_the_decoder_alone_is_refused_for_generation(
+    small_weights: Path, tmp_path: Path
+) -> None:
+    made = export_onnx(small_weights, tmp_path / "decoder.onnx", part="decoder", opset=21, check_images=4)
+    kinds = {node.op_type for node in onnx.load(made.path).graph.node}
+    assert "GroupNormalization" in kinds
+    assert "InstanceNormalization" not in kinds
+    assert made.parity is not None
+    assert made.parity.max_grey <= 1
+    with pytest.raises(ConfigError, match="decoder alone"):
+        Engine.load(made.path)
+
+
+def test_bf16_is_typed_measured_in_torch_and_refused_by_the_cpu_runner(
+    small_weights: Path, tmp_path: Path
+) -> None:
+    made = export_onnx(
+        small_weights, tmp_path / "b.onnx", part="decoder", precision="bf16", check_images=4, force=True
+    )
+    weights = {t.data_type for t in onnx.load(made.path).graph.initializer if len(t.dims) == 4}
+    assert weights == {onnx.TensorProto.BFLOAT16}
+    assert made.parity is not None
+    assert "not the graph itself" in made.parity.measured_with
+    with pytest.raises(BackendUnavailable, match="bf16"):
+        OnnxSession(made.path)
+
+
+def test_an_export_that_changes_the_people_is_refused_unless_forced(
+    small_weights: Path, tmp_path: Path
+) -> None:
+    loaded = load_generator(small_weights)
+    judge = Judge.of(loaded, load_recogniser("mini"), MASK_SCHEDULES["generate"], images=4)
+    images = judge.images.copy()
+    images[:, 40:72] = 255 - images[:, 40:72]
+    features = extract_features(judge.recogniser.model, images)
+    other = Judge(judge.inputs, judge.grids, images, features, judge.recogniser)
+    with pytest.raises(AccuracyLoss, match="mean identity cosine"):
+        export_onnx(loaded, tmp_path / "x.onnx", part="decoder", judge=other)
+    assert list(tmp_path.iterdir()) == []
+    lost = other.compare(judge.images, "by hand")
+    assert lost.mean_cosine < 0.995
+    lost.require("x", force=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"part": "encoder"}, "generator"),
+        ({"precision": "int4"}, "fp32"),
+        ({"opset": 17}, "opset 17"),
+        ({"masks": "generat"}, "generate"),
+        ({"out": "model.bin"}, ".onnx"),
+    ],
+)
+def test_bad_options_are_named(
+    small_weights: Path, tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    options: dict[str, object] = {"out": tmp_path / "m.onnx", **change}
+    with pytest.raises(ConfigError, match=words):
+        export_onnx(small_weights, **options)  # type: ignore[arg-type]
+
+
+def test_other_masks_than_the_files_are_refused(small_export: Path) -> None:
+    with pytest.raises(ConfigError, match="drop 5 rows"):
+        Engine.load(small_export, masks="plus-generate")
+    with pytest.raises(ConfigError, match="exported in fp32"):
+        Engine.load(small_export, precision="bf16")
+    with pytest.raises(ConfigError, match="runner 'onnx'"):
+        Engine.load(small_export, runner="eager")
