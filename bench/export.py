@@ -138,6 +138,9 @@ def engine_rungs(
             expected = ladder.oracle(network.to(device), batch)
             passed, words = ladder.grey_check(torch.from_numpy(runner(*batch.host)).to(device), expected)
             timing = ladder.wall(runner.replay, device, rounds, 20.0) if passed else None
+        except ImportError as error:
+            notes.append(f"rung {name}: {error}")
+            continue
         except Exception as error:  # a rung that breaks must not end the climb
             passed, words, timing = False, f"{type(error).__name__}: {str(error)[:200]}", None
         found.append(

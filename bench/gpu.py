@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from bench import ladder, ops, protocol, tune  # noqa: E402
+from bench import export, ladder, ops, protocol, tune  # noqa: E402
 from bench.cases import Case, Tensors, cases  # noqa: E402
 from v2f_engine.backends import op_named  # noqa: E402
 
@@ -155,9 +155,11 @@ def kernels(s: Setting) -> Found:
 
 
 def climb(s: Setting) -> Found:
-    """The ladder at base size (mini in a rehearsal), device only and with the null writer."""
+    """The ladder at base size (mini in a rehearsal), device only and with the null writer; then exported engines."""
+    end = time.perf_counter() + s.budget_s
+    network = ladder.network("mini" if s.rehearsal else "base")
     rows, notes = ladder.climb(
-        ladder.network("mini" if s.rehearsal else "base"),
+        network,
         device=s.device,
         precision="fp32" if s.rehearsal else "auto",
         rows=2 if s.rehearsal else 256,
@@ -166,7 +168,8 @@ def climb(s: Setting) -> Found:
         written=4 if s.rehearsal else 51_200,
         tell=lambda rows, notes: s.tell(Found(rows, notes)),
     )
-    return Found(rows, notes)
+    engines, missing = export.engine_rungs(network, device=s.device, rows=256, rounds=10, deadline=end)
+    return Found([*rows, *engines], [*notes, *missing])
 
 
 @dataclass(frozen=True)
