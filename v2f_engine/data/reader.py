@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from v2f_engine.data.dataset import Dataset
+from v2f_engine.data.foreign import READ_ONLY
 from v2f_engine.data.formats import FORMATS, get_format
 from v2f_engine.data.formats.staging import WORK
 from v2f_engine.data.manifest import MANIFEST, Manifest
@@ -41,11 +42,15 @@ def detect_format(path: Path) -> str:
                 return name
         except MissingDependency as error:
             missing = error
+    for name, (looks, _) in READ_ONLY.items():
+        if looks(path):
+            return name
     if missing is not None and (path.suffix == ".parquet" or any(path.rglob("*.parquet"))):
         raise missing
     raise DatasetError(
         f"{path}: no dataset found. Expected train.rec + train.idx, an .lmdb file, .tar shards, .parquet "
-        "files, or a folder per identity with JPEG or PNG images."
+        "files, a folder per identity with JPEG or PNG images, zips of such folders, or a text file of "
+        "`path label`."
     )
 
 
@@ -53,8 +58,8 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
     """Opens a dataset for reading.
 
     Args:
-        path: its folder, or the one file it consists of (`.lmdb`, `.rec`, `.tar`, `.parquet`).
-        format: name in `formats.FORMATS`; by default detected.
+        path: its folder, or the one file it consists of (`.lmdb`, `.rec`, `.tar`, `.parquet`, `.zip`, `.txt`).
+        format: name in `formats.FORMATS` or `foreign.READ_ONLY`; by default detected.
 
     Returns:
         a `Dataset`: `len`, `labels`, `record(i) -> (bytes, label)`, iteration, `image(i)`, `images(indices)`.
@@ -64,4 +69,5 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
         MissingDependency: the format needs an optional package.
     """
     path = Path(path)
-    return get_format(format or detect_format(path)).open(path)
+    name = format or detect_format(path)
+    return READ_ONLY[name][1](path) if name in READ_ONLY else get_format(name).open(path)
