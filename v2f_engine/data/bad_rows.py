@@ -43,6 +43,15 @@ class BadRows:
         """Notes row `row`; the first reason stays."""
         self._found.setdefault(row, (kind, reason))
 
+    def dump(self) -> dict[str, list[str]]:
+        """JSON values that `restore` takes: a resumed run knows what was found before."""
+        return {str(row): [kind, reason] for row, (kind, reason) in sorted(self._found.items())}
+
+    def restore(self, dumped: dict[str, list[str]]) -> None:
+        """Adds what `dump` gave."""
+        for row, (kind, reason) in dumped.items():
+            self.add(int(row), kind, reason)
+
     def report(self) -> dict[str, Any]:
         """JSON values: `count`, counts `by_kind`, and the first thousand `rows` with their reasons."""
         found = sorted(self._found.items())

@@ -5,6 +5,8 @@ Un-normalised recogniser outputs, row i belonging to image i. Nothing is unpickl
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from v2f_engine.data import npy
 from v2f_engine.errors import VectorError
 
 BLOCK_ROWS = 65_536
+RECORD = ".json"
+"""Ending of the record beside a `.npy` of features, which `v2f features` writes."""
 
 Features = NDArray[np.floating[Any]]
 
@@ -74,3 +78,28 @@ def parse_feature(data: bytes, where: str) -> NDArray[np.float32]:
     if not np.isfinite(feature).all() or not feature.any():
         raise VectorError(f"{where}: the feature holds NaN, infinity or nothing but zeros.")
     return feature
+
+
+def digest_of_labels(labels: NDArray[np.int64]) -> str:
+    """sha256 that tells whether features and images are of one dataset, in one order."""
+    return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes()).hexdigest()
+
+
+def check_record(path: str | Path, labels: NDArray[np.int64]) -> None:
+    """Compares the record beside a `.npy` of features, where there is one, with the dataset's labels.
+
+    Raises:
+        VectorError: the features were extracted from another dataset, or one in another order.
+    """
+    record = Path(path).with_suffix(RECORD)
+    if not record.is_file():
+        return
+    try:
+        told = json.loads(record.read_text())["labels_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VectorError(f"{record}: is damaged ({error!r}). Extract the features again.") from error
+    if told != digest_of_labels(labels):
+        raise VectorError(
+            f"{path}: was extracted from another dataset, or from one in another order: {record} says so. "
+            "Extract the features of this dataset (`v2f features`)."
+        )

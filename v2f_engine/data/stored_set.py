@@ -80,13 +80,18 @@ class StoredSet:
     @cached_property
     def _labels(self) -> tuple[NDArray[np.int64], int]:
         """(labels renumbered from 0 in ascending order, number of them)."""
-        found = self._found_labels()
+        found = self._found_labels
         readable = found >= 0
         known, numbers = np.unique(found[readable], return_inverse=True)
         labels = np.full(len(found), -1, np.int64)
         labels[readable] = numbers
         return labels, len(known)
 
+    def dataset_labels(self) -> NDArray[np.int64]:
+        """int64 `[N]`: the dataset's own label of each row, not renumbered; -1 where it cannot be read."""
+        return self._found_labels
+
+    @cached_property
     def _found_labels(self) -> NDArray[np.int64]:
         try:
             labels = self.dataset.labels

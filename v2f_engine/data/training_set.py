@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.config import one_of
 from v2f_engine.data import npy
-from v2f_engine.data.features_file import Features, check_features, map_features
+from v2f_engine.data.features_file import Features, check_features, check_record, map_features
 from v2f_engine.data.memory_set import MemorySet
 from v2f_engine.data.reader import open_dataset
 from v2f_engine.data.stored_set import StoredSet, probe
@@ -60,7 +60,7 @@ def open_training_set(
         raise DatasetError(
             f"{path} holds no landmark pictures; expected an LMDB of (jpeg, feature, label, landmark jpeg)."
         )
-    return StoredSet(
+    opened = StoredSet(
         dataset,
         checked,
         None if subset is None else _subset(subset, len(dataset)),
@@ -68,6 +68,9 @@ def open_training_set(
         in_records=in_records,
         with_landmarks=held.landmarks if with_landmarks is None else with_landmarks,
     )
+    if checked is not None and isinstance(features, (str, Path)) and subset is None:
+        check_record(features, opened.dataset_labels())
+    return opened
 
 
 def _subset(source: str | Path | NDArray[np.int64], rows: int) -> NDArray[np.int64]:

@@ -1,0 +1,171 @@
+"""Features of a whole dataset, once: batched, resumable after a kill, with a record of how they were made.
+
+    features.npy        float32 [N, D], row i belonging to image i; NaN where an image cannot be read
+    features.json       recogniser and its hash, channel order, normalisation, dataset, bad rows
+    .features.npy.part  while it lasts: rows so far; .features.npy.progress says how many count
+
+Asked for a `.lmdb`, the rows become (jpeg, feature, label) records in the published layout instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.atomic import write_atomically
+from v2f_engine.config import at_least
+from v2f_engine.data.features_file import RECORD, digest_of_labels
+from v2f_engine.data.prefetch import Prefetcher
+from v2f_engine.data.training_lmdb import TrainingRecord, write_training_lmdb
+from v2f_engine.data.training_set import Rows, StoredSet, open_training_set
+from v2f_engine.errors import OutputFolderError
+from v2f_engine.models.embedder import Embedder
+
+COMMIT_ROWS = 4096
+"""Rows between two points that a killed run resumes from: seconds of work."""
+
+
+def store_features(
+    dataset: str | Path,
+    out: str | Path,
+    embedder: Embedder,
+    *,
+    on_bad: str = "refuse",
+    batch: int = 128,
+    threads: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, Any]:
+    """Writes the features of every image; the same call after a kill goes on where rows were committed.
+
+    Args:
+        dataset: any format.
+        out: `.npy` (its record lies beside it as `.json`), or `.lmdb`.
+        embedder: see `open_embedder`.
+        on_bad: "refuse" stops at an image that cannot be read and names it; "skip" writes NaN and notes it.
+        batch: images a call; the last one is filled up, so that a row does not depend on its company.
+        threads: that decode.
+        progress: called with (rows done, rows in all).
+
+    Returns:
+        the record, as in the `.json`.
+
+    Raises:
+        DatasetError, OutputFolderError, DiskFull: as named.
+    """
+    at_least("batch", batch, 1)
+    out = Path(out)
+    if out.suffix not in (".npy", ".lmdb"):
+        raise OutputFolderError(f"{out}: expected a name that ends in .npy or .lmdb.")
+    data = open_training_set(dataset, on_bad=on_bad, with_features=False, with_landmarks=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table = out if out.suffix == ".npy" else out.with_suffix(".features.npy")
+    told: dict[str, Any] = {
+        "recogniser": embedder.describe(),
+        "dataset": {"path": str(data.dataset.path), "format": data.dataset.format, "rows": len(data)},
+        "labels_sha256": digest_of_labels(data.dataset_labels()),
+        "dim": embedder.dim,
+        "batch": batch,
+        "normalised": False,
+    }
+    _extract(data, table, embedder, told, batch, threads, progress)
+    record = {**told, "bad": data.bad.report()}
+    write_atomically(table.with_suffix(RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
+    if out.suffix == ".lmdb":
+        write_training_lmdb(out, _records(data, np.load(table, mmap_mode="r")), data.classes)
+        write_atomically(out.with_suffix(RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
+        for done in (table, table.with_suffix(RECORD)):
+            done.unlink()
+    return record
+
+
+def _extract(
+    data: StoredSet,
+    table: Path,
+    embedder: Embedder,
+    told: dict[str, Any],
+    batch: int,
+    threads: int,
+    progress: Callable[[int, int], object] | None,
+) -> None:
+    part, state = (table.with_name(f".{table.name}.{end}") for end in ("part", "progress"))
+    rows, dim = len(data), embedder.dim
+    done = _resumed(state, part, told, data)
+    header = _npy_header(rows, dim)
+    steps = -(-rows // batch)
+
+    def rows_of(step: int) -> list[int]:
+        return list(range(step * batch, min(rows, (step + 1) * batch)))
+
+    def prepared(step: int, read: Rows) -> Rows:
+        return read
+
+    with part.open("r+b" if part.exists() else "w+b") as file:
+        if not done:
+            file.truncate(0)
+            file.write(header)
+        with Prefetcher(data, rows_of, prepared, start=done // batch, stop=steps, threads=threads) as ahead:
+            for step, read in enumerate(ahead, start=done // batch):
+                wanted = rows_of(step)
+                features = _embed(embedder, read.images, batch)
+                features[[row in data.bad for row in wanted]] = np.nan
+                file.seek(len(header) + wanted[0] * dim * 4)
+                file.write(features.tobytes())
+                end = wanted[-1] + 1
+                if end - done >= COMMIT_ROWS or end == rows:
+                    file.flush()
+                    os.fsync(file.fileno())
+                    committed = {**told, "done": end, "found": data.bad.dump()}
+                    write_atomically(state, json.dumps(committed, sort_keys=True).encode())
+                    done = end
+                if progress is not None:
+                    progress(end, rows)
+    os.replace(part, table)
+    state.unlink()
+
+
+def _embed(embedder: Embedder, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+    """Features of a batch that is filled up to `batch` rows: libraries pick other kernels for other sizes."""
+    filled = images
+    if len(images) < batch:
+        filled = np.zeros((batch, *images.shape[1:]), np.uint8)
+        filled[: len(images)] = images
+    return np.array(embedder(filled)[: len(images)], np.float32)
+
+
+def _resumed(state: Path, part: Path, told: dict[str, Any], data: StoredSet) -> int:
+    """Rows that an interrupted run of the same extraction committed; its bad rows are noted again."""
+    if not state.exists() or not part.exists():
+        return 0
+    try:
+        found = json.loads(state.read_text())
+        done, bad = int(found.pop("done")), found.pop("found")
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputFolderError(f"{state}: damaged ({error}). Remove it to begin anew.") from error
+    differing = [name for name in told if found.get(name) != told[name]]
+    if differing:
+        raise OutputFolderError(
+            f"{state}: an unfinished extraction with another {', '.join(differing)} lies here. Finish it with the "
+            "settings it was begun with, give another name, or remove it."
+        )
+    data.bad.restore(bad)
+    return done
+
+
+def _npy_header(rows: int, dim: int) -> bytes:
+    """Of a float32 `[rows, dim]` array, 128 bytes."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
+
+
+def _records(data: StoredSet, features: NDArray[np.float32]) -> Iterator[TrainingRecord]:
+    """(encoded image, feature, label) of every row that is not bad."""
+    labels = data.labels
+    for row in range(len(data)):
+        if row not in data.bad:
+            yield data.dataset.data(row), np.asarray(features[row]), int(labels[row])
