@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from v2f_engine.cli.calibration import Known, Rate, calibrated
 from v2f_engine.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def generate(
     references: Annotated[
         Path | None, typer.Option(help="folder or dataset of aligned faces whose features are the identities")
     ] = None,
-    recogniser: Annotated[str, typer.Option(help="extracts the features of --references")] = "mini",
+    recogniser: Annotated[
+        str, typer.Option(help="extracts the features of --references and --calibration")
+    ] = "mini",
     source: Annotated[
         str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")
     ] = "auto",
@@ -86,6 +89,8 @@ def generate(
         float | None,
         typer.Option(help="no two identities are as similar as this; the model's own limit by default"),
     ] = None,
+    fmr: Rate = None,
+    calibration: Known = None,
     exclude: Annotated[
         Path | None, typer.Option(help=".npy of real people's features to stay away from")
     ] = None,
@@ -149,6 +154,7 @@ def generate(
     )
     goals = {n: g for n, g in (("yaw", yaw), ("pitch", pitch), ("quality", quality)) if g is not None}
     control = _control(goals, attribute or [], steer, iterations, not unsigned, pose_model)
+    known = calibrated(max_cosine, fmr, calibration, recogniser)
     table = pipeline.identities_from(vectors, references, recogniser)
     with progress_bar("generate", "images") as progress:
         report = pipeline.generate(
@@ -160,6 +166,7 @@ def generate(
             identities=table,
             source=source,
             max_cosine=max_cosine,
+            calibration=known,
             exclude=exclude,
             perturbation=perturbation,
             seed=seed,

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from v2f_engine.cli.calibration import Judge, Known, Rate, calibrated
 from v2f_engine.cli.generate import numbers
-from v2f_engine.cli.ids import Exclude, Judge, Known, Rate, calibrated
+from v2f_engine.cli.ids import Exclude
 from v2f_engine.cli.progress import progress_bar
 
 

@@ -18,6 +18,7 @@ from v2f_engine.pipeline.engine import Engine
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities, sample_identities
+from v2f_engine.vectors.separability import Calibration
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
@@ -59,6 +60,8 @@ def generate(
     identities: Identities | NDArray[np.float32] | None = None,
     source: str | Path = "auto",
     max_cosine: float | None = None,
+    fmr: float | None = None,
+    calibration: Calibration | str | Path | NDArray[np.float32] | None = None,
     exclude: str | Path | None = None,
     perturbation: Perturbation | None = None,
     seed: int = 0,
@@ -89,6 +92,8 @@ def generate(
             written by `v2f ids fit`.
         max_cosine: no two identities' vectors are as similar as this; by default the model's own limit: 0.3
             for published models, for `mini` where its extractor has a false-match rate of 1e-4.
+        fmr, calibration: a false-match rate that sets the threshold instead, e.g. 1e-4, and the known people
+            it is measured on: `.npy` or array of centres, or a finished calibration (`calibrate_on_faces`).
         exclude: `.npy` of real centres `[M, 512]`; no identity is within `max_cosine` of one.
         perturbation: noise around an identity's vector.
         seed: one number decides every vector, mask and image.
@@ -132,7 +137,7 @@ def generate(
         fetch=fetch,
     )
     control = None if attributes is None else engine.control(attributes)
-    table = _identity_table(n_ids, identities, engine, source, max_cosine, exclude, seed)
+    table = _identity_table(n_ids, identities, engine, source, max_cosine, fmr, calibration, exclude, seed)
     plan = Plan.of(len(table.vectors), images_per_id, images_per_shard)
     settings = {
         "seed": seed,
@@ -218,6 +223,8 @@ def _identity_table(
     engine: Engine,
     source: str | Path,
     max_cosine: float | None,
+    fmr: float | None,
+    calibration: Calibration | str | Path | NDArray[np.float32] | None,
     exclude: str | Path | None,
     seed: int,
 ) -> Identities:
@@ -228,8 +235,15 @@ def _identity_table(
             )
         at_least("n_ids", n_ids, 1)
         chosen = _source(engine, source)
-        limit = engine.loaded.max_cosine if max_cosine is None else max_cosine
-        return sample_identities(n_ids, max_cosine=limit, seed=seed, source=chosen, exclude=exclude)
+        return sample_identities(
+            n_ids,
+            max_cosine=engine.loaded.max_cosine if max_cosine is None else max_cosine,
+            fmr=fmr,
+            calibration=calibration,
+            seed=seed,
+            source=chosen,
+            exclude=exclude,
+        )
     table = (
         identities
         if isinstance(identities, Identities)
