@@ -85,7 +85,8 @@ def test_base_size_has_the_published_keys() -> None:
 
 def test_parts_of_a_batch_give_the_gradients_of_the_whole() -> None:
     whole, parts = (
-        GeneratorTrainer(people(), eye(), settings(Path("unused"), batch=4, accumulate=n)) for n in (1, 2)
+        GeneratorTrainer(people(), eye(), settings(Path("unused"), batch=4, accumulate=n, bf16=False))
+        for n in (1, 2)
     )
     found = []
     for trainer in (whole, parts):
@@ -105,7 +106,9 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole() -> None:
 
 def _critic_gradients(switches: AsPublished) -> tuple[GeneratorTrainer, list[torch.Tensor]]:
     """Unclipped gradients of the discriminator after a step, in which no weight moves."""
-    wanted = dataclasses.replace(settings(Path("unused"), batch=2), as_published=switches, clip=1e9)
+    wanted = dataclasses.replace(
+        settings(Path("unused"), batch=2, bf16=False), as_published=switches, clip=1e9
+    )
     trainer = GeneratorTrainer(people(), eye(), wanted)
     trainer.optimizer.step = trainer.critic_optimizer.step = lambda: None  # type: ignore[method-assign]
     trainer.step(0, 0.5)

