@@ -56,6 +56,8 @@ class Purpose(IntEnum):
     """Division of identities into training, judging and held-out sets."""
     ATTRIBUTE = 17
     """Attribute goals of one image."""
+    CLASS_SAMPLE = 18
+    """Classes a recogniser's step compares with; identity = step, image = block of classes."""
 
 
 def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> NDArray[np.uint32]:
