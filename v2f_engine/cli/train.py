@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,57 +39,117 @@ def recogniser(
 
 @app.command()
 def generator(
-    data: Data,
+    data: Annotated[
+        Path,
+        typer.Argument(help="aligned faces: an LMDB in the published layout, or any format with features"),
+    ],
+    preset: Annotated[
+        str, typer.Option(help="recipe: rendered, published-2024, published-2025, plus")
+    ] = "rendered",
     recogniser: Annotated[
-        str, typer.Option(help="frozen feature extractor: mini, or a path to weights")
+        str, typer.Option(help="the frozen network that made the features: mini, a name, or a path")
     ] = "mini",
     features: Annotated[
-        Path | None, typer.Option(help=".npy of stored features; extracted when absent")
+        Path | None, typer.Option(help=".npy of features; extracted now where there are none")
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder of checkpoint, sample grids and weights")] = Path(
-        "runs/generator"
-    ),
-    preset: Annotated[
-        str, typer.Option(help="loss weights: rendered, published-2024, published-2025, plus")
-    ] = "rendered",
-    size: Annotated[str, typer.Option(help="mini, base, large, huge")] = "mini",
+    mask: Annotated[
+        Path | None, typer.Option(help=".npy of row numbers to use: the published index mask")
+    ] = None,
+    on_bad: Annotated[
+        str, typer.Option(help="a row that cannot be used: refuse (stop, name it) or skip (replace, note it)")
+    ] = "refuse",
+    held_out: Annotated[
+        Path | None, typer.Option(help="a set of other people, for validation and sample grids")
+    ] = None,
+    held_out_people: Annotated[
+        int, typer.Option(help="instead: keep the last so many people of the data apart (reads all labels)")
+    ] = 0,
+    vgg: Annotated[
+        Path | None, typer.Option(help="LPIPS weights: a file or folder with VGG16 and the linear layers")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="folder of checkpoints, curves and weights; the same command resumes")
+    ] = Path("runs/generator"),
+    size: Annotated[str | None, typer.Option(help="mini, base, large, huge; the recipe's by default")] = None,
+    epochs: Annotated[float | None, typer.Option(help="budget in passes over the data")] = None,
     steps: Steps = None,
     minutes: Minutes = None,
-    batch: int = 16,
+    batch: Annotated[int | None, typer.Option(help="images a step, of all ranks together")] = None,
+    base_lr: Annotated[
+        float | None,
+        typer.Option(help="the rate is this x batch / 112, as published; 4e-5 for 100 epochs of 1 M"),
+    ] = None,
+    critic_width: Annotated[int | None, typer.Option(help="channels of the discriminator's stem")] = None,
+    accumulate: Annotated[int, typer.Option(help="parts that a rank computes its share in")] = 1,
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="repeat the published code's faults, for comparison")
+    ] = False,
+    stepping: Annotated[str, typer.Option(help="eager, compiled, or graph (one GPU, no dropout)")] = "eager",
+    dropout: Annotated[float | None, typer.Option(help="of the transformer; 0.1 as published")] = None,
+    fp32: Annotated[bool, typer.Option("--fp32", help="no bfloat16")] = False,
+    checkpoint_every: Annotated[int, typer.Option(help="steps")] = 200,
+    watch_every: Annotated[int, typer.Option(help="steps between validations")] = 1000,
+    log_every: Annotated[int, typer.Option(help="steps between lines of the log")] = 50,
+    start_from: Annotated[
+        Path | None, typer.Option(help="weights of an earlier training to go on from")
+    ] = None,
     seed: int = 0,
-    device: str = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda; under torchrun one GPU a rank")] = "auto",
 ) -> None:
-    """Train a Vec2Face on images and the features of them."""
+    """Train a Vec2Face; several GPUs: `torchrun --nproc-per-node 8 -m v2f_engine train generator ...`."""
     from dataclasses import replace
 
-    import numpy as np
-
+    from v2f_engine.backends import choose
     from v2f_engine.config import one_of
-    from v2f_engine.data.training_set import MemorySet, open_training_set
-    from v2f_engine.models.features import extract_features
     from v2f_engine.models.vec2face import Vec2FaceConfig
     from v2f_engine.models.weights import load_recogniser
-    from v2f_engine.train.generator import GeneratorTraining, train_generator
+    from v2f_engine.train.distributed import joined
+    from v2f_engine.train.generator import AsPublished, GeneratorTraining, train_generator
+    from v2f_engine.train.held_out import hold_out
     from v2f_engine.train.loop import Budget
-    from v2f_engine.vectors.npy import open_vectors
 
-    one_of("size", size, ("mini", "base", "large", "huge"))
-    budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=20_000)
+    changes: dict[str, Any] = {
+        "accumulate": accumulate, "vgg": vgg, "stepping": stepping, "bf16": not fp32, "seed": seed,
+        "checkpoint_every": checkpoint_every, "picture_every": watch_every, "log_every": log_every,
+        "start_from": start_from, "device": choose(device).device.partition(":")[0] if device == "auto" else device,
+    }  # fmt: skip
+    if size is not None:
+        changes["model"] = getattr(Vec2FaceConfig, one_of("size", size, ("mini", "base", "large", "huge")))()
+    if epochs or steps or minutes:
+        changes["budget"] = Budget(steps=steps, minutes=minutes, epochs=epochs)
+    for name, value in (("batch", batch), ("base_lr", base_lr), ("critic_width", critic_width)):
+        if value is not None:
+            changes[name] = value
+    if as_published:
+        changes["as_published"] = AsPublished.all()
+    settings = GeneratorTraining.named(preset, out, **changes)
+    if dropout is not None:
+        settings = replace(settings, model=replace(settings.model, dropout=dropout))
     reader = load_recogniser(recogniser).model
-    images = MemorySet.load(open_training_set(data, with_features=False))
-    stored = (
-        np.asarray(open_vectors(features), np.float32)
-        if features is not None
-        else extract_features(reader.to(device), images.images)
-    )
-    settings = GeneratorTraining(
-        out=out,
-        model=getattr(Vec2FaceConfig, size)(),
-        preset=preset,
-        budget=budget,
-        batch=batch,
-        seed=seed,
-        device=device,
-    )
-    train_generator(replace(images, features=stored), reader, settings)
-    typer.echo(f"{out / 'generator.safetensors'}")
+    with joined(settings.device) as group:
+        reader.to(group.device)
+        images = _with_features(data, features, mask, on_bad, reader)
+        others = None if held_out is None else _with_features(held_out, None, None, on_bad, reader)
+        if held_out_people:
+            images, others = hold_out(images, held_out_people)
+        if others is None and group.first:
+            typer.echo(
+                "no held-out people: nothing will be validated (--held-out, --held-out-people)", err=True
+            )
+        train_generator(images, reader, settings, others, group=group)
+        if group.first:
+            typer.echo(f"{out / 'generator.safetensors'}")
+
+
+def _with_features(data: Path, features: Path | None, mask: Path | None, on_bad: str, reader: Any) -> Any:
+    """A training set with features: its own, those of a file, or extracted now into memory."""
+    from dataclasses import replace
+
+    from v2f_engine.data.training_set import MemorySet, open_training_set
+    from v2f_engine.models.features import extract_features
+
+    stored = open_training_set(data, features, mask, on_bad=on_bad)
+    if stored.feature_dim is not None:
+        return stored
+    images = MemorySet.load(stored)
+    return replace(images, features=extract_features(reader, images.images))

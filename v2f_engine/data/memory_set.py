@@ -52,6 +52,14 @@ class MemorySet:
         keys = [f"row {row}" for row in chosen.tolist()]
         return Rows(self.images[chosen], self.labels[chosen], features, keys)
 
+    def take(self, rows: RowNumbers) -> MemorySet:
+        """Only these rows; labels are numbered anew. A run of rows is shared, others are copied."""
+        chosen = np.asarray(rows, np.int64)
+        run = len(chosen) > 0 and bool((np.diff(chosen) == 1).all())
+        at = slice(int(chosen[0]), int(chosen[-1]) + 1) if run else chosen
+        labels = np.unique(self.labels[at], return_inverse=True)[1].astype(np.int64)
+        return MemorySet(self.images[at], labels, None if self.features is None else self.features[at])
+
     def landmarks(self, rows: RowNumbers) -> None:
         return None
 

@@ -110,6 +110,18 @@ class StoredSet:
     def _index(self, row: int) -> int:
         return row if self._subset is None else int(self._subset[row])
 
+    def take(self, rows: RowNumbers) -> StoredSet:
+        """Only these rows; labels are numbered anew. Replacements of bad rows come from among them."""
+        chosen = np.asarray(rows, np.int64)
+        return StoredSet(
+            self.dataset,
+            self._features,
+            chosen if self._subset is None else self._subset[chosen],
+            skip=self.skip,
+            in_records=self._in_records,
+            with_landmarks=self._with_landmarks,
+        )
+
     def key(self, row: int) -> str:
         """What to call a row in messages."""
         return self.dataset.where(self._index(row))
