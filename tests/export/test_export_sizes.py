@@ -13,13 +13,16 @@ import onnx
 import pytest
 import torch
 
+from v2f_engine.errors import BackendUnavailable
 from v2f_engine.export.onnx import export_onnx
 from v2f_engine.export.parity import Judge
-from v2f_engine.export.tensorrt import BuildSettings, export_engine
+from v2f_engine.export.quantise import quantise
+from v2f_engine.export.tensorrt import BuildSettings, build_engine, export_engine
 from v2f_engine.export.verify import verify
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
+from v2f_engine.runtime.tensorrt import FLAVOURS
 
 MASKS = MASK_SCHEDULES["generate"]
 
@@ -88,6 +91,34 @@ def test_mini_decoder(tmp_path: Path) -> None:
     assert half.parity is not None
     assert half.parity.within_one >= 0.999
     rtx(half.path, tmp_path / "d.plan", targets=("sm89",))
+
+
+def test_mini_decoder_in_int8_and_fp8(tmp_path: Path) -> None:
+    """Both keep the people, and both are typed as the builder wants them: Ada and Blackwell for fp8."""
+    loaded = load_generator("mini")
+    judge = Judge.of(loaded, load_recogniser("mini"), MASKS, images=16)
+    made = export_onnx(loaded, tmp_path / "i8.onnx", part="decoder", precision="int8", opset=21, judge=judge)
+    assert made.parity is not None
+    assert 0.995 < made.parity.mean_cosine < 0.999999  # within the limit, and not secretly fp16
+    kinds = [node.op_type for node in onnx.load(made.path).graph.node]
+    assert kinds.count("DequantizeLinear") == 2 * 14
+    assert made.sidecar.precision == "int8"
+    rtx(made.path, tmp_path / "i8.plan", targets=("sm86",))
+
+    half = export_onnx(loaded, tmp_path / "f8.onnx", part="decoder", precision="fp16", check_images=0)
+    size = half.path.stat().st_size
+    assert quantise(half.path, "fp8", (judge.grids,)) == 14
+    assert half.path.stat().st_size < 0.75 * size
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(half.path, providers=["CPUExecutionProvider"])
+    told = judge.measure(lambda grid: session.run(None, {"grid": grid})[0], "decoder", "onnxruntime")
+    assert 0.995 < told.mean_cosine < 0.999999
+    flavour = FLAVOURS["tensorrt-rtx"]
+    settings = BuildSettings(targets=("sm120",))
+    assert build_engine(flavour.library(), flavour, half.path, settings, print).layers > 100
+    with pytest.raises(BackendUnavailable, match="sm86"):
+        build_engine(flavour.library(), flavour, half.path, BuildSettings(targets=("sm86",)), print)
 
 
 def test_base_decoder(base: LoadedModel, tmp_path: Path) -> None:

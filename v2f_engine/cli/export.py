@@ -42,9 +42,7 @@ def onnx(
     out: Annotated[Path, typer.Option(help="the .onnx file; its sidecar .onnx.json stands beside it")],
     model: Model = "mini",
     part: Part = "generator",
-    precision: Annotated[
-        str, typer.Option(help="fp32, fp16 or bf16: type of weights and activations")
-    ] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8")] = "fp32",
     opset: Opset = 20,
     masks: Masks = "generate",
     recogniser: Recogniser = "mini",
@@ -68,7 +66,7 @@ def tensorrt(
     out: Annotated[Path, typer.Option(help="the .plan file; its sidecar .plan.json stands beside it")],
     model: EngineModel = "mini",
     part: Part = "generator",
-    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32")] = "fp16",
+    precision: Annotated[str, typer.Option(help="fp16, bf16, fp32, int8 or fp8")] = "fp16",
     profile: Profiles = None,
     opset: Opset = 20,
     masks: Masks = "generate",
@@ -101,7 +99,7 @@ def tensorrt_rtx(
     out: Annotated[Path, typer.Option(help="the .plan file; its sidecar .plan.json stands beside it")],
     model: EngineModel = "mini",
     part: Part = "generator",
-    precision: Annotated[str, typer.Option(help="fp16, bf16 or fp32")] = "fp16",
+    precision: Annotated[str, typer.Option(help="fp16, bf16, fp32, int8 or fp8")] = "fp16",
     profile: Profiles = None,
     target: Annotated[
         list[str] | None, typer.Option(help="sm75, sm80, sm86, sm89, sm120, ...; may be repeated")

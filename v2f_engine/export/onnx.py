@@ -19,8 +19,8 @@ import torch
 
 from v2f_engine.config import one_of
 from v2f_engine.errors import ArtefactError, BackendUnavailable, ConfigError, OutputFolderError
-from v2f_engine.export import graph
-from v2f_engine.export.parity import Judge, Parity, eager_part
+from v2f_engine.export import graph, quantise
+from v2f_engine.export.parity import Judge, Parity, draw_inputs, eager_part, exact_images
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.models.registry import models_folder
 from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
@@ -30,7 +30,9 @@ from v2f_engine.runtime.onnx import OnnxSession, check_structure
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+CALIBRATION_IMAGES, CALIBRATION_SEED = 32, 1
+"""Of int8 and fp8; other faces than those an export is judged on."""
 INLINE_BYTES = 1_800_000_000
 """Weights beyond this go into a second file: protobuf ends at 2 GiB. Only `huge` in fp32 does."""
 
@@ -87,7 +89,8 @@ def export_onnx(
         model: a name, a path to weights, or a loaded generator.
         out: the `.onnx` file; replaced if there is one.
         part: `generator`, or `decoder` alone.
-        precision: type of weights and activations: `fp32`, `fp16` or `bf16`.
+        precision: type of weights and activations: `fp32`, `fp16` or `bf16`; `int8` and `fp8` are fp16 with the
+            decoder's inner convolutions quantised (`export.quantise`).
         opset: 20 (GroupNorm as InstanceNormalization) or 21 (GroupNormalization).
         masks: the schedule it will be used with; its minimum decides the shapes.
         recogniser: whose features say whether the faces are the same people.
@@ -114,7 +117,8 @@ def export_onnx(
         )
     started = time.perf_counter()
     progress("trace")
-    module = graph.part_of(loaded.model, part, precision, schedule.n_dropped)
+    quantised = precision in quantise.LEVELS
+    module = graph.part_of(loaded.model, part, "fp16" if quantised else precision, schedule.n_dropped)
     program = graph.trace(module, opset)
     about = about_model(loaded)
     graph.describe(
@@ -127,6 +131,11 @@ def export_onnx(
         names = save_program(program, staged)
         layers = len(program.model.graph)
         del program
+        if quantised:
+            progress("calibrate")
+            inputs = draw_inputs(loaded, schedule, CALIBRATION_IMAGES, CALIBRATION_SEED)
+            rows = (exact_images(loaded, inputs, schedule)[1],) if part == "decoder" else inputs
+            quantise.quantise(staged, precision, rows)
         sidecar = Sidecar(
             kind="onnx",
             part=part,

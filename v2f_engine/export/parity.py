@@ -109,15 +109,8 @@ class Judge:
         seed: int = 0,
     ) -> Judge:
         """Draws one image of each of `images` identities, from the model's own statistics, and makes them."""
-        at_least("check images", images, 2)
-        table = sample_identities(images, max_cosine=None, seed=seed, source=loaded.statistics)
-        identity = np.arange(images, dtype=np.int64)
-        image = np.zeros(images, np.int64)
-        vectors = Perturbation().draw(table.vectors, identity, image, seed=seed).vectors
-        inputs = (vectors, *masks.draw(seed, identity, image))
-        made, grids = eager_images(
-            frozen_model(loaded, backends.choose("cpu", "fp32")), inputs, masks.n_dropped
-        )
+        inputs = draw_inputs(loaded, masks, images, seed)
+        made, grids = exact_images(loaded, inputs, masks)
         return cls(inputs, grids, made, extract_features(recogniser.model, made), recogniser)
 
     def rows(self, part: str) -> tuple[NDArray[Any], ...]:
@@ -149,6 +142,23 @@ class Judge:
             measured_with,
             rate,
         )
+
+
+def draw_inputs(loaded: LoadedModel, masks: MaskSchedule, images: int, seed: int) -> Inputs:
+    """Inputs of the generator for one image of each of `images` identities."""
+    at_least("check images", images, 2)
+    table = sample_identities(images, max_cosine=None, seed=seed, source=loaded.statistics)
+    identity = np.arange(images, dtype=np.int64)
+    image = np.zeros(images, np.int64)
+    vectors = Perturbation().draw(table.vectors, identity, image, seed=seed).vectors
+    return (vectors, *masks.draw(seed, identity, image))
+
+
+def exact_images(
+    loaded: LoadedModel, inputs: Inputs, masks: MaskSchedule
+) -> tuple[Bytes, NDArray[np.float32]]:
+    """(images, grids) of the fp32 eager runner on the CPU."""
+    return eager_images(frozen_model(loaded, backends.choose("cpu", "fp32")), inputs, masks.n_dropped)
 
 
 def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -194,7 +194,8 @@ def _report(library: Any, config: Any, progress: Progress) -> None:
             library.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            progress(f"build: {phase_name}")
+            if not parent_phase:
+                progress(f"build: {phase_name}")
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             return True

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'v2f-engine[onnx]'"
 _DOMAINS = ("", "ai.onnx")
-_NO_CPU_KERNELS = ("bf16", "fp8")
+_NO_CPU_KERNELS = ("bf16",)
 """Its CPU provider calls such a Conv an invalid graph (1.32)."""
 
 
