@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from v2f_engine.data import fs, ledger, lock
+from v2f_engine.data.card import write_card
 from v2f_engine.data.contact_sheet import SHEET, sheet_of_samples
 from v2f_engine.data.formats import Place, ReadShard, Sample, get_format
 from v2f_engine.data.formats.staging import STAGING, WORK, read_staged
@@ -153,7 +154,7 @@ class Run:
         return self.format.read_shard(self.place, self._records[number])
 
     def finish(self) -> Manifest:
-        """Assembles what is left to assemble, draws the contact sheet, writes the manifest, clears `.v2f/`.
+        """Assembles what is left to assemble, draws the contact sheet, writes card and manifest, clears `.v2f/`.
 
         Raises:
             RuntimeError: a shard is missing.
@@ -161,6 +162,7 @@ class Run:
         if self.missing():
             raise RuntimeError(f"finish with {len(self.missing())} shards missing")
         manifest = self.assemble()
+        write_card(self.root, manifest, writer=self.place.writer)
         manifest.save(self.root / MANIFEST, self.place.writer)
         self.clear()
         return manifest

@@ -197,3 +197,15 @@ def _fetch(entry: Published, folder: Path) -> Path:
             f" ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})."
             f" Download it elsewhere and place it at {folder / Path(entry.file).name}."
         ) from error
+
+
+def licence_of(name: str) -> str:
+    """The licence of a model by name, without loading it; `unknown` for a stranger's file."""
+    if name in PUBLISHED:
+        return PUBLISHED[name].licence
+    if name != "mini":
+        return "unknown"
+    try:
+        return str(json.loads((MINI / CARD).read_text())["licence"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
