@@ -20,6 +20,7 @@ __all__ = [
     "MissingDependency",
     "ModelNotFound",
     "NonFiniteLoss",
+    "OutOfMemory",
     "OutputFolderError",
     "SaturationError",
     "ShardsFailed",
@@ -79,6 +80,10 @@ class DiskFull(V2FError, OSError):
 
 class ShardsFailed(V2FError):
     """Shards over which workers died again and again; all others are committed. The message says why each died."""
+
+
+class OutOfMemory(V2FError, MemoryError):
+    """A device or this process has too little memory, and fewer rows a call do not help; the message says why."""
 
 
 class MissingDependency(V2FError, ImportError):

@@ -131,6 +131,10 @@ def generate(
     jpeg_quality: Annotated[int, typer.Option(help="of the files, 1..100")] = 95,
     images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None,
     fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
+    compute_batch: Annotated[
+        int | None,
+        typer.Option(help="rows of every decoding call; decides the last bits; 16 on a CPU, 256 on a GPU"),
+    ] = None,
     executor: Annotated[
         str, typer.Option(help="auto, inline (this process), local, ray, slurm; changes no byte")
     ] = "auto",
@@ -178,6 +182,7 @@ def generate(
             attributes=control,
             images_per_shard=images_per_shard,
             fetch=fetch,
+            compute_batch=compute_batch,
             executor=executor,
             workers=workers,
             executor_options=pairs(executor_option or [], "--executor-option"),
@@ -187,6 +192,11 @@ def generate(
         f"{report.identities} identities, {report.images} images in {report.out} "
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
+    typer.echo(f"kernels: {report.self_test}")
+    if report.failed:
+        typer.echo(
+            f"FAILED         {report.failed} images came out constant twice; see the attribute 'failed'"
+        )
     if report.manifest is not None:
         typer.echo(f"contact sheet  {report.contact_sheet}")
         typer.echo(f"manifest       {report.manifest}")

@@ -10,6 +10,10 @@ import typer
 def env(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="also measure whether the kernels are batch-invariant")
+    ] = False,
+    model: Annotated[str, typer.Option(help="for the self-test")] = "mini",
 ) -> None:
     """Show what this machine has and which backend runs each op, with the reason."""
     import platform
@@ -41,3 +45,7 @@ def env(
     typer.echo(f"runner {runner_for('auto', choice.device)} (known: {', '.join(RUNNERS)})")
     for op, backend in sorted(choice.backends.items()):
         typer.echo(f"{op:24} {backend:10} {choice.reasons[op]}")
+    if self_test:
+        from v2f_engine.pipeline import Engine
+
+        typer.echo(f"self-test: {Engine.load(model, device=device, precision=precision).self_test()}")

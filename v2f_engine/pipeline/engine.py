@@ -16,9 +16,12 @@ from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.pipeline import serving
+from v2f_engine.pipeline.empty import again_if_empty
 from v2f_engine.pipeline.rebatch import rebatched
+from v2f_engine.randomness import Purpose, normals
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs, Runner, open_runner, runner_for
+from v2f_engine.runtime.micro_batch import MicroBatches
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl, Control
     from v2f_engine.models.weights import LoadedModel
     from v2f_engine.runtime.artefact import ServedModel
+    from v2f_engine.runtime.batch_invariance import BatchInvariance
 
 COMPUTE_BATCH = {"cpu": 16, "cuda": 256}
 """Rows of every decoding call. CPU: 16 images of 112x112x128 fp32 activations are 103 MB, past any cache
@@ -43,6 +47,7 @@ class Engine:
         self.loaded = loaded
         self.runner = runner
         self.masks = masks
+        self.micro = MicroBatches(runner)
 
     @classmethod
     def load(
@@ -117,11 +122,13 @@ class Engine:
             control: attributes to steer to, from `Engine.control`.
 
         Yields:
-            `ImageBatch` with attributes `sigma`, `cosine_to_centre` and `n_masked`; steered ones also with the
+            `ImageBatch` with attributes `sigma`, `cosine_to_centre`, `n_masked` and `failed` (1 where the image
+            came out constant twice, as a NaN anywhere in the network makes it); steered ones also with the
             value and goal of every attribute, `identity_cosine`, `verdict` and `iterations`.
 
         Raises:
             VectorError: vectors of another shape, not finite, or of zero norm.
+            OutOfMemory: see `runtime.micro_batch`.
         """
         vectors = identities.vectors if isinstance(identities, Identities) else check_vectors(identities)
         at_least("images_per_id", images_per_id, 1)
@@ -160,7 +167,7 @@ class Engine:
         perturbation: Perturbation,
     ) -> Generator[ImageBatch]:
         """Batches as the runner makes them; what belongs to images still being made waits in `flying`."""
-        flying: deque[tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[Any]]]] = deque()
+        flying: deque[tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[Any]], Inputs]] = deque()
 
         def inputs() -> Generator[Inputs]:
             total = len(chosen) * images_per_id
@@ -177,12 +184,28 @@ class Engine:
                     "cosine_to_centre": perturbed.cosine,
                     "n_masked": n_masked.astype(np.float32),
                 }
-                flying.append((identity, image, attributes))
-                yield perturbed.vectors, noise, n_masked
+                rows = (perturbed.vectors, noise, n_masked)
+                flying.append((identity, image, attributes, rows))
+                yield rows
 
-        with closing(self.runner.stream(inputs())) as made:
+        with closing(self.micro.stream(inputs())) as made:
             for images in made:
-                yield ImageBatch(images, *flying.popleft())
+                identity, image, attributes, rows = flying.popleft()
+                sound, failed = again_if_empty(images, lambda rows=rows: self.micro.call(rows))
+                yield ImageBatch(sound, identity, image, {**attributes, "failed": failed})
+
+    def self_test(self, seed: int = 0) -> BatchInvariance:
+        """Makes one batch with other numbers of rows a call: are this machine's kernels batch-invariant?
+
+        Raises:
+            OutOfMemory: the runner is a fixed engine, whose rows cannot be changed.
+        """
+        from v2f_engine.runtime.batch_invariance import measure
+
+        image = np.arange(self.runner.batch_size, dtype=np.int64)
+        centres = normals(seed, Purpose.PERTURBATION, image, image, 512)
+        noise, n_masked = self.masks.draw(seed, image, image)
+        return measure(self.runner, (centres, noise, n_masked))
 
     def describe(self) -> dict[str, Any]:
         """Everything about this engine that decides an image's bytes, for manifests."""
