@@ -62,7 +62,8 @@ def plot_proof(proof: Proof, path: str | Path) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     lowest = float(min(c.nearest.min() for c in (proof.before, proof.after)))
-    bins = np.linspace(lowest, 1, 120)
+    highest = max(proof.max_cosine, *(float(c.nearest.max()) for c in (proof.before, proof.after)))
+    bins = np.linspace(lowest, highest, 120)
     for name, found, colour in (("before", proof.before, "#d55e00"), ("after", proof.after, "#0072b2")):
         label = f"{name}: {found.repeated:,} of {found.identities:,} collide"
         left.hist(found.nearest, bins, alpha=0.55, color=colour, label=label)

@@ -24,7 +24,7 @@ from v2f_engine.errors import SaturationError, VectorError
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import MOST_ROWS
-from v2f_engine.vectors.planner import Plan, feasible_cosine, plan_identities
+from v2f_engine.vectors.planner import MARGIN, Plan, feasible_cosine, plan_identities
 from v2f_engine.vectors.sampling import IdentityStream
 from v2f_engine.vectors.separability import Calibration, pick_backend
 
@@ -96,6 +96,8 @@ class Proof:
         plan: prediction from the first round's features.
         table: identities proven, `noise` keyed by candidate; None when the request was not met.
         features: float32 `[kept, D]` of the kept identities.
+        fitting: threshold at which the request is predicted to fit its budget: `max_cosine`, or a larger one on
+            a grid of 0.01; None when there is none.
         shortfall: why there is no table, for people.
     """
 
@@ -108,6 +110,7 @@ class Proof:
     plan: Plan
     table: Identities | None
     features: Float32
+    fitting: float | None
     shortfall: str = ""
 
     @property
@@ -137,7 +140,7 @@ class Proof:
             "identities_to_make": _finite(plan.candidates),
             "kept_at_budget": round(plan.kept_at_budget),
             "budget": plan.max_candidates,
-            "cosine_that_fits_the_budget": plan.max_cosine if plan.feasible else feasible_cosine(plan),
+            "cosine_that_fits_the_budget": self.fitting,
         }
         return {
             "identities": self.identities,
@@ -202,7 +205,7 @@ def prove_identities(
     parts: list[Float32] = []
     rounds: list[Round] = []
     plan: Plan | None = None
-    made, accepted, shortfall = 0, 0, ""
+    made, accepted, ending = 0, 0, ""
     while accepted < n:
         started = time.perf_counter()
         count = n if not rounds else _next_round(n - accepted, rounds[-1])
@@ -221,13 +224,15 @@ def prove_identities(
         rounds.append(Round(count, count - len(new), accepted, round(time.perf_counter() - started, 2)))
         if plan is None:
             plan = _predict(n, features, max_cosine, most, name, backend)
-        shortfall = _hopeless(n, accepted, made, most, rounds, max_rounds, plan)
-        if shortfall:
+        ending = _ending(accepted, made, rounds, max_rounds, plan)
+        if ending:
             break
     assert plan is not None
     features, chosen = np.concatenate(parts), np.concatenate(rows)[:n]
-    table = None
-    if not shortfall:
+    table, fitting, shortfall = None, max_cosine if plan.feasible else _fitting(features[:n], plan), ""
+    if ending:
+        shortfall = _shortfall(accepted, made, rounds[-1], plan, ending, fitting)
+    else:
         table = keyed_by_candidate(stream.take(made, max_candidates=drawn)).part(chosen)
         faces = {**(about or {}), "max_cosine": max_cosine, "made": int(chosen[-1]) + 1}
         if calibration is not None:
@@ -245,6 +250,7 @@ def prove_identities(
         plan=plan,
         table=table,
         features=features[chosen],
+        fitting=fitting,
         shortfall=shortfall,
     )
 
@@ -308,30 +314,40 @@ def _predict(n: int, features: Float32, max_cosine: float, most: int, name: str,
     )
 
 
-def _hopeless(
-    n: int, accepted: int, made: int, most: int, rounds: list[Round], max_rounds: int, plan: Plan
-) -> str:
-    """Why this will not end well, or nothing."""
-    if accepted >= n:
+def _fitting(features: Float32, plan: Plan) -> float | None:
+    """The smallest threshold on a grid of 0.01 whose own pilot on these features gives a quarter too many."""
+    looser = feasible_cosine(plan)
+    while looser is not None and looser < 1:
+        backend, most = plan.pilot.backend, plan.max_candidates
+        again = _predict(plan.identities, features, looser, most, plan.source, backend)
+        if again.kept_at_budget >= MARGIN * plan.identities:
+            return looser
+        looser = round(looser + 0.01, 2)
+    return None
+
+
+def _ending(accepted: int, made: int, rounds: list[Round], max_rounds: int, plan: Plan) -> str:
+    """Why this has to end without a table, or nothing."""
+    if accepted >= plan.identities:
         return ""
     if len(rounds) == 1 and not plan.feasible:
-        ending = f"about {plan.candidates:.3g} would have to be made"
-    elif made >= most:
-        ending = "no more may be made"
-    elif len(rounds) >= max_rounds:
-        ending = f"the limit of {max_rounds} rounds is reached"
-    else:
-        return ""
-    last = rounds[-1]
-    looser = feasible_cosine(plan)
+        return f"about {plan.candidates:.3g} would have to be made"
+    if made >= plan.max_candidates:
+        return "no more may be made"
+    return f"the limit of {max_rounds} rounds is reached" if len(rounds) >= max_rounds else ""
+
+
+def _shortfall(accepted: int, made: int, last: Round, plan: Plan, ending: str, fitting: float | None) -> str:
+    advice = ["ask for fewer", "allow more (max_made, max_rounds)"]
+    if fitting is not None and fitting > plan.max_cosine:
+        advice.insert(1, f"raise the threshold to about {fitting:.2f}")
     return (
-        f"{n:,} identities whose images all stay below cosine {plan.max_cosine:.4g} were not reached: "
-        f"{accepted:,} kept of {made:,} made into images, of the last {last.made:,} a share of "
-        f"{1 - last.collided / last.made:.2g}; {ending}, and the budget is {most:,}. Two are alike with "
-        f"probability {plan.pilot.p:.3g} (effective dimension of the features "
-        f"{plan.pilot.cosine_dimension:.0f}), which allows about {plan.kept_at_budget:,.0f}. Ask for fewer, "
-        + (f"raise the threshold to about {looser:.2f}, " if looser is not None else "")
-        + "raise max_made, or use a generator or recogniser that tells more people apart."
+        f"{plan.identities:,} identities whose images all stay below cosine {plan.max_cosine:.4g} were not "
+        f"reached: {accepted:,} kept of {made:,} made into images, of the last {last.made:,} a share of "
+        f"{1 - last.collided / last.made:.2g}; {ending}, and the budget is {plan.max_candidates:,}. Two are "
+        f"alike with probability {plan.pilot.p:.3g} (effective dimension of the features "
+        f"{plan.pilot.cosine_dimension:.0f}), which allows about {plan.kept_at_budget:,.0f}. To change that, "
+        f"{', '.join(advice)}, or use a generator or recogniser that tells more people apart."
     )
 
 
