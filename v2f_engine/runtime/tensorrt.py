@@ -152,7 +152,7 @@ class EngineCall:
                 f"{path}: has tensors {sorted(names)}, expected {sorted({*inputs, 'images'})}."
             )
         self._engine, self._path = engine, path
-        self._context = engine.create_execution_context()
+        self._context = _context(library, engine)
         first = next(iter(inputs.values()))
         self.output = torch.empty(
             (first.shape[0], IMAGE_SIZE, IMAGE_SIZE, 3), dtype=torch.uint8, device=first.device
@@ -171,6 +171,17 @@ class EngineCall:
         if not self._context.execute_async_v3(current_stream(self.output.device)):
             raise BackendUnavailable(f"{self._path}: the engine could not be enqueued.")
         return self.output
+
+
+def _context(library: Any, engine: Any) -> Any:
+    """An execution context. RTX compiles kernels for a shape while general ones run: a captured graph would keep
+    the general ones, so it is told to compile first."""
+    strategy = getattr(library, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategy is None:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
+    return engine.create_execution_context(config)
 
 
 def current_stream(device: torch.device) -> int:
