@@ -35,6 +35,7 @@ from v2f_engine.attributes.targets import Verdict  # noqa: E402
 from v2f_engine.models.features import extract_features, to_network  # noqa: E402
 from v2f_engine.models.weights import load_recogniser  # noqa: E402
 from v2f_engine.pipeline import Engine  # noqa: E402
+from v2f_engine.pipeline.steered import references  # noqa: E402
 from v2f_engine.vectors.perturbation import Perturbation  # noqa: E402
 from v2f_engine.vectors.sampling import sample_identities  # noqa: E402
 
@@ -108,14 +109,15 @@ def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) ->
         min_cosine=options.min_cosine,
     )
     control = engine.control(asked)
-    made, seconds = steer(control, tuple(inputs), {"yaw": goal}, vectors[identity])
+    kept = references(engine, control, vectors, np.arange(count), options.seed, Perturbation())[identity]
+    made, seconds = steer(control, tuple(inputs), {"yaw": goal}, kept)
 
     pose = load_estimator(options.judge_pose).model
     found, before = judged(pose, made.images), judged(pose, plain)
     referee = load_recogniser(options.judge).model
     features = [unit(extract_features(referee, images)) for images in (plain, made.images, centre_images)]
     centre = unit(features[2].reshape(count, options.centre_images, -1).mean(1))[identity]
-    kept = [np.einsum("nd,nd->n", f, centre) for f in features[:2]]
+    near = [np.einsum("nd,nd->n", f, centre) for f in features[:2]]
     sheet(options.out / "steering.png", made.images, [f"yaw {t:+.0f}" for t in targets])
     sheet(options.out / "steering-before.png", plain, [f"before {t:+.0f}" for t in targets])
     told: dict[str, Any] = {
@@ -123,8 +125,8 @@ def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) ->
         "mean_absolute_error": float(np.abs(found - goal).mean()),
         "mean_absolute_error_before": float(np.abs(before - goal).mean()),
         "own_estimator_error": float(np.abs(made.values["yaw"] - goal).mean()),
-        "identity_cosine_unsteered": float(kept[0].mean()),
-        "identity_cosine_steered": float(kept[1].mean()),
+        "identity_cosine_unsteered": float(near[0].mean()),
+        "identity_cosine_steered": float(near[1].mean()),
         "verdicts": {v.name: int((made.verdicts == v).sum()) for v in Verdict},
         "mean_iterations": float(made.iterations.mean()),
         "seconds": seconds,
@@ -139,8 +141,8 @@ def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) ->
                 "reached_mean": float(found[mine].mean()),
                 "reached_std": float(found[mine].std()),
                 "mean_absolute_error": float(np.abs(found[mine] - target).mean()),
-                "identity_cosine": float(kept[1][mine].mean()),
-                "identity_cosine_unsteered": float(kept[0][mine].mean()),
+                "identity_cosine": float(near[1][mine].mean()),
+                "identity_cosine_unsteered": float(near[0][mine].mean()),
                 "iterations": float(made.iterations[mine].mean()),
             }
         )
@@ -157,7 +159,8 @@ def measure_quality(options: argparse.Namespace, engine: Engine, vectors: Floats
     )
     control = engine.control(asked)
     goal = np.full(len(identity), options.quality, np.float32)
-    made, seconds = steer(control, tuple(inputs), {"quality": goal}, vectors[identity])
+    kept = references(engine, control, vectors, np.arange(count), options.seed, Perturbation())[identity]
+    made, seconds = steer(control, tuple(inputs), {"quality": goal}, kept)
     judge = load_estimator(options.judge_quality).model
     before, after = judged(judge, plain), judged(judge, made.images)
     sheet(options.out / "steering-quality.png", np.concatenate([plain[:5], made.images[:5]]), [""] * 5)

@@ -93,9 +93,7 @@ def test_a_batch_is_its_samples_one_by_one(generator: Vec2Face) -> None:
         assert same.iterations[0] == batch.iterations[i]
         single = alone(vectors[one], noise[one], n_masked[one], {"brightness": goals[one]})
         np.testing.assert_allclose(single.vectors[0], batch.vectors[i], atol=1e-2)
-        np.testing.assert_allclose(
-            single.values["brightness"][0], batch.values["brightness"][i], atol=0.05
-        )
+        np.testing.assert_allclose(single.values["brightness"][0], batch.values["brightness"][i], atol=0.05)
         assert np.abs(single.images[0].astype(int) - batch.images[i]).max() <= 1
 
 

@@ -58,7 +58,9 @@ class Fixed(nn.Module):
 IMAGES = torch.zeros(3, 3, 112, 112)
 
 
-def judge(attribute: Attribute, goal: float, identity: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+def judge(
+    attribute: Attribute, goal: float, identity: torch.Tensor | None = None
+) -> tuple[torch.Tensor, ...]:
     identity = torch.ones(3, 2) if identity is None else identity
     judged = Objective([attribute])(IMAGES, torch.full((3, 1), goal), identity)
     return judged.loss, judged.values[:, 0], judged.met, judged.kept
@@ -122,7 +124,12 @@ def test_objectives_and_attributes_are_checked() -> None:
 
 @pytest.mark.parametrize(
     ("told", "expected"),
-    [(24, Goal((24.0,))), ("24", Goal((24.0,))), ("-60:60", Goal((), -60.0, 60.0)), ("-45,0,45", Goal((-45.0, 0.0, 45.0)))],
+    [
+        (24, Goal((24.0,))),
+        ("24", Goal((24.0,))),
+        ("-60:60", Goal((), -60.0, 60.0)),
+        ("-45,0,45", Goal((-45.0, 0.0, 45.0))),
+    ],
 )
 def test_goals_as_they_are_typed(told: str | float, expected: Goal) -> None:
     assert Goal.of(told) == expected

@@ -24,6 +24,8 @@ ROUNDS = 16
 """Samples queued at a time, as a multiple of the slots: idle slots at the end of a queue are then few."""
 REFINING = 2**32 - 1
 """Image number whose masks refine an identity; no image has it."""
+REFERENCES = 8
+"""Unsteered images of an identity whose mean feature is its reference; numbered down from `REFINING`."""
 
 
 def control_of(engine: Engine, asked: AttributeControl) -> Control:
@@ -55,6 +57,34 @@ def _twin(engine: Engine) -> Vec2Face:
     if choice.device == "cpu":
         quicken(twin)
     return twin
+
+
+def references(
+    engine: Engine,
+    control: Control,
+    centres: NDArray[np.float32],
+    identities: NDArray[np.int64],
+    seed: int,
+    perturbation: Perturbation,
+) -> NDArray[np.float32]:
+    """What each identity's images are compared with, `[I, D]`: its vector, or the mean feature of its images.
+
+    Args:
+        centres: `[I, 512]`.
+        identities: int64 `[I]`, their numbers.
+    """
+    if control.reference == "vector":
+        return centres
+    row = np.repeat(np.arange(len(identities)), REFERENCES)
+    image = REFINING - 1 - np.tile(np.arange(REFERENCES, dtype=np.int64), len(identities))
+    features = []
+    for start in range(0, len(row), engine.runner.batch_size):
+        part = slice(start, start + engine.runner.batch_size)
+        identity = identities[row[part]]
+        perturbed = perturbation.draw(centres[row[part]], identity, image[part], seed=seed)
+        noise, n_masked = engine.masks.draw(seed, identity, image[part])
+        features.append(control.features(engine.runner(perturbed.vectors, noise, n_masked)))
+    return np.concatenate(features).reshape(len(identities), REFERENCES, -1).mean(1)
 
 
 def steered(
