@@ -54,6 +54,8 @@ def test_importing_is_free_and_help_is_quick() -> None:
         (("verify", "/nonexistent"), "manifest"),
         (("ids", "check", "/nonexistent.npy"), "nonexistent"),
         (("ids", "sample", "0"), "at least 1"),
+        (("ids", "sample", "5", "--fmr", "1e-4"), "--calibration"),
+        (("ids", "fit"), "--images"),
         (("env", "--device", "cuda:99"), "cuda"),
     ],
 )
@@ -77,9 +79,11 @@ def test_sample_plan_fit_and_check(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", features)
     fitted, table = tmp_path / "s.safetensors", tmp_path / "i.safetensors"
     assert v2f("ids", "fit", str(tmp_path / "f.npy"), "--out", str(fitted)).returncode == 0
-    done = v2f("ids", "sample", "50", "--source", str(fitted), "--out", str(table))
+    rate = ("--fmr", "1e-3", "--calibration", str(tmp_path / "f.npy"))
+    done = v2f("ids", "sample", "50", "--source", str(fitted), "--out", str(table), *rate)
     assert done.returncode == 0, done.stderr
     assert "50 identities" in done.stdout
+    assert "every cosine below 0.1" in done.stdout
     done = v2f("ids", "check", str(table), "--step", "10", "--plot", str(tmp_path / "c.png"))
     assert done.returncode == 0, done.stderr
     assert "100.0000% of 50" in done.stdout

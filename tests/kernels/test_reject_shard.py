@@ -65,21 +65,25 @@ def test_a_rank_outside_is_refused():
         Shard(2, 2, lambda flags: None)
 
 
-@pytest.mark.slow
 def test_under_torch_distributed(tmp_path):
     code = textwrap.dedent(
         """
         import sys
         import numpy as np
         from torch import distributed
-        from v2f_kernels.reject_similar import OP
+        from v2f_kernels.reject_similar import OP, Kept
         from v2f_kernels.reject_similar.shard import Shard
 
         rank = int(sys.argv[1])
         distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/rendezvous", rank=rank, world_size=2)
         rows = np.load(sys.argv[2] + "/rows.npy")
-        answer = OP.backend("native")(rows, 0.4, block=50, threads=1, shard=Shard.of_group())
-        np.save(f"{sys.argv[2]}/{rank}.npy", answer)
+        kept, shard = Kept(32), Shard.of_group()
+        parts = [rows[:200], rows[200:]]  # a second call extends the divided state
+        first, second = [
+            OP.backend("native")(part, 0.4, kept=kept, block=50, threads=1, shard=shard) for part in parts
+        ]
+        np.save(f"{sys.argv[2]}/{rank}.npy", np.concatenate([first, 200 + second]))
+        np.save(f"{sys.argv[2]}/held{rank}.npy", kept.vectors)
         """
     )
     rows = clustered(500, 32)
@@ -89,5 +93,10 @@ def test_under_torch_distributed(tmp_path):
     command = [sys.executable, "-c", code]
     running = [subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment) for rank in range(2)]
     assert [process.wait(timeout=120) for process in running] == [0, 0]
+    expected = reference(rows, 0.4)
+    assert np.array_equal(native(rows, 0.4), expected)
     for rank in range(2):
-        assert np.array_equal(np.load(tmp_path / f"{rank}.npy"), reference(rows, 0.4))
+        assert np.array_equal(np.load(tmp_path / f"{rank}.npy"), expected)
+    held = [np.load(tmp_path / f"held{rank}.npy") for rank in range(2)]
+    assert min(len(part) for part in held) > 0.3 * len(expected)
+    assert sum(len(part) for part in held) == len(expected)

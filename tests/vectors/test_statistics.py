@@ -60,6 +60,27 @@ def test_fit_files(tmp_path):
         fit_files([tmp_path / "a.npy", tmp_path / "b.npy"], dimension=24)
 
 
+def test_a_folder_of_shards_is_one_set_in_order_of_names(tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    features = np.random.default_rng(4).standard_normal((900, 16)).astype(np.float32)
+    for k, rows in enumerate((features[:200], features[200:700], features[700:])):
+        np.save(shards / f"{k:03d}.npy", rows)
+    np.save(tmp_path / "more.npy", features[:50])
+    assert [name for name, _ in parts_of(shards, dimension=16)] == [
+        str(shards / f"{k:03d}.npy") for k in range(3)
+    ]
+    seen = []
+    found = fit_files(shards, dimension=16, progress=lambda done, total: seen.append((done, total)))
+    assert np.allclose(found.mean, features.mean(axis=0), atol=1e-6)
+    assert found.count == 900
+    assert seen == [(0, 900), (200, 900), (700, 900)]
+    assert fit_files([shards, tmp_path / "more.npy"], dimension=16).count == 950
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VectorError, match=r"expected \.npy files in this folder"):
+        fit_files(tmp_path / "empty")
+
+
 def test_half_precision_files(tmp_path):
     rows = features().astype(np.float16)
     np.save(tmp_path / "h.npy", rows)
