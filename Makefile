@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini clean
+.PHONY: help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -66,6 +66,9 @@ bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, o
 
 train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recogniser, generator
 	$(BIN)/python -m v2f_engine.train.mini
+
+miniature-training: setup-dev  ## the published training from nothing: people, recogniser, LMDB, generator, evaluation
+	$(BIN)/python bench/miniature_training.py
 
 clean:               ## remove what building and testing left behind
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks out

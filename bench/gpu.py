@@ -27,7 +27,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from bench import export, ladder, ops, protocol, tune  # noqa: E402
@@ -172,83 +171,23 @@ def climb(s: Setting) -> Found:
     return Found([*rows, *engines], [*notes, *missing])
 
 
-@dataclass(frozen=True)
-class TrainingRung:
-    """A way to run the training step."""
-
-    name: str
-    bf16: bool
-    fused: bool
-
-
-TRAINING = (
-    TrainingRung("1 eager fp32", False, False),
-    TrainingRung("2 bf16 autocast, channels-last", True, False),
-    TrainingRung("3 + our kernels", True, True),
-)
-
-
 def training(s: Setting) -> Found:
-    """One full step (generator, frozen recogniser, critic) by rungs. Dropout is off in all of them: the plain
-    backend draws the contract's mask on the host, which would flatter the fused one."""
-    from v2f_engine.backends import choose
-    from v2f_engine.models import bind_ops
-    from v2f_engine.models.iresnet import IResNet, IResNetConfig
-    from v2f_engine.models.vec2face import Vec2FaceConfig
-    from v2f_engine.train.generator import GeneratorTrainer, GeneratorTraining
-    from v2f_engine.train.training_set import TrainingSet
+    """One full step (generator, frozen recogniser, critic) by rungs, then what each part costs: `bench/train.py`."""
+    from bench import train
 
-    batch = 2 if s.rehearsal else 32
-    draw = np.random.default_rng(0)
-    data = TrainingSet(
-        draw.integers(0, 256, (batch, 112, 112, 3), dtype=np.uint8),
-        np.arange(batch, dtype=np.int64),
-        draw.standard_normal((batch, 512), dtype=np.float32),
+    size, rounds = ("tiny", 1) if s.rehearsal else ("base", 5)
+    found = Found()
+    found.rows, found.notes = train.rungs(
+        size,
+        s.device,
+        rounds=rounds,
+        budget_s=0.7 * s.budget_s,
+        chosen=train.RUNGS[3:5] if s.rehearsal else train.RUNGS,
+        tell=lambda rows, notes: s.tell(Found(rows, notes)),
     )
-    shape = Vec2FaceConfig.mini() if s.rehearsal else Vec2FaceConfig(dropout=0.0)
-    small = IResNetConfig(layers=(1, 1, 1, 1), widths=(8, 16, 16, 16), stem_stride=2)
-    found, first = Found(), None
-    for rung in TRAINING:
-        if rung.fused and s.device == "cpu":
-            found.notes.append(f"training rung {rung.name}: needs a GPU")
-            continue
-        try:
-            torch.manual_seed(0)
-            recogniser = IResNet(small if s.rehearsal else IResNetConfig()).eval()
-            settings = GeneratorTraining(
-                out=Path("unused"), model=shape, preset="published-2024", batch=batch, bf16=rung.bf16,
-                critic_width=8 if s.rehearsal else 64, device=s.device,
-            )  # fmt: skip
-            trainer = GeneratorTrainer(data, recogniser, settings)
-            if rung.fused:
-                bind_ops(trainer.model, choose(s.device))
-            terms, _ = trainer.step(0, 0.6)
-            losses = {name: float(value.detach()) for name, value in terms.items()}
-            first = first or losses
-            passed, words = _losses_agree(losses, first)
-            timing = ladder.wall(
-                lambda t=trainer: t.step(1, 0.6),
-                s.device,
-                1 if s.rehearsal else 5,
-                s.budget_s / len(TRAINING),
-            )
-        except Exception as error:
-            passed, words, timing = False, f"{type(error).__name__}: {str(error)[:200]}", None
-        found.rows.append(
-            protocol.Row(
-                "training step", f"batch {batch}", rung.name, passed, words, timing,
-                items=batch, baseline=TRAINING[0].name,
-            )
-        )  # fmt: skip
-        s.tell(found)
+    if not s.rehearsal:
+        found.rows += train.shares(size, s.device, rounds=rounds, budget_s=0.3 * s.budget_s)
     return found
-
-
-def _losses_agree(losses: dict[str, float], first: dict[str, float]) -> tuple[bool, str]:
-    """Loss terms of the first step within 3 % of fp32's: bf16 has 8 bits, and terms average many values."""
-    off = {name: abs(losses[name] - value) / max(abs(value), 1e-3) for name, value in first.items()}
-    worst = max(off, key=lambda name: off[name])
-    return all(o <= 0.03 for o in off.values()), f"loss terms within {100 * off[worst]:.2f} % ({worst})"
 
 
 def rejection(s: Setting) -> Found:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -85,22 +86,24 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="also copy report and curves there")
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)
-    seconds: dict[str, float] = {}
+    seconds: dict[str, tuple[float, float]] = {}
     for name, arguments in commands(o).items():
         print(f"== {name}: v2f {' '.join(arguments)}", file=sys.stderr, flush=True)
-        started = time.perf_counter()
+        started, used = time.perf_counter(), os.times()
         done = subprocess.run([sys.executable, "-m", "v2f_engine", *arguments], cwd=ROOT, check=False)
         if done.returncode:
             print(
                 f"{name}: exit status {done.returncode}; the same command goes on from here", file=sys.stderr
             )
             return done.returncode
-        seconds[name] = round(time.perf_counter() - started, 1)
+        after = os.times()
+        cpu = after.children_user + after.children_system - used.children_user - used.children_system
+        seconds[name] = (round(time.perf_counter() - started, 1), round(cpu, 1))
     report(o, seconds)
     return 0
 
 
-def report(o: argparse.Namespace, seconds: dict[str, float]) -> None:
+def report(o: argparse.Namespace, seconds: dict[str, tuple[float, float]]) -> None:
     """Times, the last line of each log, and the measurement."""
 
     def last(path: Path) -> dict[str, float]:
@@ -110,8 +113,9 @@ def report(o: argparse.Namespace, seconds: dict[str, float]) -> None:
     told = {
         "environment": protocol.environment("cpu"),
         "options": {k: str(v) for k, v in vars(o).items()},
-        "seconds": seconds,
-        "total_minutes": round(sum(seconds.values()) / 60, 1),
+        "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in seconds.items()},
+        "total_minutes": round(sum(wall for wall, _ in seconds.values()) / 60, 1),
+        "total_cpu_minutes": round(sum(cpu for _, cpu in seconds.values()) / 60, 1),
         "recogniser": last(o.out / "recogniser" / "log.jsonl"),
         "generator": last(o.out / "generator" / "log.jsonl"),
         "held_out": last(o.out / "generator" / "validation.jsonl"),
