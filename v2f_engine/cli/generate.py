@@ -12,6 +12,7 @@ from v2f_engine.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
+    from v2f_engine.pipeline.posed import PoseCondition
 
 
 def numbers(text: str, what: str) -> tuple[float, ...]:
@@ -61,6 +62,12 @@ def pairs(texts: list[str], what: str) -> dict[str, str | int]:
             raise ConfigError(f"{what}: expected KEY=VALUE, found {text!r}.")
         table[key] = int(value) if value.lstrip("-").isdigit() else value
     return table
+
+
+def _condition(goals: dict[str, str], folder: Path | None) -> PoseCondition:
+    from v2f_engine.pipeline.posed import PoseCondition, landmark_files
+
+    return PoseCondition(goals, () if folder is None else landmark_files(folder))
 
 
 def generate(
@@ -128,6 +135,12 @@ def generate(
     pose_model: Annotated[
         Path | None, typer.Option(help="another pose estimator: its file, or 6DRepNet weights")
     ] = None,
+    by: Annotated[
+        str, typer.Option(help="steering, or pose-model (a Vec2Face+ model with a pose network)")
+    ] = "steering",
+    landmarks: Annotated[
+        Path | None, typer.Option(help="folder of landmark pictures for --by pose-model, instead of --yaw")
+    ] = None,
     jpeg_quality: Annotated[int, typer.Option(help="of the files, 1..100")] = 95,
     images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None,
     fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
@@ -147,6 +160,7 @@ def generate(
 ) -> None:
     """Generate a face dataset of people who do not exist."""
     from v2f_engine import pipeline
+    from v2f_engine.config import one_of
     from v2f_engine.vectors.perturbation import Perturbation
 
     levels = numbers(sigma, "--sigma")
@@ -156,8 +170,13 @@ def generate(
         if target_cosine is None
         else Perturbation.target_cosine(*numbers(target_cosine, "--target-cosine"))
     )
+    one_of("by", by, ("steering", "pose-model"))
     goals = {n: g for n, g in (("yaw", yaw), ("pitch", pitch), ("quality", quality)) if g is not None}
-    control = _control(goals, attribute or [], steer, iterations, not unsigned, pose_model)
+    control = (
+        _condition(goals, landmarks)
+        if by == "pose-model"
+        else _control(goals, attribute or [], steer, iterations, not unsigned, pose_model)
+    )
     known = calibrated(max_cosine, fmr, calibration, recogniser)
     table = pipeline.identities_from(vectors, references, recogniser)
     with progress_bar("generate", "images") as progress:

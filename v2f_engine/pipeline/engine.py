@@ -29,6 +29,7 @@ from v2f_engine.vectors.sampling import Identities
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl, Control
     from v2f_engine.models.weights import LoadedModel
+    from v2f_engine.pipeline.posed import PoseCondition, Posed
     from v2f_engine.runtime.artefact import ServedModel
     from v2f_engine.runtime.batch_invariance import BatchInvariance
 
@@ -108,7 +109,7 @@ class Engine:
         perturbation: Perturbation | None = None,
         batch_size: int = 64,
         select: range | None = None,
-        control: Control | None = None,
+        control: Control | Posed | None = None,
     ) -> Iterator[ImageBatch]:
         """Images of identities, in order of (identity, image).
 
@@ -141,13 +142,13 @@ class Engine:
         if control is None:
             computed = self._computed(vectors, keys, chosen, images_per_id, seed, perturbation)
             return rebatched(computed, batch_size)
-        from v2f_engine.pipeline.steered import steered
+        from v2f_engine.pipeline.steered import controlled
 
-        made = steered(self, control, vectors, keys, chosen, images_per_id, seed, perturbation)
+        made = controlled(self, control, vectors, keys, chosen, images_per_id, seed, perturbation)
         return rebatched(made, batch_size)
 
-    def control(self, asked: AttributeControl) -> Control:
-        """Attribute control made ready for this engine; see `attributes.control.AttributeControl`.
+    def control(self, asked: AttributeControl | PoseCondition) -> Control | Posed:
+        """Steering (`attributes.control.AttributeControl`) or a pose network's condition, ready for this engine.
 
         Raises:
             ConfigError: a goal without an attribute, or a runner without gradients.

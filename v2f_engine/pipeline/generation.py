@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
     from v2f_engine.data.plan import Plan
     from v2f_engine.data.write import WriteReport
+    from v2f_engine.pipeline.posed import PoseCondition
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def generate(
     precision: str = "auto",
     masks: str | MaskSchedule = "generate",
     jpeg_quality: int = 95,
-    attributes: AttributeControl | None = None,
+    attributes: AttributeControl | PoseCondition | None = None,
     images_per_shard: int | None = None,
     compute_batch: int | None = None,
     runner: str = "auto",
@@ -107,7 +108,8 @@ def generate(
         seed: one number decides every vector, mask and image.
         jpeg_quality: of the files, 1..100.
         attributes: steer pose, quality and more, e.g. `AttributeControl({"yaw": "-60:60", "quality": 24})`;
-            each image's goals and achieved values are recorded.
+            each image's goals and achieved values are recorded. A `PoseCondition` uses the pose network of a
+            Vec2Face+ model instead.
         images_per_shard: unit of commit and of resume.
         runner: what decodes, see `Engine.load`; part of the run, so a resumed run keeps it.
         executor: `inline` (this process), or in `scale.EXECUTORS`: `local`, `ray`, `slurm`; `auto` is `local` when

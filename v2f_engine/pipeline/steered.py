@@ -14,6 +14,7 @@ from v2f_engine.attributes.control import AttributeControl, Control
 from v2f_engine.batch import ImageBatch
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.weights import LoadedModel
+from v2f_engine.pipeline.posed import PoseCondition, Posed, posed
 from v2f_engine.vectors.perturbation import Perturbation
 
 if TYPE_CHECKING:
@@ -28,13 +29,15 @@ REFERENCES = 8
 """Unsteered images of an identity whose mean feature is its reference; numbered down from `REFINING`."""
 
 
-def control_of(engine: Engine, asked: AttributeControl) -> Control:
+def control_of(engine: Engine, asked: AttributeControl | PoseCondition) -> Control | Posed:
     """`asked`, made ready for an engine.
 
     Raises:
         ConfigError: an engine whose runner cannot say what device and precision to use.
         ModelNotFound, CheckpointError: of the judges.
     """
+    if isinstance(asked, PoseCondition):
+        return Posed(asked, engine)
     choice = getattr(engine.runner, "choice", None)
     if choice is None or not isinstance(engine.loaded, LoadedModel):
         raise ConfigError(
@@ -42,6 +45,22 @@ def control_of(engine: Engine, asked: AttributeControl) -> Control:
             " Use runner='eager' or 'cuda_graph'."
         )
     return Control(asked, engine.loaded, _twin(engine), choice, engine.masks.n_dropped)
+
+
+def controlled(
+    engine: Engine,
+    control: Control | Posed,
+    vectors: NDArray[np.float32],
+    keys: NDArray[np.int64],
+    chosen: range,
+    images_per_id: int,
+    seed: int,
+    perturbation: Perturbation,
+) -> Iterator[ImageBatch]:
+    """Batches under either kind of control."""
+    if isinstance(control, Posed):
+        return posed(engine, control, vectors, keys, chosen, images_per_id, seed, perturbation)
+    return steered(engine, control, vectors, keys, chosen, images_per_id, seed, perturbation)
 
 
 def _twin(engine: Engine) -> Vec2Face:
@@ -100,9 +119,12 @@ def steered(
     """Batches of steered images of the `chosen` identities, in order of (identity, image)."""
     identities = np.arange(chosen.start, chosen.stop, chosen.step, dtype=np.int64)
     centres = vectors[identities]
-    if control.asked.refines and len(centres):
+    if not len(identities):
+        return
+    kept = references(engine, control, centres, keys[identities], seed, perturbation)
+    if control.asked.refines:
         noise, n_masked = engine.masks.draw(seed, keys[identities], np.full_like(identities, REFINING))
-        centres = control.refine(centres, noise, n_masked, keys[identities], seed).vectors
+        centres = control.refine(centres, noise, n_masked, keys[identities], kept, seed).vectors
     total = len(chosen) * images_per_id
     queue = control.asked.steering(control.choice.device).slots * ROUNDS
     step = queue if control.asked.steers_images else engine.runner.batch_size
@@ -119,7 +141,7 @@ def steered(
         }
         if control.asked.steers_images:
             made, measured = control.images(
-                perturbed.vectors, noise, n_masked, keys[identity], image, centres[row], seed
+                perturbed.vectors, noise, n_masked, keys[identity], image, kept[row], seed
             )
             yield ImageBatch(made.images, identity, image, told | measured)
         else:
