@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from v2f_engine.version import VERSION
+
 if TYPE_CHECKING:
     from v2f_engine.batch import ImageBatch as ImageBatch
     from v2f_engine.pipeline import Engine as Engine
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from v2f_engine.vectors.sampling import Identities as Identities
     from v2f_engine.vectors.sampling import sample_identities as sample_identities
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "Engine": "v2f_engine.pipeline",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 
@@ -30,10 +31,20 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_export(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`small.onnx`, fp32, with its sidecar; not to be changed."""
-    path = tmp_path_factory.mktemp("exported") / "small.onnx"
-    return export_onnx(small_weights, path, check_images=4).path
+def small_export(
+    small_weights: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    """`small.onnx`, fp32, with its sidecar; not to be changed. Made once, whichever of xdist's workers is first."""
+    shared = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        shared = shared.parent
+    path = shared / "exported" / "small.onnx"
+    path.parent.mkdir(exist_ok=True)
+    with (shared / "exported.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.is_file():
+            export_onnx(small_weights, path, check_images=4)
+    return path
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from v2f_engine.models.registry import models_folder
 from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
 from v2f_engine.runtime.artefact import PARTS, ServedModel, Sidecar, read_sidecar, sha256_of, sidecar_path
 from v2f_engine.runtime.onnx import OnnxSession, check_structure
+from v2f_engine.version import VERSION
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
@@ -207,10 +208,8 @@ def about_model(loaded: LoadedModel) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Package -> version of what makes an ONNX file."""
-    from v2f_engine import __version__
-
     told = {name: metadata.version(name) for name in ("onnx", "onnxscript", "torch")}
-    return {**told, "v2f_engine": __version__}
+    return {**told, "v2f_engine": VERSION}
 
 
 @contextmanager
@@ -252,10 +251,8 @@ def cached_onnx(
 
     Raises as `export_onnx`; a kept file that is damaged is refused by name, not replaced.
     """
-    from v2f_engine import __version__
-
     loaded = load_generator(model, fetch=fetch)
-    name = f"{loaded.sha256[:16]}-{precision}-{masks.n_dropped}-{__version__}.onnx"
+    name = f"{loaded.sha256[:16]}-{precision}-{masks.n_dropped}-{VERSION}.onnx"
     path = models_folder() / "exported" / name
     if not sidecar_path(path).is_file():
         export_onnx(loaded, path, precision=precision, masks=masks, check_images=0, progress=progress)
