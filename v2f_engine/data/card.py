@@ -14,8 +14,8 @@ from v2f_engine.data import fs
 from v2f_engine.data.manifest import Manifest
 
 CARD = "DATASET_CARD.md"
-RECIPE = """IResNet-50 with squeeze-excitation, ArcFace (s 64, m 0.5), SGD with momentum 0.9, weight decay 5e-4 but not on
-batch norms, 26 epochs of batch 128, learning rate 0.1 divided by 10 at epochs 12, 20 and 24, gradients clipped at 5.
+RECIPE = """IResNet-50 with squeeze-excitation, ArcFace (s 64, m 0.5), SGD with momentum 0.9, weight decay 5e-4 but not
+on batch norms, 26 epochs of batch 128, learning rate 0.1 divided by 10 at epochs 12, 20 and 24, gradients clipped at 5.
 Mirror images; crop, low resolution and photometric augmentation with probability 0.3 each, and RandomErasing with
 probability 0.5: leaving that out cost a reader of the paper two points (HaiyuWu/Vec2Face issue 1)."""
 TRAINED_ON = {
@@ -106,8 +106,8 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
             for link in licence_chain(settings)
         ],
         "",
-        "A licence of weights says nothing about the photographs they were trained on; whether a set made with them may "
-        "be used for your purpose is for you to clear.",
+        "A licence of weights says nothing about the photographs they were trained on; whether a set made with them "
+        "may be used for your purpose is for you to clear.",
         "",
         "## Measured",
         "",
@@ -119,8 +119,8 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
         "",
         "## Limits",
         "",
-        "Recognisers trained on synthetic faces are more biased and weaker on twins and large poses than those trained on "
-        "photographs (Vec2Face+, arXiv 2507.17192). Measure on your own test sets before use.",
+        "Recognisers trained on synthetic faces are more biased and weaker on twins and large poses than those trained "
+        "on photographs (Vec2Face+, arXiv 2507.17192). Measure on your own test sets before use.",
         "",
     ]
     return "\n".join(lines)
