@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from v2f_kernels._triton.aot import SHARED_LIMIT, Row, compile_cases, ops_under_gate
+from v2f_kernels._triton.aot import SHARED_LIMIT, Row, compile_cases, ops_under_gate, targets_of
 
 RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "aot.json"
@@ -52,7 +52,7 @@ def build(only: Iterable[str] = ()) -> tuple[dict[str, Any], list[str]]:
 
 def build_op(op: str) -> tuple[list[Row], list[str]]:
     """Rows and complaints of one op."""
-    return compile_cases(op, ops_under_gate()[op], TARGETS)
+    return compile_cases(op, ops_under_gate()[op], targets_of(op, TARGETS))
 
 
 def differences(table: dict[str, Any], committed: dict[str, Any]) -> list[str]:

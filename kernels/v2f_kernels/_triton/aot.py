@@ -139,9 +139,15 @@ def inspect(op: str, case: str, target: int, compiled: Compiled) -> Row:
         registers=int(_first(r"REG:(\d+)", usage)),
         stack=int(_first(r"STACK:(\d+)", usage)),
         shared=metadata.shared,
-        tensor_core=next((name for name in TENSOR_CORE if name in ptx), "-"),
+        tensor_core=_tensor_core(ptx),
         wide_loads=len(WIDE_LOAD.findall(ptx)),
     )
+
+
+def _tensor_core(ptx: str) -> str:
+    """The newest matrix instruction in it, with `.e4m3` where it multiplies 8-bit floats; `-` for none."""
+    name = next((name for name in TENSOR_CORE if name in ptx), "-")
+    return name + ".e4m3" if re.search(rf"{re.escape(name)}[\w.:]*\.e4m3", ptx) else name
 
 
 def complaints(row: Row, compiled: Compiled) -> list[str]:
@@ -207,6 +213,12 @@ def ops_under_gate() -> dict[str, Mapping[str, Callable[[], object]]]:
     root = Path(v2f_kernels.__path__[0])
     names = sorted(path.parent.name for path in root.glob("*/aot_cases.py"))
     return {name: import_module(f"v2f_kernels.{name}.aot_cases").CASES for name in names}
+
+
+def targets_of(op: str, targets: Iterable[int]) -> tuple[int, ...]:
+    """Those of `targets` that the op is for: all, unless its `aot_cases` says `TARGETS`."""
+    own = getattr(import_module(f"v2f_kernels.{op}.aot_cases"), "TARGETS", None)
+    return tuple(target for target in targets if own is None or target in own)
 
 
 def _wants_tensor_core(ttir: str) -> bool:
