@@ -11,7 +11,7 @@ from v2f_engine.data.repair import repair_dataset
 from v2f_engine.data.shards import ATTACHED
 from v2f_engine.data.verify import verify_dataset
 from v2f_engine.errors import DatasetError
-from v2f_engine.scale.make_shard import encoder_of
+from v2f_engine.scale.shard import encoder_of
 
 
 def repair(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from v2f_engine.scale.executors import EXECUTORS
     from v2f_engine.scale.job import Source
-    from v2f_engine.scale.make_shard import make_shard
+    from v2f_engine.scale.shard import make_shard
     from v2f_engine.scale.write import write_scaled
 
 _MODULES = {
     "EXECUTORS": "executors",
     "Source": "job",
-    "make_shard": "make_shard",
+    "make_shard": "shard",
     "write_scaled": "write",
 }
 

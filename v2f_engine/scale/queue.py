@@ -245,7 +245,9 @@ class ShardQueue:
     def _take(self, number: int) -> bool:
         mine = self.leases / f"{fs.TEMPORARY}{self.worker.name}"
         try:
+            fs.before("write-lease", str(mine))
             mine.write_bytes(self.worker.to_bytes())
+            fs.before("link-lease", str(self._lease(number)))
             os.link(mine, self._lease(number))
         except (FileExistsError, FileNotFoundError):
             return False
@@ -260,6 +262,7 @@ class ShardQueue:
 
     def release(self, number: int) -> None:
         if self.holds(number):
+            fs.before("release", str(self._lease(number)))
             self._lease(number).unlink(missing_ok=True)
 
     def fail(self, number: int, why: str) -> None:
@@ -329,6 +332,7 @@ class ShardQueue:
         """Removes a lease if it is still `holder`'s. Of several who try, one succeeds."""
         aside = self.leases / f"{fs.TEMPORARY}{self.worker.name}.{number}"
         try:
+            fs.before("take-back", str(aside))
             os.rename(self._lease(number), aside)
         except FileNotFoundError:
             return False
