@@ -21,7 +21,6 @@ from v2f_engine.train.losses import (
     ssim,
     token_loss,
 )
-from v2f_engine.train.margin import MarginSoftmax
 from v2f_engine.train.optim import cosine, published_lr
 
 
@@ -74,20 +73,6 @@ def test_adversarial_terms() -> None:
     assert critic_loss(real, fake).item() == pytest.approx(0.5 * (0.125 + 0.5))
     assert fooling_loss(fake).item() == pytest.approx(0.25)
     assert fooling_loss(fake, published=True).item() == pytest.approx(-0.5)
-
-
-def test_margins_have_their_closed_form() -> None:
-    features = torch.tensor([[1.0, 0.0]])
-    head = MarginSoftmax(2, 2, scale=10.0, angular=0.3, additive=0.1)
-    with torch.no_grad():
-        head.weight.copy_(torch.tensor([[math.cos(0.4), math.sin(0.4)], [0.0, 2.0]]))
-    got = head.logits(features, torch.tensor([0]))
-    assert got[0].tolist() == pytest.approx([10 * (math.cos(0.7) - 0.1), 0.0], abs=1e-4)
-    eased = head.logits(features, torch.tensor([0]), share=0.0)
-    assert eased[0, 0].item() == pytest.approx(10 * math.cos(0.4), abs=1e-4)
-    assert head(features, torch.tensor([0])).item() == pytest.approx(
-        math.log1p(math.exp(-got[0, 0].item())), abs=1e-4
-    )
 
 
 def test_perceptual_distance() -> None:

@@ -51,7 +51,7 @@ def _losses(folder: Path, name: str) -> list[float]:
 
 def test_recogniser_learns_and_loads(people: TrainingSet, tmp_path: Path) -> None:
     settings = RecogniserTraining(
-        tmp_path, EYE, Budget(steps=12), batch=16, lr=3e-3, scale=16.0, additive=0.0, bf16=False, log_every=2
+        tmp_path, EYE, Budget(steps=12), batch=16, lr=3e-3, scale=16.0, m=0.0, bf16=False, log_every=2
     )
     model = train_recogniser(people, settings)
     losses = _losses(tmp_path, "margin_softmax")

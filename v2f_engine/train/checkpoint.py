@@ -103,11 +103,11 @@ class Checkpoints:
             digest = _sha256(temporary)
         told = {**head, "step": step, "sha256": digest, "bytes": path.stat().st_size}
         write_atomically(path.with_suffix(".json"), json.dumps(told, indent=1, sort_keys=True).encode())
-        for old in self._steps()[:-KEPT]:
+        for old in self.steps()[:-KEPT]:
             for suffix in (".json", ".safetensors"):  # the JSON first: without it nothing is promised
                 (self.folder / f"{old:08d}").with_suffix(suffix).unlink(missing_ok=True)
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """Steps that have a JSON, ascending."""
         if not self.folder.is_dir():
             return []
@@ -129,9 +129,9 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and all are damaged.
         """
-        steps = self._steps()
+        steps = self.steps()
         for step in reversed(steps):
-            fault = self._fault(step)
+            fault = self.fault(step)
             if fault is None:
                 return step
             self.say(f"checkpoint of step {step} is damaged ({fault}); trying the one before")
@@ -142,7 +142,8 @@ class Checkpoints:
             )
         return None
 
-    def _fault(self, step: int) -> str | None:
+    def fault(self, step: int) -> str | None:
+        """What is wrong with the checkpoint of a step; None where it is whole."""
         path = self.folder / f"{step:08d}.safetensors"
         try:
             told = json.loads(path.with_suffix(".json").read_text())

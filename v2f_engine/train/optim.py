@@ -50,6 +50,19 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS, fused=fused)
 
 
+def sgd(modules: Iterable[nn.Module], lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+    """SGD with momentum; parameters of batch norms do not decay, all others do, as the published recipe has it."""
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for module in modules:
+        for part in module.modules():
+            norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
+            own = (parameter for parameter in part.parameters(recurse=False) if parameter.requires_grad)
+            (plain if norm else decay).extend(own)
+    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Gives every parameter group the same rate."""
     for group in optimizer.param_groups:

@@ -1,138 +1,302 @@
-"""Trains a recogniser with margin softmax: the feature extractor of a generator, or an independent judge."""
+"""Trains a recogniser with margin softmax: the feature extractor of a generator, or an independent judge.
+
+Alone or under torchrun (data parallel, the head's classes divided among ranks), resumable at every instant.
+
+out/checkpoints/              network and optimiser, written by rank 0; the newest two
+out/checkpoints/heads/1-of-4/ each rank's part of the head; a resumed run may have another number of ranks
+out/recogniser.safetensors    the network
+out/log.jsonl, validation.jsonl, bad_rows.json
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
 
+from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
+from v2f_engine.data.prefetch import Prefetcher
+from v2f_engine.data.training_set import Rows, TrainingSet
 from v2f_engine.models.features import extract_features, to_network
-from v2f_engine.models.iresnet import IResNet, IResNetConfig
+from v2f_engine.models.iresnet import IResNet
+from v2f_engine.scores import equal_error_rate, genuine_impostor
 from v2f_engine.train.augment import augment_faces
-from v2f_engine.train.checkpoint import read_tensors, restore, training_state, write_tensors
-from v2f_engine.train.loop import Budget, Loop
-from v2f_engine.train.margin import MarginSoftmax
-from v2f_engine.train.optim import adamw, cosine, set_lr
+from v2f_engine.train.checkpoint import Checkpoints, read_tensors, restore, training_state, write_tensors
+from v2f_engine.train.distributed import Group
+from v2f_engine.train.head import ShardedHead
+from v2f_engine.train.head_checkpoint import read_head, whole_steps
+from v2f_engine.train.loop import LOG, Loop, cut_log
+from v2f_engine.train.margin import make_margin
+from v2f_engine.train.optim import adamw, cosine, set_lr, sgd
 from v2f_engine.train.order import rows_of_step
-from v2f_engine.train.training_set import TrainingSet
+from v2f_engine.train.published_augment import augment_published
+from v2f_engine.train.recogniser_settings import MINI_RECOGNISER as MINI_RECOGNISER
+from v2f_engine.train.recogniser_settings import RecogniserTraining as RecogniserTraining
 
-MINI_RECOGNISER = IResNetConfig(layers=(1, 2, 2, 1), widths=(32, 64, 128, 256), stem_stride=2)
-"""The embedded feature extractor: about an iresnet-18 at half width and half resolution."""
-
-
-@dataclass(frozen=True)
-class RecogniserTraining:
-    """Settings of one training.
-
-    Args:
-        out: folder of checkpoint, log and `recogniser.safetensors`.
-        model: shape of the network.
-        budget: steps or minutes.
-        batch: images a step.
-        lr, weight_decay: of AdamW.
-        scale, angular, additive: of the margin softmax; the margin is eased in between 20 % and 70 %.
-        seed: of initialisation, order and augmentation.
-        bf16: compute convolutions in bfloat16, weights stay fp32.
-        checkpoint_every: steps.
-        log_every: steps between two lines of the log.
-        device: torch device.
-        start_from: `recogniser.safetensors` of an earlier training to go on from, perhaps with more people;
-            the head then starts at the class centres of its features.
-    """
-
-    out: Path
-    model: IResNetConfig = MINI_RECOGNISER
-    budget: Budget = field(default_factory=lambda: Budget(steps=3000))
-    batch: int = 64
-    lr: float = 1.5e-3
-    weight_decay: float = 0.05
-    scale: float = 24.0
-    angular: float = 0.0
-    additive: float = 0.2
-    seed: int = 0
-    bf16: bool = True
-    checkpoint_every: int = 500
-    log_every: int = 50
-    device: str = "cpu"
-    start_from: Path | None = None
-
-    def __post_init__(self) -> None:
-        at_least("batch", self.batch, 2)
+VALIDATION = "validation.jsonl"
+WARM_UP = 0.05
+IMPOSTORS = 200_000
+Batch = tuple[torch.Tensor, torch.Tensor, list[str]]
 
 
-def train_recogniser(
-    data: TrainingSet, settings: RecogniserTraining, *, say: Callable[[str], object] | None = None
-) -> IResNet:
-    """Trains on `data` and writes `recogniser.safetensors` (fp32); resumes from `checkpoint.safetensors`.
+class RecogniserTrainer:
+    """Network, head, optimisers and the step.
 
     Args:
         data: images and labels.
+        settings: of the training.
+        group: this rank among its equals.
+    """
+
+    def __init__(self, data: TrainingSet, settings: RecogniserTraining, group: Group | None = None) -> None:
+        at_least("identities to tell apart", data.classes, 2)
+        self.data, self.settings = data, settings
+        self.group = group or Group(device=settings.device)
+        self.device = torch.device(self.group.device)
+        self.size = settings.part(self.group.world)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)  # only the constructor draws from it
+            self.model = IResNet(settings.model)
+        self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        margin = make_margin(settings.margin, settings.m, settings.straight)
+        self.head = ShardedHead(
+            data.classes,
+            settings.model.feature_dim,
+            margin,
+            settings.scale,
+            self.group,
+            settings.sample_rate,
+            settings.seed,
+        ).to(self.device)
+        self.optimizer, self.head_optimizer = (self._optimiser(m) for m in (self.model, self.head))
+        if settings.start_from is not None:
+            self._start(settings.start_from)
+        self._wrapped = self.group.wrap(self.model)
+        self.model.train()
+
+    def _optimiser(self, module: nn.Module) -> torch.optim.Optimizer:
+        settings = self.settings
+        if settings.optimiser == "adamw":
+            return adamw([module], settings.lr, settings.weight_decay)
+        return sgd([module], settings.lr, settings.momentum, settings.weight_decay)
+
+    def _start(self, weights: Path) -> None:
+        """Puts earlier weights into the network and its class centres into the head."""
+        state, _ = read_tensors(weights)
+        restore(
+            {f"recogniser/{name}": value for name, value in state.items()}, {"recogniser": self.model}, {}
+        )
+        self.model.eval()
+        centres = torch.zeros(self.head.weight.shape)
+        for start in range(0, len(self.data), 512):
+            read = self.data.read(range(start, min(len(self.data), start + 512)))
+            features = F.normalize(torch.from_numpy(extract_features(self.model, read.images)))
+            mine = (read.labels >= self.head.first) & (read.labels < self.head.last)
+            rows = torch.from_numpy(read.labels[mine] - self.head.first)
+            centres.index_add_(0, rows, features[torch.from_numpy(mine)])
+        with torch.no_grad():  # the length of a random start
+            self.head.weight.copy_(F.normalize(centres) * 0.01 * centres.shape[1] ** 0.5)
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """This rank's rows of a step."""
+        whole = rows_of_step(self.settings.seed, step, self.settings.batch, len(self.data))
+        return whole[self.group.rank * self.size : (self.group.rank + 1) * self.size]
+
+    def prepare(self, step: int, rows: Rows) -> Batch:
+        """Augmented network input, labels and keys; a function of (settings, step, place in the batch)."""
+        settings = self.settings
+        places = np.arange(self.size) + self.group.rank * self.size
+        if settings.augment == "published":
+            images = augment_published(rows.images, settings.seed, step, places)
+        else:
+            images = to_network(torch.from_numpy(rows.images))
+            generator = torch.Generator().manual_seed(
+                (settings.seed * 1_000_003 + step) * self.group.world + self.group.rank
+            )
+            if settings.augment == "rendered":
+                images = augment_faces(images, generator)
+            elif settings.augment == "mirror":
+                mirrored = torch.rand(len(images), generator=generator) < 0.5
+                images[mirrored] = images[mirrored].flip(3)
+        return images, torch.from_numpy(rows.labels), rows.keys
+
+    def step(self, batch: Batch, number: int, progress: float) -> dict[str, torch.Tensor]:
+        """One update; the loss terms."""
+        settings = self.settings
+        images, labels, _ = batch
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        for optimizer in (self.optimizer, self.head_optimizer):
+            set_lr(optimizer, settings.lr * self.rate(progress))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
+            features = self._wrapped(images)
+        share = min(1.0, max(0.0, 2.0 * progress - 0.4)) if settings.ease else 1.0
+        loss = self.head(features, labels.to(self.device), number, share)
+        for optimizer in (self.optimizer, self.head_optimizer):
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        self.optimizer.step()
+        self.head_optimizer.step()
+        return {"margin_softmax": loss, "gradient": norm}
+
+    def rate(self, progress: float) -> float:
+        """Factor of the learning rate at `progress`."""
+        if not self.settings.milestones:
+            return cosine(progress, WARM_UP)
+        return float(0.1 ** sum(progress >= milestone for milestone in self.settings.milestones))
+
+
+class Run:
+    """One training under way: trainer, loop, checkpoints."""
+
+    def __init__(
+        self,
+        trainer: RecogniserTrainer,
+        held_out: TrainingSet | None,
+        say: Callable[[str], object] | None,
+    ) -> None:
+        settings, group = trainer.settings, trainer.group
+        self.trainer, self.out, self.held_out = trainer, settings.out, held_out
+        budget = settings.budget.on(len(trainer.data), settings.batch)
+        self.loop = Loop(budget, self.out, settings.batch, settings.log_every, group=group)
+        self.loop.say = say or self.loop.say
+        folder = self.out / "checkpoints"
+        self.checkpoints = Checkpoints(folder, self.loop.say)
+        self.heads = Checkpoints(folder / "heads" / f"{group.rank}-of-{group.world}", self.loop.say)
+        self._resume()
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"recogniser": self.trainer.model, "margin": self.trainer.head.margin}
+
+    def _resume(self) -> None:
+        group = self.trainer.group
+        steps = whole_steps(self.out / "checkpoints", self.loop.say) if group.first else []
+        step = group.from_first(steps[-1] if steps else None)
+        if group.first:
+            for name in (LOG, VALIDATION):
+                cut_log(self.out / name, step or 0)
+        if step is None:
+            return
+        tensors, head = self.checkpoints.load(step)
+        restore(tensors, self._modules(), {"optimizer": self.trainer.optimizer})
+        own = (self.trainer.head.first, self.trainer.head.last)
+        part = read_head(self.out / "checkpoints", step, int(head["world"]), self.trainer.head.classes, own)
+        restore(part, {"head": _Weight(self.trainer.head)}, {"head_optimizer": self.trainer.head_optimizer})
+        self.loop.resume(tensors, head["loop"], group.device)
+        if group.first:
+            self.loop.say(f"resumed at step {step}")
+
+    def train(self) -> None:
+        """Steps until the budget is used."""
+        trainer, settings = self.trainer, self.trainer.settings
+        with Prefetcher(
+            trainer.data, trainer.rows, trainer.prepare, start=self.loop.step, threads=settings.threads
+        ) as batches:
+            try:
+                while not self.loop.done:
+                    self._advance(next(batches))
+            finally:  # what was begun is written, whatever stopped the training
+                self.checkpoints.wait()
+                self.heads.wait()
+
+    def _advance(self, batch: Batch) -> None:
+        """One step, and the checkpoint that falls due after it."""
+        loop = self.loop
+        terms = self.trainer.step(batch, loop.step, loop.progress)
+        keys = ", ".join(batch[2][:4]) + " ..."
+        loop.record(terms, keys)
+        if loop.step % self.trainer.settings.checkpoint_every == 0 or loop.done:
+            self._checkpoint(keys)
+
+    def _checkpoint(self, keys: str) -> None:
+        sums, told = self.loop.state(keys)
+        trainer = self.trainer
+        self.heads.save(
+            self.loop.step,
+            training_state({"head": _Weight(trainer.head)}, {"head_optimizer": trainer.head_optimizer}),
+            {"first": trainer.head.first, "last": trainer.head.last, "classes": trainer.head.classes},
+        )
+        if not trainer.group.first:
+            return
+        head = {
+            "kind": "iresnet training",
+            "loop": told,
+            "settings": json.loads(json.dumps(trainer.settings.to_json())),
+            "world": trainer.group.world,
+        }
+        state = training_state(self._modules(), {"optimizer": trainer.optimizer})
+        self.checkpoints.save(self.loop.step, {**state, **sums}, head)
+        if len(trainer.data.bad):
+            report = json.dumps(trainer.data.bad.report(), indent=1)
+            write_atomically(self.out / "bad_rows.json", report.encode())
+            self.loop.say(f"{len(trainer.data.bad)} bad rows so far, named in {self.out / 'bad_rows.json'}")
+        if self.held_out is not None:
+            self._validate(self.held_out)
+
+    def _validate(self, held_out: TrainingSet) -> None:
+        """Equal error rate of people the network does not learn from."""
+        model = self.trainer.model.eval()
+        parts = [
+            held_out.read(range(start, min(len(held_out), start + 512)))
+            for start in range(0, len(held_out), 512)
+        ]
+        features = np.concatenate([extract_features(model, part.images) for part in parts])
+        labels = np.concatenate([part.labels for part in parts])
+        model.train()
+        genuine, impostor = genuine_impostor(features, labels, impostors=IMPOSTORS)
+        rate, _ = equal_error_rate(genuine, impostor)
+        with open(self.out / VALIDATION, "a") as log:
+            log.write(json.dumps({"step": self.loop.step, "eer": round(rate, 5)}) + "\n")
+        self.loop.say(f"held out: equal error rate {rate:.4f}")
+
+
+class _Weight(nn.Module):
+    """A head's centres under one name, without its margin, whose state all ranks share."""
+
+    def __init__(self, head: ShardedHead) -> None:
+        super().__init__()
+        self.weight = head.weight
+
+
+def train_recogniser(
+    data: TrainingSet,
+    settings: RecogniserTraining,
+    held_out: TrainingSet | None = None,
+    *,
+    group: Group | None = None,
+    say: Callable[[str], object] | None = None,
+) -> IResNet:
+    """Trains on `data` and writes `recogniser.safetensors` (fp32); resumes from `out/checkpoints`.
+
+    Args:
+        data: images and labels, any training set.
         settings: see `RecogniserTraining`.
-        say: gets the lines of progress; stderr by default.
+        held_out: people whose equal error rate is measured with every checkpoint.
+        group: this rank, see `distributed.joined`.
+        say: gets the lines of progress; stderr of rank 0 by default.
+
+    Returns:
+        the network, in eval mode.
 
     Raises:
-        NonFiniteLoss, CheckpointError: as named.
+        NonFiniteLoss, CheckpointError, DatasetError, ConfigError: as named.
     """
-    torch.manual_seed(settings.seed)  # only the constructors below draw from it
-    device = torch.device(settings.device)
-    model = IResNet(settings.model).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    head = MarginSoftmax(
-        data.classes, settings.model.feature_dim, settings.scale, settings.angular, settings.additive
-    ).to(device)
-    optimizer = adamw([model, head], settings.lr, settings.weight_decay)
-    if settings.start_from is not None:
-        _start(model, head, data, settings.start_from)
-    modules = {"recogniser": model, "head": head}
-    loop = Loop(settings.budget, settings.out, settings.batch, settings.log_every)
-    loop.say = say or loop.say
-    checkpoint = settings.out / "checkpoint.safetensors"
-    if checkpoint.exists():
-        state, told = read_tensors(checkpoint)
-        restore(state, modules, {"optimizer": optimizer})
-        loop.step = int(told["step"])
-    labels = torch.from_numpy(data.labels)
-    model.train()
-    while not loop.done:
-        set_lr(optimizer, settings.lr * cosine(loop.progress, 0.05))
-        rows = rows_of_step(settings.seed, loop.step, settings.batch, len(data))
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + loop.step)
-        images = augment_faces(to_network(torch.from_numpy(data.images[rows])), generator)
-        images = images.to(device).contiguous(memory_format=torch.channels_last)
-        target = labels[rows].to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-            features = model(images)
-        loss = head(features, target, share=min(1.0, max(0.0, 2.0 * loop.progress - 0.4)))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([*model.parameters(), *head.parameters()], 5.0)
-        optimizer.step()
-        loop.record({"margin_softmax": loss}, f"rows {rows[:4].tolist()}...")
-        if loop.step % settings.checkpoint_every == 0:
-            write_tensors(checkpoint, training_state(modules, {"optimizer": optimizer}), {"step": loop.step})
-    model.eval()
-    save_recogniser(
-        settings.out / "recogniser.safetensors", model, {"steps": loop.step, "classes": data.classes}
-    )
-    out: IResNet = model
-    return out
-
-
-def _start(model: IResNet, head: MarginSoftmax, data: TrainingSet, weights: Path) -> None:
-    """Puts earlier weights into the network and its class centres into the head."""
-    state, _ = read_tensors(weights)
-    restore({f"recogniser/{name}": value for name, value in state.items()}, {"recogniser": model}, {})
-    features = torch.from_numpy(extract_features(model.eval(), data.images))
-    centres = torch.zeros(head.weight.shape).index_add_(
-        0, torch.from_numpy(data.labels), F.normalize(features)
-    )
-    with torch.no_grad():
-        head.weight.copy_(
-            F.normalize(centres) * 0.01 * centres.shape[1] ** 0.5
-        )  # the length of a random start
+    trainer = RecogniserTrainer(data, settings, group)
+    run = Run(trainer, held_out, say)
+    run.train()
+    model: IResNet = trainer.model.eval()
+    if trainer.group.first:
+        told = {"steps": run.loop.step, "classes": data.classes}
+        save_recogniser(settings.out / "recogniser.safetensors", model, told)
+    return model
 
 
 def save_recogniser(
