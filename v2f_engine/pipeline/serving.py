@@ -29,7 +29,9 @@ def file_runner(model: str | Path, runner: str, precision: str) -> tuple[ServedM
     return served_model(path, sidecar), sidecar.kind, largest
 
 
-def exported_for(model: str | Path, precision: str, masks: MaskSchedule, device: str, fetch: bool) -> ServedModel:
+def exported_for(
+    model: str | Path, precision: str, masks: MaskSchedule, device: str, fetch: bool
+) -> ServedModel:
     """The model as an ONNX file, exported on first use; `auto` is fp32 on a CPU, where onnxruntime has no bf16,
     and fp16 on a GPU. Raises as `export.onnx.cached_onnx`."""
     from v2f_engine.export.onnx import cached_onnx
