@@ -65,7 +65,7 @@ def read_recogniser(people: MemorySet, o: argparse.Namespace) -> tuple[IResNet, 
         out=o.out / "recogniser",
         budget=Budget(minutes=o.recogniser_minutes[1]),
         lr=1e-3,
-        additive=0.15,
+        m=0.15,
         seed=o.seed + 1,
         start_from=first.out / "recogniser.safetensors",
     )
