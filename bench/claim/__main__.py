@@ -31,6 +31,7 @@ from bench.claim.emphases import EMPHASES, write_tests  # noqa: E402
 from bench.claim.picture import figure, table  # noqa: E402
 from v2f_engine.data import open_dataset  # noqa: E402
 from v2f_engine.data.encode import Encoder  # noqa: E402
+from v2f_engine.data.memory_set import MemorySet  # noqa: E402
 from v2f_engine.data.plan import Plan  # noqa: E402
 from v2f_engine.data.verification import open_verification_set  # noqa: E402
 from v2f_engine.data.write import write_dataset  # noqa: E402
@@ -43,7 +44,6 @@ from v2f_engine.pipeline import generate  # noqa: E402
 from v2f_engine.rendered import WORLD_VERSION, render_people  # noqa: E402
 from v2f_engine.train.loop import Budget  # noqa: E402
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser  # noqa: E402
-from v2f_engine.train.training_set import TrainingSet  # noqa: E402
 from v2f_engine.vectors.perturbation import Perturbation  # noqa: E402
 
 SEEDS = {"extractor": 101, "generator": 202, "tested": 505, "real": 606, "generated": 0}
@@ -138,11 +138,11 @@ def make_sets(out: Path, settings: Settings, device: str) -> dict[str, Any]:
     return dict(json.loads(report.manifest.read_text())["settings"])
 
 
-def read_set(folder: Path, identities: int) -> TrainingSet:
+def read_set(folder: Path, identities: int) -> MemorySet:
     """The first identities of a dataset, in memory."""
     faces = open_dataset(folder)
     rows = np.flatnonzero(faces.labels < identities)
-    return TrainingSet(faces.images(rows), faces.labels[rows])
+    return MemorySet(faces.images(rows), faces.labels[rows])
 
 
 def train_and_test(

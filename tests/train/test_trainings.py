@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from v2f_engine.data.memory_set import MemorySet
 from v2f_engine.errors import CheckpointError
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.registry import CARD
@@ -19,7 +20,6 @@ from v2f_engine.train.loop import Budget, Loop
 from v2f_engine.train.losses import LossWeights
 from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
-from v2f_engine.train.training_set import TrainingSet
 from v2f_engine.vectors.statistics import load_statistics
 
 EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
@@ -28,7 +28,7 @@ ALL = LossWeights(absolute=0.5, perceptual=0.1, identity=0.2, token=0.01, gan=0.
 
 
 @pytest.fixture(scope="module")
-def people() -> TrainingSet:
+def people() -> MemorySet:
     """Four 'people': each a colour and a stripe, twelve noisy images."""
     rng = np.random.default_rng(0)
     base = rng.integers(0, 255, (4, 1, 112, 112, 3)).astype(np.float32)
@@ -36,7 +36,7 @@ def people() -> TrainingSet:
     images = np.clip(base + rng.normal(0, 15, (4, 12, 112, 112, 3)), 0, 255).astype(np.uint8)
     labels = np.repeat(np.arange(4), 12)
     features = rng.normal(size=(4, 512)).astype(np.float32)[labels]
-    return TrainingSet(images.reshape(-1, 112, 112, 3), labels, features)
+    return MemorySet(images.reshape(-1, 112, 112, 3), labels, features)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def _losses(folder: Path, name: str) -> list[float]:
     return [json.loads(line)[name] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_recogniser_learns_and_loads(people: TrainingSet, tmp_path: Path) -> None:
+def test_recogniser_learns_and_loads(people: MemorySet, tmp_path: Path) -> None:
     settings = RecogniserTraining(
         tmp_path, EYE, Budget(steps=12), batch=16, lr=3e-3, scale=16.0, m=0.0, bf16=False, log_every=2
     )
@@ -71,7 +71,7 @@ def test_recogniser_learns_and_loads(people: TrainingSet, tmp_path: Path) -> Non
         train_recogniser(people, other)
 
 
-def test_recogniser_resumes_bit_for_bit(people: TrainingSet, tmp_path: Path) -> None:
+def test_recogniser_resumes_bit_for_bit(people: MemorySet, tmp_path: Path) -> None:
     settings = RecogniserTraining(
         tmp_path / "whole", EYE, Budget(steps=4), batch=8, bf16=False, checkpoint_every=2
     )
@@ -104,10 +104,10 @@ def test_loop_by_the_clock_ends(tmp_path: Path) -> None:
     assert loop.done
 
 
-def test_embedding_writes_what_loads(people: TrainingSet, recogniser: IResNet, tmp_path: Path) -> None:
+def test_embedding_writes_what_loads(people: MemorySet, recogniser: IResNet, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(600, 512)).astype(np.float32)
-    data = TrainingSet(np.empty((600, 0), np.uint8), np.repeat(np.arange(300), 2), features)
+    data = MemorySet(np.empty((600, 0), np.uint8), np.repeat(np.arange(300), 2), features)
     settings = GeneratorTraining(tmp_path, TINY, weights=ALL, budget=Budget(steps=1), batch=2, bf16=False)
     train_generator(people, recogniser, settings)
     train_recogniser(people, RecogniserTraining(tmp_path, EYE, Budget(steps=1), batch=4, bf16=False))

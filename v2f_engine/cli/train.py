@@ -9,6 +9,9 @@ import typer
 
 app = typer.Typer(help="Train a recogniser or a generator.", no_args_is_help=True)
 
+IN_MEMORY = 53_000
+"""Images that are read once and held: 2 GB."""
+
 Steps = Annotated[int | None, typer.Option(help="budget in steps (reproducible)")]
 Minutes = Annotated[float | None, typer.Option(help="budget in minutes (the schedule follows the clock)")]
 Data = Annotated[Path, typer.Argument(help="a dataset of aligned faces, any format `v2f render` writes")]
@@ -17,24 +20,82 @@ Data = Annotated[Path, typer.Argument(help="a dataset of aligned faces, any form
 @app.command()
 def recogniser(
     data: Data,
+    recipe: Annotated[
+        str,
+        typer.Option(help="rendered (the embedded size), published, published-cosface, published-adaface"),
+    ] = "rendered",
+    mask: Annotated[Path | None, typer.Option(help=".npy of row numbers to use")] = None,
+    on_bad: Annotated[
+        str, typer.Option(help="a row that cannot be used: refuse (stop, name it) or skip (replace, note it)")
+    ] = "refuse",
+    held_out: Annotated[
+        Path | None, typer.Option(help="a set of other people, whose equal error rate is measured")
+    ] = None,
+    held_out_people: Annotated[
+        int, typer.Option(help="instead: keep the last so many people of the data apart")
+    ] = 0,
     out: Annotated[
-        Path, typer.Option(help="folder of checkpoint and weights; the same command resumes")
+        Path, typer.Option(help="folder of checkpoints and weights; the same command resumes")
     ] = Path("runs/recogniser"),
+    depth: Annotated[
+        str | None, typer.Option(help="iresnet18, 34, 50, 100 or 200; the recipe's network by default")
+    ] = None,
+    se: Annotated[bool, typer.Option("--se", help="with --depth: squeeze-excitation, as published")] = False,
+    margin: Annotated[str | None, typer.Option(help="arcface, cosface or adaface")] = None,
+    m: Annotated[float | None, typer.Option(help="the margin")] = None,
+    sample_rate: Annotated[
+        float | None, typer.Option(help="share of the other classes that a step compares with")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="budget in passes over the data")] = None,
     steps: Steps = None,
     minutes: Minutes = None,
-    batch: int = 64,
-    seed: int = 0,
+    batch: Annotated[int | None, typer.Option(help="images a step, of all ranks together")] = None,
+    lr: Annotated[float | None, typer.Option(help="learning rate; not scaled by the batch")] = None,
+    threads: Annotated[int, typer.Option(help="that decode and augment, on each rank")] = 1,
+    in_memory: Annotated[
+        bool | None, typer.Option(help="read all images once (37.6 KB each); by default below 2 GB")
+    ] = None,
+    fp32: Annotated[bool, typer.Option("--fp32", help="no bfloat16")] = False,
+    checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 500,
+    start_from: Annotated[
+        Path | None, typer.Option(help="weights of an earlier training to go on from")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="the recipe's by default")] = None,
     device: str = "cpu",
 ) -> None:
-    """Train the embedded size of recogniser with margin softmax."""
+    """Train a recogniser with margin softmax; several ranks: `torchrun ... -m v2f_engine train recogniser ...`."""
     from v2f_engine.data.training_set import MemorySet, open_training_set
+    from v2f_engine.models.iresnet import IResNetConfig
+    from v2f_engine.train.distributed import joined
+    from v2f_engine.train.held_out import hold_out
     from v2f_engine.train.loop import Budget
     from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
 
-    budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=3000)
-    settings = RecogniserTraining(out=out, budget=budget, batch=batch, seed=seed, device=device)
-    train_recogniser(MemorySet.load(open_training_set(data, with_features=False)), settings)
-    typer.echo(f"{out / 'recogniser.safetensors'}")
+    changes: dict[str, Any] = {
+        "threads": threads, "bf16": not fp32, "checkpoint_every": checkpoint_every, "start_from": start_from,
+        "device": device,
+    }  # fmt: skip
+    if depth is not None:
+        changes["model"] = IResNetConfig.named(depth, se=se)
+    if epochs or steps or minutes:
+        changes["budget"] = Budget(steps=steps, minutes=minutes, epochs=epochs)
+    stated = {"margin": margin, "m": m, "sample_rate": sample_rate, "batch": batch, "lr": lr, "seed": seed}
+    changes |= {name: value for name, value in stated.items() if value is not None}
+    settings = RecogniserTraining.named(recipe, out, **changes)
+    with joined(settings.device) as group:
+        people: Any = open_training_set(
+            data, None, mask, on_bad=on_bad, with_features=False, with_landmarks=False
+        )
+        if in_memory if in_memory is not None else len(people) <= IN_MEMORY:
+            people = MemorySet.load(people)
+        others: Any = None
+        if held_out is not None:
+            others = open_training_set(held_out, on_bad=on_bad, with_features=False, with_landmarks=False)
+        elif held_out_people:
+            people, others = hold_out(people, held_out_people)
+        train_recogniser(people, settings, others, group=group)
+        if group.first:
+            typer.echo(f"{out / 'recogniser.safetensors'}")
 
 
 @app.command()
@@ -117,9 +178,8 @@ def generator(
         changes["model"] = getattr(Vec2FaceConfig, one_of("size", size, ("mini", "base", "large", "huge")))()
     if epochs or steps or minutes:
         changes["budget"] = Budget(steps=steps, minutes=minutes, epochs=epochs)
-    for name, value in (("batch", batch), ("base_lr", base_lr), ("critic_width", critic_width)):
-        if value is not None:
-            changes[name] = value
+    stated = {"batch": batch, "base_lr": base_lr, "critic_width": critic_width}
+    changes |= {name: value for name, value in stated.items() if value is not None}
     if as_published:
         changes["as_published"] = AsPublished.all()
     settings = GeneratorTraining.named(preset, out, **changes)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.data.memory_set import MemorySet
 from v2f_engine.models.registry import write_card
 from v2f_engine.models.weights import load_generator, load_recogniser, save_weights
 from v2f_engine.scores import genuine_impostor, threshold_at_fmr
-from v2f_engine.train.training_set import TrainingSet
 from v2f_engine.vectors.statistics import fit_statistics, save_statistics
 
 LICENCE = "CC0-1.0"
@@ -67,7 +67,7 @@ def identity_vectors(features: NDArray[np.float32], labels: NDArray[np.int64]) -
 
 
 def embed(
-    folder: Path, generator: Path, recogniser: Path, data: TrainingSet, about: Mapping[str, Any]
+    folder: Path, generator: Path, recogniser: Path, data: MemorySet, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Writes `generator`, `recogniser` (fp16) and `statistics.safetensors`, then `card.json` last.
 
