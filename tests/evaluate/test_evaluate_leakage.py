@@ -78,7 +78,7 @@ def test_the_calibrated_threshold_has_its_rate_and_its_chance() -> None:
     cosine = (unit @ unit.T)[np.triu_indices(4000, 1)]
     assert (cosine >= above.threshold).mean() <= 1e-4
     assert (cosine >= above.threshold - 1e-4).mean() > 0.9e-4
-    assert above.what == "FMR 1e-04"
+    assert above.what == "FMR 0.0001"
     assert above.by_chance == pytest.approx(1 - (1 - 1e-4) ** 4000)
     assert above.share == pytest.approx(above.by_chance, abs=0.04)  # strangers, so chance is all there is
 
@@ -119,3 +119,4 @@ def test_what_cannot_be_compared_is_named() -> None:
     with pytest.raises(ConfigError, match="false-match rate"):
         measure_leakage(good, good, fmr=1e-6)
     assert [lowest_rate(people) for people in (30, 400, 4000, 10**7)] == [None, 1e-3, 1e-5, 1e-6]
+    assert lowest_rate(400, np.repeat(np.arange(2), 200)) == 1e-3

@@ -213,8 +213,6 @@ def leakage(
     out: Annotated[Path, typer.Option(help="JSON; PNGs beside it")] = Path("leakage.json"),
 ) -> None:
     """Is a real person among the generated: every image against every gallery row, top-1 cosine, streamed."""
-    import numpy as np
-
     from v2f_engine.evaluate.leakage import PUBLISHED, lowest_rate, measure_leakage
     from v2f_engine.evaluate.pictures import picture_pairs
     from v2f_engine.evaluate.plots import plot_leakage
@@ -224,8 +222,7 @@ def leakage(
         pass
     with reading(gallery, load, labels=gallery_labels, images_per_id=images, bf16=bf16) as real:
         pass
-    people = len(real.features) if real.labels is None else len(np.unique(real.labels))
-    rate = lowest_rate(people) if fmr is None else fmr or None
+    rate = lowest_rate(len(real.features), real.labels) if fmr is None else fmr or None
     with progress_bar("compare", "rows") as progress:
         measured = measure_leakage(
             made.features,
@@ -385,6 +382,7 @@ def report(
         threshold_from=why,
         gallery=real,
         reference=known,
+        fmr=fmr if threshold is None and known is not None else None,
         accuracy=accuracies,
         command=shlex.join(["v2f", *sys.argv[1:]]),
     )

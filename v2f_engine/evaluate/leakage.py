@@ -36,7 +36,7 @@ class Above:
     """How many synthetic rows have a gallery row above a threshold.
 
     Args:
-        what: `published`, or `FMR 1e-04` for one calibrated on the gallery's own people.
+        what: `published`, or `FMR 0.0001` for one calibrated on the gallery's own people.
         threshold: cosine.
         count, share: of synthetic rows above it.
         by_chance: share that people who are not in the gallery would reach, each meeting `gallery` rows at the
@@ -132,12 +132,13 @@ def measure_leakage(
         if progress is not None:
             progress(part.stop, len(synthetic))
     seconds = time.perf_counter() - started
-    found = [_above("published", threshold, cosine) for threshold in thresholds]
+    found = [above_threshold("published", threshold, cosine) for threshold in thresholds]
     if fmr is not None:
         rows, labels = spread_rows(gallery, gallery_labels)
         calibration = calibrate_threshold(rows, labels, fmr=fmr)
-        chance = float(-np.expm1(len(gallery) * np.log1p(-fmr)))
-        found.append(_above(f"FMR {fmr:.0e}", calibration.threshold, cosine, chance))
+        found.append(
+            above_threshold(f"FMR {fmr:g}", calibration.threshold, cosine, by_chance(fmr, len(gallery)))
+        )
     order = np.lexsort((np.arange(len(cosine)), -cosine))[:worst]
     return Leakage(
         synthetic=len(synthetic),
@@ -151,10 +152,21 @@ def measure_leakage(
     )
 
 
-def lowest_rate(people: int) -> float | None:
-    """The lowest of 1e-6, 1e-5, ... 0.01 that a gallery of so many people can tell; None below."""
-    pairs = min(people, CALIBRATION_ROWS) * (min(people, CALIBRATION_ROWS) - 1) // 2
-    return next((rate for rate in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2) if pairs * rate >= TELLING), None)
+def by_chance(fmr: float, gallery: int) -> float:
+    """Share of strangers who meet a false match among `gallery` rows: `1 - (1 - fmr)^gallery`."""
+    return float(-np.expm1(gallery * np.log1p(-fmr)))
+
+
+def lowest_rate(rows: int, labels: NDArray[np.int64] | None = None) -> float | None:
+    """The lowest of 1e-6, 1e-5, ... 0.01 that pairs of different gallery people can tell; None below.
+
+    Args:
+        rows, labels: of the gallery; without labels every row is its own person.
+    """
+    chosen = min(rows, CALIBRATION_ROWS)
+    counts = np.ones(chosen) if labels is None else np.unique(labels, return_counts=True)[1] * (chosen / rows)
+    pairs = (chosen**2 - float((counts**2).sum())) / 2
+    return next((rate for rate in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2) if pairs * rate >= 1.1 * TELLING), None)
 
 
 def spread_rows(
@@ -165,6 +177,9 @@ def spread_rows(
     return np.ascontiguousarray(gallery[chosen], np.float32), None if labels is None else labels[chosen]
 
 
-def _above(what: str, threshold: float, cosine: NDArray[np.float64], by_chance: float | None = None) -> Above:
+def above_threshold(
+    what: str, threshold: float, cosine: NDArray[np.float64], chance: float | None = None
+) -> Above:
+    """How many of the top-1 cosines are above a threshold."""
     count = int((cosine > threshold).sum())
-    return Above(what, float(threshold), count, count / len(cosine), by_chance)
+    return Above(what, float(threshold), count, count / len(cosine), chance)

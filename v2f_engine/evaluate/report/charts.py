@@ -13,8 +13,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 54
+WIDTH, HEIGHT = 640, 330
+LEFT, RIGHT, TOP, BOTTOM = 56, 18, 34, 56
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,11 @@ def chart(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequenc
         parts.append(_path(line, x, y))
     for number, mark in enumerate(marks):
         at = _across(x, mark.x)
-        level = TOP + 12 + 16 * (number % 3)
+        level = TOP + 12 + 22 * (number % 4)
         anchor, shift = ("end", -5) if at > WIDTH * 0.72 else ("start", 5)
         parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(
-            f'<text class="markname" x="{at + shift:.1f}" y="{level}" text-anchor="{anchor}">{escape(mark.name)}</text>'
-        )
+        at_text = f'x="{at + shift:.1f}" y="{level}" text-anchor="{anchor}"'
+        parts.append(f'<text class="markname" {at_text}>{escape(mark.name)}</text>')
     parts.append("</svg>")
     if any(line.name for line in series):
         keys = "".join(
@@ -139,10 +138,7 @@ def _grid(x: Axis, y: Axis) -> list[str]:
     parts.append(
         f'<text class="axis" x="{middle}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x.label)}</text>'
     )
-    centre = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(
-        f'<text class="axis" transform="translate(14 {centre}) rotate(-90)" text-anchor="middle">{escape(y.label)}</text>'
-    )
+    parts.append(f'<text class="axis" x="0" y="{TOP - 14}">{escape(y.label)}</text>')
     return parts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,14 @@ from v2f_engine.data.card import flat, licence_chain
 from v2f_engine.data.encode import Encoder
 from v2f_engine.evaluate.consistency import measure_consistency
 from v2f_engine.evaluate.dcface import measure_uniqueness
-from v2f_engine.evaluate.leakage import PUBLISHED, Leakage, lowest_rate, measure_leakage
+from v2f_engine.evaluate.leakage import (
+    PUBLISHED,
+    Leakage,
+    above_threshold,
+    by_chance,
+    lowest_rate,
+    measure_leakage,
+)
 from v2f_engine.evaluate.plots import roc
 from v2f_engine.evaluate.report.charts import histogram
 from v2f_engine.evaluate.separability import Separability, measure_separability
@@ -50,6 +57,7 @@ def make_report(
     threshold_from: str,
     gallery: Source | None = None,
     reference: Source | None = None,
+    fmr: float | None = None,
     accuracy: Sequence[dict[str, Any]] = (),
     command: str = "",
 ) -> Report:
@@ -60,6 +68,7 @@ def make_report(
         threshold, threshold_from: cosine above which two are one person, and where that comes from.
         gallery: real people who must not be found in it.
         reference: a set of known people, measured alike for comparison.
+        fmr: rate of the threshold, where it is known: leakage by chance follows from it.
         accuracy: records of `v2f evaluate verification` of recognisers trained on the set, each with a `name`.
         command: that makes the report again.
 
@@ -81,7 +90,7 @@ def make_report(
     }
     pairs: list[tuple[bytes | None, bytes | None, float]] = []
     if gallery is not None:
-        leaks = _leaks(source, gallery)
+        leaks = _leaks(source, gallery, threshold, fmr)
         record["leakage"] = {
             "gallery_name": gallery.name,
             **leaks.to_json(),
@@ -145,16 +154,18 @@ def _bars(cosine: NDArray[np.float64]) -> dict[str, Any]:
     return {"low": low, "bars": histogram(cosine, low, 1.0)}
 
 
-def _leaks(source: Source, gallery: Source) -> Leakage:
-    people = len(gallery.features) if gallery.labels is None else len(np.unique(gallery.labels))
-    return measure_leakage(
+def _leaks(source: Source, gallery: Source, threshold: float, fmr: float | None) -> Leakage:
+    found = measure_leakage(
         source.features,
         gallery.features,
         thresholds=PUBLISHED,
-        fmr=lowest_rate(people),
+        fmr=lowest_rate(len(gallery.features), gallery.labels),
         gallery_labels=gallery.labels,
         worst=PAIRS,
     )
+    chance = None if fmr is None else by_chance(fmr, len(gallery.features))
+    own = above_threshold("one person", threshold, found.cosine, chance)
+    return replace(found, above=(own, *found.above))
 
 
 def _faces(source: Source) -> list[list[bytes]]:

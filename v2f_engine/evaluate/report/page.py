@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from v2f_engine.evaluate.report.charts import Axis, Mark, Series, chart
 from v2f_engine.evaluate.report.measure import Report
-from v2f_engine.evaluate.report.published import ROWS, SETS
+from v2f_engine.evaluate.report.origin import accuracy, origin
+from v2f_engine.evaluate.report.pieces import image, percent, table
 from v2f_engine.evaluate.report.style import STYLE
 
 BLUE, RED, GREEN = "var(--blue)", "var(--red)", "var(--green)"
-SPELLINGS = {
-    "lfw": "LFW",
-    "cfpfp": "CFP-FP",
-    "cplfw": "CPLFW",
-    "agedb30": "AgeDB-30",
-    "agedb": "AgeDB-30",
-    "calfw": "CALFW",
-}
-"""How files name the five published sets."""
 
 
 def page(report: Report) -> str:
@@ -34,8 +25,8 @@ def page(report: Report) -> str:
         _apart(record),
         _alike(record),
         _leakage(record, report.pairs),
-        _accuracy(record),
-        _origin(record),
+        accuracy(record),
+        origin(record),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -73,14 +64,16 @@ def _head(record: Mapping[str, Any]) -> str:
         ),
     ]
     if leaks is not None:
-        strict = leaks["above"][-1]
-        tiles.append((percent(strict["share"]), f"leak at cosine {strict['threshold']:.2f}", ""))
+        own = leaks["above"][0]
+        chance = "" if own["by_chance"] is None else f"by chance: {percent(own['by_chance'])}"
+        tiles.append((percent(own["share"]), "images like somebody in the gallery", chance))
     reader = record["recogniser"].get("name", "features given")
     return (
         f"<h1>{escape(told['name'])}</h1>"
-        f'<p class="lead">Dataset report by v2f_engine. Read by the recogniser <b>{escape(str(reader))}</b>; two images are '
-        f"taken for one person above a cosine of {record['threshold']:.3f} ({escape(record['threshold_from'])}). Every "
-        "figure is a statement by that recogniser.</p>" + _tiles(tiles)
+        f'<p class="lead">Dataset report by v2f_engine. Read by the recogniser <b>{escape(str(reader))}</b>; two '
+        f"images are taken for one person above a cosine of {record['threshold']:.3f} "
+        f"({escape(record['threshold_from'])}). Every figure is a statement by that recogniser.</p>"
+        + _tiles(tiles)
     )
 
 
@@ -96,7 +89,7 @@ def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
 def _faces(faces: list[list[bytes]], told: Mapping[str, Any]) -> str:
     if not faces:
         return ""
-    rows = "".join(f"<div>{''.join(_image(data, 'face') for data in row)}</div>" for row in faces)
+    rows = "".join(f"<div>{''.join(image(data, 'face') for data in row)}</div>" for row in faces)
     note = f"{len(faces)} of {told['identities']:,} identities, spread over the set, one a row; their first images."
     return f'<h2>Faces</h2><p class="note">{note}</p><div class="faces">{rows}</div>'
 
@@ -107,14 +100,13 @@ def _apart(record: Mapping[str, Any]) -> str:
     blocks = [
         "<div><h3>Cosines of image pairs</h3>" + _histogram(record["scores"], record) + "</div>",
         "<div><h3>ROC</h3>" + _roc(record, miss=False) + "</div>",
-        "<div><h3>Separability over prefixes</h3>" + _curve(record) + "</div>",
         "<div><h3>DET</h3>" + _roc(record, miss=True) + "</div>",
+        "<div><h3>Separability over prefixes</h3>" + _curve(record) + "</div>",
     ]
     if record["reference"] is not None:
         name = escape(record["reference"]["name"])
-        blocks.append(
-            f"<div><h3>The same of {name}</h3>" + _histogram(record["reference"]["scores"], record) + "</div>"
-        )
+        drawing = _histogram(record["reference"]["scores"], record)
+        blocks.insert(1, f"<div><h3>Cosines of image pairs: {name}</h3>{drawing}</div>")
     rows = [_measure_row(record["dataset"]["name"], record, own=record["reference"] is not None)]
     if record["reference"] is not None:
         rows.append(_measure_row(record["reference"]["name"], record["reference"], own=False))
@@ -123,10 +115,10 @@ def _apart(record: Mapping[str, Any]) -> str:
         "<h2>Are the identities apart?</h2>"
         f"<p>{apart['genuine_pairs']:,} pairs of one identity and {apart['impostor_pairs']:,} of two. An identity is "
         f"unique when its centre is not above the threshold with that of any earlier one.</p>"
-        + _table(head, rows)
-        + '<p class="note">FMR100 and FMR1000: share of genuine pairs missed where 1 % and 0.1 % of impostor pairs match. '
-        "FDR: squared difference of the means over the sum of variances. Genuine, impostor: mean and deviation of the "
-        f"cosines. U and C: DCFace's unique and consistent shares at a distance of {three['radius']:.2f}.</p>"
+        + table(head, rows)
+        + '<p class="note">FMR100 and FMR1000: share of genuine pairs missed where 1 % and 0.1 % of impostor pairs '
+        "match. FDR: squared difference of the means over the sum of variances. Genuine, impostor: mean and deviation "
+        f"of the cosines. U and C: DCFace's unique and consistent shares at a distance of {three['radius']:.2f}.</p>"
         f'<div class="two">{"".join(blocks)}</div>'
     )
 
@@ -168,9 +160,11 @@ def _roc(record: Mapping[str, Any], *, miss: bool) -> str:
     low = max(1e-6, min(min(scores["false_match"]) for _, scores, _ in sets))
     series, values = [], []
     for name, scores, colour in sets:
-        y = [1 - true for true in scores["true_match"]] if miss else scores["true_match"]
-        values += y
-        series.append(Series(name, scores["false_match"], y, colour))
+        points = list(zip(scores["false_match"], scores["true_match"], strict=True))
+        if miss:  # a miss rate of zero has no place on a logarithmic axis
+            points = [(false, 1 - true) for false, true in points if true < 1]
+        values += [value for _, value in points]
+        series.append(Series(name, [false for false, _ in points], [value for _, value in points], colour))
     x = Axis("false-match rate", 10 ** int(_decade(low)), 1.0, log=True, tick=_power)
     if miss:
         smallest = max(1e-5, min((value for value in values if value > 0), default=1e-3))
@@ -256,14 +250,15 @@ def _leakage(record: Mapping[str, Any], pairs: Sequence[tuple[bytes | None, byte
         [Mark(above["threshold"], f"{above['what']}: {above['count']:,}") for above in leaks["above"]],
     )
     shown = "".join(
-        f'<div class="pair"><div>{_image(made, "synthetic")}{_image(real, "gallery")}</div><span>{cosine:.3f}</span></div>'
+        f'<div class="pair"><div>{image(made, "synthetic")}{image(real, "gallery")}</div>'
+        f"<span>{cosine:.3f}</span></div>"
         for made, real, cosine in pairs
     )
     return (
         "<h2>Identity leakage</h2>"
         f"<p>Each of {leaks['synthetic']:,} images against each of {leaks['gallery']:,} rows of "
         f"<b>{escape(leaks['gallery_name'])}</b>; the largest cosine counts.</p>"
-        + _table(("threshold", "cosine", "above", "share", "by chance"), rows)
+        + table(("threshold", "cosine", "above", "share", "by chance"), rows)
         + '<p class="note">By chance: what people who are not in the gallery reach when each meets all of it at that '
         "false-match rate. A share near it is no sign of leakage, a share far above it is.</p>"
         f'<div class="two"><div>{drawing}</div></div>'
@@ -273,117 +268,3 @@ def _leakage(record: Mapping[str, Any], pairs: Sequence[tuple[bytes | None, byte
             else ""
         )
     )
-
-
-def _accuracy(record: Mapping[str, Any]) -> str:
-    own = record["accuracy"]
-    published = [
-        (False, [row.name, row.images, *_five(row.accuracy), f"{row.average:.2f}", row.source], row.average)
-        for row in ROWS
-    ]
-    rows = list(published)
-    other = []
-    for entry in own:
-        found = {_spelled(item["name"]): 100 * item["accuracy"] for item in entry["sets"]}
-        if set(SETS) <= set(found):
-            average = sum(found[name] for name in SETS) / len(SETS)
-            cells = [
-                escape(entry["name"]),
-                "",
-                *[f"{found[name]:.2f}" for name in SETS],
-                f"{average:.2f}",
-                "this report",
-            ]
-            rows.append((True, cells, average))
-        else:
-            other.append(entry)
-    rows.sort(key=lambda row: row[2])
-    text = "<h2>Accuracy of recognisers trained on it</h2>"
-    if not own:
-        text += (
-            "<p>Not given. Train a recogniser on the set, run <code>v2f evaluate verification</code> on the test sets and "
-            "give its JSON as <code>--accuracy NAME=verification.json</code>.</p>"
-        )
-    for entry in other:
-        cells = [(False, [escape(s["name"]), f"{100 * s['accuracy']:.2f} ± {100 * s['deviation']:.2f}", f"{s['pairs']:,}"])
-                 for s in entry["sets"]]  # fmt: skip
-        cells.append((True, ["average", f"{100 * entry['average']:.2f}", ""]))
-        text += f"<h3>{escape(entry['name'])}</h3>" + _table(("test set", "accuracy, %", "pairs"), cells)
-        text += (
-            '<p class="note">These test sets are not the five below: the two tables cannot be compared.</p>'
-        )
-    head = ("training set", "images", *SETS, "average", "source")
-    return (
-        text
-        + "<h3>What others have published</h3>"
-        + '<p class="note">Percent, as stated by the source named; not measured here. Trainers differ, so differences below '
-        "about 0.3 between sources mean nothing.</p>"
-        + _table(head, [(mine, cells) for mine, cells, _ in rows], words=8)
-    )
-
-
-def _spelled(name: str) -> str:
-    plain = "".join(letter for letter in name.lower() if letter.isalnum())
-    return SPELLINGS.get(plain, name)
-
-
-def _five(values: Sequence[float] | None) -> list[str]:
-    return [""] * len(SETS) if values is None else [f"{value:.2f}" for value in values]
-
-
-def _origin(record: Mapping[str, Any]) -> str:
-    told = record["dataset"]
-    text = "<h2>Where it comes from</h2>"
-    if told["licences"]:
-        rows = [
-            (False, [escape(link["part"]), escape(link["name"]), escape(link["licence"]), escape(link["trained_on"]),
-                     f"<code>{escape(link['sha256'][:12])}</code>"])
-            for link in told["licences"]
-        ]  # fmt: skip
-        text += "<h3>Licence chain</h3>" + _table(
-            ("part", "name", "licence", "trained on", "sha256"), rows, words=(1, 2, 3)
-        )
-        text += (
-            '<p class="note">A licence of weights says nothing about the photographs they were trained on; whether a set '
-            "made with them may be used for your purpose is for you to clear.</p>"
-        )
-    else:
-        text += "<p>The set has no manifest of this engine, so nothing is known about its making or its licences.</p>"
-    if told["settings"]:
-        rows = [(False, [escape(key), f"<code>{escape(value)}</code>"]) for key, value in told["settings"]]
-        text += "<details><summary>All settings that decide its bytes</summary>"
-        text += _table(("setting", "value"), rows, words=1) + "</details>"
-    reader = record["recogniser"]
-    if reader:
-        text += f"<p class='note'>Recogniser {escape(reader['name'])}, sha256 <code>{escape(reader['sha256'])}</code>.</p>"
-    if record["command"]:
-        text += f"<p class='note'>This page again:</p><pre><code>{escape(record['command'])}</code></pre>"
-    return text
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]], *, words: int | tuple[int, ...] = ()
-) -> str:
-    """A table that scrolls sideways in a narrow window; `words` are columns of text, which may break."""
-    wordy = {words} if isinstance(words, int) else set(words)
-
-    def cell(tag: str, place: int, text: str) -> str:
-        return f"<{tag}{' class=words' if place in wordy else ''}>{text}</{tag}>"
-
-    top = "".join(cell("th", place, text) for place, text in enumerate(head))
-    body = "".join(
-        f"<tr{' class=own' if own else ''}>{''.join(cell('td', place, text) for place, text in enumerate(cells))}</tr>"
-        for own, cells in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _image(data: bytes | None, what: str) -> str:
-    if data is None:
-        return f'<span class="blank">{what}</span>'
-    return f'<img alt="{what}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
-
-
-def percent(share: float, digits: int = 2) -> str:
-    """A share as percent."""
-    return f"{100 * share:.{digits}f} %"

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+
+@dataclass(frozen=True)
+class Cited:
+    """A source: how it is called, where it is, and in which revision it was read."""
+
+    name: str
+    url: str
+    revision: str
+
+
 SETS = ("LFW", "CFP-FP", "CPLFW", "AgeDB-30", "CALFW")
 
-VEC2FACE = "README of HaiyuWu/Vec2Face, 9d9fa8c"
-PLUS = "README of HaiyuWu/Vec2Face_plus, 7aea100"
-VIGFACE = "README of kim1102/VIGFace, 22c5806"
-ADMIS = "README of zzzweakman/CVPR24_FRCSyn_ADMIS, 2025-03-10"
-CEMIFACE = "README of szlbiubiubiu/CemiFace, cc4e375"
-VARIFACE = "abstract of arXiv 2412.06235"
+VEC2FACE = Cited("Vec2Face README", "https://github.com/HaiyuWu/Vec2Face", "9d9fa8c")
+PLUS = Cited("Vec2Face+ README", "https://github.com/HaiyuWu/Vec2Face_plus", "7aea100")
+VIGFACE = Cited("VIGFace README", "https://github.com/kim1102/VIGFace", "22c5806")
+ADMIS = Cited("ADMIS README", "https://github.com/zzzweakman/CVPR24_FRCSyn_ADMIS", "March 2025")
+CEMIFACE = Cited("CemiFace README", "https://github.com/szlbiubiubiu/CemiFace", "cc4e375")
+VARIFACE = Cited("arXiv 2412.06235", "https://arxiv.org/abs/2412.06235", "v2")
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Published:
     images: str
     accuracy: tuple[float, float, float, float, float] | None
     average: float
-    source: str
+    source: Cited
 
 
 ROWS = (

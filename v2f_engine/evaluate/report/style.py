@@ -22,11 +22,12 @@ p{margin:0 0 14px;max-width:74ch}
 .faces{display:grid;gap:5px;margin:16px 0}
 .faces div{display:grid;grid-template-columns:repeat(8,1fr);gap:5px}
 .faces img,.pair img{width:100%;aspect-ratio:1;display:block;border-radius:4px;background:var(--card)}
-.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:26px 30px;margin-top:18px}
+.two{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:26px 30px;margin-top:18px}
 .chart{margin:6px 0 0}.chart svg{width:100%;height:auto;display:block;overflow:visible}
 .chart text{fill:var(--soft);font-size:13px}.chart .axis{fill:var(--ink)}
 .grid{stroke:var(--line);stroke-width:1}.mark{stroke:var(--ink);stroke-width:1;stroke-dasharray:2 3}
-.chart .markname{fill:var(--ink)}
+.chart .markname{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:4px}
+a{color:var(--blue)}
 .legend{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.85rem;color:var(--soft);padding-left:9%}
 .legend i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;vertical-align:-1px}
 .scroll{overflow-x:auto;margin:14px 0;border:1px solid var(--line);border-radius:10px}
