@@ -90,12 +90,12 @@ def recording(log: Log) -> Iterator[None]:
         name = None if "dir_fd" in more else log.relative(path)
         there = name is not None and name in log.names
         descriptor = real["open"](path, flags, mode, **more)
+        log.inode.pop(descriptor, None)  # the number of a file that was closed
+        folders.pop(descriptor, None)
         if name is None:
             if os.path.abspath(os.fspath(path)) == str(log.root):
                 folders[descriptor] = ""
             return descriptor
-        log.inode.pop(descriptor, None)
-        folders.pop(descriptor, None)
         if flags & os.O_DIRECTORY:
             folders[descriptor] = name
         elif flags & (os.O_WRONLY | os.O_RDWR):
