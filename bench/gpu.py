@@ -2,6 +2,7 @@
 
     python bench/gpu.py                    all sections, at most nine minutes, into bench/results/<gpu>/
     python bench/gpu.py --only ladder      one section; may be repeated
+    python bench/gpu.py --only steady      a minute of it: rate held, energy of an image; also: compiled
     python bench/gpu.py --tune             times launch configurations, writes v2f_kernels/tuned/ (bench/tune.py)
     python bench/gpu.py --rehearse         the same code on a CPU with tiny shapes; what needs a GPU is named
 
@@ -29,9 +30,9 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 
 import torch  # noqa: E402
 
-from bench import export, ladder, ops, protocol, tune  # noqa: E402
+from bench import export, ladder, ops, plots, protocol, steady, tune  # noqa: E402
 from bench.cases import Case, Tensors, cases  # noqa: E402
-from v2f_engine.backends import op_named  # noqa: E402
+from v2f_engine.backends import choose, op_named  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent / "results"
 GRACE_S = 20.0
@@ -171,6 +172,52 @@ def climb(s: Setting) -> Found:
     return Found([*rows, *engines], [*notes, *missing])
 
 
+def compiled(s: Setting) -> Found:
+    """The whole network under torch.compile, with and without our kernels, against the published way."""
+    rows, notes = ladder.climb(
+        ladder.network("mini" if s.rehearsal else "base"),
+        device=s.device,
+        precision="fp32" if s.rehearsal else "auto",
+        rows=2 if s.rehearsal else 256,
+        rounds=1 if s.rehearsal else 10,
+        budget_s=s.budget_s,
+        tell=lambda rows, notes: s.tell(Found(rows, notes)),
+        rungs=ladder.COMPILED,
+    )
+    return Found(rows, notes)
+
+
+def steady_state(s: Setting) -> Found:
+    """A minute of what `choose` takes, then a sixth of the published way: rates held, energy of an image."""
+    found, base = Found(), choose(s.device, "fp32" if s.rehearsal else "auto")
+    rows, seconds = (2, 0.1) if s.rehearsal else (256, 60.0)
+    model = ladder.network("mini" if s.rehearsal else "base")
+    batch = ladder.Batch.draw(rows, base.device)
+    baseline = model.to(base.device).requires_grad_(True)
+    expected = ladder.oracle(baseline, batch)
+    rung = next(r for r in ladder.RUNGS if (not r.needs_gpu and r.folded if s.rehearsal else r.chosen))
+    runner, call = ladder.build(rung, model, base, rows)
+    made = torch.from_numpy(runner(*batch.host)).to(base.device)
+    contenders = [
+        (rung.name, call, seconds, ladder.grey_check(made, expected)),
+        (
+            ladder.BASELINE,
+            lambda: ladder.published(baseline, batch),
+            seconds / 6,
+            (True, "the published way"),
+        ),
+    ]
+    for name, function, length, (passed, words) in contenders:
+        if not passed:
+            found.rows.append(protocol.Row("steady state", f"batch {rows}", name, False, words))
+            continue
+        row, notes = steady.run(name, function, device=base.device, rows=rows, seconds=length, check=words)
+        found.rows.append(row)
+        found.notes += notes
+        s.tell(found)
+    return found
+
+
 def training(s: Setting) -> Found:
     """One full step (generator, frozen recogniser, critic) by rungs, then what each part costs: `bench/train.py`."""
     from bench import train
@@ -222,12 +269,18 @@ SECTIONS: dict[str, tuple[Callable[[Setting], Found], float]] = {
     "rejection": (rejection, 25.0),
 }
 """Name -> (function, seconds). With `GRACE_S` each the sum is nine minutes: tested."""
+LONGER: dict[str, tuple[Callable[[Setting], Found], float]] = {
+    "steady": (steady_state, 120.0),
+    "compiled": (compiled, 500.0),
+}
+"""Sections that run only when `--only` names them."""
+EVERY = {**SECTIONS, **LONGER}
 
 
 def run_section(name: str, s: Setting) -> Found:
     """A section's findings; an exception becomes a failed row."""
     try:
-        return SECTIONS[name][0](s)
+        return EVERY[name][0](s)
     except Exception as error:
         traceback.print_exc()
         return Found([protocol.Row(name, "the section", "all", False, f"{type(error).__name__}: {error}")])
@@ -272,14 +325,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", action="append", choices=tuple(SECTIONS), help="may be repeated")
+    parser.add_argument("--only", action="append", choices=tuple(EVERY), help="may be repeated")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes on the CPU, in this process")
     parser.add_argument("--out", type=Path, help="instead of bench/results/<gpu>")
     parser.add_argument(
         "--tune", action="store_true", help="time launch configurations instead: bench/tune.py"
     )
-    parser.add_argument("--section", choices=tuple(SECTIONS), help=argparse.SUPPRESS)
+    parser.add_argument("--section", choices=tuple(EVERY), help=argparse.SUPPRESS)
     options, rest = parser.parse_known_args(arguments)
     if options.tune:
         return tune.main(rest)
@@ -291,7 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
     def setting(name: str) -> Setting:
-        size, budget = ("tiny", 300.0) if options.rehearse else ("real", SECTIONS[name][1])
+        size, budget = ("tiny", 300.0) if options.rehearse else ("real", EVERY[name][1])
         return Setting(device, size, budget, options.rehearse, child=options.section is not None)
 
     if options.section:
@@ -306,7 +359,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = (
             run_section(name, setting(name))
             if options.rehearse
-            else in_own_process(name, ["--device", device], SECTIONS[name][1])
+            else in_own_process(name, ["--device", device], EVERY[name][1])
         )
         report.rows += found.rows
         report.ceilings |= found.ceilings
@@ -318,7 +371,7 @@ def main(arguments: list[str] | None = None) -> int:
             flush=True,
         )
     if not options.rehearse:
-        ladder.plot(report.rows, folder / "ladder.svg")
+        plots.draw(folder / "gpu.json")
     for row in report.failures:
         print(f"FAILED {row.section} | {row.case} | {row.contender}: {row.check}")
     print(f"written: {folder / 'gpu.md'}")

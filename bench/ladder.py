@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from bench import protocol  # noqa: E402
+from bench import plots, protocol  # noqa: E402
 from bench.published_style import published_forward  # noqa: E402
 from v2f_engine.backends import Choice, choose, op_named  # noqa: E402
 from v2f_engine.models import bind_ops  # noqa: E402
@@ -53,6 +53,7 @@ class Rung:
         folded: whether the exact folds are made.
         graph: whether a CUDA graph runs it.
         chosen: take `backends.choose`'s own table instead of `fused`.
+        compiled: `torch.compile`, mode max-autotune (with its own CUDA graphs), over the whole network.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Rung:
     folded: bool = False
     graph: bool = False
     chosen: bool = False
+    compiled: bool = False
 
     @property
     def needs_gpu(self) -> bool:
@@ -83,6 +85,19 @@ RUNGS = (
         True,
     ),
 )
+
+
+COMPILED = (
+    Rung("11 the folds, whole network under torch.compile max-autotune", (), True, compiled=True),
+    Rung(
+        "12 rung 6, whole network under torch.compile max-autotune",
+        (*DECODER, *TRANSFORMER, "to_uint8"),
+        True,
+        compiled=True,
+    ),
+)
+"""Rungs of a section of their own (`python bench/gpu.py --only compiled`): autotuning takes minutes."""
+COMPILE_MODE = {"mode": "max-autotune"}
 
 
 def network(model: str, seed: int = 0) -> Vec2Face:
@@ -174,7 +189,11 @@ def build(rung: Rung, model: Vec2Face, base: Choice, rows: int) -> tuple[Any, Ca
     def call() -> torch.Tensor:
         return frozen.decode(vectors, inputs[1], inputs[2], N_DROPPED)
 
-    return EagerRunner(frozen, choice, n_dropped=N_DROPPED, batch_size=rows), call
+    eager = EagerRunner(frozen, choice, n_dropped=N_DROPPED, batch_size=rows)
+    if rung.compiled:
+        decode = torch.compile(frozen.decode, dynamic=False, **COMPILE_MODE)
+        frozen.decode = decode  # type: ignore[method-assign]
+    return eager, call
 
 
 def _unfolded(model: Vec2Face, choice: Choice) -> Vec2Face:
@@ -229,8 +248,9 @@ def climb(
     budget_s: float,
     written: int = 0,
     tell: Callable[[list[protocol.Row], list[str]], None] = lambda rows, notes: None,
+    rungs: Sequence[Rung] = RUNGS,
 ) -> tuple[list[protocol.Row], list[str]]:
-    """Rows of the ladder and what could not run.
+    """Rows of the ladder and what could not run; its first rung is the published way, whatever `rungs` are.
 
     `written`: images through the host, 0 to leave that out. `tell` hears what is known after every rung.
     """
@@ -250,13 +270,13 @@ def climb(
         )  # fmt: skip
 
     def timed(call: Callable[[], object]) -> protocol.Timing:
-        share = max(1.0, (deadline - time.perf_counter()) / (len(RUNGS) + 1))
+        share = max(1.0, (deadline - time.perf_counter()) / (len(rungs) + 1))
         return wall(call, base.device, rounds, share)
 
     row(
         BASELINE, *grey_check(published(baseline, batch), expected), timed(lambda: published(baseline, batch))
     )
-    for rung in RUNGS:
+    for rung in rungs:
         if rung.needs_gpu and not base.device.startswith("cuda"):
             notes.append(f"rung {rung.name}: needs a GPU")
             continue
@@ -327,24 +347,6 @@ def wall(call: Callable[[], object], device: str, rounds: int, budget_s: float) 
     return protocol.Timing.of(seconds, 1, "perf_counter")
 
 
-def plot(rows: list[protocol.Row], path: Path) -> None:
-    """Images/s of every rung that passed, as a bar chart (SVG or PNG by suffix)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    shown = [r for r in rows if r.passed and r.timing is not None and r.section == "ladder, device only"]
-    figure, axes = plt.subplots(figsize=(8, 0.45 * len(shown) + 1.2))
-    axes.barh([r.contender for r in shown], [r.items / r.timing.p50 for r in shown if r.timing])
-    axes.invert_yaxis()
-    axes.set_xlabel("images/s, device only")
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    plt.close(figure)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -356,7 +358,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=120.0, help="seconds")
     parser.add_argument("--write", type=int, default=0, help="images through the null writer; 0 for none")
-    parser.add_argument("--out", type=Path, help="folder for ladder.json, ladder.md and ladder.svg")
+    parser.add_argument("--out", type=Path, help="folder for ladder.json, ladder.md and pictures")
     options = parser.parse_args(arguments)
     report = protocol.Report(f"The ladder, {options.model}", protocol.environment(options.device))
     report.rows, report.notes = climb(
@@ -371,7 +373,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(report.as_markdown())
     if options.out:
         report.write(options.out, "ladder")
-        plot(report.rows, options.out / "ladder.svg")
+        plots.draw(options.out / "ladder.json")
     return 1 if report.failures else 0
 
 

@@ -86,6 +86,7 @@ class Row:
         items: images of one call, for images/s; 0 where that has no meaning.
         inputs: first digits of the sha256 of the inputs.
         baseline: contender of the same section and case that a speed-up is quoted against.
+        joules: energy of one call; 0 where it was not measured.
     """
 
     section: str
@@ -99,6 +100,7 @@ class Row:
     items: int = 0
     inputs: str = ""
     baseline: str = ""
+    joules: float = 0.0
 
 
 @dataclass
@@ -156,13 +158,14 @@ class Report:
         cells = [row.case, row.contender, ("ok: " if row.passed else "FAILED: ") + row.check]
         timing = row.timing
         if timing is None or not row.passed:
-            return "| " + " | ".join([*cells, "", "", "", "", ""]) + " |"
+            return "| " + " | ".join([*cells, *[""] * 6]) + " |"
         s, up = timing.p50, self.speed_up(row)
         cells += [
             f"{s * 1e6:.1f} ({timing.p20 * 1e6:.1f} to {timing.p80 * 1e6:.1f})",
             f"{row.bytes / s / 1e9:.1f}{self._share(row.bytes / s, 'copy bytes/s')}" if row.bytes else "",
             f"{row.flop / s / 1e9:.1f}{self._share(row.flop / s, 'matmul FLOP/s')}" if row.flop else "",
             f"{row.items / s:.1f}" if row.items else "",
+            f"{row.joules / row.items:.4g}" if row.items and row.joules else "",
             "" if up is None else f"{up:.2f}x {row.baseline}",
         ]
         return "| " + " | ".join(cells) + " |"
@@ -178,8 +181,8 @@ class Report:
         (folder / f"{name}.md").write_text(self.as_markdown())
 
 
-HEADER = "| case | contender | check | us (p20 to p80) | GB/s | GFLOP/s | images/s | speed-up |"
-RULE = "|---|---|---|---:|---:|---:|---:|---:|"
+HEADER = "| case | contender | check | us (p20 to p80) | GB/s | GFLOP/s | images/s | J/image | speed-up |"
+RULE = "|---|---|---|---:|---:|---:|---:|---:|---:|"
 
 
 def time_calls(

@@ -31,7 +31,7 @@ def test_a_section_that_breaks_is_a_failed_row(monkeypatch: pytest.MonkeyPatch) 
     def breaks(setting: gpu.Setting) -> gpu.Found:
         raise RuntimeError("an illegal memory access")
 
-    monkeypatch.setitem(gpu.SECTIONS, "kernels", (breaks, 1.0))
+    monkeypatch.setitem(gpu.EVERY, "kernels", (breaks, 1.0))
     found = gpu.run_section("kernels", gpu.Setting("cpu", "tiny", 1.0, True))
     assert [row.passed for row in found.rows] == [False]
     assert "illegal memory access" in found.rows[0].check
