@@ -70,5 +70,10 @@ train-mini: setup-dev       ## retrain the embedded model from nothing: render p
 miniature-training: setup-dev  ## the published training from nothing: people, recogniser, LMDB, generator, evaluation
 	$(BIN)/python bench/miniature_training.py
 
+prove-mini: setup-dev       ## 10,000 identities of the embedded model proven on their faces; threshold from 1,000 rendered people
+	$(BIN)/v2f render --ids 1000 --images 5 --seed 404 --out out/known
+	$(BIN)/v2f ids prove 10000 --fmr 1e-6 --calibration out/known --out out/proven.safetensors \
+	  --report bench/results/cpu/ids_proof_mini.json --plot bench/results/cpu/ids_proof_mini.png
+
 clean:               ## remove what building and testing left behind
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks out

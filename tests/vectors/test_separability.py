@@ -11,10 +11,10 @@ from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.vectors.plots import plot_separability
 from v2f_engine.vectors.separability import (
+    calibrate_threshold,
     pick_backend,
     reject_similar,
     separability_curve,
-    calibrate_threshold,
 )
 
 

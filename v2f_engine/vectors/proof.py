@@ -98,6 +98,7 @@ class Proof:
         features: float32 `[kept, D]` of the kept identities.
         fitting: threshold at which the request is predicted to fit its budget: `max_cosine`, or a larger one on
             a grid of 0.01; None when there is none.
+        about: what made and looked at the images.
         shortfall: why there is no table, for people.
     """
 
@@ -111,6 +112,7 @@ class Proof:
     table: Identities | None
     features: Float32
     fitting: float | None
+    about: dict[str, Any]
     shortfall: str = ""
 
     @property
@@ -153,6 +155,7 @@ class Proof:
             "rounds": [asdict(r) for r in self.rounds],
             "prediction_after_round_1": predicted,
             "shortfall": self.shortfall,
+            "about": self.about,
             "table_hash": None if self.table is None else self.table.table_hash,
         }
 
@@ -251,6 +254,7 @@ def prove_identities(
         table=table,
         features=features[chosen],
         fitting=fitting,
+        about=about or {},
         shortfall=shortfall,
     )
 
@@ -301,7 +305,7 @@ class _Given:
 
     @property
     def dimension(self) -> int:
-        return self.rows.shape[1]
+        return int(self.rows.shape[1])
 
     def candidates(self, seed: int, first: int, count: int) -> Float32:
         return self.rows[first : first + count]

@@ -213,9 +213,10 @@ def limit_of(
     if not isinstance(calibration, Calibration):
         if fmr is None:
             raise ConfigError("calibration was given without a false-match rate. Give fmr (--fmr 1e-4).")
-        given = isinstance(calibration, np.ndarray)
-        rows = calibration if given else open_vectors(calibration, dimension=None)
-        origin = f"array {list(rows.shape)}" if given else Path(calibration).name
+        if isinstance(calibration, np.ndarray):
+            rows, origin = calibration, f"array {list(calibration.shape)}"
+        else:
+            rows, origin = open_vectors(calibration, dimension=None), Path(calibration).name
         calibration = calibrate_threshold(rows, fmr=fmr, origin=origin)
     if fmr is not None and fmr != calibration.fmr:
         raise ConfigError(
