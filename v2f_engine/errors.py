@@ -34,6 +34,8 @@ class V2FError(Exception):
     """Root of all errors raised on purpose."""
 
     exit_code = 1
+    hint = ""
+    """What to do where the message does not say; printed below it by the command line."""
 
 
 class ConfigError(V2FError, ValueError):
@@ -45,6 +47,8 @@ class ConfigError(V2FError, ValueError):
 class VectorError(V2FError, ValueError):
     """Identity vectors or features of the wrong shape, dtype or content; the message gives row numbers."""
 
+    hint = "Copy or extract the file again; float32 [N, 512] in a .npy is always read."
+
 
 class SaturationError(V2FError):
     """More identities were asked for than the sampler can keep apart at this threshold."""
@@ -52,6 +56,8 @@ class SaturationError(V2FError):
 
 class CheckpointError(V2FError):
     """A weight file that is truncated, foreign, unsafe or does not fit the model."""
+
+    hint = "Fetch the file again, or give one that safetensors or torch.save wrote."
 
 
 class ArtefactError(V2FError):
@@ -68,6 +74,8 @@ class ModelNotFound(V2FError, LookupError):
 
 class DatasetError(V2FError):
     """A dataset, shard or record that is broken, or that is not what its name says."""
+
+    hint = "Copy or download it again; `v2f verify` and `v2f repair` serve the sets this engine made."
 
 
 class OutputFolderError(V2FError):

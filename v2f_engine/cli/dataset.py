@@ -66,3 +66,15 @@ def repair(
         if made
         else f"{shards} shards, nothing to repair"
     )
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="a stranger's weights, vectors, images, pairs or dataset")],
+) -> None:
+    """Read a stranger's file in a process of its own, with limited memory, and say whether it is sound."""
+    from v2f_engine.data.inspect_file import inspect_file
+
+    found = inspect_file(file)
+    typer.echo(f"{'sound' if found.sound else 'NOT sound'}: {found.summary}")
+    if not found.sound:
+        raise typer.Exit(1)

@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from v2f_engine.cli import dataset, evaluate, export, features, generate, ids, machine, prove, render, train
+from v2f_engine.cli import (
+    bench,
+    dataset,
+    evaluate,
+    export,
+    features,
+    generate,
+    ids,
+    machine,
+    prove,
+    render,
+    train,
+)
 
 app = typer.Typer(
     name="v2f",
@@ -27,6 +39,8 @@ app.command("features")(features.features)
 app.command("convert")(dataset.convert)
 app.command("verify")(dataset.verify)
 app.command("repair")(dataset.repair)
+app.command("inspect")(dataset.inspect)
+app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.command("env")(machine.env)
 
 
@@ -38,6 +52,8 @@ def main() -> None:
         app(standalone_mode=True)
     except V2FError as error:
         print(f"error ({type(error).__name__}): {error}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (BackendUnavailable, UnknownBackend) as error:
         print(f"error ({type(error).__name__}): {error}", file=sys.stderr)

@@ -150,7 +150,8 @@ class _OpenFile:
 
     def __init__(self, path: Path) -> None:
         self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY)
+        # Not blocking: a named pipe under a data file's name is an error, not a wait without end.
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
@@ -177,6 +178,8 @@ class OpenFiles:
             data = os.pread(file.descriptor, size, offset)
         except OSError as error:
             raise DatasetError(f"{path}: cannot be read: {error.strerror}.") from error
+        except (OverflowError, ValueError) as error:  # an offset or size that no file has
+            raise DatasetError(f"{path}: cannot be read at offset {offset}: {error}.") from error
         if len(data) != size:
             raise DatasetError(
                 f"{path}: expected {size} bytes at offset {offset}, found {len(data)}: the file is cut."

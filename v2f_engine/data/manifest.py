@@ -19,6 +19,7 @@ from v2f_engine.data.pieces import Piece, is_sha256
 from v2f_engine.data.plan import Plan
 from v2f_engine.data.strict import MAX_JSON_BYTES, canonical, fields, parse, plain
 from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.outside import admit
 
 SCHEMA = "v2f-dataset/1"
 MANIFEST = "manifest.json"
@@ -195,6 +196,7 @@ class Manifest:
         Raises:
             DatasetError: unreadable, or not a manifest as this program writes it.
         """
+        admit(path, DatasetError, most=MAX_JSON_BYTES)
         try:
             size = path.stat().st_size
             if size > MAX_JSON_BYTES:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.errors import VectorError
+from v2f_engine.outside import admit
 
 _MAGIC = b"\x93NUMPY"
 _HEADER_LIMIT = 1 << 16
@@ -42,7 +43,7 @@ def parse_header(data: bytes, size: int, where: str) -> tuple[np.dtype[Any], tup
     if header is None:
         raise VectorError(f"{where}: expected a .npy array, found a damaged header {text[:60]!r}.")
     kind, fortran, shape = header
-    if kind not in _PLAIN or fortran:
+    if not isinstance(kind, str) or kind not in _PLAIN or fortran:
         raise VectorError(
             f"{where}: expected plain numbers in C order, found dtype {kind!r:.60}, fortran_order "
             f"{fortran!r:.10}. Save the array anew as float32."
@@ -72,6 +73,7 @@ def map_file(path: str | Path) -> NDArray[Any]:
     Raises:
         VectorError: no such file, or not a `.npy` as `parse_header` wants it.
     """
+    admit(path, VectorError)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size

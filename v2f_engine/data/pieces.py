@@ -107,7 +107,7 @@ def folder_header(name: str, size: int) -> bytes:
 
 def blocks(path: Path, offset: int, size: int) -> Iterator[bytes]:
     """The bytes [offset, offset + size) of a file, by plain reads: a file cut meanwhile never kills us."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe is an error, not a wait
     try:
         while size:
             block = os.pread(descriptor, min(READ_BLOCK, size), offset)

@@ -10,6 +10,7 @@ from v2f_engine.data.formats import FORMATS, get_format
 from v2f_engine.data.formats.staging import WORK
 from v2f_engine.data.manifest import MANIFEST, Manifest
 from v2f_engine.errors import DatasetError, MissingDependency
+from v2f_engine.outside import admit
 
 _ORDER = ("recordio", "lmdb", "webdataset", "parquet", "imagefolder")
 """By how telling their files are: a folder of images may hold anything."""
@@ -21,6 +22,7 @@ def detect_format(path: Path) -> str:
     Raises:
         DatasetError: nothing there, an unfinished dataset, or no format that fits.
     """
+    admit(path, DatasetError)
     if not path.exists():
         raise DatasetError(
             f"{path} does not exist; expected a dataset (a folder, or a .lmdb, .rec, .tar, .parquet file)."

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from v2f_engine.errors import CheckpointError, ModelNotFound
 from v2f_engine.models.pth import Tensors, read_pth, refuse
+from v2f_engine.outside import admit
 
 MAX_HEADER = 100 << 20
 """Bytes of a safetensors header, the limit of the format's own library."""
@@ -67,6 +68,7 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
             tensors that are not dense, not finite, or of an unexpected dtype.
     """
     path = Path(path)
+    admit(path, CheckpointError)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import VectorError
+from v2f_engine.outside import admit
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
@@ -66,6 +67,7 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], 
     """
     from safetensors import SafetensorError, safe_open
 
+    admit(path, VectorError)
     if not Path(path).is_file():
         raise VectorError(f"{path}: no such file. Expected a {kind!r} safetensors file.")
     try:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.errors import VectorError
+from v2f_engine.outside import admit
 from v2f_engine.vectors.gate import DIMENSION, Float32, check_vectors
 
 HEADER_LIMIT = 65_536
@@ -37,6 +38,7 @@ def open_vectors(path: str | Path, *, dimension: int | None = DIMENSION) -> Floa
             allocated for a lying header and no pickle is read.
     """
     path = Path(path)
+    admit(path, VectorError)
     try:
         with path.open("rb") as file:
             dtype, shape, offset = _header(path, file.read(12 + HEADER_LIMIT))

@@ -17,6 +17,7 @@ from v2f_engine.data import fs, npy
 from v2f_engine.data.decode import decode
 from v2f_engine.data.verification.opcodes import PickleReader, value_of
 from v2f_engine.errors import DatasetError
+from v2f_engine.outside import admit
 
 MAX_BYTES = 4 << 30
 """Of a decompressed set: the largest published one, IJB aside, has 100 MB."""
@@ -88,6 +89,7 @@ def open_verification_set(path: str | Path) -> VerificationSet:
         DatasetError: nothing readable there, or a pickle that holds anything but data (with the byte offset).
     """
     path = Path(path)
+    admit(path, DatasetError)
     if path.is_dir():
         arrays = sorted(path.glob("*.npy"))
         if len(arrays) != 1:
@@ -114,6 +116,10 @@ def parse_bin(data: bytes, where: str, name: str) -> VerificationSet:
     if not isinstance(images, list | tuple) or not isinstance(same, list | tuple):
         raise DatasetError(
             f"{where}: expected lists of images and labels, found {_kind(images)} and {_kind(same)}."
+        )
+    if len(images) != 2 * len(same) or not same:
+        raise DatasetError(
+            f"{where}: {len(images)} images for {len(same)} labels; expected two images a label."
         )
     encoded = [value_of(item) for item in images]
     for number, item in enumerate(encoded):
