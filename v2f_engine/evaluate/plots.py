@@ -34,7 +34,7 @@ def plot_histograms(measured: Mapping[str, Separability], path: str | Path, *, b
     if not measured:
         raise ConfigError("A histogram needs at least one measured dataset, found none.")
     low = min(float(min(m.genuine.min(), m.impostor.min())) for m in measured.values())
-    edges = np.linspace(np.floor(low * 10) / 10, 1.0, bins + 1)
+    edges = np.linspace(axis_start(low), 1.0, bins + 1)
     figure = _figure(7.5, 0.6 + 2.7 * len(measured))
     rows = figure.subplots(len(measured), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, m) in zip(rows, measured.items(), strict=True):
@@ -51,6 +51,11 @@ def plot_histograms(measured: Mapping[str, Separability], path: str | Path, *, b
         )
     rows[-1].set_xlabel("cosine of two images' features")
     _save(figure, path)
+
+
+def axis_start(lowest: float | np.floating[Any]) -> float:
+    """Where an axis of cosines begins: the tenth below the lowest, so never at its end."""
+    return min(0.9, float(np.floor(lowest * 10) / 10))
 
 
 def two_histograms(
@@ -72,7 +77,8 @@ def plot_consistency(measured: Consistency, path: str | Path) -> None:
     """How alike the images of an identity are, over identities."""
     figure = _figure(7.0, 3.6)
     axes = figure.subplots()
-    axes.hist(measured.per_identity, 60, color=GENUINE, alpha=0.75)
+    edges = np.linspace(axis_start(measured.per_identity.min()), 1.0, 81)
+    axes.hist(np.minimum(measured.per_identity, 1.0), edges, color=GENUINE, alpha=0.75)
     for value, text in ((measured.pair_cosine, "mean"), (measured.pair_cosine_p05, "5 %")):
         axes.axvline(value, color="0.3", linewidth=1)
         axes.text(value, axes.get_ylim()[1] * 0.96, f" {text} {value:.3f}", va="top", fontsize=8, color="0.3")
@@ -91,7 +97,8 @@ def plot_leakage(measured: Leakage, path: str | Path) -> None:
     """Top-1 cosines of the synthetic rows, with the thresholds."""
     figure = _figure(7.0, 3.6)
     axes = figure.subplots()
-    axes.hist(measured.cosine, 100, color=GENUINE, alpha=0.75)
+    edges = np.linspace(axis_start(measured.cosine.min()), 1.0, 101)
+    axes.hist(np.minimum(measured.cosine, 1.0), edges, color=GENUINE, alpha=0.75)
     axes.set_yscale("log")
     for above in measured.above:
         axes.axvline(above.threshold, color=IMPOSTOR, linewidth=1)

@@ -21,7 +21,7 @@ from v2f_engine.evaluate.leakage import (
     lowest_rate,
     measure_leakage,
 )
-from v2f_engine.evaluate.plots import roc
+from v2f_engine.evaluate.plots import axis_start, roc
 from v2f_engine.evaluate.report.charts import histogram
 from v2f_engine.evaluate.separability import Separability, measure_separability
 from v2f_engine.evaluate.source import Source
@@ -138,7 +138,7 @@ def _measures(source: Source, threshold: float) -> dict[str, Any]:
 
 def _scores(measured: Separability) -> dict[str, Any]:
     """Histograms and curves, thinned to what a drawing needs."""
-    low = float(np.floor(min(measured.genuine.min(), measured.impostor.min()) * 10) / 10)
+    low = axis_start(min(measured.genuine.min(), measured.impostor.min()))
     false, true = roc(measured.genuine, measured.impostor, POINTS)
     return {
         "low": low,
@@ -150,7 +150,7 @@ def _scores(measured: Separability) -> dict[str, Any]:
 
 
 def _bars(cosine: NDArray[np.float64]) -> dict[str, Any]:
-    low = float(np.floor(cosine.min() * 10) / 10)
+    low = axis_start(cosine.min())
     return {"low": low, "bars": histogram(cosine, low, 1.0)}
 
 

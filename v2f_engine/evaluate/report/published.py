@@ -35,7 +35,7 @@ class Published:
     Args:
         name, images: of the set; images as the source says.
         accuracy: percent on SETS, or None where the source gives the average only.
-        average: percent.
+        average: percent, as the source states it (IDnet's is not the mean of its row).
         source: where it was read.
     """
 
