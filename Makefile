@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature-training clean
+.PHONY: sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -58,6 +58,16 @@ test-slow: setup-dev        ## the tests that take minutes: kill -9 storms, plan
 gpu:                 ## on a GPU machine: check every kernel against its oracle, then measure the ladder
 	PYTHONPATH=.:kernels $(PYTHON) bench/gpu.py
 
+sanitize:            ## on a GPU machine: memory, race, initialisation and barrier checks over small shapes
+	set -e; for tool in memcheck racecheck initcheck synccheck; do \
+	  PYTHONPATH=.:kernels PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
+	    $(PYTHON) bench/ops.py --size tiny --device cuda --dtype float16 --rounds 1 --check-only; \
+	  PYTHONPATH=.:kernels compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) bench/reject_gpu.py --check-only 3000; \
+	done
+
+guards: setup-dev           ## CPU paths against what they replaced, in CPU time: fails when a gain is lost
+	$(BIN)/pytest -q bench/test_cpu_guards.py --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds
+
 bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, ops
 	$(BIN)/python bench/generate.py --model base --device cpu
 	$(BIN)/python bench/writers.py
@@ -66,6 +76,9 @@ bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, o
 
 train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recogniser, generator
 	$(BIN)/python -m v2f_engine.train.mini
+
+miniature: setup-dev        ## the claim: recognisers trained on rendered and on generated people, tested on seven sets (35 min of one core)
+	$(BIN)/python -m bench.claim
 
 miniature-training: setup-dev  ## the published training from nothing: people, recogniser, LMDB, generator, evaluation
 	$(BIN)/python bench/miniature_training.py
