@@ -182,6 +182,25 @@ def test_features_of_another_dataset_are_refused(dataset: Path, weights: Path, t
         open_training_set(dataset, tmp_path / "f.npy")
 
 
+def test_rows_of_a_mask(dataset: Path, weights: Path, tmp_path: Path) -> None:
+    embedder, mask = open_embedder(weights), np.array([9, 2, 20])
+    store_features(dataset, tmp_path / "all.npy", embedder, batch=8)
+    store_features(dataset, tmp_path / "some.npy", embedder, batch=8, subset=mask)
+    wanted = np.load(tmp_path / "all.npy")[mask]
+    np.testing.assert_allclose(np.load(tmp_path / "some.npy"), wanted, rtol=1e-5, atol=1e-5)
+    for name in ("some.npy", "all.npy"):
+        data = open_training_set(dataset, tmp_path / name, mask)
+        rows = data.read([2, 0])
+        np.testing.assert_allclose(rows.features, wanted[[2, 0]], rtol=1e-5, atol=1e-5)
+        assert np.array_equal(rows.images, images()[[20, 9]])
+        np.testing.assert_allclose(data.take([1, 2]).read([1]).features, wanted[[2]], rtol=1e-5, atol=1e-5)
+    with pytest.raises(VectorError, match="another dataset"):
+        open_training_set(dataset, tmp_path / "some.npy", np.array([2, 9, 20]))
+    store_features(dataset, tmp_path / "some.lmdb", embedder, batch=8, subset=mask)
+    packed = open_training_set(tmp_path / "some.lmdb")
+    assert np.array_equal(packed.read(range(3)).images, images()[mask])
+
+
 KILLED = """
 import sys, time
 from v2f_engine.models.embedder import open_embedder

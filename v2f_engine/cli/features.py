@@ -16,6 +16,7 @@ def features(
     recogniser: Annotated[
         str, typer.Option(help="mini, a published name, or a path: .pth, .safetensors, .onnx")
     ] = "mini",
+    mask: Annotated[Path | None, typer.Option(help=".npy of row numbers: only these rows")] = None,
     channels: Annotated[str | None, typer.Option(help="rgb (default) or bgr (AdaFace, MagFace)")] = None,
     mean: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
     std: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
@@ -34,7 +35,14 @@ def features(
     embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
     with progress_bar("features", "images") as progress:
         record = store_features(
-            dataset, out, embedder, on_bad=on_bad, batch=batch, threads=threads, progress=progress
+            dataset,
+            out,
+            embedder,
+            subset=mask,
+            on_bad=on_bad,
+            batch=batch,
+            threads=threads,
+            progress=progress,
         )
     used = record["recogniser"]
     bad = record["bad"]

@@ -40,6 +40,8 @@ class StoredSet:
         skip: whether bad rows are replaced; otherwise they raise.
         in_records: whether features are read from the records.
         with_landmarks: whether landmark pictures are read from the records.
+        feature_rows: int64 `[len(dataset)]`, where the feature of each image stands in `features`; None where
+            there is one for every image.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class StoredSet:
         skip: bool = False,
         in_records: bool = False,
         with_landmarks: bool = False,
+        feature_rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.dataset = dataset
+        self._feature_rows = feature_rows
         self.skip = skip
         self.bad = BadRows()
         self._features, self._subset = features, subset
@@ -60,7 +64,6 @@ class StoredSet:
         self._feature_dim = None if features is None else int(features.shape[1])
         if in_records:
             self._feature_dim = probe(dataset).feature_dim
-        self._unusable = frozenset(unusable_rows(features).tolist()) if features is not None else frozenset()
 
     def __len__(self) -> int:
         return len(self.dataset) if self._subset is None else len(self._subset)
@@ -93,17 +96,20 @@ class StoredSet:
 
     @cached_property
     def _found_labels(self) -> NDArray[np.int64]:
-        try:
-            labels = self.dataset.labels
-            return labels if self._subset is None else labels[self._subset]
-        except DatasetError:
-            if not self.skip:
-                raise
+        if self._subset is None or not isinstance(self.dataset, Lmdb):
+            try:
+                labels = self.dataset.labels
+                return labels if self._subset is None else labels[self._subset]
+            except DatasetError:
+                if not self.skip:
+                    raise
         found = np.full(len(self), -1, np.int64)
         for row in range(len(self)):
             try:
                 found[row] = self.dataset.label(self._index(row))
             except DatasetError as error:
+                if not self.skip:
+                    raise
                 self.bad.add(row, "label", str(error))
         return found
 
@@ -113,14 +119,28 @@ class StoredSet:
     def take(self, rows: RowNumbers) -> StoredSet:
         """Only these rows; labels are numbered anew. Replacements of bad rows come from among them."""
         chosen = np.asarray(rows, np.int64)
-        return StoredSet(
+        taken = StoredSet(
             self.dataset,
             self._features,
             chosen if self._subset is None else self._subset[chosen],
             skip=self.skip,
             in_records=self._in_records,
             with_landmarks=self._with_landmarks,
+            feature_rows=self._feature_rows,
         )
+        taken.__dict__["_unusable"] = self._unusable  # one pass over the features is enough
+        return taken
+
+    @cached_property
+    def _unusable(self) -> frozenset[int]:
+        """Rows of the features that hold no feature; a set that refuses them was checked when it was opened."""
+        if self._features is None or not self.skip:
+            return frozenset()
+        return frozenset(unusable_rows(self._features).tolist())
+
+    def encoded(self, row: int) -> bytes:
+        """The image of a row as it is stored. Raises DatasetError."""
+        return self.dataset.data(self._index(row))
 
     def key(self, row: int) -> str:
         """What to call a row in messages."""
@@ -199,6 +219,7 @@ class StoredSet:
 
     def _feature(self, record: Record, index: int, where: str) -> NDArray[np.float32] | None:
         if self._features is not None:
+            index = index if self._feature_rows is None else int(self._feature_rows[index])
             if index in self._unusable:
                 raise BadRow("feature", f"{where}: its feature holds NaN, infinity or nothing but zeros.")
             return np.asarray(self._features[index], np.float32)

@@ -32,8 +32,8 @@ def open_training_set(
 
     Args:
         path: a dataset in any format: LMDB (published or ours), ImageFolder, WebDataset, RecordIO, Parquet.
-        features: `.npy` `[N, D]` or an array, one row per image of the dataset; None when `path` is an LMDB
-            of the generator variant, whose records hold them.
+        features: `.npy` `[N, D]` or an array, one row per image of the dataset, or one per row of `subset`; None
+            when `path` is an LMDB of the generator variant, whose records hold them.
         subset: `.npy` of row numbers, or an array: the published code's index mask.
         on_bad: what becomes of a row that cannot be used: "refuse" raises and names it, "skip" replaces it by
             another row and notes it in `bad`.
@@ -47,9 +47,16 @@ def open_training_set(
     skip = one_of("on_bad", on_bad, ("refuse", "skip")) == "skip"
     dataset = open_dataset(path)
     held = probe(dataset)
-    checked = None
+    rows = None if subset is None else _subset(subset, len(dataset))
+    checked = places = None
     if features is not None and with_features is not False:
-        checked = (map_features if skip else check_features)(features, len(dataset))
+        length = len(npy.map_file(features) if isinstance(features, (str, Path)) else features)
+        if rows is not None and length == len(rows) != len(dataset):
+            places = np.full(len(dataset), -1, np.int64)
+            places[rows] = np.arange(length)
+        else:
+            length = len(dataset)
+        checked = (map_features if skip else check_features)(features, length)
     in_records = features is None and with_features is not False and held.feature_dim is not None
     if with_features and checked is None and not in_records:
         raise DatasetError(
@@ -63,12 +70,13 @@ def open_training_set(
     opened = StoredSet(
         dataset,
         checked,
-        None if subset is None else _subset(subset, len(dataset)),
+        rows,
         skip=skip,
         in_records=in_records,
         with_landmarks=held.landmarks if with_landmarks is None else with_landmarks,
+        feature_rows=places,
     )
-    if checked is not None and isinstance(features, (str, Path)) and subset is None:
+    if checked is not None and isinstance(features, (str, Path)) and (subset is None or places is not None):
         check_record(features, opened.dataset_labels())
     return opened
 

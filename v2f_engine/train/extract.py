@@ -36,6 +36,7 @@ def store_features(
     out: str | Path,
     embedder: Embedder,
     *,
+    subset: str | Path | NDArray[np.int64] | None = None,
     on_bad: str = "refuse",
     batch: int = 128,
     threads: int = 1,
@@ -47,6 +48,7 @@ def store_features(
         dataset: any format.
         out: `.npy` (its record lies beside it as `.json`), or `.lmdb`.
         embedder: see `open_embedder`.
+        subset: `.npy` of row numbers, or an array: only these rows, in that order.
         on_bad: "refuse" stops at an image that cannot be read and names it; "skip" writes NaN and notes it.
         batch: images a call; the last one is filled up, so that a row does not depend on its company.
         threads: that decode.
@@ -62,7 +64,7 @@ def store_features(
     out = Path(out)
     if out.suffix not in (".npy", ".lmdb"):
         raise OutputFolderError(f"{out}: expected a name that ends in .npy or .lmdb.")
-    data = open_training_set(dataset, on_bad=on_bad, with_features=False, with_landmarks=False)
+    data = open_training_set(dataset, None, subset, on_bad=on_bad, with_features=False, with_landmarks=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     table = out if out.suffix == ".npy" else out.with_suffix(".features.npy")
     told: dict[str, Any] = {
@@ -168,4 +170,4 @@ def _records(data: StoredSet, features: NDArray[np.float32]) -> Iterator[Trainin
     labels = data.labels
     for row in range(len(data)):
         if row not in data.bad:
-            yield data.dataset.data(row), np.asarray(features[row]), int(labels[row])
+            yield data.encoded(row), np.asarray(features[row]), int(labels[row])
