@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from v2f_engine.cli.progress import progress_bar
+
 WEIGHTS = (".pth", ".pt", ".safetensors")
 
 
@@ -24,7 +26,8 @@ def convert(
         return
     from v2f_engine.data.convert import convert_dataset
 
-    report = convert_dataset(source, target, format)
+    with progress_bar("convert", "images") as progress:
+        report = convert_dataset(source, target, format, progress=progress)
     typer.echo(f"{report.images_written} images in {target}")
 
 
