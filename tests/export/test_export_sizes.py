@@ -16,15 +16,17 @@ import torch
 
 from v2f_engine.errors import BackendUnavailable
 from v2f_engine.export.onnx import export_onnx
-from v2f_engine.export.parity import Judge
+from v2f_engine.export.parity import Judge, draw_inputs
 from v2f_engine.export.quantise import quantise
 from v2f_engine.export.tensorrt import BuildSettings, build_engine, export_engine
 from v2f_engine.export.verify import verify
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
+from v2f_engine.runtime import Inputs
 from v2f_engine.runtime.tensorrt import FLAVOURS
 
+NAMES = ("vectors", "noise", "n_masked")
 MASKS = MASK_SCHEDULES["generate"]
 
 
@@ -41,24 +43,28 @@ def base() -> Iterator[LoadedModel]:
     gc.collect()
 
 
-def floats(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """`[B, 3, 112, 112]` just before clipping and rounding, from the same file with one more output."""
+def run_exactly(path: Path, rows: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8, the same floats `[B, 3, 112, 112]` just before clipping and rounding) of one session: the
+    file's own graph with one more output."""
     import onnxruntime
 
     model = onnx.load(path)
     (clip,) = (node for node in model.graph.node if node.op_type == "Clip")
     model.graph.output.append(onnx.helper.make_tensor_value_info(clip.input[0], onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run([clip.input[0]], inputs)[0]
+    images, values = session.run(["images", clip.input[0]], dict(zip(NAMES, rows, strict=True)))
+    return images, values
 
 
-def relative_error(path: Path, loaded: LoadedModel, judge: Judge) -> float:
-    """Of the un-rounded image, against the trained (not folded) network in fp32, as a share of its norm."""
-    rows = [part[:2] for part in judge.inputs]
+def held_against_the_network(path: Path, loaded: LoadedModel, rows: Inputs) -> None:
+    """Against the trained (not folded) network in fp32: relative to its norm, and in grey levels."""
     with torch.inference_mode():
         exact = loaded.model(*(torch.from_numpy(part) for part in rows), MASKS.n_dropped).images.numpy()
-    made = floats(path, dict(zip(("vectors", "noise", "n_masked"), rows, strict=True)))
-    return float(np.linalg.norm(made - exact) / np.linalg.norm(exact))
+    images, values = run_exactly(path, rows)
+    assert np.linalg.norm(values - exact) < 1e-4 * np.linalg.norm(exact)
+    grey = np.round((exact.clip(-1, 1) + 1) * 127.5).transpose(0, 2, 3, 1)
+    assert np.abs(images - grey).max() <= 1
+    assert grey.std() > 20
 
 
 def rtx(source: Path, out: Path, **settings: Any) -> None:
@@ -76,7 +82,7 @@ def test_mini_generator(tmp_path: Path) -> None:
     assert exact.parity is not None
     assert exact.parity.spread > 30
     assert exact.parity.max_grey <= 1
-    assert relative_error(exact.path, loaded, judge) < 1e-4
+    held_against_the_network(exact.path, loaded, tuple(part[:2] for part in judge.inputs))  # type: ignore[arg-type]
     half = export_onnx(loaded, tmp_path / "g16.onnx", precision="fp16", judge=judge)
     assert half.parity is not None
     assert half.parity.within_one >= 0.999
@@ -127,8 +133,7 @@ def test_base_decoder(base: LoadedModel, tmp_path: Path) -> None:
 
 
 def test_base_generator(base: LoadedModel, tmp_path: Path) -> None:
-    judge = Judge.of(base, load_recogniser("mini"), MASKS, images=2)
-    made = export_onnx(base, tmp_path / "g.onnx", judge=judge)
-    assert made.parity is not None
-    assert made.parity.max_grey <= 1
-    assert relative_error(made.path, base, judge) < 1e-4
+    made = export_onnx(base, tmp_path / "g.onnx", check_images=0)
+    assert made.bytes > 4 * 170e6
+    assert made.sidecar.accuracy == {}  # said to be unmeasured
+    held_against_the_network(made.path, base, draw_inputs(base, MASKS, images=2, seed=0))

@@ -25,7 +25,17 @@ def env(
     from v2f_engine.runtime import RUNNERS, runner_for
 
     typer.echo(f"python {platform.python_version()}  {platform.platform()}")
-    for package in ("torch", "triton", "cupy-cuda13x", "tensorrt", "numpy", "safetensors", "simplejpeg"):
+    for package in (
+        "torch",
+        "triton",
+        "cupy-cuda13x",
+        "tensorrt",
+        "tensorrt-rtx-cu13",
+        "onnxruntime",
+        "numpy",
+        "safetensors",
+        "simplejpeg",
+    ):
         try:
             typer.echo(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
