@@ -160,24 +160,29 @@ def opened(trainer: GeneratorTrainer) -> Iterator[GeneratorTrainer]:
 
 
 def timed(step: Callable[[], object], device: str, rounds: int, budget_s: float) -> protocol.Timing:
-    """Wall seconds of a step, the device waited for at both ends; two steps of warm-up."""
+    """Seconds of a step, the device waited for at both ends, after warm-up.
+
+    On one thread of a CPU they are seconds of that thread's time, which other work on the machine does not change.
+    """
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
 
     def wait() -> None:
         if device != "cpu":
             torch.cuda.synchronize(torch.device(device))
 
-    for _ in range(2):
+    for _ in range(1 if device == "cpu" else 3):
         step()
     seconds, end = [], time.perf_counter() + budget_s
     calls = 1 if device == "cpu" else 5  # steps run on without waiting for each other, as in training
     while len(seconds) < rounds and (time.perf_counter() < end or not seconds):
         wait()
-        start = time.perf_counter()
+        start = clock()
         for _ in range(calls):
             step()
         wait()
-        seconds.append((time.perf_counter() - start) / calls)
-    return protocol.Timing.of(seconds, calls, "perf_counter")
+        seconds.append((clock() - start) / calls)
+    return protocol.Timing.of(seconds, calls, clock.__name__)
 
 
 def rungs(
