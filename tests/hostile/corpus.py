@@ -27,6 +27,17 @@ class Evil:
         return self.call
 
 
+ATTACKS = (
+    Evil(eval, "1/0"),
+    Evil(exec, "1/0"),
+    Evil(print, "x"),
+    Evil(getattr, "a", "b"),
+    Evil(open, "/dev/null"),
+    Evil(__import__, "os"),
+    Evil(bytearray, 1 << 40),
+)
+
+
 def malformed(name: str, good: bytes) -> Iterator[tuple[str, bytes]]:
     """(what it is, bytes) of malformed files in place of `good`, a valid file of format `name`."""
     yield from _anything(good)

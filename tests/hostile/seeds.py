@@ -20,7 +20,6 @@ from stub_people import make_batches, picture  # noqa: E402
 
 from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset  # noqa: E402
 from v2f_engine.data.decode import decode  # noqa: E402
-from v2f_engine.data.manifest import Manifest  # noqa: E402
 from v2f_engine.data.npy import map_file  # noqa: E402
 from v2f_engine.data.verification.sets import open_verification_set, write_bin  # noqa: E402
 from v2f_engine.data.verify import verify_dataset  # noqa: E402
@@ -58,12 +57,6 @@ def _dataset(path: Path) -> None:
     data = open_dataset(path)
     for index in range(min(len(data), 50)):
         data.image(index)
-
-
-def _verification(path: Path) -> None:
-    pairs = open_verification_set(path)
-    for index in range(min(len(pairs), 20)):
-        pairs.image(index) if hasattr(pairs, "image") else pairs.images(index)  # type: ignore[attr-defined]
 
 
 def _image(path: Path) -> None:
@@ -153,5 +146,4 @@ def make_seeds(base: Path) -> list[Seed]:
         for number, image in enumerate(encoded):
             archive.writestr(f"faces/{number // 2:03d}/{number % 2}.jpg", image)
     seeds.append(Seed("zip", folder / "faces.zip", _dataset, folder / "faces.zip"))
-    assert Manifest
     return seeds

@@ -80,7 +80,9 @@ class Log:
 @contextmanager
 def recording(log: Log) -> Iterator[None]:
     """Inside the block, what this process changes below `log.root` is recorded."""
-    real = {name: getattr(os, name) for name in ("open", "write", "pwrite", "fsync", "replace", "mkdir", "rmdir")}
+    real = {
+        name: getattr(os, name) for name in ("open", "write", "pwrite", "fsync", "replace", "mkdir", "rmdir")
+    }
     real |= {name: getattr(os, name) for name in ("unlink", "ftruncate")}
     sync = fs.sync_file_system
     folders: dict[int, str] = {}
@@ -128,8 +130,11 @@ def recording(log: Log) -> Iterator[None]:
         elif descriptor in folders:
             folder = folders[descriptor]
             log.persist(
-                lambda change: isinstance(change, Name)
-                and folder in {os.path.dirname(n) for n in (change.added, change.removed) if n is not None}
+                lambda change: (
+                    isinstance(change, Name)
+                    and folder
+                    in {os.path.dirname(n) for n in (change.added, change.removed) if n is not None}
+                )
             )
 
     def sync_file_system(folder: Path) -> None:
@@ -300,12 +305,13 @@ def sound(root: Path, record: Any, content: dict[int, str], expected: dict[str, 
     if record.content != content[record.number]:
         return False
     there = tree(root)
-    return all(
-        there.get(name) == expected[name]
-        for piece in record.pieces
-        for name in expected
-        if not name.endswith("/") and (name == piece.name or any(name.startswith(f"{piece.name}/{f}/") for f in piece.folders))
-    )
+    for piece in record.pieces:
+        folders = tuple(f"{piece.name}/{folder}/" for folder in piece.folders)
+        for name in expected:
+            mine = name == piece.name or (folders and name.startswith(folders))
+            if mine and not name.endswith("/") and there.get(name) != expected[name]:
+                return False
+    return True
 
 
 def named_wrongly(root: Path, expected: dict[str, str]) -> int:

@@ -139,7 +139,9 @@ def scaled(
     return watch[0]
 
 
-def plain(root: Path, plan: Plan, format: str = "webdataset", size: int = 4, threads: int = 2) -> dict[str, str]:
+def plain(
+    root: Path, plan: Plan, format: str = "webdataset", size: int = 4, threads: int = 2
+) -> dict[str, str]:
     source = make_batches(plan.images_per_id, size)
     write_dataset(root, SETTINGS, plan, source, format=format, encoder=ENCODER, threads=threads)
     return tree(root)
@@ -159,7 +161,9 @@ def combinations(base: Path) -> dict[str, Any]:
     plain(base / "one", plan)
     expected = shards_of(base / "one")
     kind = get_format("webdataset")
-    manifest = Manifest("webdataset", kind.describe(), plan, ENCODER.describe(), SETTINGS, software_versions())
+    manifest = Manifest(
+        "webdataset", kind.describe(), plan, ENCODER.describe(), SETTINGS, software_versions()
+    )
     made: Counter[str] = Counter()
     wrong: list[str] = []
 
