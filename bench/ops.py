@@ -203,6 +203,20 @@ def table(
     return report
 
 
+def check_only(chosen: Iterable[Case], device: str, dtype: torch.dtype) -> int:
+    """Every backend once, forward and gradients, without the torch alternatives: what compute-sanitizer watches."""
+    failed = 0
+    for case in chosen:
+        inputs = case.inputs(SEED, device, dtype if case.half else torch.float32)
+        for name, function in contenders(case, device)[0].items():
+            for run in (run_forward, *([run_gradients] if case.gradients else [])):
+                passed, words = compare(case, run, function, inputs)
+                failed += not passed
+                kind = run.__name__.removeprefix("run_")
+                print(f"{'ok' if passed else 'FAILED'}  {case.op} {case.name} {name} {kind}: {words}")
+    return 1 if failed else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -212,12 +226,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
     parser.add_argument("--op", action="append", help="only this op; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--check-only", action="store_true", help="judge forward and gradients, time nothing")
     parser.add_argument("--budget", type=float, default=45.0, help="seconds for all timing")
     parser.add_argument("--out", type=Path, help="folder for ops.json and ops.md")
     options = parser.parse_args(arguments)
     chosen = [case for case in cases(options.size) if not options.op or case.op in options.op]
     if not chosen:
         parser.error(f"--op {options.op}: known: {sorted({case.op for case in cases(options.size)})}")
+    if options.check_only:
+        return check_only(chosen, options.device, DTYPES[options.dtype])
     report = table(
         chosen,
         device=options.device,

@@ -1,0 +1,121 @@
+"""`v2f bench`: how fast this machine is; and the benchmarks of a source checkout, by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+SCRIPTS = {
+    "ops": "every op: each backend judged, then timed",
+    "ladder": "from the published way to the CUDA graph, one change a rung",
+    "compare": "ours against the published way on the same weights",
+    "writers": "the five dataset formats",
+    "reject": "rejection of similar identities on the CPU",
+    "train": "the training step by rungs",
+    "gpu": "all checks and measurements of a GPU",
+    "tune": "launch configurations of a GPU by time",
+}
+"""Name -> what it measures; scripts of the folder `bench/`, whose options follow the name."""
+FILES = {"compare": "generate"}
+
+
+def bench(
+    context: typer.Context,
+    what: Annotated[
+        str, typer.Argument(help="machine (default), or a script: " + ", ".join(SCRIPTS))
+    ] = "machine",
+    model: Annotated[str, typer.Option(help="mini, vec2face, vec2face-plus, or a path to weights")] = "mini",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
+    runner: Annotated[str, typer.Option(help="auto, or a runner's name")] = "auto",
+    images: Annotated[int, typer.Option(help="images a round")] = 256,
+    rounds: Annotated[int, typer.Option(help="rounds; the median is told")] = 3,
+) -> None:
+    """Measure generation on this machine, or run a benchmark script: `v2f bench ops --size tiny`."""
+    from v2f_engine.config import at_least, one_of
+
+    one_of("benchmark", what, ["machine", *SCRIPTS])
+    if what == "machine":
+        if context.args:
+            raise typer.BadParameter(f"unexpected: {' '.join(context.args)}")
+        at_least("images", images, 1)
+        at_least("rounds", rounds, 1)
+        _machine(model, device, precision, runner, images, rounds)
+    else:
+        raise typer.Exit(_script(FILES.get(what, what), _passed_on(context)))
+
+
+def _passed_on(context: typer.Context) -> list[str]:
+    """What the user typed after the script's name: our own options of that name belong to the script, too."""
+    from click.core import ParameterSource
+
+    named = []
+    for name in ("model", "device", "precision"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            named += [f"--{name}", str(context.params[name])]
+    if context.get_parameter_source("rounds") is ParameterSource.COMMANDLINE:
+        named += ["--rounds", str(context.params["rounds"])]
+    return [*named, *context.args]
+
+
+def _script(name: str, arguments: list[str]) -> int:
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    from v2f_engine.errors import MissingDependency
+
+    path = Path(__file__).parents[2] / "bench" / f"{name}.py"
+    if not path.is_file():
+        raise MissingDependency(
+            f"The benchmark scripts are in the source checkout, not in the installed package ({path} is not"
+            " there). Clone the repository and run `python bench/" + name + ".py` in it."
+        )
+    return subprocess.run([sys.executable, str(path), *arguments], check=False).returncode
+
+
+def _machine(model: str, device: str, precision: str, runner: str, images: int, rounds: int) -> None:
+    import statistics
+    import tempfile
+    import time
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from v2f_engine.data.encode import Encoder
+    from v2f_engine.data.plan import Plan
+    from v2f_engine.data.write import write_dataset
+    from v2f_engine.pipeline import Engine
+    from v2f_engine.vectors.sampling import sample_identities
+
+    engine = Engine.load(model, device=device, precision=precision, runner=runner)
+    batch, choice = engine.runner.batch_size, engine.describe()["runner"]
+    table = sample_identities(images, max_cosine=0.9, seed=0, source=engine.loaded.statistics)
+    for _ in engine.images(table, 1, select=range(min(images, batch))):
+        pass  # one call to warm up
+
+    def host() -> None:
+        for _ in engine.images(table, 1, batch_size=batch):
+            pass
+
+    def null(folder: str) -> None:
+        write_dataset(
+            Path(folder) / "null", {"bench": "machine"}, Plan.of(images, 1, None),
+            lambda ids: engine.images(table, 1, batch_size=batch, select=ids), format="null", encoder=Encoder(),
+        )  # fmt: skip
+
+    def rate(call: Callable[[], None]) -> str:
+        seconds = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        middle = statistics.median(seconds)
+        spread = f"{images / max(seconds):.1f} to {images / min(seconds):.1f}"
+        return f"{images / middle:9.1f} images/s ({spread})"
+
+    told = ", ".join(f"{name} {choice[name]}" for name in ("runner", "device", "precision", "batch_size"))
+    typer.echo(f"{engine.loaded.name}, {images} images, median of {rounds} rounds; {told}")
+    typer.echo(f"bytes on the host      {rate(host)}")
+    with tempfile.TemporaryDirectory() as folder:
+        typer.echo(f"and JPEG, null writer  {rate(lambda: null(folder))}")
