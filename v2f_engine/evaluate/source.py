@@ -54,7 +54,8 @@ class Source:
         """The image of a row, uint8 `[112, 112, 3]`, or None without images."""
         if self.dataset is None or self.rows is None:
             return None
-        return self.dataset.images([int(self.rows[row])])[0]
+        image: NDArray[np.uint8] = self.dataset.images([int(self.rows[row])])[0]
+        return image
 
 
 def open_source(

@@ -213,7 +213,7 @@ class PickleReader:
         if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in b"'\"":
             raise self.refuse("a string without quotes")
         try:
-            self.push(codecs.escape_decode(text[1:-1])[0])  # type: ignore[attr-defined]
+            self.push(codecs.escape_decode(text[1:-1])[0])
         except ValueError:
             raise self.refuse("a string with broken escapes") from None
 
@@ -362,5 +362,5 @@ def _whole(reader: PickleReader) -> int:
 def _name(code: int) -> str:
     import pickletools
 
-    known = pickletools.code2op.get(chr(code))
-    return f"{known.name} (0x{code:02x})" if known is not None else f"0x{code:02x}"
+    names = {ord(known.code): known.name for known in pickletools.opcodes}
+    return f"{names[code]} (0x{code:02x})" if code in names else f"0x{code:02x}"

@@ -75,6 +75,12 @@ class Series:
     dashed: bool = False
 
 
+def area(name: str, outline: Sequence[Sequence[float]], colour: str) -> Series:
+    """A filled series from (x, y) as `histogram` gives them."""
+    x, y = outline
+    return Series(name, x, y, colour, fill=True)
+
+
 @dataclass(frozen=True)
 class Mark:
     """A vertical line at `x` with a word at its top."""

@@ -54,9 +54,9 @@ def accuracy(record: Mapping[str, Any]) -> str:
             "and give its JSON as <code>--accuracy NAME=verification.json</code>.</p>"
         )
     for entry in other:
-        cells = [(False, _own_cells(item)) for item in entry["sets"]]
-        cells.append((True, ["average", f"{100 * entry['average']:.2f}", ""]))
-        text += f"<h3>{escape(entry['name'])}</h3>" + table(("test set", "accuracy, %", "pairs"), cells)
+        lines = [(False, _own_cells(item)) for item in entry["sets"]]
+        lines.append((True, ["average", f"{100 * entry['average']:.2f}", ""]))
+        text += f"<h3>{escape(entry['name'])}</h3>" + table(("test set", "accuracy, %", "pairs"), lines)
         text += (
             '<p class="note">These test sets are not the five below: the two tables cannot be compared.</p>'
         )

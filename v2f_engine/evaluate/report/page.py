@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from v2f_engine.evaluate.report.charts import Axis, Mark, Series, chart
+from v2f_engine.evaluate.report.charts import Axis, Mark, Series, area, chart
 from v2f_engine.evaluate.report.measure import Report
 from v2f_engine.evaluate.report.origin import accuracy, origin
 from v2f_engine.evaluate.report.pieces import image, percent, table
@@ -146,8 +146,8 @@ def _histogram(scores: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         Axis("cosine", scores["low"], 1.0),
         Axis("density", 0.0, top * 1.08),
         [
-            Series("different people", *scores["impostor"], RED, fill=True),
-            Series("same person", *scores["genuine"], BLUE, fill=True),
+            area("different people", scores["impostor"], RED),
+            area("same person", scores["genuine"], BLUE),
         ],
         [Mark(record["threshold"], "threshold")],
     )
@@ -246,7 +246,7 @@ def _leakage(record: Mapping[str, Any], pairs: Sequence[tuple[bytes | None, byte
         "Histogram of nearest cosines",
         Axis("cosine with the nearest gallery row", bars["low"], 1.0),
         Axis("density", 0.0, max(bars["bars"][1]) * 1.08),
-        [Series("", *bars["bars"], BLUE, fill=True)],
+        [area("", bars["bars"], BLUE)],
         [Mark(above["threshold"], f"{above['what']}: {above['count']:,}") for above in leaks["above"]],
     )
     shown = "".join(
