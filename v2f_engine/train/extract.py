@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
 from v2f_engine.data.features_file import RECORD, digest_of_labels
+from v2f_engine.data.lock import exclusive
 from v2f_engine.data.prefetch import Prefetcher
 from v2f_engine.data.training_lmdb import TrainingRecord, write_training_lmdb
 from v2f_engine.data.training_set import Rows, StoredSet, open_training_set
@@ -75,7 +76,8 @@ def store_features(
         "batch": batch,
         "normalised": False,
     }
-    _extract(data, table, embedder, told, batch, threads, progress)
+    with exclusive(table.with_name(f".{table.name}.lock"), table):
+        _extract(data, table, embedder, told, batch, threads, progress)
     record = {**told, "bad": data.bad.report()}
     write_atomically(table.with_suffix(RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
     if out.suffix == ".lmdb":

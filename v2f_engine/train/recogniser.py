@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from torch import nn
 
 from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
+from v2f_engine.data.lock import exclusive
 from v2f_engine.data.prefetch import Prefetcher
 from v2f_engine.data.training_set import Rows, TrainingSet
 from v2f_engine.models.features import extract_features, to_network
@@ -178,6 +180,9 @@ class Run:
 
     def _resume(self) -> None:
         group = self.trainer.group
+        self.heads.tidy()
+        if group.first:
+            self.checkpoints.tidy()
         steps = whole_steps(self.out / "checkpoints", self.loop.say) if group.first else []
         step = group.from_first(steps[-1] if steps else None)
         if group.first:
@@ -217,8 +222,15 @@ class Run:
             self._checkpoint(keys)
 
     def _checkpoint(self, keys: str) -> None:
-        sums, told = self.loop.state(keys)
+        """Every rank writes its part of the head, rank 0 the network.
+
+        The one before is whole on every rank before this one begins: they drop what is two behind.
+        """
         trainer = self.trainer
+        self.checkpoints.wait()
+        self.heads.wait()
+        trainer.group.gather(None)
+        sums, told = self.loop.state(keys)
         self.heads.save(
             self.loop.step,
             training_state({"head": _Weight(trainer.head)}, {"head_optimizer": trainer.head_optimizer}),
@@ -288,14 +300,17 @@ def train_recogniser(
 
     Raises:
         NonFiniteLoss, CheckpointError, DatasetError, ConfigError: as named.
+        OutputFolderError: another training writes into the folder.
     """
     trainer = RecogniserTrainer(data, settings, group)
-    run = Run(trainer, held_out, say)
-    run.train()
-    model: IResNet = trainer.model.eval()
-    if trainer.group.first:
-        told = {"steps": run.loop.step, "classes": data.classes}
-        save_recogniser(settings.out / "recogniser.safetensors", model, told)
+    first = trainer.group.first
+    with exclusive(settings.out / ".lock", settings.out) if first else nullcontext():
+        run = Run(trainer, held_out, say)
+        run.train()
+        model: IResNet = trainer.model.eval()
+        if first:
+            told = {"steps": run.loop.step, "classes": data.classes}
+            save_recogniser(settings.out / "recogniser.safetensors", model, told)
     return model
 
 
