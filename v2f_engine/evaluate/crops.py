@@ -50,7 +50,7 @@ def warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], side: int = IMAG
     def pixel(column: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.float64]:
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         found = image[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)].astype(np.float64)
-        return found * inside[:, None]
+        return np.asarray(found * inside[:, None], np.float64)
 
     top = pixel(x0, y0) * (1 - fx) + pixel(x0 + 1, y0) * fx
     bottom = pixel(x0, y0 + 1) * (1 - fx) + pixel(x0 + 1, y0 + 1) * fx
