@@ -88,9 +88,9 @@ RUNGS = (
 
 
 COMPILED = (
-    Rung("11 the folds, whole network under torch.compile max-autotune", (), True, compiled=True),
+    Rung("13 the folds, whole network under torch.compile max-autotune", (), True, compiled=True),
     Rung(
-        "12 rung 6, whole network under torch.compile max-autotune",
+        "14 rung 6, whole network under torch.compile max-autotune",
         (*DECODER, *TRANSFORMER, "to_uint8"),
         True,
         compiled=True,

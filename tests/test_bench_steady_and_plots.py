@@ -88,8 +88,8 @@ def test_the_longer_sections_rehearse(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert gpu.main(["--rehearse", "--only", "steady", "--only", "compiled", "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "gpu.json").read_text())
     names = {row["contender"] for row in told["rows"] if row["passed"] and row["timing"]}
-    assert "11 the folds, whole network under torch.compile max-autotune" in names
-    assert any("12 rung 6" in note and "needs a GPU" in note for note in told["notes"])
+    assert "13 the folds, whole network under torch.compile max-autotune" in names
+    assert any("14 rung 6" in note and "needs a GPU" in note for note in told["notes"])
     steadied = [row for row in told["rows"] if row["section"].startswith("steady state")]
     assert len(steadied) == 2
     assert all("energy not measured: cpu has no NVML" in row["check"] for row in steadied)

@@ -43,7 +43,9 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     unknown = CliRunner().invoke(app, ["bench", "opps"])
     assert isinstance(unknown.exception, ConfigError)
     assert "did you mean 'ops'" in str(unknown.exception)
-    assert CliRunner().invoke(app, ["bench", "--sise", "3"]).exit_code == 2
+    mistyped = CliRunner().invoke(app, ["bench", "machine", "--sise", "3"])
+    assert mistyped.exit_code == 2
+    assert "--sise" in mistyped.output
     monkeypatch.setattr(bench, "__file__", str(tmp_path / "v2f_engine" / "cli" / "bench.py"))
     installed = CliRunner().invoke(app, ["bench", "ops"])
     assert isinstance(installed.exception, MissingDependency)

@@ -46,6 +46,20 @@ def test_same_bytes_as_eager_and_results_are_the_callers(runners: tuple[Runner, 
     np.testing.assert_array_equal(first, kept)
 
 
+def test_the_engine_gives_the_same_images_through_either_runner() -> None:
+    from v2f_engine.pipeline import Engine
+    from v2f_engine.vectors.sampling import sample_identities
+
+    table = sample_identities(40, max_cosine=0.9, seed=3, source="gaussian")
+    made = {}
+    for runner in ("auto", "eager"):
+        engine = Engine.load("mini", device="cuda", runner=runner, compute_batch=32)
+        batches = list(engine.images(table, 5, seed=4, batch_size=48))
+        made[engine.describe()["runner"]["runner"]] = np.concatenate([b.images for b in batches])
+        assert np.concatenate([b.identity for b in batches]).tolist() == np.repeat(np.arange(40), 5).tolist()
+    np.testing.assert_array_equal(made["cuda_graph"], made["eager"])
+
+
 def test_a_stream_keeps_order_and_survives_a_caller_who_stops(runners: tuple[Runner, Runner]) -> None:
     eager, graph = runners
     batches = [batch(seed, 1 + seed) for seed in range(6)]

@@ -48,14 +48,11 @@ def bench(
 
 def _passed_on(context: typer.Context) -> list[str]:
     """What the user typed after the script's name: our own options of that name belong to the script, too."""
-    from click.core import ParameterSource
-
     named = []
-    for name in ("model", "device", "precision"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+    for name in ("model", "device", "precision", "rounds"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
             named += [f"--{name}", str(context.params[name])]
-    if context.get_parameter_source("rounds") is ParameterSource.COMMANDLINE:
-        named += ["--rounds", str(context.params["rounds"])]
     return [*named, *context.args]
 
 
