@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
+.PHONY: faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -54,6 +54,19 @@ aot: setup-dev              ## compile every kernel to sm_80, sm_90 and sm_120 a
 
 test-slow: setup-dev        ## the tests that take minutes: kill -9 storms, planner simulations, long trainings
 	$(BIN)/pytest -q -m slow
+
+faults: setup-dev           ## 1,000 SIGKILLs, 10,500 power-loss states, 200 kill storms, 1,000 flipped bits, 20 kills of the real command
+	$(BIN)/pytest -q -s -m slow tests/scale
+
+fuzz: setup-dev             ## 100,000 damaged files over 16 formats
+	$(BIN)/pytest -q -s -m slow tests/hostile
+
+fuzz-guided: setup-dev      ## coverage-guided fuzzing of the readers for 10 minutes (installs atheris)
+	$(BIN)/pip install -q atheris
+	PYTHONPATH=.:kernels $(BIN)/python tests/hostile/guided.py -max_total_time=600
+
+soak: setup-dev             ## an hour of two workers making datasets: memory slope and open files
+	PYTHONPATH=.:kernels $(BIN)/python tests/scale/soak.py $(or $(MINUTES),60)
 
 gpu:                 ## on a GPU machine: check every kernel against its oracle, then measure the ladder
 	PYTHONPATH=.:kernels $(PYTHON) bench/gpu.py

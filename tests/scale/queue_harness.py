@@ -2,6 +2,7 @@
 
     python queue_harness.py combinations       every way of making a dataset gives the same shards
     python queue_harness.py operations         a worker dies at each of its file-system operations
+    python queue_harness.py terminate          SIGTERM finishes the shards in hand
     python queue_harness.py storm KILLS SEED   workers are killed and stopped at random moments
 
 Run by test_scale_faults.py in a process of its own (it forks: no torch here). Prints one line of JSON.
@@ -265,6 +266,28 @@ def operations(base: Path) -> dict[str, Any]:
     return outcome
 
 
+def terminate(base: Path) -> dict[str, Any]:
+    """SIGTERM to the coordinator: the shards in hand are committed, no other is begun, resuming gives the bytes."""
+    plan = Plan.of(24, 2, 2)
+    expected = plain(base / "one", plan)
+    log = base / "log"
+    log.touch()
+    root = base / "set"
+    child = Child(lambda: scaled(root, plan, ForkExecutor(QUICK), 2, log=str(log), slow_s=0.3, batch=1))
+    while len(log.read_text().splitlines()) < 3:
+        time.sleep(0.01)
+    child.terminate()
+    deadline = time.monotonic() + 60
+    while child.ended() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    begun = len(log.read_text().splitlines())
+    committed = len(list(root.glob("*.tar")))
+    status = child._status
+    child.kill()
+    scaled(root, plan, ForkExecutor(QUICK), 2)
+    return {"status": status, "begun": begun, "committed": committed, "equal": tree(root) == expected}
+
+
 class Storm(threading.Thread):
     """Kills or stops random workers until `stop` is set, at most `left` of them."""
 
@@ -295,7 +318,7 @@ def storm(base: Path, kills: int, seed: int) -> dict[str, Any]:
     dice = random.Random(seed)
     plan = Plan.of(24, 2, 2)
     expected = plain(base / "one", plan)
-    limits = replace(QUICK, crashes=1000, stopped_s=0.3)
+    limits = replace(QUICK, crashes=10_000, false_starts=10_000, stopped_s=0.3)
     outcome = {"kills": 0, "stops": 0, "runs": 0, "unequal": 0, "most_remade_over_kills": 0, "seconds": 0.0}
     started = time.monotonic()
     while outcome["kills"] + outcome["stops"] < kills:
@@ -326,7 +349,7 @@ def main(arguments: list[str]) -> None:
 
     coordinator.BACK_OFF_S = tuple(min(pause, 0.05) for pause in BACK_OFF_S)
     try:
-        work_on = {"combinations": combinations, "operations": operations, "storm": storm}[arguments[0]]
+        work_on = {"combinations": combinations, "operations": operations, "storm": storm, "terminate": terminate}[arguments[0]]
         print(json.dumps(work_on(base, *map(int, arguments[1:]))))
     finally:
         shutil.rmtree(base)

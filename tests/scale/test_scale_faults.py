@@ -48,6 +48,13 @@ def test_a_worker_killed_at_each_operation() -> None:
     assert (said["unequal"], said["most_remade"]) == (0, 1)
 
 
+def test_sigterm_finishes_the_shards_in_hand() -> None:
+    said = script("queue_harness.py", "terminate")
+    assert said["status"] == -15  # as a shell expects of a terminated process
+    assert 3 <= said["begun"] == said["committed"] < 24
+    assert said["equal"]
+
+
 def test_a_storm_of_kills_ends_by_itself() -> None:
     said = script("queue_harness.py", "storm", 25, 1)
     assert said["kills"] + said["stops"] == 25

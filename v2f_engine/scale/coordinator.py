@@ -22,10 +22,6 @@ from v2f_engine.scale.queue import ShardQueue
 BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Pause before restart k of a worker that committed nothing since the last one."""
 
-FALSE_STARTS = 4
-"""Deaths in a row, over all workers, over no shard and without a commit in between, after which the run ends."""
-
-
 @dataclass
 class Watch:
     """What happened, for reports and tests."""
@@ -98,7 +94,7 @@ class Coordinator:
                         slot.deaths = 0
                 self._report()
                 left = queue.left()
-                hopeless = self._idle_deaths >= FALSE_STARTS
+                hopeless = self._idle_deaths >= self._limits.false_starts
                 ending = left <= 0 or stop.requested or self._error is not None or hopeless
                 if ending:
                     if left > 0:

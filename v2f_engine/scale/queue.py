@@ -47,6 +47,7 @@ class Limits:
         stopped_s: seconds for which a worker on this machine may be stopped (SIGSTOP) before it is ended.
         stall_s: seconds without a new image after which a live worker is taken for stuck and ended.
         crashes: deaths over one shard after which it is set aside.
+        false_starts: deaths in a row over no shard, with nothing committed in between, after which the run ends.
         poll_s: seconds between looks at the queue.
     """
 
@@ -55,6 +56,7 @@ class Limits:
     stopped_s: float = 3.0
     stall_s: float = 1800.0
     crashes: int = 3
+    false_starts: int = 4
     poll_s: float = 0.2
 
 
