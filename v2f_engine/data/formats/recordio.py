@@ -159,7 +159,7 @@ class RecordIO(Dataset):
         start = self._files.read(self._rec, int(self._offsets[index]), 36)
         flag, label, _, _ = _HEADER.unpack_from(start, 8)
         value = label if flag == 0 else struct.unpack_from("<f", start, 32)[0]
-        if not (value >= 0 and float(value).is_integer()):
+        if not (0 <= value < 2**53 and float(value).is_integer()):  # beyond it a float is no exact number
             raise DatasetError(f"{self.where(index)}: label {value!r}; expected a whole number from 0.")
         return int(value)
 
