@@ -165,12 +165,14 @@ def _roc(record: Mapping[str, Any], *, miss: bool) -> str:
             points = [(false, 1 - true) for false, true in points if true < 1]
         values += [value for _, value in points]
         series.append(Series(name, [false for false, _ in points], [value for _, value in points], colour))
-    x = Axis("false-match rate", 10 ** int(_decade(low)), 1.0, log=True, tick=_power)
+    x = Axis("false-match rate", min(0.1, 10.0 ** int(_decade(low))), 1.0, log=True, tick=_power)
     if miss:
         smallest = max(1e-5, min((value for value in values if value > 0), default=1e-3))
-        y_axis = Axis("false non-match rate", 10.0 ** int(_decade(smallest)), 1.0, log=True, tick=_power)
+        y_axis = Axis(
+            "false non-match rate", min(0.1, 10.0 ** int(_decade(smallest))), 1.0, log=True, tick=_power
+        )
     else:
-        y_axis = Axis("true-match rate", max(0.0, int(min(values) * 10) / 10), 1.0)
+        y_axis = Axis("true-match rate", min(0.9, max(0.0, int(min(values) * 10) / 10)), 1.0)
     return chart("DET curve" if miss else "ROC curve", x, y_axis, series)
 
 
