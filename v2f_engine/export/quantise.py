@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from v2f_engine.errors import ConfigError
@@ -88,6 +89,7 @@ def calibrate(model: Any, names: Sequence[str], rows: Sequence[NDArray[Any]]) ->
     ort = onnxruntime()
     settings = ort.SessionOptions()
     settings.log_severity_level = 3
+    settings.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(watched.SerializeToString(), settings, providers=["CPUExecutionProvider"])
     inputs = [value.name for value in session.get_inputs()]
     found = dict.fromkeys(names, 0.0)

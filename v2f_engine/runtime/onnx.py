@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from v2f_engine.errors import ArtefactError, BackendUnavailable, ConfigError, MissingDependency
@@ -97,7 +98,7 @@ class OnnxSession:
     Args:
         path: of the `.onnx`; checked as told above.
         device: `cpu`, or `cuda:N` with onnxruntime-gpu.
-        threads: of one call; onnxruntime's own choice where 0.
+        threads: of one call; as many as torch uses where 0, so that OMP_NUM_THREADS holds for both.
 
     Raises:
         ModelNotFound, ArtefactError: as `artefact.open_artefact` and `check_structure`.
@@ -115,7 +116,7 @@ class OnnxSession:
             )
         check_structure(self.path, self.sidecar)
         settings = ort.SessionOptions()
-        settings.intra_op_num_threads = threads
+        settings.intra_op_num_threads = threads or torch.get_num_threads()
         settings.use_deterministic_compute = True
         settings.log_severity_level = 3
         try:
