@@ -94,7 +94,7 @@ def test_power_loss_at_length(format: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_thousand_random_kills(format: str) -> None:
-    said = script("../data/crash_harness.py", format, 0, 200, 11)
+    said = script("../data/crash_harness.py", format, 0, 300, 11)
     assert said["points"] == said["operations"]
     assert (said["unequal"], said["torn"]) == (0, 0)
 
