@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,11 @@ def test_ranks_divide_a_batch_and_change_nothing(tmp_path: Path) -> None:
         for name, value in one.items():
             # Sums in another order; Adam's first steps are signs, which turn on the last bit of small gradients.
             assert other[name] == pytest.approx(value, rel=2e-2 if name == "gradient" else 2e-3), name
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     _run(
-        "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0",
+        "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}",
         str(HARNESS), "train", str(tmp_path / "torchrun"),
     )  # fmt: skip
     assert curve(tmp_path / "torchrun") == curves["2x2"]
