@@ -164,3 +164,24 @@ def test_bad_input_is_a_named_error(
         options["n_ids"] = None
     with pytest.raises(error, match=words):
         generate(out=tmp_path / "out", **options)  # type: ignore[arg-type]
+
+
+def test_every_stage_is_a_named_range(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a profiler sees of a run with a writer; without nvtx `stage` does nothing, so it is put in its place."""
+    from v2f_engine import ranges
+
+    seen: set[str] = set()
+
+    class Annotate:
+        def __init__(self, name: str, domain: str) -> None:
+            seen.add(name)
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(ranges, "_annotate", lambda: Annotate)
+    generate(2, 1, tmp_path, model=model, format="webdataset", source="gaussian", precision="fp32")
+    assert seen >= {"perturb", "mask", "copy to device", "decode", "copy to host", "encode", "write"}

@@ -152,7 +152,7 @@ class CudaGraphRunner:
         try:
             with stage("copy to device"):
                 for view, rows in zip(slot.views, inputs, strict=True):
-                    fill(view, rows)
+                    fill(view, rows)  # type: ignore[arg-type]  # zip forgets what a tuple's parts are
         except Exception:
             self._free.appendleft(slot)
             raise

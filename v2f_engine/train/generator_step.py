@@ -21,7 +21,7 @@ from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.features import to_network
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceOutput
-from v2f_engine.runtime.ranges import stage
+from v2f_engine.ranges import stage
 from v2f_engine.train.batches import Batches, Part, named
 from v2f_engine.train.checkpoint import read_tensors, restore
 from v2f_engine.train.cpu_forms import quicken

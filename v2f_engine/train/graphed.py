@@ -15,8 +15,8 @@ import torch
 from v2f_engine.data.training_set import TrainingSet
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.iresnet import IResNet
+from v2f_engine.ranges import stage
 from v2f_engine.runtime.cuda_graph import require_cuda
-from v2f_engine.runtime.ranges import stage
 from v2f_engine.train.batches import Part, named
 from v2f_engine.train.distributed import Group
 from v2f_engine.train.generator_settings import GeneratorTraining
