@@ -56,7 +56,8 @@ class Group:
             return module
         where = torch.device(self.device)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 renames this argument, 2.10 lacks the new
+            # torch 2.13 renames broadcast_buffers, torch 2.10 does not know the new name.
+            warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 module,
                 device_ids=[where] if where.type == "cuda" else None,
