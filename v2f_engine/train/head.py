@@ -87,7 +87,7 @@ class ShardedHead(nn.Module):
         self.margin.observe(norms)
         mine = ((targets >= self.first) & (targets < self.last)).nonzero()[:, 0]
         place = targets[mine] - self.first
-        weight = self.weight
+        weight: torch.Tensor = self.weight
         if self.sample_rate < 1.0:
             chosen = self.sample(step, place)
             weight = weight[chosen]
