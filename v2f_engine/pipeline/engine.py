@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,7 @@ class Engine:
         with closing(self.micro.stream(inputs())) as made:
             for images in made:
                 identity, image, attributes, rows = flying.popleft()
-                sound, failed = again_if_empty(images, lambda rows=rows: self.micro.call(rows))
+                sound, failed = again_if_empty(images, partial(self.micro.call, rows))
                 yield ImageBatch(sound, identity, image, {**attributes, "failed": failed})
 
     def self_test(self, seed: int = 0) -> BatchInvariance:

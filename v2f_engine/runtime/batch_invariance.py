@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from v2f_engine.runtime import Inputs, Runner
-from v2f_engine.runtime.micro_batch import with_rows
+from v2f_engine.runtime.micro_batch import rows_of, with_rows
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,16 @@ def measure(
     batch = runner.batch_size
     expected = runner(*inputs)
     order = np.random.default_rng(0).permutation(batch)
-    permuted = runner(*(part[order] for part in inputs))
+    permuted = runner(*rows_of(inputs, order))
     differing = {}
     for rows in sorted({1, 2, 3, 7, 31, max(1, batch // 2)} & set(range(1, batch))):
         small = smaller(runner, rows)
         made = np.concatenate(
-            [small(*(part[start : start + rows] for part in inputs)) for start in range(0, batch, rows)]
+            [small(*rows_of(inputs, slice(start, start + rows))) for start in range(0, batch, rows)]
         )
         differing[rows] = _differ(made, expected)
     return BatchInvariance(batch, differing, _differ(permuted, expected[order]))
 
 
-def _differ(left: np.ndarray, right: np.ndarray) -> int:
+def _differ(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> int:
     return int((left != right).reshape(len(left), -1).any(1).sum())

@@ -52,7 +52,7 @@ def _free() -> None:
     import torch
 
     gc.collect()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 
@@ -156,10 +156,15 @@ class MicroBatches:
     def _run(self, runner: Runner, inputs: Inputs) -> Images:
         rows = runner.batch_size
         parts = [
-            runner(*(part[start : start + rows] for part in inputs))
-            for start in range(0, len(inputs[0]), rows)
+            runner(*rows_of(inputs, slice(start, start + rows))) for start in range(0, len(inputs[0]), rows)
         ]
         return np.concatenate(parts)
+
+
+def rows_of(inputs: Inputs, rows: slice | NDArray[np.int64]) -> Inputs:
+    """Some rows of a batch's inputs."""
+    vectors, noise, n_masked = inputs
+    return vectors[rows], noise[rows], n_masked[rows]
 
 
 def _words(error: BaseException) -> str:

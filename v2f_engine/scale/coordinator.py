@@ -22,6 +22,7 @@ from v2f_engine.scale.queue import ShardQueue
 BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
 """Pause before restart k of a worker that committed nothing since the last one."""
 
+
 @dataclass
 class Watch:
     """What happened, for reports and tests."""

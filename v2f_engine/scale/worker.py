@@ -25,8 +25,8 @@ from v2f_engine.data.signals import StopRequest, stop_request
 from v2f_engine.errors import V2FError
 from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.job import Job
-from v2f_engine.scale.shard import Abandoned, make_shard
 from v2f_engine.scale.queue import Beat, ShardQueue
+from v2f_engine.scale.shard import Abandoned, make_shard
 from v2f_engine.scale.work_report import WorkReport
 
 NAMED_ERROR = 3

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import v2f_kernels
 
-import v2f_engine
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job
 from v2f_engine.scale.queue import Limits
@@ -94,7 +93,7 @@ class LocalExecutor:
 
     def start(self, slot: int, job: Job) -> _Process:
         environment = {**os.environ}
-        roots = [str(Path(package.__path__[0]).parent) for package in (v2f_engine, v2f_kernels)]
+        roots = [str(Path(__file__).parents[3]), str(Path(v2f_kernels.__path__[0]).parent)]
         environment["PYTHONPATH"] = os.pathsep.join(
             [*dict.fromkeys(roots), *filter(None, [os.environ.get("PYTHONPATH")])]
         )
