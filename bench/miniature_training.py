@@ -124,10 +124,12 @@ def report(o: argparse.Namespace, seconds: dict[str, tuple[float, float]]) -> No
     (o.out / "report.json").write_text(json.dumps(told, indent=1) + "\n")
     lines = ["# The published training in miniature", ""]
     lines += [f"- {k}: {v}" for k, v in told["environment"].items()]
-    lines += ["", "| step | seconds |", "|---|---:|", *(f"| {k} | {v} |" for k, v in seconds.items())]
+    lines += ["", "| step | seconds | CPU seconds |", "|---|---:|---:|"]
+    lines += [f"| {name} | {wall} | {cpu} |" for name, (wall, cpu) in seconds.items()]
+    spent = f"In all {told['total_minutes']} minutes, {told['total_cpu_minutes']} of one core's time."
     lines += [
         "",
-        f"In all {told['total_minutes']} minutes.",
+        spent,
         "",
         "![loss curves](miniature_training.png)",
         "",

@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from v2f_engine.atomic import write_atomically
 from v2f_engine.data.lock import exclusive
 from v2f_engine.data.training_set import TrainingSet
@@ -92,13 +94,14 @@ class Run:
         settings, loop = self.trainer.settings, self.loop
         terms, keys = self.trainer.step(loop.step, loop.progress)
         loop.record(terms, keys)
-        if _due(loop.step, settings.checkpoint_every) or loop.done:
-            self._checkpoint(keys)
+        state = loop.state(keys) if _due(loop.step, settings.checkpoint_every) or loop.done else None
+        # A validation first: a run that is killed between the two does it again, and none is left out.
         if self.watcher is not None and (_due(loop.step, settings.picture_every) or loop.done):
             self._watch(f"step-{loop.step:06d}")
+        if state is not None:
+            self._checkpoint(*state)
 
-    def _checkpoint(self, keys: str) -> None:
-        sums, told = self.loop.state(keys)
+    def _checkpoint(self, sums: dict[str, torch.Tensor], told: dict[str, Any]) -> None:
         if not self.trainer.group.first:
             return
         state = training_state(self.trainer.modules(), self.trainer.optimizers())
