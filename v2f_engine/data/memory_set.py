@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.batch import ImageBatch
+from v2f_engine.batch import IMAGE_SIZE, ImageBatch
 from v2f_engine.data.bad_rows import BadRows
 from v2f_engine.data.training_rows import RowNumbers, Rows, TrainingSet
 from v2f_engine.errors import DatasetError
@@ -78,15 +78,20 @@ class MemorySet:
         Raises:
             DatasetError: a bad row, where the set refuses them.
         """
-        images, labels, features = [], [], []
+        # filled in place: joining parts would hold everything twice
+        images = np.empty((len(stored), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        labels = np.empty(len(stored), np.int64)
+        dim = stored.feature_dim
+        features = None if dim is None else np.empty((len(stored), dim), np.float32)
+        count = 0
         for start in range(0, len(stored), batch):
             wanted = range(start, min(len(stored), start + batch))
             read = stored.read(list(wanted))
             good = np.array([row not in stored.bad for row in wanted])
-            images.append(read.images[good])
-            labels.append(read.labels[good])
-            if read.features is not None:
-                features.append(read.features[good])
-        kept = np.unique(np.concatenate(labels), return_inverse=True)[1].astype(np.int64)
-        joined = np.concatenate(features) if features else None
-        return cls(np.concatenate(images), kept, joined, stored.bad)
+            filled = slice(count, count + int(good.sum()))
+            images[filled], labels[filled] = read.images[good], read.labels[good]
+            if features is not None and read.features is not None:
+                features[filled] = read.features[good]
+            count = filled.stop
+        kept = np.unique(labels[:count], return_inverse=True)[1].astype(np.int64)
+        return cls(images[:count], kept, None if features is None else features[:count], stored.bad)
