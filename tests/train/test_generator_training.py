@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from v2f_engine.data.training_set import MemorySet
 from v2f_engine.errors import ConfigError, DatasetError, NonFiniteLoss, OutputFolderError
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import convert, load_discriminator, load_generator
+from v2f_engine.train.checkpoint import Checkpoints
 from v2f_engine.train.generator import AsPublished, GeneratorTrainer, GeneratorTraining, train_generator
 from v2f_engine.train.generator_settings import RECIPES
 from v2f_engine.train.loop import Budget, read_log
 from v2f_engine.train.losses import PRESETS
 from v2f_engine.train.optim import published_lr
+from v2f_engine.train.watch import Watcher
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -49,6 +52,30 @@ def test_it_is_watched(trained: Path) -> None:
     for name in ("samples/step-000012.png", "curves.png"):
         assert (trained / name).read_bytes().startswith(b"\x89PNG"), name
     assert len(list((trained / "events").glob("events.out.tfevents.*"))) == 1
+
+
+def test_a_kill_between_validation_and_checkpoint_leaves_none_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = dataclasses.replace(settings(tmp_path, steps=4), checkpoint_every=2, picture_every=2)
+    save = Checkpoints.save
+
+    def killed(self: Checkpoints, step: int, *more: Any) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+        save(self, step, *more)
+
+    monkeypatch.setattr(Checkpoints, "save", killed)
+    monkeypatch.setattr(Watcher, "measure", lambda self, model: {"psnr": 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(people(), eye(), wanted, people(3, 4), say=lambda line: None)
+    monkeypatch.undo()
+    monkeypatch.setattr(Watcher, "measure", lambda self, model: {"psnr": 1.0})
+    told: list[str] = []
+    train_generator(people(), eye(), wanted, people(3, 4), say=told.append)
+    assert told[0] == "resumed at step 2"
+    assert [line["step"] for line in read_log(tmp_path / "validation.jsonl")] == [2, 4]
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [4]
 
 
 def test_its_average_loads(trained: Path) -> None:
