@@ -189,10 +189,10 @@ def test_any_damage_is_data_or_a_named_error(
     [
         ([1, 2, 3], "expected a pickle of"),
         ((IMAGES, None), "expected lists"),
-        ((IMAGES, SAME[:-1]), "8 images for 3 pairs"),
+        ((IMAGES, SAME[:-1]), "8 images for 3 labels"),
         (([*IMAGES[:-1], "text"], SAME), "image 7: expected its bytes, found str"),
         ((IMAGES, [True, False, True, 2]), "label 3: expected true or false"),
-        (([], []), "0 images for 0 pairs"),
+        (([], []), "0 images for 0 labels"),
     ],
 )
 def test_data_that_is_no_verification_set_is_named(value: object, message: str) -> None:
@@ -259,5 +259,5 @@ def test_twelve_thousand_images_are_read_in_a_second(tmp_path: Path, protocol: i
 
 def test_a_name_on_the_list_is_no_value_of_its_own() -> None:
     with pytest.raises(DatasetError, match="image 0: expected its bytes, found Call"):
-        parse_bin(b"((lc_codecs\nencode\na(lI01\nat.", "x.bin", "x")
+        parse_bin(b"((lc_codecs\nencode\nac_codecs\nencode\na(lI01\nat.", "x.bin", "x")
     assert PickleReader(b"\x80\x02K\x05.", "x").read() == 5
