@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from v2f_engine.errors import MissingDependency, V2FError
+from v2f_engine.errors import BackendUnavailable, MissingDependency, V2FError
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job
 from v2f_engine.scale.queue import Limits
@@ -46,6 +46,27 @@ def _ray() -> Any:
             "The executor 'ray' needs Ray. Install it: pip install 'v2f-engine[scale]'"
         ) from error
     return ray
+
+
+ATTEMPTS = 3
+"""Ray gives its own processes 30 s to start, which a machine busy with other things exceeds."""
+
+
+def _begin(ray: Any, **options: Any) -> None:
+    """Starts a private Ray on this machine."""
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises a plain Exception here
+            ray.shutdown()
+            if "timed out during startup" not in str(error):
+                raise
+            if attempt == ATTEMPTS - 1:
+                raise BackendUnavailable(
+                    f"Ray did not start within 30 s, {ATTEMPTS} times: this machine is too busy, or lets it open no "
+                    "ports on 127.0.0.1. Use the executor 'local'."
+                ) from error
 
 
 @contextlib.contextmanager
@@ -122,7 +143,8 @@ class RayExecutor:
                 ray.init(address=self._address, **common)
             else:
                 with _python_path():
-                    ray.init(
+                    _begin(
+                        ray,
                         include_dashboard=False,
                         _node_ip_address="127.0.0.1",
                         num_cpus=1,  # how many idle workers Ray starts beforehand; actors here ask for none
