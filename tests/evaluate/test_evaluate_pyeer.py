@@ -28,7 +28,7 @@ def test_rates_equal_those_of_pyeer_on_shared_scores(seed: int, shift: float) ->
 
 
 def missed_as_pyeer(ours: float, fmr: np.ndarray, fnmr: np.ndarray, rate: float, impostors: int) -> None:
-    """Ours is pyeer's curve where it first reaches the rate; pyeer takes the nearest point, at most one impostor off."""
+    """Ours is pyeer's curve where it first reaches the rate; pyeer takes the nearest point, at most one off."""
     first = int(np.argmax(fmr <= rate))
     assert ours == fnmr[first]
     at, theirs = get_fmr_op(fmr, fnmr, rate)
