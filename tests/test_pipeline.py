@@ -149,7 +149,7 @@ def test_vectors_of_ones_own(model: Path, tmp_path: Path) -> None:
         ({"precision": "fp64"}, ConfigError, "precision"),
         ({"masks": "generat"}, ConfigError, "generate"),
         ({"model": "minii"}, ModelNotFound, "mini"),
-        ({"quality": 0}, ConfigError, "quality"),
+        ({"jpeg_quality": 0}, ConfigError, "quality"),
         ({"identities": np.zeros((2, 512), np.float32)}, VectorError, "row"),
         ({"identities": np.ones((2, 100), np.float32)}, VectorError, "512"),
         ({"identities": np.full((2, 512), np.nan, np.float32)}, VectorError, "row"),
