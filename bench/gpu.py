@@ -22,6 +22,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +372,12 @@ def main(arguments: list[str] | None = None) -> int:
             flush=True,
         )
     if not options.rehearse:
-        plots.draw(folder / "gpu.json")
+        if find_spec("matplotlib"):
+            plots.draw(folder / "gpu.json")
+        else:
+            print(
+                f"no pictures, matplotlib is not installed here: python bench/plots.py {folder / 'gpu.json'}"
+            )
     for row in report.failures:
         print(f"FAILED {row.section} | {row.case} | {row.contender}: {row.check}")
     print(f"written: {folder / 'gpu.md'}")
