@@ -349,7 +349,12 @@ def main(arguments: list[str]) -> None:
 
     coordinator.BACK_OFF_S = tuple(min(pause, 0.05) for pause in BACK_OFF_S)
     try:
-        work_on = {"combinations": combinations, "operations": operations, "storm": storm, "terminate": terminate}[arguments[0]]
+        work_on = {
+            "combinations": combinations,
+            "operations": operations,
+            "storm": storm,
+            "terminate": terminate,
+        }[arguments[0]]
         print(json.dumps(work_on(base, *map(int, arguments[1:]))))
     finally:
         shutil.rmtree(base)

@@ -14,6 +14,7 @@ from v2f_engine.data.encode import Encoder, check_batch
 from v2f_engine.data.formats import Sample, file_pieces
 from v2f_engine.data.formats.staging import read_staged
 from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
+from v2f_engine.data.mend_manifest import mend_manifest
 from v2f_engine.data.shards import ATTACHED, Attachments, Run, attach, attribute_pieces, locked
 from v2f_engine.data.sidecar import FOLDER as ATTRIBUTES
 from v2f_engine.data.sink import ShardSink
@@ -59,14 +60,17 @@ def repair_dataset(
         numbers of the shards that were made again.
 
     Raises:
-        DatasetError: the manifest itself is broken, or the shards cannot be made with the same bytes here
-            (other encoder, library version or images); the broken files are then left as they are.
+        DatasetError: the manifest is broken by more than a flipped bit, or the shards cannot be made with the
+            same bytes here (other encoder, library version or images); the broken files are then left as is.
         OutputFolderError, DiskFull: as in `write_dataset`.
     """
     root = Path(path)
     encoder = encoder or Encoder()
-    manifest = Manifest.load(root / MANIFEST)
+    if not (root / MANIFEST).is_file():
+        Manifest.load(root / MANIFEST)  # says what is wrong, and leaves the folder as it is
     with locked(root):
+        mend_manifest(root)
+        manifest = Manifest.load(root / MANIFEST)
         return mend(root, manifest, from_batches(make_batches, encoder), encoder.describe(), attachments)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.manifest import MANIFEST, Manifest
+from v2f_engine.data.mend_manifest import mend_manifest
 from v2f_engine.data.repair import repair_dataset
 from v2f_engine.data.shards import ATTACHED
 from v2f_engine.data.verify import verify_dataset
@@ -34,6 +35,8 @@ def repair(
         OutputFolderError, DiskFull, ModelNotFound, CheckpointError, BackendUnavailable: as named.
     """
     root = Path(path)
+    if (root / MANIFEST).is_file():
+        mend_manifest(root)
     report = verify_dataset(root)
     lost = sorted(report.broken_names & ATTACHED)
     if lost:
