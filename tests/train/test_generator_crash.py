@@ -41,7 +41,7 @@ def _check(world: int, kills: int, seed: int, steps: int) -> None:
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_killed_training_ends_as_an_undisturbed_one(world: int) -> None:
-    _check(world, 2, 5, 11)
+    _check(world, 2, 5, 8)
 
 
 @pytest.mark.slow
@@ -50,13 +50,25 @@ def test_a_training_killed_twenty_times_ends_as_an_undisturbed_one(world: int) -
     _check(world, 20, 1, 30)
 
 
-def test_ranks_divide_a_batch_and_change_nothing(tmp_path: Path) -> None:
-    curves = json.loads(_run(str(HARNESS), "ranks").splitlines()[-1])["curves"]
+def _curves() -> dict[str, list[dict[str, float]]]:
+    """The same batch on 1 rank, on 2, and on 1 in 2 parts."""
+    found: dict[str, list[dict[str, float]]] = json.loads(_run(str(HARNESS), "ranks").splitlines()[-1])[
+        "curves"
+    ]
+    return found
+
+
+def test_ranks_divide_a_batch_and_change_nothing() -> None:
+    curves = _curves()
     assert curves["2x2"] == curves["1x2x2"]  # bit for bit: the same parts, added in the same order
     for one, other in zip(curves["1x4"], curves["2x2"], strict=True):
         for name, value in one.items():
             # Sums in another order; Adam's first steps are signs, which turn on the last bit of small gradients.
             assert other[name] == pytest.approx(value, rel=2e-2 if name == "gradient" else 2e-3), name
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same_ranks(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,4 +76,4 @@ def test_ranks_divide_a_batch_and_change_nothing(tmp_path: Path) -> None:
         "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}",
         str(HARNESS), "train", str(tmp_path / "torchrun"),
     )  # fmt: skip
-    assert curve(tmp_path / "torchrun") == curves["2x2"]
+    assert curve(tmp_path / "torchrun") == _curves()["2x2"]

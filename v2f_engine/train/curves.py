@@ -30,7 +30,9 @@ def plot_curves(folder: Path) -> Path:
     if not panels:
         raise ConfigError(f"{folder / LOG} holds no lines yet: nothing to draw.")
     rows = math.ceil(len(panels) / COLUMNS)
-    figure = Figure(figsize=(3.4 * COLUMNS, 2.4 * rows), layout="constrained")
+    height = 2.4 * rows
+    figure = Figure(figsize=(3.4 * COLUMNS, height))  # a constrained layout takes three times as long to draw
+    figure.subplots_adjust(0.05, 0.45 / height, 0.99, 1 - 0.3 / height, wspace=0.22, hspace=0.45)
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for place, (name, xs, ys, colour) in zip(axes, panels, strict=False):
         place.plot(xs, ys, color=colour, linewidth=1, marker="." if len(xs) < 40 else None, markersize=3)

@@ -141,7 +141,7 @@ class Run:
     def finish(self) -> None:
         """Waits for the last checkpoint and draws the curves."""
         self.checkpoints.wait()
-        if self.trainer.group.first:
+        if self.trainer.group.first and self.watcher is None:  # a validation draws them too
             plot_curves(self.out)
 
     def close(self) -> None:
