@@ -38,7 +38,7 @@ from v2f_engine.scale import Source, make_shard, write_scaled  # noqa: E402
 from v2f_engine.scale.coordinator import BACK_OFF_S  # noqa: E402
 from v2f_engine.scale.executors import Ended  # noqa: E402
 from v2f_engine.scale.job import Job  # noqa: E402
-from v2f_engine.scale.queue import Limits  # noqa: E402
+from v2f_engine.scale.limits import Limits  # noqa: E402
 from v2f_engine.scale.work_report import WorkReport  # noqa: E402
 from v2f_engine.scale.worker import work  # noqa: E402
 

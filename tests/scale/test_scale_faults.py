@@ -19,7 +19,8 @@ from v2f_engine.data import Encoder, Plan, contact_sheet, repair_dataset, verify
 from v2f_engine.data.manifest import Manifest, software_versions
 from v2f_engine.errors import DatasetError
 from v2f_engine.scale.identity import Worker
-from v2f_engine.scale.queue import Limits, ShardQueue
+from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.queue import ShardQueue
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

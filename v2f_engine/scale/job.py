@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from v2f_engine.data.manifest import Manifest
 from v2f_engine.data.repair import MakeBatches
 from v2f_engine.data.strict import canonical, plain
-from v2f_engine.scale.queue import Limits
+from v2f_engine.scale.limits import Limits
 
 
 class OpenSource(Protocol):
@@ -55,7 +55,7 @@ class Job:
         root: the dataset's folder, absolute.
         source: where images come from.
         device: `"cpu"`, `"cuda:1"`, ...
-        limits: see `queue.Limits`.
+        limits: see `limits.Limits`.
         threads: encoding threads.
         grace_s: seconds after SIGTERM in which the shard in hand is finished.
         name: of the worker, as the coordinator knows it; made up when empty.

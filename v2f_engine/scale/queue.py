@@ -19,146 +19,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from v2f_engine.data import fs, ledger
+from v2f_engine.data import fs
 from v2f_engine.data.formats.staging import WORK
-from v2f_engine.data.manifest import ShardRecord
 from v2f_engine.data.plan import Plan
+from v2f_engine.scale.done import Done
+from v2f_engine.scale.heartbeat import Silence
 from v2f_engine.scale.identity import Worker
+from v2f_engine.scale.limits import Limits
 
 QUEUE = "queue"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When a worker counts as lost, and a shard as poison.
-
-    Args:
-        lease_s: seconds without a heartbeat after which a worker's shard goes to another. Above the attribute
-            cache of a network file system (60 s on NFS) where workers are on several hosts.
-            Importing torch on a busy machine keeps a process silent for 5 s and more.
-        beat_s: seconds between heartbeats.
-        stopped_s: seconds for which a worker on this machine may be stopped (SIGSTOP) before it is ended.
-        stall_s: seconds without a new image after which a live worker is taken for stuck and ended.
-        crashes: deaths over one shard after which it is set aside.
-        false_starts: deaths in a row over no shard, with nothing committed in between, after which the run ends.
-        poll_s: seconds between looks at the queue.
-    """
-
-    lease_s: float = 30.0
-    beat_s: float = 0.5
-    stopped_s: float = 3.0
-    stall_s: float = 1800.0
-    crashes: int = 3
-    false_starts: int = 4
-    poll_s: float = 0.2
-
-
-SHARED = Limits(lease_s=120.0, beat_s=10.0, poll_s=2.0)
-"""For workers on several hosts over a network file system."""
-
-
 UNREADABLE = Worker("unreadable", "nowhere", 0, 0)
 """Holds a lease that a disk broke: it never beats, so its shard is free again after `lease_s`."""
-
-
-class Silence:
-    """How long each watched thing has not changed, in the watcher's own waking seconds."""
-
-    def __init__(self, step_s: float) -> None:
-        self._step_s = step_s
-        self._seen: dict[str, tuple[bytes, float]] = {}
-        self._now = 0.0
-        self._last = time.monotonic()
-
-    def tick(self) -> None:
-        """To be called at each look; a gap longer than a few steps means that we slept, and is not counted."""
-        now = time.monotonic()
-        self._now += min(now - self._last, 5 * self._step_s)
-        self._last = now
-
-    def of(self, name: str, content: bytes) -> float:
-        """Seconds for which `name` has had this content."""
-        known = self._seen.get(name)
-        if known is None or known[0] != content:
-            self._seen[name] = (content, self._now)
-            return 0.0
-        return self._now - known[1]
-
-    def forget(self, name: str) -> None:
-        self._seen.pop(name, None)
-
-
-class Done:
-    """Committed shards, read from the ledger as it grows: each look reads only what was added."""
-
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self._folder = folder
-        self._plan = plan
-        self._offsets: dict[str, tuple[int, int]] = {}
-        self.records: dict[int, ShardRecord] = {}
-
-    def refresh(self) -> dict[int, ShardRecord]:
-        """All records there are now, by shard number."""
-        for path in sorted(self._folder.glob("*.jsonl")):
-            try:
-                with open(path, "rb") as file:
-                    inode = os.fstat(file.fileno()).st_ino
-                    before = self._offsets.get(path.name, (inode, 0))
-                    offset = before[1] if before[0] == inode else 0
-                    file.seek(offset)
-                    for line in file.read().splitlines(keepends=True):
-                        if not line.endswith(b"\n"):
-                            break  # being written; the next look reads it whole
-                        offset += len(line)
-                        record = ledger.record_of(line, self._plan, str(path))
-                        if record is not None:
-                            self.records[record.number] = record
-            except FileNotFoundError:
-                continue
-            self._offsets[path.name] = (inode, offset)
-        return self.records
-
-
-class Beat:
-    """Writes this worker's heartbeat from a thread of its own until the block is left."""
-
-    def __init__(self, queue: ShardQueue, every_s: float) -> None:
-        self._path = queue.beats / queue.worker.name
-        self._every_s = every_s
-        self._ended = threading.Event()
-        self._lock = threading.Lock()
-        self._count = 0
-        self.images = 0
-        self._thread = threading.Thread(target=self._run, name="v2f-beat", daemon=True)
-
-    def __enter__(self) -> Beat:
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
-        self._write()
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ended.set()
-        self._thread.join()
-        os.close(self._descriptor)
-        self._path.unlink(missing_ok=True)
-
-    def _write(self) -> None:
-        self._count += 1
-        os.pwrite(self._descriptor, b"%016d %016d\n" % (self._count, self.images), 0)
-        os.fsync(self._descriptor)  # a network file system shows it to other hosts only then
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            with contextlib.suppress(OSError):  # a full disk is the shard's trouble, not the heartbeat's
-                self._write()
 
 
 class ShardQueue:

@@ -23,9 +23,10 @@ from v2f_engine.data.repair import MakeBatches
 from v2f_engine.data.shards import LEDGER, RUN
 from v2f_engine.data.signals import StopRequest, stop_request
 from v2f_engine.errors import V2FError
+from v2f_engine.scale.heartbeat import Beat
 from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.job import Job
-from v2f_engine.scale.queue import Beat, ShardQueue
+from v2f_engine.scale.queue import ShardQueue
 from v2f_engine.scale.shard import Abandoned, make_shard
 from v2f_engine.scale.work_report import WorkReport
 
@@ -70,7 +71,7 @@ def work(job: Job, worker: Worker | None = None, *, alive: Callable[[], bool] = 
     shards: list[int] = []
     images = 0
     recorder = _Recorder(job.root, worker.name)
-    with stop_request(job.grace_s) as stop, Beat(queue, job.limits.beat_s) as beat:
+    with stop_request(job.grace_s) as stop, Beat(queue.beats / worker.name, job.limits.beat_s) as beat:
         try:
             # Before the first claim: a device that cannot even start is not the fault of any shard.
             make_batches = job.source.open(manifest, job.root, job.device) if queue.left() > 0 else None

@@ -22,7 +22,7 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.scale.coordinator import Coordinator, Watch
 from v2f_engine.scale.executors import Executor, get_executor
 from v2f_engine.scale.job import Job, Source
-from v2f_engine.scale.queue import Limits
+from v2f_engine.scale.limits import Limits
 
 
 def write_scaled(
@@ -57,7 +57,7 @@ def write_scaled(
         device: `"auto"`, `"cpu"`, `"cuda"`: what each worker gets one of.
         threads: encoding threads of each worker.
         attachments: further files of the dataset; see `open_run`.
-        limits: see `queue.Limits`.
+        limits: see `limits.Limits`.
         options: of the executor.
         watch: receives what the coordinator saw.
 

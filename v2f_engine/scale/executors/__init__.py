@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from v2f_engine.config import one_of
 from v2f_engine.errors import V2FError
 from v2f_engine.scale.job import Job
-from v2f_engine.scale.queue import SHARED, Limits
+from v2f_engine.scale.limits import SHARED, Limits
 from v2f_engine.scale.work_report import WorkReport
 
 

@@ -17,7 +17,7 @@ import v2f_kernels
 
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job
-from v2f_engine.scale.queue import Limits
+from v2f_engine.scale.limits import Limits
 from v2f_engine.scale.report import heard
 from v2f_engine.scale.work_report import WorkReport
 

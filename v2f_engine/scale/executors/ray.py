@@ -17,7 +17,7 @@ from typing import Any
 from v2f_engine.errors import BackendUnavailable, MissingDependency, V2FError
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job
-from v2f_engine.scale.queue import Limits
+from v2f_engine.scale.limits import Limits
 from v2f_engine.scale.work_report import WorkReport
 
 POLL_S = 0.05
@@ -120,7 +120,7 @@ class RayExecutor:
     """Actors on a Ray cluster.
 
     Args:
-        limits: see `queue.Limits`.
+        limits: see `limits.Limits`.
         address: of a cluster; "" starts one on this machine, for this run, on loopback.
         gpus: GPUs of each actor; by default 1 where the cluster has any.
     """

@@ -14,7 +14,8 @@ from v2f_engine.data.formats.staging import WORK
 from v2f_engine.errors import ConfigError, MissingDependency, V2FError
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job
-from v2f_engine.scale.queue import QUEUE, Limits
+from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.queue import QUEUE
 from v2f_engine.scale.work_report import WorkReport
 
 CLUSTERS = ("slurm", "local")
@@ -78,7 +79,7 @@ class SlurmExecutor:
     """Workers as Slurm jobs.
 
     Args:
-        limits: see `queue.Limits`; `SHARED` by default, since jobs see each other through a network file system.
+        limits: see `limits.Limits`; `SHARED` by default, since jobs see each other through a network file system.
         cluster: `"slurm"`, or `"local"` for processes on this machine.
         minutes: time limit of a job. What it has committed then stays; the coordinator submits the next.
         gpus: of each job; 0 for the CPU.
