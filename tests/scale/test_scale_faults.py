@@ -72,8 +72,8 @@ def test_a_long_storm_of_kills() -> None:
 
 @pytest.mark.parametrize("format", ["webdataset", "lmdb"])
 def test_power_loss(format: str) -> None:
-    said = script("power_loss.py", format, 200, 3)
-    assert said["accepted"] > 100
+    said = script("power_loss.py", format, 120, 3)
+    assert said["accepted"] > 60
     assert (said["wrong"], said["by_name"], said["unequal"], said["refused"]) == (0, 0, 0, 0)
 
 
@@ -147,9 +147,9 @@ def flips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, seed: int
 
 
 def test_flipped_bits_are_found_and_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = flips(tmp_path, monkeypatch, 100, 1)
-    assert said["found"] == said["flipped"] == 100
-    assert said["repaired"] == 100
+    said = flips(tmp_path, monkeypatch, 60, 1)
+    assert said["found"] == said["flipped"] == 60
+    assert said["repaired"] == 60
 
 
 @pytest.mark.slow
