@@ -13,7 +13,13 @@ import v2f_engine as v2f
 from v2f_engine.cli.main import app
 from v2f_engine.errors import ConfigError, DatasetError
 
-GENERATE: dict[str, Any] = {"device": "cpu", "images_per_shard": 4, "format": "webdataset", "seed": 9, "compute_batch": 4}
+GENERATE: dict[str, Any] = {
+    "device": "cpu",
+    "images_per_shard": 4,
+    "format": "webdataset",
+    "seed": 9,
+    "compute_batch": 4,
+}
 
 
 @pytest.fixture(scope="module")

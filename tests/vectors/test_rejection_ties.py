@@ -23,7 +23,4 @@ def test_forty_tie_thresholds_eleven_block_sizes() -> None:
             for backend in ("reference", "native"):
                 np.testing.assert_array_equal(OP.backend(backend)(vectors, tie, block=block), expected)
                 checked += 1
-    print(
-        f"40 tie thresholds, {checked} answers, all equal; plain float32 differs with block size {plain_differs} times"
-    )
-
+    print(f"40 tie thresholds, {checked} answers, all equal")
