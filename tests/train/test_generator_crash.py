@@ -60,11 +60,11 @@ def _curves() -> dict[str, list[dict[str, float]]]:
 
 def test_ranks_divide_a_batch_and_change_nothing() -> None:
     curves = _curves()
-    assert curves["2x2"] == curves["1x2x2"]  # bit for bit: the same parts, added in the same order
-    for one, other in zip(curves["1x4"], curves["2x2"], strict=True):
+    assert curves["2x8"] == curves["1x8x2"]  # bit for bit: the same parts, added in the same order
+    for one, other in zip(curves["1x16"], curves["2x8"], strict=True):
         for name, value in one.items():
-            # Sums in another order; Adam's first steps are signs, which turn on the last bit of small gradients.
-            assert other[name] == pytest.approx(value, rel=2e-2 if name == "gradient" else 2e-3), name
+            # Sums in another order: 9e-6 seen.
+            assert other[name] == pytest.approx(value, rel=3e-4), name
 
 
 @pytest.mark.slow
@@ -76,4 +76,4 @@ def test_torchrun_starts_the_same_ranks(tmp_path: Path) -> None:
         "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}",
         str(HARNESS), "train", str(tmp_path / "torchrun"),
     )  # fmt: skip
-    assert curve(tmp_path / "torchrun") == _curves()["2x2"]
+    assert curve(tmp_path / "torchrun") == _curves()["2x8"]

@@ -1,7 +1,7 @@
 """Trains tiny generators in forked ranks that talk over gloo, kills them with SIGKILL, and compares loss curves.
 
     python train_harness.py kill WORLD KILLS SEED STEPS   one line of JSON: is the curve the undisturbed one's?
-    python train_harness.py ranks                     1 rank x 4, 2 ranks x 2, 1 rank x 2 parts of 2: the curves
+    python train_harness.py ranks                     1 rank x 16, 2 ranks x 8, 1 rank x 2 parts of 8: the curves
     torchrun ... train_harness.py train OUT           one training, for torchrun
 
 Run by test_generator_crash.py in a process of its own: it forks after importing torch, so nothing here may run
@@ -167,11 +167,11 @@ def curve(folder: Path) -> list[dict[str, float]]:
 
 
 def ranks() -> dict[str, object]:
-    """The same batch of 4, divided in three ways."""
+    """The same batch of 16, divided in three ways."""
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
-        for name, world, accumulate in (("1x4", 1, 1), ("2x2", 2, 1), ("1x2x2", 1, 2)):
-            wanted = settings(Path(temporary) / name, steps=4, batch=4, accumulate=accumulate, bf16=False)
+        for name, world, accumulate in (("1x16", 1, 1), ("2x8", 2, 1), ("1x8x2", 1, 2)):
+            wanted = settings(Path(temporary) / name, steps=3, batch=16, accumulate=accumulate, bf16=False)
             assert finish(start(wanted, world, lambda step: None)) == [0] * world
             found[name] = curve(wanted.out)
     return {"curves": found}
@@ -184,4 +184,4 @@ if __name__ == "__main__":
         case ["ranks"]:
             print(json.dumps(ranks()))
         case ["train", out]:
-            train(settings(Path(out), steps=4, batch=4, bf16=False))
+            train(settings(Path(out), steps=3, batch=16, bf16=False))
