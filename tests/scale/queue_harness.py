@@ -2,6 +2,7 @@
 
     python queue_harness.py combinations       every way of making a dataset gives the same shards
     python queue_harness.py operations         a worker dies at each of its file-system operations
+    python queue_harness.py coordinator KILLS SEED
     python queue_harness.py terminate          SIGTERM finishes the shards in hand
     python queue_harness.py storm KILLS SEED   workers are killed and stopped at random moments
 
@@ -39,6 +40,7 @@ from v2f_engine.scale.coordinator import BACK_OFF_S  # noqa: E402
 from v2f_engine.scale.executors import Ended  # noqa: E402
 from v2f_engine.scale.job import Job  # noqa: E402
 from v2f_engine.scale.limits import Limits  # noqa: E402
+from v2f_engine.scale.parent import die_with_parent  # noqa: E402
 from v2f_engine.scale.work_report import WorkReport  # noqa: E402
 from v2f_engine.scale.worker import work  # noqa: E402
 
@@ -109,6 +111,7 @@ class ForkExecutor:
         number = len(self.children)
 
         def run() -> None:
+            os.closerange(3, 256)  # as a started process: above all, not the coordinator's lock
             self._prepare(number)
             work(job)
 
@@ -137,7 +140,7 @@ def scaled(
         workers=workers,
         watch=watch,
     )
-    return watch[0]
+    return watch[0] if watch else None
 
 
 def plain(
@@ -266,6 +269,32 @@ def operations(base: Path) -> dict[str, Any]:
     return outcome
 
 
+def coordinator(base: Path, kills: int, seed: int) -> dict[str, Any]:
+    """The coordinator is killed at random moments; one process, or another coordinator, goes on at once."""
+    dice = random.Random(seed)
+    plan = Plan.of(8, 2, 2)
+    expected = plain(base / "one", plan)
+    outcome = {"kills": 0, "unequal": 0}
+    root = base / "set"
+
+    def dying(number: int) -> None:
+        die_with_parent()
+
+    for number in range(kills):
+        child = Child(lambda: scaled(root, plan, ForkExecutor(QUICK, dying), 2, slow_s=0.02))
+        time.sleep(dice.uniform(0.0, 0.5))
+        outcome["kills"] += child.ended() is None
+        child.kill()
+        if number % 2:
+            scaled(root, plan, ForkExecutor(QUICK), 2)
+        else:
+            plain(root, plan)
+        time.sleep(0.2)  # a worker of the dead may finish its shard now
+        outcome["unequal"] += tree(root) != expected
+        shutil.rmtree(root)
+    return outcome
+
+
 def terminate(base: Path) -> dict[str, Any]:
     """SIGTERM to the coordinator: the shards in hand are committed, no other is begun, resuming gives the bytes."""
     plan = Plan.of(24, 2, 2)
@@ -345,16 +374,12 @@ def storm(base: Path, kills: int, seed: int) -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     contact_sheet.ROWS = contact_sheet.COLUMNS = 1  # most of a small run's time otherwise
     base = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-    import v2f_engine.scale.coordinator as coordinator
+    from v2f_engine.scale import coordinator as module
 
-    coordinator.BACK_OFF_S = tuple(min(pause, 0.05) for pause in BACK_OFF_S)
+    module.BACK_OFF_S = tuple(min(pause, 0.05) for pause in BACK_OFF_S)
     try:
-        work_on = {
-            "combinations": combinations,
-            "operations": operations,
-            "storm": storm,
-            "terminate": terminate,
-        }[arguments[0]]
+        modes = (combinations, operations, storm, terminate, coordinator)
+        work_on = {mode.__name__: mode for mode in modes}[arguments[0]]
         print(json.dumps(work_on(base, *map(int, arguments[1:]))))
     finally:
         shutil.rmtree(base)

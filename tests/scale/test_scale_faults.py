@@ -49,6 +49,12 @@ def test_a_worker_killed_at_each_operation() -> None:
     assert (said["unequal"], said["most_remade"]) == (0, 1)
 
 
+def test_a_killed_coordinator() -> None:
+    said = script("queue_harness.py", "coordinator", 10, 4)
+    assert said["kills"] >= 5
+    assert said["unequal"] == 0
+
+
 def test_sigterm_finishes_the_shards_in_hand() -> None:
     said = script("queue_harness.py", "terminate")
     assert said["status"] == -15  # as a shell expects of a terminated process

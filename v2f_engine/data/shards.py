@@ -33,6 +33,9 @@ from v2f_engine.errors import OutputFolderError
 
 RUN = "run.json"
 LEDGER = "ledger"
+QUEUE = "queue"
+"""What several workers share (`scale.queue`); gone as soon as another run opens the folder, so that workers of a
+coordinator that died stop."""
 
 Attachments = Mapping[str, Callable[[], bytes]]
 """Further files of a dataset, by name; each function depends on the dataset's settings only."""
@@ -186,7 +189,7 @@ class Run:
     def clear(self) -> None:
         """Empties `.v2f/` but for the lock: the manifest has taken the place of all of it."""
         self.close()
-        for name in (LEDGER, STAGING, RUN):
+        for name in (QUEUE, LEDGER, STAGING, RUN):
             fs.remove(self.root / WORK / name)
 
     def close(self) -> None:
@@ -267,6 +270,7 @@ def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments
             manifest.save(work / RUN, writer)
         records = {}
     with fs.named_errors(root):
+        fs.remove(work / QUEUE)
         _remove_orphans(root)
         attached = tuple(attach(root, name, content(), writer) for name, content in attachments.items())
     return Run(root, manifest, records, writer, attached)

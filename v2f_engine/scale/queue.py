@@ -26,13 +26,11 @@ from pathlib import Path
 from v2f_engine.data import fs
 from v2f_engine.data.formats.staging import WORK
 from v2f_engine.data.plan import Plan
+from v2f_engine.data.shards import QUEUE
 from v2f_engine.scale.done import Done
 from v2f_engine.scale.heartbeat import Silence
 from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.limits import Limits
-
-QUEUE = "queue"
-
 
 UNREADABLE = Worker("unreadable", "nowhere", 0, 0)
 """Holds a lease that a disk broke: it never beats, so its shard is free again after `lease_s`."""
