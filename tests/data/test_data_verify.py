@@ -12,6 +12,7 @@ from stub_people import make_batches, tree
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, repair_dataset, verify_dataset, write_dataset
+from v2f_engine.data.card import CARD
 from v2f_engine.data.manifest import MANIFEST
 from v2f_engine.errors import ConfigError, DatasetError
 
@@ -33,7 +34,8 @@ def flip(path: Path, dice: random.Random) -> None:
 
 
 def files(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_file())
+    """All files but the card: it is for people, who may edit it; no reader looks at it."""
+    return sorted(path for path in root.rglob("*") if path.is_file() and path.name != CARD)
 
 
 def largest(root: Path) -> Path:
