@@ -83,7 +83,9 @@ def test_steered_images_carry_goals_and_values(engine: Engine, folder: Path) -> 
     # One identity alone, as a shard would make it: the same bytes.
     (part,) = list(engine.images(vectors, 3, seed=5, control=control, select=range(1, 2)))
     np.testing.assert_array_equal(part.images, batch.images[3:6])
-    np.testing.assert_array_equal(part.attributes["brightness_goal"], batch.attributes["brightness_goal"][3:6])
+    np.testing.assert_array_equal(
+        part.attributes["brightness_goal"], batch.attributes["brightness_goal"][3:6]
+    )
 
 
 def test_identities_are_refined_once_and_keep_their_length(engine: Engine, folder: Path) -> None:
@@ -97,9 +99,7 @@ def test_identities_are_refined_once_and_keep_their_length(engine: Engine, folde
     place = np.arange(2)
     noise, n_masked = engine.masks.draw(5, place, place)
     refined = control.refine(vectors, noise, n_masked, place, vectors, 5).vectors  # type: ignore[union-attr]
-    np.testing.assert_allclose(
-        np.linalg.norm(refined, axis=1), np.linalg.norm(vectors, axis=1), rtol=1e-5
-    )
+    np.testing.assert_allclose(np.linalg.norm(refined, axis=1), np.linalg.norm(vectors, axis=1), rtol=1e-5)
     both = engine.control(asked(folder, use="both"))
     (steered,) = list(engine.images(vectors, 3, seed=5, control=both))
     assert "verdict" in steered.attributes
@@ -136,9 +136,7 @@ def test_control_that_cannot_work_is_named(engine: Engine, folder: Path) -> None
     with pytest.raises(ConfigError, match=r"goals for \['smile'\]"):
         engine.control(asked(folder).__class__({"smile": 1.0}, recogniser=folder / "eye.safetensors"))
     with pytest.raises(ConfigError, match="6DRepNet"):
-        engine.control(
-            AttributeControl({"yaw": 3.0}, recogniser=folder / "eye.safetensors", pose="6drepnet")
-        )
+        engine.control(AttributeControl({"yaw": 3.0}, recogniser=folder / "eye.safetensors", pose="6drepnet"))
     with pytest.raises(ConfigError, match="no pose network"):
         engine.control(PoseCondition({"yaw": 3.0}))
 

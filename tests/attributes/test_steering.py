@@ -79,7 +79,7 @@ def test_the_image_returned_is_the_one_that_was_judged(generator: Vec2Face) -> N
 
 
 def test_a_batch_is_its_samples_one_by_one(generator: Vec2Face) -> None:
-    """Same slots: bit for bit, whoever the neighbours are. Other slots: within a tenth of one step (0.1), one grey level."""
+    """Same slots: bit for bit, whoever the neighbours are. Others: within a tenth of one step (0.1), one grey level."""
     vectors, noise, n_masked = inputs(11)
     goals = np.linspace(-6, 2, 11, dtype=np.float32)
     together = steerer(generator, brightness(tolerance=0.3), iterations=6)

@@ -57,12 +57,15 @@ class Judges:
 JUDGES = {
     # Images of mini have a cosine of 0.68 with the vector that made them, 0.95 with one another: steered to the
     # vector they drift 0.19 away from their own kind by an independent judge, to each other 0.07.
-    "mini": Judges("mini", "pose", "quality", 0.85, "images"),
+    "mini": Judges("mini", "pose", "quality", 0.7, "images"),
     "vec2face": Judges("arcface-r100-glint360k", "6drepnet", "magface-r100-glint360k", 0.7, "vector"),
     "vec2face-plus": Judges("arcface-r100-glint360k", "6drepnet", "magface-r100-glint360k", 0.7, "vector"),
 }
 SLOTS = {"cpu": 16, "cuda": 128}
 REFERENCES = ("vector", "images")
+QUALITY_WEIGHT = 10.0
+"""Of a point of the embedded quality estimator. At the published weight of 1 the identity term holds a picture
+where it is: judged quality rose in 78 % of 18 images by 0.7 points, at 5 in 83 % by 1.2."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class AttributeControl:
     reference: str | None = None
     tolerance: Mapping[str, float] = field(default_factory=dict)
     settings: SteeringSettings | None = None
-    iterations: int = 30
+    iterations: int = 40
 
     def __post_init__(self) -> None:
         one_of("use", self.use, USES)
@@ -218,7 +221,8 @@ class Control:
             loaded = load_estimator(name)
             self.sources[f"quality {loaded.name}"] = loaded.sha256
             network = loaded.model.to(self.choice.device)
-            return output_of(network, loaded.model.config.outputs, "quality", 24.0, compare="at_least")
+            how = {"compare": "at_least", "weight": QUALITY_WEIGHT}
+            return output_of(network, loaded.model.config.outputs, "quality", 24.0, **how)
         same = name == (asked.recogniser or usual.recogniser)
         return feature_norm(recogniser if same else self._recogniser(name))
 

@@ -130,7 +130,7 @@ def generate(
     steer: Annotated[
         str, typer.Option(help="images (each one), identities (refine each vector once), or both")
     ] = "images",
-    iterations: Annotated[int, typer.Option(help="bound of the steering of one image")] = 30,
+    iterations: Annotated[int, typer.Option(help="bound of the steering of one image")] = 40,
     unsigned: Annotated[bool, typer.Option(help="leave left and right open, as published")] = False,
     pose_model: Annotated[
         Path | None, typer.Option(help="another pose estimator: its file, or 6DRepNet weights")

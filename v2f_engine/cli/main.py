@@ -18,6 +18,7 @@ from v2f_engine.cli import (
     prove,
     render,
     train,
+    train_attributes,
 )
 
 app = typer.Typer(
@@ -32,6 +33,8 @@ app.command("generate")(generate.generate)
 ids.app.command("prove")(prove.prove)
 app.add_typer(ids.app, name="ids")
 app.add_typer(train.app, name="train")
+train.app.command("estimator")(train_attributes.estimator)
+train.app.command("pose")(train_attributes.pose)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(export.app, name="export")
 app.command("render")(render.render)

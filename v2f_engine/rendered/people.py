@@ -35,9 +35,7 @@ def _integer(value: object, name: str, lowest: int, highest: int) -> int:
     return int(value)
 
 
-def make_person(
-    seed: int, identity: int, *, age: float | None = None, beard: str | None = None
-) -> Person:
+def make_person(seed: int, identity: int, *, age: float | None = None, beard: str | None = None) -> Person:
     """All that is fixed for one identity (about 0.05 s).
 
     Args:

@@ -71,9 +71,7 @@ class Person:
     albedo: float
 
 
-def draw_person(
-    seed: int, identity: int, *, age: float | None = None, beard: str | None = None
-) -> Person:
+def draw_person(seed: int, identity: int, *, age: float | None = None, beard: str | None = None) -> Person:
     """Draw all traits, in a fixed order, from the stream (seed, RENDER_PERSON, identity, 0).
 
     Args:

@@ -8,7 +8,7 @@ noise, which puts good pictures where the feature norms of MagFace have them (22
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,11 @@ RECIPES = {
     "pose": EstimatorConfig(("yaw", "pitch"), (25.0, 10.0), (0.0, 0.0), (32, 64, 128, 128), shrink=2),
     "quality": EstimatorConfig(("quality",), (7.0,), (18.0,), (16, 32, 64, 96, 96)),
 }
+JUDGES = {
+    "pose": replace(RECIPES["pose"], widths=(24, 48, 96, 128, 128), shrink=1),
+    "quality": replace(RECIPES["quality"], widths=(24, 32, 64, 64, 96)),
+}
+"""Of another shape, for judging what the first ones steered; to be trained on other people."""
 LABELS = {"yaw": "yaw", "pitch": "pitch", "quality": "blur"}
 """Output -> the attribute of rendered people that tells it."""
 

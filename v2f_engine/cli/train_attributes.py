@@ -1,0 +1,119 @@
+"""`v2f train estimator` and `v2f train pose`: what attribute control and the pose model learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from v2f_engine.models.iresnet import IResNet
+    from v2f_engine.train.pose import PoseData
+
+
+def estimator(
+    name: Annotated[str, typer.Argument(help="pose or quality")],
+    data: Annotated[
+        Path | None, typer.Argument(help="folder of *.npz blocks of rendered people; rendered now without")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="file of the weights")] = None,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="another shape, to judge with: train it on other people")
+    ] = False,
+    people: Annotated[int, typer.Option(help="to render, where no data is given")] = 500,
+    render_seed: Annotated[int, typer.Option(help="of those people")] = 101,
+    steps: Annotated[int | None, typer.Option(help="budget in steps (reproducible)")] = None,
+    minutes: Annotated[float | None, typer.Option(help="budget in minutes")] = None,
+    batch: int = 64,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Train an estimator on rendered people, whose pose and blur are known exactly."""
+    from v2f_engine.config import one_of
+    from v2f_engine.train.estimators import (
+        JUDGES,
+        LABELS,
+        RECIPES,
+        EstimatorTraining,
+        read_labelled,
+        render_labelled,
+        train_estimator,
+    )
+    from v2f_engine.train.loop import Budget
+
+    one_of("estimator", name, RECIPES)
+    labels = tuple(LABELS[output] for output in RECIPES[name].outputs)
+    faces = render_labelled(render_seed, people, 16, 2) if data is None else read_labelled(data, labels)
+    budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=3000)
+    settings = EstimatorTraining(
+        out or Path(f"runs/{name}.safetensors"),
+        name,
+        JUDGES[name] if judge else None,
+        budget,
+        batch,
+        seed=seed,
+        device=device,
+    )
+    train_estimator(faces, settings)
+    typer.echo(f"{settings.out}")
+
+
+def pose(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="LMDB with landmark pictures (published layout), or *.npz blocks of rendered people"
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="the generator to steer: mini, vec2face-plus, or a path")
+    ] = "mini",
+    recogniser: Annotated[str, typer.Option(help="made the generator's features")] = "mini",
+    vgg: Annotated[Path | None, typer.Option(help="LPIPS weights: VGG16 and the linear layers")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the log and of pose.safetensors")] = Path("runs/pose"),
+    steps: Annotated[int | None, typer.Option(help="budget in steps (reproducible)")] = None,
+    minutes: Annotated[float | None, typer.Option(help="budget in minutes")] = None,
+    batch: Annotated[int, typer.Option(help="images a step, of all ranks; 256 as published")] = 16,
+    lr: Annotated[float, typer.Option(help="1e-4 as published")] = 1e-4,
+    limit: Annotated[int | None, typer.Option(help="use no more images than this")] = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Train the pose model of Vec2Face+; several ranks: `torchrun ... -m v2f_engine train pose ...`."""
+    from v2f_engine.models.weights import load_generator, load_recogniser
+    from v2f_engine.train.distributed import joined
+    from v2f_engine.train.loop import Budget
+    from v2f_engine.train.pose import PoseTraining, train_pose
+
+    budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=5000)
+    settings = PoseTraining(out, budget, batch, lr, vgg=vgg, seed=seed)
+    reader = load_recogniser(recogniser).model
+    with joined(device) as group:
+        faces = _pose_data(data, reader.to(group.device), limit)
+        train_pose(faces, load_generator(model).model, reader, settings, group)
+        if group.first:
+            typer.echo(f"{out / 'pose.safetensors'}")
+
+
+def _pose_data(path: Path, reader: IResNet, limit: int | None) -> PoseData:
+    import numpy as np
+
+    from v2f_engine.data.training_set import open_training_set
+    from v2f_engine.errors import DatasetError
+    from v2f_engine.models.features import extract_features
+    from v2f_engine.models.landmarks import project
+    from v2f_engine.train.estimators import read_labelled
+    from v2f_engine.train.pose import PoseData
+
+    if path.is_dir() and any(path.glob("*.npz")):
+        faces = read_labelled(path, ("yaw", "pitch", "roll"))
+        images = faces.images[:limit]
+        angles = [faces.attributes[name][:limit] for name in ("yaw", "pitch", "roll")]
+        return PoseData(images, extract_features(reader, images), points=project(*angles))
+    people = open_training_set(path, with_landmarks=True)
+    rows = people.read(np.arange(len(people) if limit is None else min(limit, len(people))))
+    if rows.landmarks is None:
+        raise DatasetError(f"{path}: its records hold no landmark pictures.")
+    features = extract_features(reader, rows.images) if rows.features is None else rows.features
+    return PoseData(rows.images, features, pictures=rows.landmarks)
