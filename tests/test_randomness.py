@@ -19,6 +19,7 @@ def test_purpose_numbers_are_part_of_the_data_format():
         "RENDER_PERSON": 6, "RENDER_IMAGE": 7, "TRAIN_ORDER": 8, "TRAIN_MASK": 9, "AUGMENT": 10,
         "DROPOUT": 11, "PLANNER": 12,
         "INITIALISATION": 13, "STEERING": 14, "EVALUATION": 15, "SPLIT": 16,
+        "ATTRIBUTE": 17, "CLASS_SAMPLE": 18,
     }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_pipes_and_devices_are_refused_not_waited_for(tmp_path: Path) -> None:
     folder = tmp_path / "set" / "images" / "000000"
     folder.mkdir(parents=True)
     os.mkfifo(folder / "000.jpg")
-    with pytest.raises(DatasetError, match=r"000\.jpg|no image"):
+    with pytest.raises(DatasetError, match=r"000\.jpg|no dataset"):
         open_dataset(tmp_path / "set").image(0)
 
 

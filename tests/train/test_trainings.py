@@ -108,12 +108,13 @@ def test_embedding_writes_what_loads(people: MemorySet, recogniser: IResNet, tmp
     rng = np.random.default_rng(1)
     features = rng.normal(size=(600, 512)).astype(np.float32)
     data = MemorySet(np.empty((600, 0), np.uint8), np.repeat(np.arange(300), 2), features)
-    settings = GeneratorTraining(tmp_path, TINY, weights=ALL, budget=Budget(steps=1), batch=2, bf16=False)
+    drawing, reading = tmp_path / "generator", tmp_path / "recogniser"
+    settings = GeneratorTraining(drawing, TINY, weights=ALL, budget=Budget(steps=1), batch=2, bf16=False)
     train_generator(people, recogniser, settings)
-    train_recogniser(people, RecogniserTraining(tmp_path, EYE, Budget(steps=1), batch=4, bf16=False))
+    train_recogniser(people, RecogniserTraining(reading, EYE, Budget(steps=1), batch=4, bf16=False))
     folder = tmp_path / "tiny"
     told = embed(
-        folder, tmp_path / "generator.safetensors", tmp_path / "recogniser.safetensors", data, {"x": 1}
+        folder, drawing / "generator.safetensors", reading / "recogniser.safetensors", data, {"x": 1}
     )
     card = json.loads((folder / CARD).read_text())
     assert set(card["files"]) == {f"{n}.safetensors" for n in ("generator", "recogniser", "statistics")}

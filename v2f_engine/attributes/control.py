@@ -240,11 +240,11 @@ class Control:
             settings = self.asked.steering(self.choice.device)
             cuda = self.choice.device.startswith("cuda")
             self._steerers[names] = Steerer(
-                self._frozen,
+                self._frozen,  # type: ignore[arg-type]
                 Objective(chosen),
                 settings,
                 n_dropped=self._n_dropped,
-                graph=cuda,  # type: ignore[arg-type]
+                graph=cuda,
             )
         return self._steerers[names]
 

@@ -103,7 +103,8 @@ def references(
         perturbed = perturbation.draw(centres[row[part]], identity, image[part], seed=seed)
         noise, n_masked = engine.masks.draw(seed, identity, image[part])
         features.append(control.features(engine.runner(perturbed.vectors, noise, n_masked)))
-    return np.concatenate(features).reshape(len(identities), REFERENCES, -1).mean(1)
+    means = np.concatenate(features).reshape(len(identities), REFERENCES, -1).mean(1)
+    return np.asarray(means, np.float32)
 
 
 def steered(
