@@ -326,6 +326,8 @@ from pathlib import Path
 from stub_people import make_batches
 from v2f_engine.data import Plan, write_dataset
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with SIGINT ignored
+
 def make(identities):
     for batch in make_batches(3, 2)(identities):
         if (batch.identity[0], batch.image[0]) == (2, 0):
