@@ -211,7 +211,8 @@ def generate(
         f"{report.identities} identities, {report.images} images in {report.out} "
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
-    typer.echo(f"kernels: {report.self_test}")
+    if report.self_test != "not measured":
+        typer.echo(f"kernels        {report.self_test}")
     if report.failed:
         typer.echo(
             f"FAILED         {report.failed} images came out constant twice; see the attribute 'failed'"
