@@ -91,25 +91,25 @@ class Seen:
             yield self.images[block][row - int(ends[block])]
 
 
-def read_rendered(folder: Path, ids: int, per_id: int) -> Iterator[ImageBatch]:
-    """Blocks (`*.npz`) in name order, identities below `ids`, images below `per_id`.
+def read_rendered(path: Path, ids: int, per_id: int) -> Iterator[ImageBatch]:
+    """A dataset made by `v2f render`: identities below `ids`, images below `per_id`, with their yaw where recorded.
 
     Raises:
         DatasetError: fewer than that lie there.
     """
-    found = 0
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path, allow_pickle=False) as block:
-            keep = (block["identity"] < ids) & (block["image"] < per_id)
-            if not keep.any():
-                continue
-            found += int(keep.sum())
-            attributes = {"yaw": block["yaw"][keep]} if "yaw" in block.files else {}
-            yield ImageBatch(block["images"][keep], block["identity"][keep], block["image"][keep], attributes)
-    if found != ids * per_id:
-        raise DatasetError(
-            f"{folder}: expected {ids} identities x {per_id} images in *.npz blocks, found {found} images."
-        )
+    from v2f_engine.data import open_dataset
+
+    faces = open_dataset(path)
+    table = faces.attributes()
+    number = np.arange(len(faces)) - np.searchsorted(faces.labels, faces.labels)  # labels ascend
+    rows = np.flatnonzero((faces.labels < ids) & (number < per_id))
+    if len(rows) != ids * per_id:
+        raise DatasetError(f"{path}: expected {ids} identities x {per_id} images, found {len(rows)} images.")
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256]
+        known = table is not None and "yaw" in (table.dtype.names or ())
+        attributes = {"yaw": table["yaw"][part]} if table is not None and known else {}
+        yield ImageBatch(faces.images(part, threads=2), faces.labels[part], number[part], attributes)
 
 
 def rendered_people(options: argparse.Namespace) -> Iterable[ImageBatch]:
@@ -331,7 +331,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--judge", type=Path, required=True, help="weights of the second recogniser")
     parser.add_argument("--model", default="mini", help="generator: a name or a path")
     parser.add_argument("--recogniser", default="mini", help="the model's own recogniser; '' leaves it out")
-    parser.add_argument("--rendered", type=Path, help="folder of *.npz blocks; rendered here without it")
+    parser.add_argument("--rendered", type=Path, help="people of `v2f render`; rendered here without it")
     parser.add_argument(
         "--cache", type=Path, help="folder that keeps features of rendered images between runs"
     )

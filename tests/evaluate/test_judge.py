@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from bench import judge
+from v2f_engine.batch import ImageBatch
+from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.errors import MissingDependency, VectorError
 from v2f_engine.evaluate.detection import FaceFinder, enlarged
 from v2f_engine.evaluate.yaw import YawEstimator, thumbnails
@@ -20,7 +22,7 @@ from v2f_engine.models.weights import save_weights
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A judge, a generator with random weights, and 12 x 4 images in two blocks; each person one colour."""
+    """A judge, a generator with random weights, and 12 x 4 images as a dataset; each person one colour."""
     root = tmp_path_factory.mktemp("judge")
     torch.manual_seed(0)
     for name in ("judge", "own"):
@@ -35,15 +37,15 @@ def folder(tmp_path_factory):
     draw = np.random.default_rng(0)
     colour = draw.integers(0, 200, (12, 1, 1, 1, 3))
     images = (colour + draw.integers(0, 56, (12, 4, 112, 112, 3))).astype(np.uint8)
-    for block in range(2):
-        ids = np.arange(block * 6, block * 6 + 6)
-        np.savez(
-            root / f"{block}.npz",
-            images=images[ids].reshape(-1, 112, 112, 3),
-            identity=np.repeat(ids, 4),
-            image=np.tile(np.arange(4), 6),
-            yaw=draw.uniform(-60, 60, 24).astype(np.float32),
-        )
+    yaw = draw.uniform(-60, 60, (12, 4)).astype(np.float32)
+
+    def people(chosen: range):
+        for one in chosen:
+            yield ImageBatch(images[one], np.full(4, one), np.arange(4), {"yaw": yaw[one]})
+
+    write_dataset(
+        root / "people", {"seed": 0}, Plan.of(12, 4), people, format="lmdb", encoder=Encoder(codec="png")
+    )
     return root
 
 
@@ -55,7 +57,15 @@ def arguments(folder, *more: str) -> list[str]:
     }
     named = [part for key, name in files.items() for part in (key, str(folder / name))]
     sizes = ["--ids", "8", "--images", "3", "--fmr", "0.05", "--faces", "0", "--max-cosine", "0.9"]
-    return [*named, "--rendered", str(folder), "--out", str(folder / "out" / "judge.json"), *sizes, *more]
+    return [
+        *named,
+        "--rendered",
+        str(folder / "people"),
+        "--out",
+        str(folder / "out" / "judge.json"),
+        *sizes,
+        *more,
+    ]
 
 
 def test_a_small_run_writes_protocol_numbers_and_picture(folder, capsys) -> None:
@@ -98,7 +108,7 @@ def test_cached_features_are_those_computed(folder, monkeypatch) -> None:
 
 def test_too_few_rendered_people_are_named(folder, capsys) -> None:
     assert judge.main(arguments(folder, "--ids", "13")) != 0
-    assert "expected 13 identities x 3 images in *.npz blocks, found 36" in capsys.readouterr().err
+    assert "expected 13 identities x 3 images, found 36" in capsys.readouterr().err
 
 
 def test_a_model_is_not_judged_by_its_own_recogniser(folder, capsys) -> None:

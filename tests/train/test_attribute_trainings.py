@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from v2f_engine.attributes.estimators import EstimatorConfig, load_estimator
+from v2f_engine.batch import ImageBatch
+from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models import landmarks
 from v2f_engine.models.fmae import LoRALinear
@@ -88,12 +91,21 @@ def test_degrading_blurs_by_what_it_says() -> None:
     assert rough[soft].max() < rough[clean].min()
 
 
-def test_blocks_without_the_label_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="found none"):
-        read_labelled(tmp_path, ("yaw",))
-    np.savez(tmp_path / "0.npz", images=np.zeros((2, 112, 112, 3), np.uint8), pitch=np.zeros(2, np.float32))
+def test_a_set_without_the_label_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="does not exist"):
+        read_labelled(tmp_path / "none", ("yaw",))
+    images = np.arange(2 * 112 * 112 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 112, 112, 3)
+
+    def people(chosen: range) -> Iterator[ImageBatch]:
+        yield ImageBatch(images, np.zeros(2, np.int64), np.arange(2), {"pitch": np.float32([1, 2])})
+
+    encoder = Encoder(codec="png")
+    write_dataset(tmp_path / "set", {}, Plan.of(1, 2), people, format="webdataset", encoder=encoder)
     with pytest.raises(DatasetError, match=r"\['yaw'\]"):
-        read_labelled(tmp_path, ("yaw", "pitch"))
+        read_labelled(tmp_path / "set", ("yaw", "pitch"))
+    faces = read_labelled(tmp_path / "set", ("pitch",), limit=1)
+    assert np.array_equal(faces.images, images[:1])
+    assert faces.attributes["pitch"].tolist() == [1.0]
     with pytest.raises(ConfigError, match="did you mean 'pose'"):
         EstimatorTraining(tmp_path / "x", "poes")
 

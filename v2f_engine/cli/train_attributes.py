@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 def estimator(
     name: Annotated[str, typer.Argument(help="pose or quality")],
-    data: Annotated[
-        Path | None, typer.Argument(help="folder of *.npz blocks of rendered people; rendered now without")
-    ] = None,
+    data: Annotated[Path | None, typer.Argument(help="people of `v2f render`; rendered now without")] = None,
     out: Annotated[Path | None, typer.Option(help="file of the weights")] = None,
     judge: Annotated[
         bool, typer.Option("--judge", help="another shape, to judge with: train it on other people")
@@ -62,9 +60,7 @@ def estimator(
 def pose(
     data: Annotated[
         Path,
-        typer.Argument(
-            help="LMDB with landmark pictures (published layout), or *.npz blocks of rendered people"
-        ),
+        typer.Argument(help="LMDB with landmark pictures (published layout), or people of `v2f render`"),
     ],
     model: Annotated[
         str, typer.Option(help="the generator to steer: mini, vec2face-plus, or a path")
@@ -99,6 +95,7 @@ def pose(
 def _pose_data(path: Path, reader: IResNet, limit: int | None) -> PoseData:
     import numpy as np
 
+    from v2f_engine.data.manifest import MANIFEST
     from v2f_engine.data.training_set import open_training_set
     from v2f_engine.errors import DatasetError
     from v2f_engine.models.features import extract_features
@@ -106,11 +103,10 @@ def _pose_data(path: Path, reader: IResNet, limit: int | None) -> PoseData:
     from v2f_engine.train.estimators import read_labelled
     from v2f_engine.train.pose import PoseData
 
-    if path.is_dir() and any(path.glob("*.npz")):
-        faces = read_labelled(path, ("yaw", "pitch", "roll"))
-        images = faces.images[:limit]
-        angles = [faces.attributes[name][:limit] for name in ("yaw", "pitch", "roll")]
-        return PoseData(images, extract_features(reader, images), points=project(*angles))
+    if (path / MANIFEST).is_file():
+        faces = read_labelled(path, ("yaw", "pitch", "roll"), limit)
+        angles = [faces.attributes[name] for name in ("yaw", "pitch", "roll")]
+        return PoseData(faces.images, extract_features(reader, faces.images), points=project(*angles))
     people = open_training_set(path, with_landmarks=True)
     rows = people.read(np.arange(len(people) if limit is None else min(limit, len(people))))
     if rows.landmarks is None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.attributes.estimators import Estimator, EstimatorConfig, save_estimator
 from v2f_engine.config import at_least, one_of
+from v2f_engine.data.reader import open_dataset
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.features import to_network
 from v2f_engine.train.loop import Budget, Loop
@@ -86,24 +87,28 @@ class Labelled:
         return len(self.images)
 
 
-def read_labelled(folder: Path, names: tuple[str, ...], limit: int | None = None) -> Labelled:
-    """Blocks `*.npz` of rendered people with their attributes, in name order.
+def read_labelled(path: Path, names: tuple[str, ...], limit: int | None = None) -> Labelled:
+    """Images of a dataset written by `v2f render`, with the attributes it recorded.
+
+    Args:
+        path: of the dataset, in any format.
+        names: attributes wanted.
+        limit: use no more images than this.
 
     Raises:
-        DatasetError: no block, or one without such an attribute.
+        DatasetError: no dataset, or one that recorded no such attribute.
     """
-    images, columns = [], []
-    for path in sorted(folder.glob("*.npz"))[:limit]:
-        with np.load(path, allow_pickle=False) as block:
-            missing = [name for name in names if name not in block.files]
-            if missing:
-                raise DatasetError(f"{path}: expected attributes {missing}, found {sorted(block.files)}.")
-            images.append(block["images"])
-            columns.append([block[name] for name in names])
-    if not images:
-        raise DatasetError(f"{folder}: expected *.npz blocks of rendered people, found none.")
-    joined = [np.concatenate(column).astype(np.float32) for column in zip(*columns, strict=True)]
-    return Labelled(np.concatenate(images), dict(zip(names, joined, strict=True)))
+    faces = open_dataset(path)
+    table = faces.attributes()
+    known = () if table is None else table.dtype.names or ()
+    missing = [name for name in names if name not in known]
+    if table is None or missing:
+        raise DatasetError(
+            f"{path}: expected an image's attributes {missing}, found {sorted(known)}. Use a set made by `v2f render`."
+        )
+    rows = range(len(faces) if limit is None else min(limit, len(faces)))
+    columns = {name: np.asarray(table[name][: len(rows)], np.float32) for name in names}
+    return Labelled(faces.images(rows, threads=2), columns)
 
 
 def render_labelled(seed: int, people: int, images: int, processes: int) -> Labelled:
