@@ -32,9 +32,11 @@ from v2f_engine.attributes.control import AttributeControl, Control  # noqa: E40
 from v2f_engine.attributes.estimators import load_estimator  # noqa: E402
 from v2f_engine.attributes.goals import Goal  # noqa: E402
 from v2f_engine.attributes.targets import Verdict  # noqa: E402
+from v2f_engine.models import landmarks  # noqa: E402
 from v2f_engine.models.features import extract_features, to_network  # noqa: E402
 from v2f_engine.models.weights import load_recogniser  # noqa: E402
 from v2f_engine.pipeline import Engine  # noqa: E402
+from v2f_engine.pipeline.posed import PoseCondition, Posed  # noqa: E402
 from v2f_engine.pipeline.steered import references  # noqa: E402
 from v2f_engine.vectors.perturbation import Perturbation  # noqa: E402
 from v2f_engine.vectors.sampling import sample_identities  # noqa: E402
@@ -91,62 +93,134 @@ def steer(
     return made, time.perf_counter() - start
 
 
-def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) -> dict[str, Any]:
-    targets = [float(part) for part in options.yaw.split(",")]
-    count = len(vectors)
-    identity = np.repeat(np.arange(count), len(targets))
-    image = np.tile(np.arange(len(targets)), count)
-    goal = np.tile(np.asarray(targets, np.float32), count)
-    plain, *inputs = unsteered(engine, vectors, identity, image, options.seed)
-    many = np.repeat(np.arange(count), options.centre_images)
-    numbers = CENTRE_FROM + np.tile(np.arange(options.centre_images), count)
-    centre_images = unsteered(engine, vectors, many, numbers, options.seed)[0]
+class YawTask:
+    """The images to be turned, what they are turned from, and the judges of what became of them."""
 
-    asked = AttributeControl(
-        {"yaw": Goal.of(options.yaw)},
-        iterations=options.iterations,
-        tolerance={"yaw": options.tolerance},
-        min_cosine=options.min_cosine,
-    )
-    control = engine.control(asked)
-    kept = references(engine, control, vectors, np.arange(count), options.seed, Perturbation())[identity]
-    made, seconds = steer(control, tuple(inputs), {"yaw": goal}, kept)
+    def __init__(self, options: argparse.Namespace, engine: Engine, vectors: Floats) -> None:
+        self.options, self.engine, self.vectors = options, engine, vectors
+        self.targets = [float(part) for part in options.yaw.split(",")]
+        count = len(vectors)
+        self.identity = np.repeat(np.arange(count), len(self.targets))
+        image = np.tile(np.arange(len(self.targets)), count)
+        self.goal = np.tile(np.asarray(self.targets, np.float32), count)
+        self.plain, *self.inputs = unsteered(engine, vectors, self.identity, image, options.seed)
+        many = np.repeat(np.arange(count), options.centre_images)
+        numbers = CENTRE_FROM + np.tile(np.arange(options.centre_images), count)
+        centre_images = unsteered(engine, vectors, many, numbers, options.seed)[0]
+        self.pose = load_estimator(options.judge_pose).model
+        self.referee = load_recogniser(options.judge).model
+        features = unit(extract_features(self.referee, centre_images))
+        self.centre = unit(features.reshape(count, options.centre_images, -1).mean(1))[self.identity]
+        self.near = self.cosine(self.plain)
 
-    pose = load_estimator(options.judge_pose).model
-    found, before = judged(pose, made.images), judged(pose, plain)
-    referee = load_recogniser(options.judge).model
-    features = [unit(extract_features(referee, images)) for images in (plain, made.images, centre_images)]
-    centre = unit(features[2].reshape(count, options.centre_images, -1).mean(1))[identity]
-    near = [np.einsum("nd,nd->n", f, centre) for f in features[:2]]
-    sheet(options.out / "steering.png", made.images, [f"yaw {t:+.0f}" for t in targets])
-    sheet(options.out / "steering-before.png", plain, [f"before {t:+.0f}" for t in targets])
-    told: dict[str, Any] = {
-        "images": len(goal),
-        "mean_absolute_error": float(np.abs(found - goal).mean()),
-        "mean_absolute_error_before": float(np.abs(before - goal).mean()),
-        "own_estimator_error": float(np.abs(made.values["yaw"] - goal).mean()),
-        "identity_cosine_unsteered": float(near[0].mean()),
-        "identity_cosine_steered": float(near[1].mean()),
-        "verdicts": {v.name: int((made.verdicts == v).sum()) for v in Verdict},
-        "mean_iterations": float(made.iterations.mean()),
-        "seconds": seconds,
-        "iterations_per_second": float(made.iterations.sum() / seconds),
-        "by_target": [],
-    }
-    for target in targets:
-        mine = goal == target
-        told["by_target"].append(
-            {
-                "yaw": target,
-                "reached_mean": float(found[mine].mean()),
-                "reached_std": float(found[mine].std()),
-                "mean_absolute_error": float(np.abs(found[mine] - target).mean()),
-                "identity_cosine": float(near[1][mine].mean()),
-                "identity_cosine_unsteered": float(near[0][mine].mean()),
-                "iterations": float(made.iterations[mine].mean()),
-            }
+    def cosine(self, images: Images) -> Floats:
+        """Of each image's feature and its identity's centre."""
+        seen = unit(extract_features(self.referee, images))
+        return np.asarray(np.einsum("nd,nd->n", seen, self.centre), np.float32)
+
+    def result(self, name: str, images: Images, seconds: float) -> dict[str, Any]:
+        """What the judges say of images, in the order of the goals; the sheet goes beside."""
+        found, near = judged(self.pose, images), self.cosine(images)
+        sheet(self.options.out / f"{name}.png", images, [f"yaw {t:+.0f}" for t in self.targets])
+        told: dict[str, Any] = {
+            "images": len(images),
+            "mean_absolute_error": float(np.abs(found - self.goal).mean()),
+            "identity_cosine": float(near.mean()),
+            "identity_cosine_unsteered": float(self.near.mean()),
+            "seconds": seconds,
+            "images_per_second": len(images) / seconds,
+            "by_target": [],
+        }
+        for target in self.targets:
+            mine = self.goal == target
+            told["by_target"].append(
+                {
+                    "yaw": target,
+                    "reached_mean": float(found[mine].mean()),
+                    "reached_std": float(found[mine].std()),
+                    "mean_absolute_error": float(np.abs(found[mine] - target).mean()),
+                    "identity_cosine": float(near[mine].mean()),
+                    "identity_cosine_unsteered": float(self.near[mine].mean()),
+                }
+            )
+        return told
+
+    def steering(self) -> dict[str, Any]:
+        """By gradient, image by image."""
+        options, count = self.options, len(self.vectors)
+        asked = AttributeControl(
+            {"yaw": Goal.of(options.yaw)},
+            iterations=options.iterations,
+            tolerance={"yaw": options.tolerance},
+            min_cosine=options.min_cosine,
         )
+        control = self.engine.control(asked)
+        kept = references(self.engine, control, self.vectors, np.arange(count), options.seed, Perturbation())
+        made, seconds = steer(control, tuple(self.inputs), {"yaw": self.goal}, kept[self.identity])
+        return {
+            **self.result("steering", made.images, seconds),
+            "own_estimator_error": float(np.abs(made.values["yaw"] - self.goal).mean()),
+            "verdicts": {v.name: int((made.verdicts == v).sum()) for v in Verdict},
+            "mean_iterations": float(made.iterations.mean()),
+            "iterations_per_second": float(made.iterations.sum() / seconds),
+        }
+
+    def pose_model(self) -> dict[str, Any]:
+        """By the pose model: one pass an image, from the same vectors and masks."""
+        engine = Engine.load(self.options.pose_model, precision=self.options.precision)
+        condition = Posed(PoseCondition({"yaw": Goal.of(self.options.yaw)}), engine)
+        rows, total = engine.runner.batch_size, len(self.goal)
+        start, parts = time.perf_counter(), []
+        for first in range(0, total, rows):
+            part = slice(first, first + rows)
+            pictures = landmarks.draw(landmarks.project(self.goal[part], np.zeros_like(self.goal[part])))
+            arrays = [array[part] for array in self.inputs]
+            parts.append(condition.decode(*arrays, engine.masks.n_dropped, pictures, rows))
+        seconds = time.perf_counter() - start
+        return self.result("pose-model", np.concatenate(parts), seconds)
+
+
+def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) -> dict[str, Any]:
+    task = YawTask(options, engine, vectors)
+    sheet(options.out / "steering-before.png", task.plain, [f"before {t:+.0f}" for t in task.targets])
+    before = float(np.abs(judged(task.pose, task.plain) - task.goal).mean())
+    told = {"yaw": {"mean_absolute_error_before": before, **task.steering()}}
+    if options.pose_model is not None:
+        told["pose_model"] = task.pose_model()
+    figure(options.out / "steering-figure.png", told)
     return told
+
+
+def figure(path: Path, told: dict[str, Any]) -> None:
+    """Yaw reached against yaw asked, and identity kept, a line for each way."""
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(9, 3.8), layout="constrained")
+    reached, kept = page.subplots(1, 2)
+    for name, label in (("yaw", "steering"), ("pose_model", "pose model")):
+        if name not in told:
+            continue
+        rows, rate = told[name]["by_target"], told[name]["images_per_second"]
+        asked = [row["yaw"] for row in rows]
+        reached.errorbar(
+            asked,
+            [row["reached_mean"] for row in rows],
+            [row["reached_std"] for row in rows],
+            marker="o",
+            capsize=3,
+            label=f"{label}, {rate:.1f} images/s",
+        )
+        kept.plot(asked, [row["identity_cosine"] for row in rows], marker="o", label=label)
+    rows = told["yaw"]["by_target"]
+    asked = [row["yaw"] for row in rows]
+    reached.plot(asked, asked, "k:", linewidth=1, label="asked")
+    kept.plot(asked, [row["identity_cosine_unsteered"] for row in rows], "k:", label="unsteered")
+    reached.set(xlabel="yaw asked, degrees", ylabel="yaw by an independent estimator, degrees")
+    kept.set(xlabel="yaw asked, degrees", ylabel="cosine to the identity's centre, by a judge")
+    for axes in (reached, kept):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    page.savefig(path, dpi=110)
 
 
 def measure_quality(options: argparse.Namespace, engine: Engine, vectors: Floats) -> dict[str, Any]:
@@ -191,6 +265,9 @@ def main() -> None:
     parser.add_argument("--judge-pose", type=Path, required=True)
     parser.add_argument("--judge-quality", type=Path, required=True)
     parser.add_argument("--model", default="mini")
+    parser.add_argument(
+        "--pose-model", type=Path, help="`pose.safetensors` of `v2f train pose`, to compare with"
+    )
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--ids", type=int, default=12)
     parser.add_argument("--yaw", default="-45,-30,0,30,45")
@@ -216,8 +293,8 @@ def main() -> None:
         "engine": engine.describe(),
     }
     if options.only != "quality":
-        told["yaw"] = measure_yaw(options, engine, table.vectors)
-        print(json.dumps(told["yaw"], indent=1))
+        told |= measure_yaw(options, engine, table.vectors)
+        print(json.dumps({name: told[name] for name in told if name in ("yaw", "pose_model")}, indent=1))
     if options.only != "yaw":
         told["quality"] = measure_quality(options, engine, table.vectors)
         print(json.dumps(told["quality"], indent=1))
