@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from v2f_kernels.attention import OP as ATTENTION
 
 from v2f_engine.errors import ConfigError
+from v2f_engine.models import cpu_forms
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.perceptual import RecogniserView, map_distance
-from v2f_engine.train import cpu_forms
 from v2f_engine.train.losses import (
     PRESETS,
     LossWeights,

@@ -17,6 +17,7 @@ from torch import nn
 from v2f_engine.backends import choose
 from v2f_engine.data.training_set import TrainingSet
 from v2f_engine.models import bind_ops
+from v2f_engine.models.cpu_forms import quicken
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.features import to_network
 from v2f_engine.models.iresnet import IResNet
@@ -24,7 +25,6 @@ from v2f_engine.models.vec2face import Vec2Face, Vec2FaceOutput
 from v2f_engine.ranges import stage
 from v2f_engine.train.batches import Batches, Part, named
 from v2f_engine.train.checkpoint import read_tensors, restore
-from v2f_engine.train.cpu_forms import quicken
 from v2f_engine.train.distributed import Group, averaging
 from v2f_engine.train.ema import average_into, twin
 from v2f_engine.train.generator_settings import GeneratorTraining
