@@ -137,3 +137,7 @@ def test_base_generator(base: LoadedModel, tmp_path: Path) -> None:
     assert made.bytes > 4 * 170e6
     assert made.sidecar.accuracy == {}  # said to be unmeasured
     held_against_the_network(made.path, base, draw_inputs(base, MASKS, images=2, seed=0))
+    made.path.unlink()
+    half = export_onnx(base, tmp_path / "g16.onnx", precision="fp16", check_images=0)
+    assert half.bytes < 0.55 * made.bytes
+    rtx(half.path, tmp_path / "g16.plan", targets=("sm89",))

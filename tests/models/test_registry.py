@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +15,10 @@ import torch
 from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound
 from v2f_engine.models import registry
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
+from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import load_generator, load_recogniser, save_weights
+from v2f_engine.train.embed import embed_pose
 
 SMALL = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 8), stem_stride=2, feature_dim=16)
 TINY = Vec2FaceConfig(
@@ -60,6 +64,21 @@ def test_mini_is_embedded(mini: Path) -> None:
     assert generator.sha256 == hashlib.sha256((mini / "generator.safetensors").read_bytes()).hexdigest()
     assert recogniser.config == SMALL
     assert recogniser.model(torch.zeros(1, 3, 112, 112)).shape == (1, 16)
+
+
+def test_the_pose_model_is_embedded_beside_its_generator(mini: Path, tmp_path: Path) -> None:
+    lora = dataclasses.replace(TINY, lora_rank=2, lora_alpha=4.0)
+    head = {"kind": "vec2face", "config": lora.to_json(), "training": {"steps": 3}}
+    models = {"model": Vec2Face(lora), "pose": PoseModel(lora.width)}
+    save_weights(tmp_path / "pose.safetensors", models, head)
+    embed_pose(mini, tmp_path / "pose.safetensors", {"people": 2})
+    found = load_generator("mini-pose")
+    assert (found.name, found.licence, found.config) == ("mini-pose", "CC0-1.0", lora)
+    assert found.pose is not None
+    assert found.statistics == mini / "statistics.safetensors"
+    card = json.loads((mini / registry.CARD).read_text())
+    assert (card["steps"], card["pose_model"]) == (5, {"people": 2, "training": {"steps": 3}})
+    assert load_generator("mini").pose is None
 
 
 def test_an_embedded_file_must_be_the_one_on_its_card(mini: Path) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from v2f_engine.models.iresnet import IResNet
-    from v2f_engine.train.pose import PoseData
 
 
 def estimator(
@@ -81,35 +77,13 @@ def pose(
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.loop import Budget
     from v2f_engine.train.pose import PoseTraining, train_pose
+    from v2f_engine.train.pose_data import read_pose_data
 
     budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=5000)
     settings = PoseTraining(out, budget, batch, lr, vgg=vgg, seed=seed)
     reader = load_recogniser(recogniser).model
     with joined(device) as group:
-        faces = _pose_data(data, reader.to(group.device), limit)
+        faces = read_pose_data(data, reader.to(group.device), limit)
         train_pose(faces, load_generator(model).model, reader, settings, group)
         if group.first:
             typer.echo(f"{out / 'pose.safetensors'}")
-
-
-def _pose_data(path: Path, reader: IResNet, limit: int | None) -> PoseData:
-    import numpy as np
-
-    from v2f_engine.data.manifest import MANIFEST
-    from v2f_engine.data.training_set import open_training_set
-    from v2f_engine.errors import DatasetError
-    from v2f_engine.models.features import extract_features
-    from v2f_engine.models.landmarks import project
-    from v2f_engine.train.estimators import read_labelled
-    from v2f_engine.train.pose import PoseData
-
-    if (path / MANIFEST).is_file():
-        faces = read_labelled(path, ("yaw", "pitch", "roll"), limit)
-        angles = [faces.attributes[name] for name in ("yaw", "pitch", "roll")]
-        return PoseData(faces.images, extract_features(reader, faces.images), points=project(*angles))
-    people = open_training_set(path, with_landmarks=True)
-    rows = people.read(np.arange(len(people) if limit is None else min(limit, len(people))))
-    if rows.landmarks is None:
-        raise DatasetError(f"{path}: its records hold no landmark pictures.")
-    features = extract_features(reader, rows.images) if rows.features is None else rows.features
-    return PoseData(rows.images, features, pictures=rows.landmarks)

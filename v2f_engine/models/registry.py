@@ -17,6 +17,11 @@ from v2f_engine.models.checkpoint_file import file_sha256
 
 MINI = Path(__file__).parents[1] / "assets" / "mini"
 CARD = "card.json"
+EMBEDDED = {
+    "generator": {"mini": "generator.safetensors", "mini-pose": "pose.safetensors"},
+    "recogniser": {"mini": "recogniser.safetensors"},
+}
+"""Kind -> name -> file in `MINI`. `mini-pose` is `mini` with LoRA and a pose network."""
 MAX_COSINE = 0.3
 """Where a model says nothing else: the threshold in use with ArcFace-R100 features (HaiyuWu/Vec2Face#18)."""
 
@@ -119,7 +124,7 @@ def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
     """Finds a model by name or path.
 
     Args:
-        model: `mini`, a published name, or a path.
+        model: `mini`, `mini-pose`, a published name, or a path.
         kind: `generator` or `recogniser`.
         fetch: download published weights that are not here.
 
@@ -128,8 +133,9 @@ def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
         MissingDependency: `fetch` without huggingface_hub.
         CheckpointError: an embedded file that is not the one on its card.
     """
-    if model == "mini":
-        return _embedded(kind)
+    embedded = EMBEDDED[kind]
+    if str(model) in embedded:
+        return _embedded(str(model), kind, embedded[str(model)])
     published = {name: entry for name, entry in PUBLISHED.items() if entry.kind == kind}
     if str(model) in published:
         return _published(str(model), published[str(model)], fetch)
@@ -137,7 +143,7 @@ def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
     if path.is_file():
         beside = path.with_name("statistics.safetensors")
         return Located(path.stem, path, "unknown", beside if beside.is_file() else "gaussian")
-    known = ["mini", *published]
+    known = [*embedded, *published]
     near = difflib.get_close_matches(str(model), known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ModelNotFound(
@@ -146,8 +152,8 @@ def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
     )
 
 
-def _embedded(kind: str) -> Located:
-    card_path, path = MINI / CARD, MINI / f"{kind}.safetensors"
+def _embedded(name: str, kind: str, file: str) -> Located:
+    card_path, path = MINI / CARD, MINI / file
     if not card_path.is_file() or not path.is_file():
         raise ModelNotFound(
             f"The embedded {kind} is not in this installation ({path} or its card is missing). Reinstall"
@@ -165,7 +171,7 @@ def _embedded(kind: str) -> Located:
         raise CheckpointError(
             f"{path}: has sha256 {found}, its card says {told}: damaged or replaced. Reinstall v2f-engine."
         )
-    return Located("mini", path, licence, MINI / "statistics.safetensors", told, limit)
+    return Located(name, path, licence, MINI / "statistics.safetensors", told, limit)
 
 
 def _published(name: str, entry: Published, fetch: bool) -> Located:
@@ -203,7 +209,7 @@ def licence_of(name: str) -> str:
     """The licence of a model by name, without loading it; `unknown` for a stranger's file."""
     if name in PUBLISHED:
         return PUBLISHED[name].licence
-    if name != "mini":
+    if not any(name in names for names in EMBEDDED.values()):
         return "unknown"
     try:
         return str(json.loads((MINI / CARD).read_text())["licence"])

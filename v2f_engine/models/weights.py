@@ -70,7 +70,7 @@ class LoadedRecogniser:
 
 
 def load_generator(model: str | Path = "mini", *, fetch: bool = False) -> LoadedModel:
-    """A Vec2Face by name (`mini`, `vec2face`, `vec2face-plus`, `vec2face-plus-pose`) or path.
+    """A Vec2Face by name (`mini`, `mini-pose`, `vec2face`, `vec2face-plus`, `vec2face-plus-pose`) or path.
 
     Args:
         model: name, or path of a `.safetensors` or `.pth`.

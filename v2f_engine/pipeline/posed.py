@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PoseCondition:
-    """Poses for a model that has a pose network (`vec2face-plus-pose`, or one of `v2f train pose`).
+    """Poses for a model that has a pose network (`mini-pose`, `vec2face-plus-pose`, or one of `v2f train pose`).
 
     Args:
         goals: `yaw` and `pitch` in degrees: a number, `"-60:60"` or `"-45,0,45"`; what is not named is 0.
@@ -93,7 +93,7 @@ class Posed:
         pose = getattr(engine.loaded, "pose", None)
         if pose is None:
             raise ConfigError(
-                f"model {engine.loaded.name!r} has no pose network; use vec2face-plus-pose or one made by"
+                f"model {engine.loaded.name!r} has no pose network; use mini-pose, vec2face-plus-pose or one made by"
                 " `v2f train pose`, or steer (--by steering)."
             )
         if network is None or choice is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.memory_set import MemorySet
-from v2f_engine.models.registry import write_card
+from v2f_engine.models.registry import CARD, write_card
 from v2f_engine.models.weights import load_generator, load_recogniser, save_weights
 from v2f_engine.scores import genuine_impostor, threshold_at_fmr
 from v2f_engine.vectors.statistics import fit_statistics, save_statistics
@@ -108,3 +109,24 @@ def embed(
     save_statistics(folder / "statistics.safetensors", statistics)
     write_card(folder, LICENCE, {**about, "features": measured})
     return measured
+
+
+def embed_pose(folder: Path, pose: Path, about: Mapping[str, Any]) -> None:
+    """Adds `pose.safetensors` of `v2f train pose` (fp16: generator with LoRA, pose network) and tells the card.
+
+    Args:
+        folder: that `embed` wrote.
+        pose: the training's weights.
+        about: what the card tells of them, under `pose_model`.
+    """
+    made = load_generator(pose)
+    assert made.pose is not None
+    training = made.head.get("training", {})
+    save_weights(
+        folder / "pose.safetensors",
+        {"model": made.model, "pose": made.pose},
+        {"kind": "vec2face", "config": made.config.to_json(), "training": training},
+        precision="fp16",
+    )
+    card = json.loads((folder / CARD).read_text())
+    write_card(folder, str(card["licence"]), {**card, "pose_model": {**about, "training": training}})

@@ -1,6 +1,7 @@
 """Retrains the embedded model from nothing, as one command: `python -m v2f_engine.train.mini`.
 
     render people -> recogniser on some of them, then on all -> features of others -> generator on those -> embed
+    -> pose model on that generator -> embed
 
 The sets of people have disjoint seeds: features of people that a recogniser was trained on collapse to one
 point a person, and a generator that learns from those draws one picture of each. The recogniser learns in two
@@ -24,11 +25,14 @@ from v2f_engine.data.training_set import MemorySet, open_training_set
 from v2f_engine.data.write import write_dataset
 from v2f_engine.models.features import extract_features
 from v2f_engine.models.iresnet import IResNet
+from v2f_engine.models.weights import load_generator, load_recogniser
 from v2f_engine.rendered import WORLD_VERSION, render_people
-from v2f_engine.train.embed import embed
+from v2f_engine.train.embed import embed, embed_pose
 from v2f_engine.train.generator import GeneratorTraining, train_generator
 from v2f_engine.train.held_out import hold_out
 from v2f_engine.train.loop import Budget
+from v2f_engine.train.pose import PoseTraining, train_pose
+from v2f_engine.train.pose_data import read_pose_data
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
 
 SEEDS = {"recogniser": 101, "generator": 202}
@@ -90,6 +94,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--recogniser", type=Path, help="finished weights: none is trained")
     parser.add_argument("--generator-minutes", type=float, default=27.0)
     parser.add_argument("--generator-from", type=Path, help="weights that the generator goes on from")
+    parser.add_argument("--pose-minutes", type=float, default=25.0)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--base-lr", type=float, default=4.9e-3)
     parser.add_argument("--watch-every", type=int, default=400, help="steps")
@@ -109,8 +114,6 @@ def main(arguments: list[str] | None = None) -> None:
         )
         recogniser, stages = read_recogniser(people, o)
     else:
-        from v2f_engine.models.weights import load_recogniser
-
         recogniser = load_recogniser(o.recogniser).model.to(o.device)
     everyone = rendered_set(
         o.out / "people-generator", SEEDS["generator"], o.identities, o.images, o.processes
@@ -130,6 +133,10 @@ def main(arguments: list[str] | None = None) -> None:
     train_generator(others, recogniser, drawing, held_out)
     told = told_of(o, stages, drawing)
     measured = embed(o.assets, drawing.out / "generator.safetensors", weights, others, told)
+    posing = PoseTraining(o.out / "pose", Budget(minutes=o.pose_minutes), o.batch, lr=1e-3, seed=o.seed + 44)
+    data = read_pose_data(o.out / "people-generator", recogniser)
+    train_pose(data, load_generator(drawing.out / "generator.safetensors").model, recogniser, posing)
+    embed_pose(o.assets, posing.out / "pose.safetensors", {"world": WORLD_VERSION, "seeds": SEEDS})
     print(f"embedded in {o.assets}: {measured}", file=sys.stderr)  # noqa: T201
 
 
