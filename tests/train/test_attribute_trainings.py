@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,14 +162,45 @@ def test_the_pose_model_learns_only_what_it_may_and_loads_strictly(tmp_path: Pat
         )
         torch.testing.assert_close(after[place], value, rtol=0, atol=0)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    import json
-
     pixel = [json.loads(line)["pixel"] for line in lines]
     assert pixel[-1] < pixel[0]
     loaded = load_generator(tmp_path / "pose.safetensors")
     assert loaded.config.lora_rank == 2
     assert loaded.pose is not None
     torch.testing.assert_close(loaded.pose.linear.weight, trainer.model.pose.linear.weight.detach())
+
+
+def test_a_pose_training_that_stops_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def until(line: str) -> None:
+        if line.startswith("step      7"):
+            raise Stopped
+
+    def run(out: Path, say: Any) -> dict[str, torch.Tensor]:
+        base = small_base()
+        torch.manual_seed(0)
+        recogniser = IResNet(TINY).eval()
+        settings = PoseTraining(
+            out, Budget(steps=10), 4, lr=1e-3, rank=2, alpha=8.0, bf16=False, log_every=1, checkpoint_every=3
+        )
+        return train_pose(pose_data(), base, recogniser, settings, say=say).model.state_dict()
+
+    whole = run(tmp_path / "whole", lambda _: None)
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", until)
+    said: list[str] = []
+    cut = run(tmp_path / "cut", said.append)
+    assert said[0] == "resumed at step 6"
+    for name, value in whole.items():
+        torch.testing.assert_close(cut[name], value, rtol=0, atol=0)
+    curves = [
+        [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
+        for lines in ((tmp_path / n / "log.jsonl").read_text().splitlines() for n in ("whole", "cut"))
+    ]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 10
 
 
 def _rank(rank: int, port: int, out: str, queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from v2f_engine.config import at_least
+from v2f_engine.data.lock import exclusive
 from v2f_engine.errors import ConfigError
 
 TIMEOUT = timedelta(minutes=30)
@@ -49,6 +51,14 @@ class Group:
     @property
     def first(self) -> bool:
         return self.rank == 0
+
+    def alone_in(self, folder: Path) -> AbstractContextManager[object]:
+        """Rank 0 holds the folder's lock while inside: two trainings never write into one folder.
+
+        Raises:
+            OutputFolderError: another training writes there.
+        """
+        return exclusive(folder / ".lock", folder) if self.first else nullcontext()
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """`module`, or a wrapper that averages its gradients over the ranks and starts them all equal."""

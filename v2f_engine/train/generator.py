@@ -10,15 +10,12 @@ out/bad_rows.json         rows of the data that could not be used
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from v2f_engine.atomic import write_atomically
-from v2f_engine.data.lock import exclusive
 from v2f_engine.data.training_set import TrainingSet
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.vec2face import Vec2Face
@@ -154,15 +151,6 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-@contextmanager
-def _alone(folder: Path, group: Group) -> Iterator[None]:
-    """Rank 0 holds the folder's lock: two trainings never write into one folder."""
-    with ExitStack() as held:
-        if group.first:
-            held.enter_context(exclusive(folder / ".lock", folder))
-        yield
-
-
 def train_generator(
     data: TrainingSet,
     recogniser: IResNet,
@@ -189,7 +177,7 @@ def train_generator(
         DatasetError, ConfigError, NonFiniteLoss, CheckpointError, OutputFolderError: as named.
     """
     group = group or Group(device=settings.device)
-    with _alone(settings.out, group):
+    with group.alone_in(settings.out):
         trainer = open_trainer(data, recogniser, settings, group)
         watcher = None
         if held_out is not None and group.first:

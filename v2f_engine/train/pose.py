@@ -11,6 +11,7 @@ images are generated from a yaw.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,8 +34,9 @@ from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
+from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
 from v2f_engine.train.distributed import Group
-from v2f_engine.train.loop import Budget, Loop
+from v2f_engine.train.loop import LOG, Budget, Loop, cut_log
 from v2f_engine.train.losses import LossWeights, identity_loss, ssim
 from v2f_engine.train.optim import BETAS, cosine, set_lr
 from v2f_engine.train.order import rows_of_step
@@ -60,6 +62,7 @@ class PoseTraining:
         seed: of initialisation, order and masks.
         bf16: autocast to bfloat16.
         log_every: steps between two lines of the log.
+        checkpoint_every: steps; the newest two are kept.
     """
 
     out: Path
@@ -77,9 +80,11 @@ class PoseTraining:
     seed: int = 0
     bf16: bool = True
     log_every: int = 50
+    checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
         at_least("batch", self.batch, 1)
+        at_least("checkpoint_every", self.checkpoint_every, 1)
         at_least("rank", self.rank, 1)
         one_of("mask schedule", self.masks, MASK_SCHEDULES)
 
@@ -258,6 +263,11 @@ class PoseTrainer:
             terms["identity"] = identity_loss(seen.features, features)
         return terms
 
+    def trained(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds; the frozen generator is not in it."""
+        lora = nn.ParameterList(p for p in self.model.generator.parameters() if p.requires_grad)
+        return {"lora": lora, "pose": self.model.pose}
+
     def save(self, steps: int) -> None:
         """`pose.safetensors`: generator with LoRA and pose model, the published parts in one file."""
         config = self.model.generator.config.to_json()
@@ -276,17 +286,46 @@ def train_pose(
     *,
     say: Callable[[str], object] | None = None,
 ) -> PoseTrainer:
-    """Trains, and on the first rank writes `pose.safetensors`, which `load_generator` reads.
+    """Trains, and on the first rank writes `pose.safetensors`, which `load_generator` reads; the same call resumes.
 
     Raises:
         DatasetError, NonFiniteLoss, CheckpointError: as named.
+        OutputFolderError: another training writes into the folder.
     """
     trainer = PoseTrainer(data, base, recogniser, settings, group)
-    loop = Loop(settings.budget, settings.out, settings.batch, settings.log_every, group=trainer.group)
-    loop.say = say or loop.say
-    while not loop.done:
-        loop.record(*trainer.step(loop.step, loop.progress))
-    if trainer.group.first:
-        settings.out.mkdir(parents=True, exist_ok=True)
-        trainer.save(loop.step)
+    with trainer.group.alone_in(settings.out):
+        loop = Loop(settings.budget, settings.out, settings.batch, settings.log_every, group=trainer.group)
+        loop.say = say or loop.say
+        checkpoints = Checkpoints(settings.out / "checkpoints", loop.say)
+        _resume(trainer, loop, checkpoints)
+        while not loop.done:
+            terms, keys = trainer.step(loop.step, loop.progress)
+            loop.record(terms, keys)
+            if loop.step % settings.checkpoint_every and not loop.done:
+                continue
+            sums, told = loop.state(keys)
+            if trainer.group.first:
+                state = training_state(trainer.trained(), {"optimizer": trainer.optimizer})
+                head = {"kind": "pose training", "loop": told, "settings": settings.to_json()}
+                checkpoints.save(loop.step, {**state, **sums}, json.loads(json.dumps(head, default=str)))
+        checkpoints.wait()
+        if trainer.group.first:
+            trainer.save(loop.step)
     return trainer
+
+
+def _resume(trainer: PoseTrainer, loop: Loop, checkpoints: Checkpoints) -> None:
+    """From the newest whole checkpoint that rank 0 sees; from the beginning where there is none."""
+    group = trainer.group
+    if group.first:
+        checkpoints.tidy()
+    step = group.from_first(checkpoints.newest() if group.first else None)
+    if step is None:
+        if group.first:
+            cut_log(loop.folder / LOG, 0)
+        return
+    tensors, head = checkpoints.load(step)
+    restore(tensors, trainer.trained(), {"optimizer": trainer.optimizer})
+    loop.resume(tensors, head["loop"], group.device)
+    if group.first:
+        loop.say(f"resumed at step {step}")

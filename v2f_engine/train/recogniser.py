@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from torch import nn
 
 from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
-from v2f_engine.data.lock import exclusive
 from v2f_engine.data.prefetch import Prefetcher
 from v2f_engine.data.training_set import Rows, TrainingSet
 from v2f_engine.models.features import extract_features, to_network
@@ -304,7 +302,7 @@ def train_recogniser(
     """
     trainer = RecogniserTrainer(data, settings, group)
     first = trainer.group.first
-    with exclusive(settings.out / ".lock", settings.out) if first else nullcontext():
+    with trainer.group.alone_in(settings.out):
         run = Run(trainer, held_out, say)
         run.train()
         model: IResNet = trainer.model.eval()
