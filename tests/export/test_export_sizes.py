@@ -91,6 +91,15 @@ def test_mini_generator(tmp_path: Path) -> None:
     rtx(half.path, tmp_path / "g16.plan", targets=("sm86", "sm120"))
 
 
+def test_mini_generator_in_bf16(tmp_path: Path) -> None:
+    """onnxruntime has no bf16 kernels for a CPU; the builder has, and types decide what it takes."""
+    made = export_onnx(load_generator("mini"), tmp_path / "b16.onnx", precision="bf16", check_images=0)
+    kinds = {onnx.TensorProto.DataType.Name(w.data_type) for w in onnx.load(made.path).graph.initializer}
+    assert "BFLOAT16" in kinds
+    assert not kinds & {"FLOAT16", "DOUBLE"}
+    rtx(made.path, tmp_path / "b16.plan", targets=("sm86", "sm120"))
+
+
 def test_mini_decoder_in_fp16_int8_and_fp8(tmp_path: Path) -> None:
     """All three keep the people, and are typed as the builder wants them: Ada and Blackwell for fp8."""
     loaded = load_generator("mini")

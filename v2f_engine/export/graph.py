@@ -28,7 +28,7 @@ from v2f_engine.config import one_of
 from v2f_engine.errors import ConfigError, MissingDependency
 from v2f_engine.models import bind_ops
 from v2f_engine.models.fold import freeze
-from v2f_engine.models.image_decoder import NORM_EPS, ImageDecoder
+from v2f_engine.models.image_decoder import NORM_EPS, ImageDecoder, Upsample
 from v2f_engine.models.vec2face import GRID, Vec2Face
 from v2f_engine.models.weights import DTYPES
 from v2f_engine.runtime.artefact import PARTS
@@ -93,7 +93,11 @@ def image_bytes(decoder: ImageDecoder, grid: torch.Tensor) -> torch.Tensor:
 def part_of(model: Vec2Face, part: str, precision: str, n_dropped: int) -> GeneratorGraph | DecoderGraph:
     """The module that is traced: frozen, folded, bound to plain torch, in one type, on the CPU."""
     one_of("part", part, PARTS)
-    frozen = freeze(model, device="cpu", dtype=DTYPES[one_of("precision", precision, DTYPES)])
+    dtype = DTYPES[one_of("precision", precision, DTYPES)]
+    # TensorRT-RTX 1.7 cannot build a transposed convolution in bf16 (Myelin: "Could not infer output types for
+    # operation: deconv"), which the folded upsampling is; nearest and 3x3 it can.
+    unfolded = (Upsample,) if dtype is torch.bfloat16 else ()
+    frozen = freeze(model, device="cpu", dtype=dtype, unfolded=unfolded)
     bind_ops(frozen, {})
     made = DecoderGraph(frozen) if part == "decoder" else GeneratorGraph(frozen, n_dropped)
     return made.eval()

@@ -37,6 +37,7 @@ def freeze(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     channels_last: bool = True,
+    unfolded: tuple[type[nn.Module], ...] = (),
 ) -> Model:
     """A frozen copy of `model`; the original is untouched, and tensors that do not change are shared with it.
 
@@ -45,6 +46,7 @@ def freeze(
         device: where the copy lives.
         dtype: of parameters and buffers; as they are where None.
         channels_last: memory order of convolution weights.
+        unfolded: kinds of module that are left as they are, e.g. `Upsample`.
 
     Returns:
         the copy, in eval mode, its parameters without gradients. It computes what `model.eval()` does up to
@@ -57,7 +59,7 @@ def freeze(
             setattr(module, name, _constant(parameter))
     for module in list(frozen.modules()):
         for kind, fold in _FOLDS.items():
-            if isinstance(module, kind):
+            if isinstance(module, kind) and not isinstance(module, unfolded):
                 fold(module)
     if channels_last:
         frozen.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
