@@ -271,7 +271,8 @@ class PoseTrainer:
     def save(self, steps: int) -> None:
         """`pose.safetensors`: generator with LoRA and pose model, the published parts in one file."""
         config = self.model.generator.config.to_json()
-        told = {**self.settings.to_json(), "steps": steps, "budget": str(self.settings.budget)}
+        told = {**self.settings.to_json(), "steps": steps}
+        del told["out"]  # weights travel, folders do not
         head = {"kind": "vec2face", "config": config, "training": told}
         models = {"model": self.model.generator, "pose": self.model.pose}
         save_weights(self.settings.out / "pose.safetensors", models, head)
