@@ -90,7 +90,7 @@ bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, o
 train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recogniser, generator
 	$(BIN)/python -m v2f_engine.train.mini
 
-miniature: setup-dev        ## the claim: recognisers trained on rendered and on generated people, tested on seven sets (about 15 min of one idle core)
+miniature: setup-dev        ## the claim: recognisers trained on rendered and on generated people, tested on seven sets (about an hour of one idle core)
 	$(BIN)/python -m bench.claim
 
 miniature-training: setup-dev  ## the published training from nothing: people, recogniser, LMDB, generator, evaluation

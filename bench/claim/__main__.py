@@ -1,7 +1,7 @@
 """The claim in miniature: rendered people play the real world, and a recogniser is trained on people of nobody.
 
-    python -m bench.claim --out runs/claim                 # about 15 minutes of one idle core
-    python -m bench.claim --out runs/large --identities 1000 --images 40 --steps 8000 --pairs 2000 --device cuda
+    python -m bench.claim --out runs/claim                 # about an hour of one idle core
+    python -m bench.claim --out runs/large --identities 1000 --images 40 --steps 20000 --pairs 2000 --device cuda
 
 Five sets of people, none in two of them: the extractor's (seed 101), the generator's (202), the "real" training set's
 (606), the tested (505), and the generated, who do not exist. The same small recogniser is trained, for the same
@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--scales", default="2,5,10")
     parser.add_argument("--pairs", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--trainings", type=int, default=1)
