@@ -105,10 +105,10 @@ def read_rendered(path: Path, ids: int, per_id: int) -> Iterator[ImageBatch]:
     rows = np.flatnonzero((faces.labels < ids) & (number < per_id))
     if len(rows) != ids * per_id:
         raise DatasetError(f"{path}: expected {ids} identities x {per_id} images, found {len(rows)} images.")
+    yaw = table["yaw"] if table is not None and "yaw" in (table.dtype.names or ()) else None
     for start in range(0, len(rows), 256):
         part = rows[start : start + 256]
-        known = table is not None and "yaw" in (table.dtype.names or ())
-        attributes = {"yaw": table["yaw"][part]} if table is not None and known else {}
+        attributes = {} if yaw is None else {"yaw": yaw[part]}
         yield ImageBatch(faces.images(part, threads=2), faces.labels[part], number[part], attributes)
 
 

@@ -24,6 +24,7 @@ from torch import nn
 
 from v2f_engine.atomic import replacing, write_atomically
 from v2f_engine.errors import CheckpointError
+from v2f_engine.train.distributed import Group
 
 KEPT = 2
 _NAME = re.compile(r"(\d{8,})\.json")
@@ -141,6 +142,13 @@ class Checkpoints:
                 " the folder to begin anew."
             )
         return None
+
+    def newest_for(self, group: Group) -> int | None:
+        """`newest` as rank 0 sees it, told to every rank; rank 0 tidies first. Every rank calls this."""
+        if group.first:
+            self.tidy()
+        step: int | None = group.from_first(self.newest() if group.first else None)
+        return step
 
     def fault(self, step: int) -> str | None:
         """What is wrong with the checkpoint of a step; None where it is whole."""

@@ -121,7 +121,7 @@ def embed_pose(folder: Path, pose: Path, about: Mapping[str, Any]) -> None:
     """
     made = load_generator(pose)
     assert made.pose is not None
-    training = {key: value for key, value in made.head.get("training", {}).items() if key != "out"}
+    training = made.head.get("training", {})
     save_weights(
         folder / "pose.safetensors",
         {"model": made.model, "pose": made.pose},

@@ -64,9 +64,7 @@ class Run:
     def _resume(self) -> None:
         """From the newest whole checkpoint that rank 0 sees; from the beginning where there is none."""
         group = self.trainer.group
-        if group.first:
-            self.checkpoints.tidy()
-        step = group.from_first(self.checkpoints.newest() if group.first else None)
+        step = self.checkpoints.newest_for(group)
         if step is None:
             if group.first:
                 for name in (LOG, VALIDATION):

@@ -11,7 +11,6 @@ images are generated from a yaw.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -308,7 +307,7 @@ def train_pose(
             if trainer.group.first:
                 state = training_state(trainer.trained(), {"optimizer": trainer.optimizer})
                 head = {"kind": "pose training", "loop": told, "settings": settings.to_json()}
-                checkpoints.save(loop.step, {**state, **sums}, json.loads(json.dumps(head, default=str)))
+                checkpoints.save(loop.step, {**state, **sums}, head)
         checkpoints.wait()
         if trainer.group.first:
             trainer.save(loop.step)
@@ -318,9 +317,7 @@ def train_pose(
 def _resume(trainer: PoseTrainer, loop: Loop, checkpoints: Checkpoints) -> None:
     """From the newest whole checkpoint that rank 0 sees; from the beginning where there is none."""
     group = trainer.group
-    if group.first:
-        checkpoints.tidy()
-    step = group.from_first(checkpoints.newest() if group.first else None)
+    step = checkpoints.newest_for(group)
     if step is None:
         if group.first:
             cut_log(loop.folder / LOG, 0)
