@@ -34,8 +34,8 @@ def rate(row: Table, what: str) -> float:
 def _head(table: Table, what: str, failed: int) -> str:
     told = table["environment"]
     where = told.get("gpu") or told.get("cpu") or "unknown machine"
-    words = f"{what}\n{where}, torch {told.get('torch', '?')}, commit {told.get('commit', '?')}"
-    return words + (f"; {failed} failed rows not drawn" if failed else "")
+    words = f"{what}\n{where}, torch {told.get('torch', '?')}\ncommit {told.get('commit', '?')}"
+    return words + (f"\n{failed} failed rows not drawn" if failed else "")
 
 
 def _finish(figure: Any, table: Table, folder: Path, name: str) -> list[Path]:
