@@ -40,6 +40,7 @@ class _Slot:
     handle: Handle | None = None
     deaths: int = 0
     not_before: float = 0.0
+    stuck: str = ""
 
 
 class Coordinator:
@@ -123,7 +124,7 @@ class Coordinator:
     def _look(self, slot: _Slot, ending: bool) -> None:
         if slot.handle is None:
             if not ending and time.monotonic() >= slot.not_before:
-                slot.name = f"w{slot.number}-{secrets.token_hex(6)}"
+                slot.name, slot.stuck = f"w{slot.number}-{secrets.token_hex(6)}", ""
                 slot.handle = self._executor.start(slot.number, replace(self._job, name=slot.name))
                 self.watch.started += 1
             return
@@ -135,7 +136,8 @@ class Coordinator:
     def _bury(self, slot: _Slot, ended: Ended, ending: bool) -> None:
         """Takes note of a worker's end and frees the shard it leaves behind."""
         slot.handle = None
-        self.queue.reap(slot.name, ended.why or "ended with a shard in hand")
+        how = ended.why or "ended with a shard in hand"
+        self.queue.reap(slot.name, f"{slot.stuck}, so ended: {how}" if slot.stuck else how)
         if ended.error is not None:
             self._error = self._error or ended.error
             return
@@ -168,6 +170,7 @@ class Coordinator:
         else:
             return
         self.watch.killed.append(what)
+        slot.stuck = slot.stuck or what
         slot.handle.kill()
 
     def _ask_to_stop(self, stop: StopRequest) -> None:

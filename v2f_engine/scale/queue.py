@@ -32,6 +32,8 @@ from v2f_engine.scale.heartbeat import Silence
 from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.limits import Limits
 
+SILENT, DIED = "silent", "died"
+"""All that another worker can say of one that is lost; its coordinator knows how it ended."""
 UNREADABLE = Worker("unreadable", "nowhere", 0, 0)
 """Holds a lease that a disk broke: it never beats, so its shard is free again after `lease_s`."""
 
@@ -57,6 +59,7 @@ class ShardQueue:
         self.done = Done(root / WORK / "ledger", plan)
         self._silence = Silence(limits.poll_s)
         self._first = 0
+        self._ends: dict[str, str] = {}
 
     def make(self) -> None:
         """An empty queue; whatever an earlier run left in it goes."""
@@ -148,7 +151,8 @@ class ShardQueue:
         self.release(number)
 
     def reap(self, worker: str, why: str) -> list[int]:
-        """Takes back the shards of a worker that is known to be gone; returns their numbers."""
+        """Takes back the shards of a worker that is known to be gone, and how it ended; returns their numbers."""
+        self._ends[worker] = why  # even where another worker was faster and has noted "died"
         reaped = []
         for number, holder in self._held():
             if holder.name == worker and self._take_back(number, holder, why):
@@ -165,7 +169,7 @@ class ShardQueue:
                 continue
             silent = self.silent_s(holder.name) > self.limits.lease_s
             if (silent or holder.known_dead()) and self._take_back(
-                number, holder, "silent" if silent else "died"
+                number, holder, SILENT if silent else DIED
             ):
                 reaped.append(number)
         return reaped
@@ -228,10 +232,14 @@ class ShardQueue:
             (self.crashes / f"{number:06d}.{worker.name}").write_text(why[-2000:])
 
     def reasons(self, number: int) -> list[str]:
-        """Why workers died over a shard, oldest first."""
+        """Why workers died over a shard, oldest first; how they ended where `reap` was told so."""
         found = [self.crashes / n for n in self._names(self.crashes) if int(n.split(".")[0]) == number]
         found.sort(key=lambda path: path.stat().st_mtime_ns)
-        return [path.read_text(errors="replace").strip() for path in found]
+        return [self._reason(path) for path in found]
+
+    def _reason(self, note: Path) -> str:
+        told = note.read_text(errors="replace").strip()
+        return self._ends.get(note.name.split(".")[1], told) if told in (SILENT, DIED) else told
 
     def _lease(self, number: int) -> Path:
         return self.leases / f"{number:06d}"
