@@ -1,12 +1,18 @@
 // The only PYBIND11_MODULE: one line per function. Functions work on buffers that their caller allocated. A buffer of
 // another dtype, or one that is not C-contiguous, is an error and never a silent copy; shapes are the caller's duty
-// (v2f_kernels/reject_similar/panels.py, v2f_kernels/nearest_cosine/native.py).
+// (v2f_kernels/reject_similar/panels.py, nearest_cosine/native.py, philox/native.py, perturb/native.py).
 #include <omp.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "v2f/cosine.h"
+#include "v2f/perturb.h"
+#include "v2f/philox.h"
 #include "v2f/reject.h"
 #include "v2f/tile.h"
 
@@ -90,7 +96,60 @@ void nearest(In x, const PanelSet& gallery, int64_t base, Out cosine, Out index,
 }
 
 void cosine_rows(In x, In y, Out cosine) {
-  v2f::cosine_rows(in<float>(x), in<float>(y), x.shape(0), x.shape(1), out<double>(cosine));
+  const float *left = in<float>(x), *right = in<float>(y);
+  double* result = out<double>(cosine);
+  const py::gil_scoped_release release;
+  v2f::cosine_rows(left, right, x.shape(0), x.shape(1), result);
+}
+
+// The rows of one draw: identity[i] and image[i] with the seed and purpose of all.
+struct Places {
+  Places(uint64_t seed, uint32_t purpose, In identity, In image)
+      : seed(seed), purpose(purpose), identity(in<uint32_t>(identity)), image(in<uint32_t>(image)) {}
+
+  v2f::Stream row(int64_t i) const {
+    return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), purpose, identity[i], image[i]};
+  }
+
+  uint64_t seed;
+  uint32_t purpose;
+  const uint32_t *identity, *image;
+};
+
+void draw(const std::string& kind, uint64_t seed, uint32_t purpose, In identity, In image, Out numbers) {
+  const Places places(seed, purpose, identity, image);
+  const v2f::Form form = kind == "bits" ? v2f::Form::kBits
+                         : kind == "uniform" ? v2f::Form::kUniform
+                                             : v2f::Form::kNormal;
+  uint32_t* rows = form == v2f::Form::kBits ? out<uint32_t>(numbers) : reinterpret_cast<uint32_t*>(out<float>(numbers));
+  const int64_t count = numbers.shape(0), n = numbers.shape(1);
+  const py::gil_scoped_release release;
+  for (int64_t i = 0; i < count; ++i) v2f::draw(form, places.row(i), n, rows + i * n);
+}
+
+void perturb(In x, In sigma, In noise, Out y) {
+  const float *centres = in<float>(x), *levels = in<float>(sigma), *drawn = in<float>(noise);
+  float* result = out<float>(y);
+  const int64_t count = x.shape(0), dim = x.shape(1);
+  const py::gil_scoped_release release;
+  std::vector<float> row(static_cast<size_t>(dim));
+  for (int64_t i = 0; i < count; ++i) {
+    std::copy_n(drawn + i * dim, dim, row.data());
+    v2f::perturb(centres + i * dim, levels[i], row.data(), dim, result + i * dim);
+  }
+}
+
+void perturb_drawn(In x, In sigma, uint64_t seed, uint32_t purpose, In identity, In image, Out y) {
+  const Places places(seed, purpose, identity, image);
+  const float *centres = in<float>(x), *levels = in<float>(sigma);
+  float* result = out<float>(y);
+  const int64_t count = x.shape(0), dim = x.shape(1);
+  const py::gil_scoped_release release;
+  std::vector<float> row(static_cast<size_t>(dim));
+  for (int64_t i = 0; i < count; ++i) {
+    v2f::draw(v2f::Form::kNormal, places.row(i), dim, reinterpret_cast<uint32_t*>(row.data()));
+    v2f::perturb(centres + i * dim, levels[i], row.data(), dim, result + i * dim);
+  }
 }
 
 std::vector<std::string> instruction_sets() {
@@ -120,6 +179,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("instruction_sets", &instruction_sets);
   m.def("norms", &norms);
   m.def("cosine_rows", &cosine_rows);
+  m.def("draw", &draw);
+  m.def("perturb", &perturb);
+  m.def("perturb_drawn", &perturb_drawn);
   m.def("write_panels", &write_panels);
   m.def("screen", &screen);
   m.def("resolve", &resolve);

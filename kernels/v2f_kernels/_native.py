@@ -17,6 +17,11 @@ except ImportError as error:
         "`pip install -e .` builds it where a C++17 compiler with OpenMP is found"
     ) from error
 
+if not hasattr(EXTENSION, "perturb_drawn"):
+    raise ImportError(
+        f"the compiled extension {EXTENSION.__file__} is older than its sources; `pip install -e .` rebuilds it"
+    )
+
 BOUND_SCALE = 1.0
 """Multiplies every error bound of the int8 screens. The proof needs 1; tests set less and must turn red."""
 
@@ -42,6 +47,15 @@ def check(max_cosine: float, block: int | None) -> None:
         raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
     if block is not None and block < 1:
         raise ValueError(f"block must be at least 1, found {block}")
+
+
+def cosine(x: Float32, y: Float32) -> Float64:
+    """float64 `[B]`: `_cosine.cosine` of contiguous rows x, y `[B, D]`, D at least 1, bit for bit."""
+    if x.shape != y.shape or x.ndim != 2 or x.shape[1] < 1:
+        raise ValueError(f"cosine expects two arrays [B, D >= 1], found {list(x.shape)} and {list(y.shape)}")
+    out = np.empty(len(x), np.float64)
+    EXTENSION.cosine_rows(x, y, out)
+    return out
 
 
 def lengths(what: str, rows: Float32, threads: int, first: int = 0) -> Float64:

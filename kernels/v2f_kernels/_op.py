@@ -9,10 +9,13 @@ the specification, the CPU backend and the judge of all others.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class UnknownBackend(LookupError):
@@ -61,3 +64,18 @@ class Op:
         except ImportError as error:
             raise BackendUnavailable(f"{self.name}/{name} cannot run here: {error}") from error
         return implementation  # type: ignore[no-any-return]
+
+    def first(self, names: Sequence[str]) -> tuple[str, Callable[..., Any]]:
+        """(name, function) of the first of `names` that the op lists and that can run here; for backends that give
+        the same bits. What is passed over is logged with its reason.
+
+        Raises:
+            BackendUnavailable: none of them.
+        """
+        for name in names:
+            if name in self.backends:
+                try:
+                    return name, self.backend(name)
+                except BackendUnavailable as reason:
+                    log.info("%s", reason)
+        raise BackendUnavailable(f"{self.name}: none of {tuple(names)} can run here")

@@ -185,3 +185,35 @@ def test_raw_generator_refuses_other_types():
 def test_empty_requests():
     assert draw("normal", 0, 1, np.arange(0), 0, 8).shape == (0, 8)
     assert draw("normal", 0, 1, np.arange(3), 0, 0).shape == (3, 0)
+
+
+@pytest.mark.parametrize("kind", ["bits", "uniform", "normal"])
+def test_the_compiled_form_gives_the_same_bits(kind):
+    native = DRAW.backend("native")
+    identity, image = np.arange(2**32 - 2000, 2**32, 3), np.arange(667) * 6_000_001
+    for n in (0, 1, 3, 4, 49, 255, 256, 257, 512, 1001):
+        expected = draw(kind, 2**63 + 12345, 3, identity, image, n)
+        found = native(kind, 2**63 + 12345, 3, identity, image, n)
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found.view(np.uint32), expected.view(np.uint32)), n
+    assert native(kind, 0, 1, np.arange(0), 0, 5).shape == (0, 5)
+
+
+def test_the_compiled_form_meets_every_tail():
+    """Words come in 2**32 values and one in 256 is in the tail: 2 million draws hold the rare ones of both signs."""
+    z = DRAW.backend("native")("normal", 1, 1, np.arange(2000), 0, 1024)
+    assert z.min() < -4.5
+    assert z.max() > 4.5
+    assert np.array_equal(z, draw("normal", 1, 1, np.arange(2000), 0, 1024))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"kind": "bit"}, "kind"), ({"seed": -1}, "seed"), ({"purpose": 2**32}, "purpose"), ({"n": -1}, "n must"),
+     ({"identity": [2**32]}, "identity"), ({"image": [-1]}, "image"), ({"identity": [0.5]}, "identity")],
+)  # fmt: skip
+def test_the_compiled_form_refuses_what_the_reference_refuses(change, words):
+    told = {"kind": "bits", "seed": 0, "purpose": 1, "identity": [0], "image": [0], "n": 4} | change
+    for backend in ("reference", "native"):
+        with pytest.raises(ValueError, match=words):
+            DRAW.backend(backend)(*told.values())

@@ -8,17 +8,18 @@ as sigmas (the published 0.3 / 0.5 / 0.7 at 40 / 40 / 20 %) or as the cosines th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from v2f_kernels import _cosine
-from v2f_kernels.perturb import OP
+from v2f_kernels.perturb import DRAWN
 
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, VectorError
-from v2f_engine.randomness import Purpose, normals, uniforms
+from v2f_engine.randomness import BACKENDS, Purpose, uniforms
 
 Float32 = NDArray[np.float32]
 
@@ -113,14 +114,27 @@ class Perturbation:
             raise VectorError(f"expected float32 centres [{count}, D], one per image, found {found}.")
         sigma = self.sigma(centres, identity, image, seed=seed)
         people, pictures = np.broadcast_arrays(np.atleast_1d(np.asarray(identity)), np.asarray(image))
+        perturb, cosine_of = _ways()
+        centres = np.ascontiguousarray(centres)
         vectors, cosine = np.empty_like(centres), np.empty(count, np.float32)
         for start in range(0, count, STEP):
             part = slice(start, start + STEP)
-            noise = normals(seed, Purpose.PERTURBATION, people[part], pictures[part], centres.shape[1])
-            vectors[part] = OP.backend("reference")(centres[part], sigma[part], noise)
             with np.errstate(invalid="ignore"):
-                cosine[part] = _cosine.cosine(centres[part], vectors[part])
+                vectors[part] = perturb(
+                    centres[part], sigma[part], seed, Purpose.PERTURBATION, people[part], pictures[part]
+                )
+                cosine[part] = cosine_of(centres[part], vectors[part])
         if not np.isfinite(cosine).all():
             rows = np.flatnonzero(~np.isfinite(cosine))
             raise VectorError(f"centres of zero length or not finite in rows {rows[:10].tolist()}.")
         return Perturbed(vectors, sigma, cosine)
+
+
+def _ways() -> tuple[Callable[..., Float32], Callable[[Float32, Float32], NDArray[np.float64]]]:
+    """(perturb_drawn, cosine) of this machine; the bits are the same from all."""
+    name, drawn = DRAWN.first(BACKENDS)
+    if name == "reference":
+        return drawn, _cosine.cosine
+    from v2f_kernels import _native
+
+    return drawn, _native.cosine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,12 +14,10 @@ from v2f_kernels import Op
 from v2f_kernels.reject_similar import EARLIER, OP
 
 from v2f_engine.config import at_least, between
-from v2f_engine.errors import BackendUnavailable, ConfigError
+from v2f_engine.errors import ConfigError
 from v2f_engine.scores import ScoreHistogram, require_pairs
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.npy import open_vectors
-
-log = logging.getLogger(__name__)
 
 AUTO = ("native", "reference")
 """Order in which `"auto"` looks; the answer is the same from each. `cupy` must be asked for by name."""
@@ -37,13 +34,7 @@ def pick_backend(op: Op, name: str = "auto") -> tuple[str, Callable[..., Any]]:
     """
     if name != "auto":
         return name, op.backend(name)
-    for candidate in AUTO:
-        if candidate in op.backends:
-            try:
-                return candidate, op.backend(candidate)
-            except BackendUnavailable as reason:
-                log.info("%s: %s", op.name, reason)
-    raise BackendUnavailable(f"{op.name}: none of {AUTO} can run here")
+    return op.first(AUTO)
 
 
 def reject_similar(vectors: ArrayLike, max_cosine: float = 0.3, backend: str = "auto") -> NDArray[np.int64]:

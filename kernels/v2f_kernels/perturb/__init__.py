@@ -33,6 +33,7 @@ OP = Op(
     "perturb",
     {
         "reference": "v2f_kernels.perturb.reference:perturb",
+        "native": "v2f_kernels.perturb.native:perturb",
         "triton": "v2f_kernels.perturb.triton_kernel:perturb",
     },
 )
@@ -40,6 +41,7 @@ DRAWN = Op(
     "perturb_drawn",
     {
         "reference": "v2f_kernels.perturb.reference:perturb_drawn",
+        "native": "v2f_kernels.perturb.native:perturb_drawn",
         "triton": "v2f_kernels.perturb.triton_kernel:perturb_drawn",
     },
 )

@@ -46,6 +46,7 @@ DRAW = Op(
     "philox_draw",
     {
         "reference": "v2f_kernels.philox.reference:draw",
+        "native": "v2f_kernels.philox.native:draw",
         "triton": "v2f_kernels.philox.triton_kernel:draw",
     },
 )

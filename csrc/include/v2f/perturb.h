@@ -1,0 +1,11 @@
+// Noise around identity vectors, bit for bit as in v2f_kernels/perturb/reference.py. Compile with -ffp-contract=off.
+#pragma once
+#include <cstdint>
+
+namespace v2f {
+
+// y = moved * float(|x| / |moved|), moved = x + sigma * noise; all of `dim` entries. `noise` is overwritten; y may not
+// overlap it.
+void perturb(const float* x, float sigma, float* noise, int64_t dim, float* y);
+
+}  // namespace v2f
