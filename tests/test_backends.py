@@ -39,7 +39,7 @@ def test_gpu() -> None:
 def test_every_choice_has_a_reason_and_exists(machine: Machine) -> None:
     choice = choose(machine=machine)
     assert set(choice.backends) == set(OPS)
-    assert set(choice.reasons) == {*OPS, "device", "precision"}
+    assert set(choice.reasons) == {*OPS, "device", "precision", "table"}
     for name, backend in choice.backends.items():
         assert backend in op_named(name).backends
 

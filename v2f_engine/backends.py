@@ -1,19 +1,24 @@
 """Which backend runs each op on a device, and why: decided once, shown by `v2f env`, kept in manifests.
 
-Nothing here looks anything up in a hot loop, and no environment variable changes the answer.
+On a CPU every op is torch's. On a GPU the answer is read from `v2f_kernels/tuned/<device>.json`, by op, shape class,
+dtype and use; see `v2f_kernels._tuned` for the format and `RULE` for what serves a shape or a device that no file
+names. Nothing here looks anything up in a hot loop, and no environment variable changes the answer.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2f_kernels import Op
+from v2f_kernels._shapes import ANY, SHAPES
+from v2f_kernels._tuned import DEFAULT, Pick, Table, tables
+from v2f_kernels._tuned import op_named as op_named
 
 from v2f_engine.config import one_of
 from v2f_engine.errors import BackendUnavailable, ConfigError
@@ -21,29 +26,21 @@ from v2f_engine.errors import BackendUnavailable, ConfigError
 if TYPE_CHECKING:
     import torch
 
-_FUSED = "fused Triton kernel: one pass over memory, and the op is bound by memory"
-_VENDOR = "cuBLAS/cuDNN: the op is bound by arithmetic, and no committed measurement shows our kernel ahead"
 _CPU = "oneDNN and ATen: the fastest form measured on a CPU"
 
-_CUDA: Mapping[str, tuple[str, str]] = {
-    "attention": ("triton", _FUSED),
-    "conv3x3": ("torch", _VENDOR),
-    "expand_tokens": ("triton", _FUSED),
-    "gelu_linear": ("torch", _VENDOR),
-    "group_norm_silu": ("triton", _FUSED),
-    "layer_norm": ("triton", _FUSED),
-    "to_uint8": ("triton", _FUSED),
-    "upsample_conv3x3": ("torch", _VENDOR),
-    "upsample_conv3x3_folded": ("torch", _VENDOR),
-}
-_HOMES = {"upsample_conv3x3_folded": ("upsample_conv3x3", "FOLDED")}
-OPS = tuple(_CUDA)
+OPS = tuple(SHAPES)
 """The ops a `Vec2Face` binds."""
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _MATRIX_BF16 = ("avx512_bf16", "amx_bf16")
 """CPU features that multiply bf16 in hardware; without them bf16 is emulated and slower than fp32."""
+
+
+RULE = (
+    "a shape that the device's table does not name takes the device's entry for any shape, then the default table's;"
+    " an entry without gradients says nothing about training"
+)
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,13 @@ class Machine:
         cuda_devices: how many CUDA devices torch sees.
         cpu_flags: CPU features as the kernel names them.
         has_triton: whether triton can be imported.
+        gpus: their names as torch gives them; one that is missing is a GPU that no table knows.
     """
 
     cuda_devices: int
     cpu_flags: frozenset[str]
     has_triton: bool
+    gpus: tuple[str, ...] = ()
 
     @classmethod
     @cache
@@ -66,10 +65,12 @@ class Machine:
         """This machine."""
         import torch
 
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         return cls(
-            torch.cuda.device_count() if torch.cuda.is_available() else 0,
+            count,
             _cpu_flags(),
             find_spec("triton") is not None,
+            tuple(torch.cuda.get_device_name(index) for index in range(count)),
         )
 
 
@@ -80,14 +81,20 @@ class Choice:
     Args:
         device: `cpu` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`.
-        backends: op -> backend.
-        reasons: op -> why; `precision` and `device` have reasons too.
+        backends: op -> backend of every shape that `shapes` does not name.
+        reasons: op -> why; `precision`, `device` and `table` have reasons too.
+        shapes: op -> shape class -> what runs there and why, for this precision and use.
+        gradients: whether it was made for training.
+        launch: what identifies the device's own launch configurations; empty where it has none.
     """
 
     device: str
     precision: str
     backends: Mapping[str, str]
     reasons: Mapping[str, str]
+    shapes: Mapping[str, Mapping[str, Pick]] = field(default_factory=dict)
+    gradients: bool = False
+    launch: str = ""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,33 +104,70 @@ class Choice:
         dtype: torch.dtype = getattr(torch, _DTYPES[self.precision])
         return dtype
 
+    def backend_of(self, op: str, shape: str) -> str:
+        """What runs `op` on a shape class (`v2f_kernels._shapes`)."""
+        pick = self.shapes.get(op, {}).get(shape)
+        return self.backends[op] if pick is None else pick.use
+
     def describe(self) -> dict[str, Any]:
-        """Plain values, for manifests: device, precision and op -> backend."""
-        return {
+        """Plain values, for manifests: device, precision and op -> backend.
+
+        Where a shape class has another backend than the rest of its op, `shapes` has op -> class -> backend; where
+        the device has launch configurations of its own, `launch` identifies them. On a CPU and on a GPU without a
+        table neither is there, so that datasets begun before they existed go on.
+        """
+        told: dict[str, Any] = {
             "device": self.device,
             "precision": self.precision,
             "backends": dict(sorted(self.backends.items())),
         }
+        other = {
+            op: {shape: pick.use for shape, pick in sorted(listed.items()) if pick.use != self.backends[op]}
+            for op, listed in sorted(self.shapes.items())
+        }
+        if any(other.values()):
+            told["shapes"] = {op: shapes for op, shapes in other.items() if shapes}
+        if self.launch:
+            told["launch"] = self.launch
+        return told
 
 
-def choose(device: str = "auto", precision: str = "auto", *, machine: Machine | None = None) -> Choice:
-    """The choice for a device. Pure: the same arguments and machine give the same answer.
+def choose(
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    gradients: bool = False,
+    machine: Machine | None = None,
+    known: Mapping[str, Table] | None = None,
+) -> Choice:
+    """The choice for a device. Pure: the same arguments, machine and tables give the same answer.
 
     Args:
         device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
+        gradients: whether the network will be trained, where another backend may be the better one.
         machine: this one by default.
+        known: device -> table; the committed ones by default, read once a process.
 
     Raises:
         ConfigError: a device or precision nobody knows, or fp16 on a CPU.
         BackendUnavailable: a GPU that is not there, or a GPU without triton.
+        TunedTableError: a file of `v2f_kernels/tuned` that cannot be used.
     """
     seen = machine or Machine.look()
     one_of("precision", precision, PRECISIONS)
     kind, where, why_device = _device(device, seen)
     numbers, why_precision = _precision(precision, kind, seen)
-    backends, reasons = _table(kind, seen)
-    return Choice(where, numbers, backends, {**reasons, "device": why_device, "precision": why_precision})
+    about = {"device": why_device, "precision": why_precision}
+    if kind == "cpu":
+        reasons = {**dict.fromkeys(OPS, _CPU), **about, "table": "none: a CPU runs torch's own operators"}
+        return Choice(where, numbers, dict.fromkeys(OPS, "torch"), reasons, gradients=gradients)
+    if not seen.has_triton:
+        raise BackendUnavailable(
+            "A GPU's kernels need triton: pip install 'v2f-engine[gpu]', or use device='cpu'."
+        )
+    name = next(iter(seen.gpus[int(where.partition(":")[2]) :]), "")
+    return _chosen(where, numbers, gradients, name, about, tables() if known is None else known)
 
 
 def _device(device: str, seen: Machine) -> tuple[str, str, str]:
@@ -160,26 +204,57 @@ def _precision(precision: str, kind: str, seen: Machine) -> tuple[str, str]:
     return precision, "asked for"
 
 
-def _table(kind: str, seen: Machine) -> tuple[dict[str, str], dict[str, str]]:
-    if kind == "cpu":
-        return dict.fromkeys(OPS, "torch"), dict.fromkeys(OPS, _CPU)
-    if not seen.has_triton:
-        raise BackendUnavailable(
-            "A GPU's kernels need triton: pip install 'v2f-engine[gpu]', or use device='cpu'."
+def _chosen(
+    where: str,
+    precision: str,
+    gradients: bool,
+    gpu: str,
+    about: Mapping[str, str],
+    known: Mapping[str, Table],
+) -> Choice:
+    """What the GPU's table and the default say, the most specific entry first."""
+    own = [known[gpu]] if gpu in known and gpu != DEFAULT else []
+    order = [*own, known[DEFAULT]]
+    backends, reasons, shapes = {}, {}, {}
+    for op in OPS:
+        rest = next(
+            (table, pick)
+            for table in order
+            if (pick := table.pick(op, ANY, precision, gradients)) is not None
         )
-    backends, reasons = {}, {}
-    for name, (wanted, why) in _CUDA.items():
-        listed = wanted in op_named(name).backends
-        backends[name] = wanted if listed else "torch"
-        reasons[name] = why if listed else f"the op lists no {wanted} backend"
-    return backends, reasons
+        backends[op], reasons[op] = rest[1].use, rest[1].why
+        # A table's `*` hides what later tables say of single shapes.
+        reached = order[: order.index(rest[0]) + 1]
+        named = {
+            shape: pick
+            for table in reversed(reached)
+            for shape, pick in table.named(op, precision, gradients)
+        }
+        if named:
+            shapes[op] = named
+    reasons |= {**about, "table": _origin(gpu, own)}
+    return Choice(where, precision, backends, reasons, shapes, gradients, _launch_of(own))
 
 
-def op_named(name: str) -> Op:
-    """The op called `name`, e.g. `attention` or `upsample_conv3x3_folded`."""
-    folder, attribute = _HOMES.get(name, (name, "OP"))
-    op: Op = getattr(import_module(f"v2f_kernels.{folder}"), attribute)
-    return op
+def _origin(gpu: str, own: list[Table]) -> str:
+    """Where the answer comes from, in words."""
+    if not own:
+        return f"tuned/{DEFAULT}.json: no table was measured on {gpu or 'a GPU without a name'!r}"
+    told = own[0].measured
+    return (
+        f"tuned/{own[0].file}: measured {told['date']} at {told['commit']}, torch {told['torch']}, triton "
+        f"{told['triton']}, ptxas {told['ptxas']}; {told['source']}"
+    )
+
+
+def _launch_of(own: list[Table]) -> str:
+    """Twelve digits of the sha256 of a device's own launch configurations."""
+    entries = {
+        op: {key: dict(entry) for key, entry in listed.items()}
+        for table in own
+        for op, listed in table.launch.items()
+    }
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:12] if entries else ""
 
 
 def _cpu_flags() -> frozenset[str]:

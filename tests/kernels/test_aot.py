@@ -48,9 +48,9 @@ def test_every_shipped_configuration_is_compiled(monkeypatch: pytest.MonkeyPatch
                 call()
             launch.ASSUMED_SECTION.reset(token)
     shipped = {
-        (path.stem, f"{name}:{key}")
-        for path in launch.TUNED.glob("*.json")
-        for name, section in launch.sections(path.stem).items()
+        (op, f"{name}:{key}")
+        for op in launch.launched_ops()
+        for name, section in launch.sections(op).items()
         if name == "default" or section["capability"] in TARGETS
         for key in section
         if key != "capability"

@@ -48,7 +48,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def test_shortcut_goes_into_conv2() -> None:
-    block = randomise(ResidualBlock(8, 12, 4)).double()
+    block = randomise(ResidualBlock(8, 12, 4, 7)).double()
     x = torch.randn(2, 8, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     folded = freeze(block)
     assert folded.nin_shortcut is None
@@ -60,7 +60,7 @@ def test_shortcut_goes_into_conv2() -> None:
 
 
 def test_upsampling_and_convolution_become_one() -> None:
-    upsample = randomise(Upsample(6)).double()
+    upsample = randomise(Upsample(6, 7)).double()
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     expected = F.conv2d(
         F.interpolate(x, scale_factor=2.0), upsample.conv.weight, upsample.conv.bias, padding=1

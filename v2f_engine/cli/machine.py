@@ -53,8 +53,12 @@ def env(
     typer.echo(f"device {choice.device}: {choice.reasons['device']}")
     typer.echo(f"precision {choice.precision}: {choice.reasons['precision']}")
     typer.echo(f"runner {runner_for('auto', choice.device)} (known: {', '.join(RUNNERS)})")
+    typer.echo(f"table {choice.reasons['table']}")
+    typer.echo(f"rule: {backends.RULE}")
     for op, backend in sorted(choice.backends.items()):
-        typer.echo(f"{op:24} {backend:10} {choice.reasons[op]}")
+        typer.echo(f"{op:24} {'*':24} {backend:10} {choice.reasons[op]}")
+        for shape, pick in choice.shapes.get(op, {}).items():
+            typer.echo(f"{'':24} {shape:24} {pick.use:10} {pick.why}")
     if self_test:
         from v2f_engine.pipeline import Engine
 

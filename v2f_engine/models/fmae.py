@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from v2f_kernels._shapes import shape_class
 
 from v2f_engine.models.ops import Bound
 
@@ -62,6 +63,10 @@ class Attention(Bound):
         self.dropout = dropout
         self.qkv = linear(width, 3 * width)
         self.proj = linear(width, width)
+        self.depth = width // heads
+
+    def shapes(self) -> tuple[str, ...]:
+        return (shape_class("attention", N=TOKENS, d=self.depth),)
 
     def forward(self, x: torch.Tensor, seed: int | None) -> torch.Tensor:
         batch, tokens, width = x.shape
@@ -81,6 +86,9 @@ class MLP(Bound):
         super().__init__()
         self.fc1 = nn.Linear(width, 4 * width)
         self.fc2 = nn.Linear(4 * width, width)
+
+    def shapes(self) -> tuple[str, ...]:
+        return (shape_class("gelu_linear", K=self.fc1.in_features, M=self.fc1.out_features),)
 
     def forward(self, x: torch.Tensor, drop: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         (gelu_linear,) = self.ops

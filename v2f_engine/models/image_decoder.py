@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from v2f_kernels._shapes import shape_class
 
 from v2f_engine.models.ops import Bound
 
 NORM_EPS = 1e-6
+GRID = 7
+"""Side of the decoder's input."""
 
 
 class Conv3x3(nn.Conv2d):
@@ -28,14 +31,15 @@ class ResidualBlock(Bound):
     discards the input: `h + nin(h)`. Needed to use the weights; it folds exactly into conv2 (`models.fold`).
     """
 
-    uses = ("group_norm_silu", "conv3x3")
+    uses = ("group_norm_silu", "conv3x3", "group_norm_silu", "conv3x3")
 
     # Weights are cast to the activations' dtype where they are used: a no-op in a frozen model, and fp32
     # masters under bf16 activations in training.
 
-    def __init__(self, in_channels: int, channels: int, groups: int) -> None:
+    def __init__(self, in_channels: int, channels: int, groups: int, side: int) -> None:
         super().__init__()
         self.groups = groups
+        self.side = side
         self.norm1 = nn.GroupNorm(groups, in_channels, eps=NORM_EPS)
         self.conv1 = Conv3x3(in_channels, channels, bias=False)
         self.norm2 = nn.GroupNorm(groups, channels, eps=NORM_EPS)
@@ -43,12 +47,23 @@ class ResidualBlock(Bound):
         self.keeps_channels = in_channels == channels
         self.nin_shortcut = None if self.keeps_channels else nn.Conv2d(channels, channels, 1, bias=False)
 
+    def shapes(self) -> tuple[str, ...]:
+        convs = (self.conv1, self.conv2)
+        return tuple(
+            name
+            for c, o in ((conv.in_channels, conv.out_channels) for conv in convs)
+            for name in (
+                shape_class("group_norm_silu", C=c, HW=self.side),
+                shape_class("conv3x3", C=c, O=o, HW=self.side),
+            )
+        )
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        group_norm_silu, conv3x3 = self.ops
-        h = group_norm_silu(x, self.norm1.weight, self.norm1.bias, self.groups, NORM_EPS)
-        h = conv3x3(h, self.conv1.weight.to(h.dtype))
-        h = group_norm_silu(h, self.norm2.weight, self.norm2.bias, self.groups, NORM_EPS)
-        out: torch.Tensor = conv3x3(
+        norm1, conv1, norm2, conv2 = self.ops
+        h = norm1(x, self.norm1.weight, self.norm1.bias, self.groups, NORM_EPS)
+        h = conv1(h, self.conv1.weight.to(h.dtype))
+        h = norm2(h, self.norm2.weight, self.norm2.bias, self.groups, NORM_EPS)
+        out: torch.Tensor = conv2(
             h, self.conv2.weight.to(h.dtype), residual=x if self.keeps_channels else None
         )
         return out if self.nin_shortcut is None else out + self.nin_shortcut(out)
@@ -60,10 +75,14 @@ class Upsample(Bound):
     uses = ("upsample_conv3x3", "upsample_conv3x3_folded")
     folded: torch.Tensor | None
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, side: int) -> None:
         super().__init__()
+        self.side = side
         self.conv = Conv3x3(channels, channels)
         self.register_buffer("folded", None, persistent=False)  # [C, O, 4, 4], set by `models.fold`
+
+    def shapes(self) -> tuple[str, ...]:
+        return tuple(shape_class(op, C=self.conv.in_channels, HW=self.side) for op in self.uses)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         plain, folded = self.ops
@@ -78,12 +97,14 @@ class Upsample(Bound):
 class Level(nn.Module):
     """Residual blocks at one resolution, then the way up to the next."""
 
-    def __init__(self, in_channels: int, channels: int, blocks: int, groups: int, upsample: bool) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, blocks: int, groups: int, side: int, upsample: bool
+    ) -> None:
         super().__init__()
         self.block = nn.ModuleList(
-            ResidualBlock(in_channels if i == 0 else channels, channels, groups) for i in range(blocks)
+            ResidualBlock(in_channels if i == 0 else channels, channels, groups, side) for i in range(blocks)
         )
-        self.upsample = Upsample(channels) if upsample else None
+        self.upsample = Upsample(channels, side) if upsample else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for block in self.block:
@@ -96,8 +117,8 @@ class Middle(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, groups)
-        self.block_2 = ResidualBlock(channels, channels, groups)
+        self.block_1 = ResidualBlock(channels, channels, groups, GRID)
+        self.block_2 = ResidualBlock(channels, channels, groups, GRID)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self.block_2(self.block_1(x))
@@ -122,17 +143,27 @@ class ImageDecoder(Bound):
     ) -> None:
         super().__init__()
         self.groups = groups
+        self.side = GRID << (len(multipliers) - 1)  # of the image
         widths = [base_channels * m for m in multipliers]
         self.conv_in = Conv3x3(z_channels, widths[-1])
         self.mid = Middle(widths[-1], groups)
         levels: dict[int, Level] = {}
         channels = widths[-1]
         for number in reversed(range(len(widths))):
-            levels[number] = Level(channels, widths[number], blocks, groups, upsample=number > 0)
+            side = GRID << (len(widths) - 1 - number)
+            levels[number] = Level(channels, widths[number], blocks, groups, side, upsample=number > 0)
             channels = widths[number]
         self.up = nn.ModuleList(levels[number] for number in range(len(widths)))
         self.norm_out = nn.GroupNorm(groups, channels, eps=NORM_EPS)
         self.conv_out = Conv3x3(channels, 3)
+
+    def shapes(self) -> tuple[str, ...]:
+        channels, side = self.conv_out.in_channels, self.side
+        return (
+            shape_class("group_norm_silu", C=channels, HW=side),
+            shape_class("conv3x3", C=channels, O=self.conv_out.out_channels, HW=side),
+            shape_class("to_uint8", C=channels, HW=side),
+        )
 
     def trunk(self, grid: torch.Tensor) -> torch.Tensor:
         """Everything before `norm_out`."""

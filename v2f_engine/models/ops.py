@@ -11,7 +11,8 @@ from v2f_engine.backends import Choice, op_named
 
 
 class Bound(nn.Module):
-    """A module that calls ops. `uses` names them; `ops` holds their functions in the same order.
+    """A module that calls ops. `uses` names them, once for each call or kind of call; `ops` holds their functions in
+    the same order, and `shapes` says what each will be called with.
 
     Unbound modules run the `torch` backend: plain torch in the tensors' own dtype, differentiable.
     """
@@ -23,13 +24,26 @@ class Bound(nn.Module):
         super().__init__()
         self.bind({})
 
-    def bind(self, backends: Mapping[str, str]) -> None:
-        """Binds every op this module uses; `backends` maps op name -> backend name, `torch` where silent."""
-        self.ops = tuple(op_named(name).backend(backends.get(name, "torch")) for name in self.uses)
+    def shapes(self) -> tuple[str, ...]:
+        """The shape class of each of `uses`, known from the layer's own sizes (`v2f_kernels._shapes.shape_class`).
+
+        A module that serves several shapes names the largest: an attention of the encoder sees as many tokens as the
+        mask schedule leaves, at most all fifty.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names no shape classes for {self.uses}")
+
+    def bind(self, chosen: Choice | Mapping[str, str]) -> None:
+        """Binds every op this module uses: by shape class where a `Choice` is given, else by op name -> backend name,
+        `torch` where it is silent."""
+        if isinstance(chosen, Choice):
+            names = [chosen.backend_of(op, shape) for op, shape in zip(self.uses, self.shapes(), strict=True)]
+        else:
+            names = [chosen.get(op, "torch") for op in self.uses]
+        self.ops = tuple(op_named(op).backend(name) for op, name in zip(self.uses, names, strict=True))
 
 
 def bind_ops(model: nn.Module, choice: Choice | Mapping[str, str]) -> None:
-    """Binds every `Bound` module of `model`.
+    """Binds every `Bound` module of `model`, each for the shapes it reports: nothing is looked up afterwards.
 
     Args:
         choice: of this machine, or op name -> backend name; `torch` where it is silent.
@@ -37,7 +51,6 @@ def bind_ops(model: nn.Module, choice: Choice | Mapping[str, str]) -> None:
     Raises:
         UnknownBackend, BackendUnavailable: as `Op.backend`.
     """
-    backends = choice.backends if isinstance(choice, Choice) else choice
     for module in model.modules():
         if isinstance(module, Bound):
-            module.bind(backends)
+            module.bind(choice)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from v2f_kernels._shapes import shape_class
 
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.fmae import (
@@ -23,12 +24,11 @@ from v2f_engine.models.fmae import (
     UnusedPatchEmbedding,
     run_blocks,
 )
+from v2f_engine.models.image_decoder import GRID as GRID
 from v2f_engine.models.image_decoder import ImageDecoder
 from v2f_engine.models.ops import Bound
 from v2f_engine.models.row_order import kept_rows, row_ranks
 from v2f_engine.models.vec2face_config import Vec2FaceConfig as Vec2FaceConfig
-
-GRID = 7
 
 
 class Vec2FaceOutput(NamedTuple):
@@ -82,6 +82,9 @@ class Vec2Face(Bound):
             config.residual_blocks,
             config.norm_groups,
         )
+
+    def shapes(self) -> tuple[str, ...]:
+        return tuple(shape_class(op, D=self.config.width) for op in self.uses)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Start of a training: N(0, 0.02) for transformers and positions, torch's own for convolutions."""

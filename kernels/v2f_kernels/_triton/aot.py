@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import v2f_kernels
-from v2f_kernels._triton.launch import ASSUMED_SECTION, DEFAULT, TUNED, sections
+from v2f_kernels._triton.launch import ASSUMED_SECTION, DEFAULT, sections
 
 SHARED_LIMIT = {80: 166_912, 90: 232_448, 120: 101_376}
 """Bytes of shared memory one block may use, by compute capability (CUDA C++ Programming Guide, table of
@@ -202,8 +202,6 @@ def _compile(op: str, case: str, call: Callable[[], object], target: int) -> lis
 
 
 def _sections_for(op: str, target: int) -> list[str]:
-    if not (TUNED / f"{op}.json").exists():
-        return [DEFAULT]
     table = sections(op)
     return [DEFAULT, *(name for name in table if table[name].get("capability") == target)]
 

@@ -1,33 +1,31 @@
-"""Launch configurations: plain data, one JSON file per op in `v2f_kernels/tuned`, one section per device.
+"""How a kernel is launched: the `launch` entries of `v2f_kernels/tuned/<device>.json` (format: `v2f_kernels._tuned`).
 
-    {"default": {"forward": {"num_warps": 4, "num_stages": 2, "BLOCK_M": 128}},
-     "NVIDIA H200": {"capability": 90, "forward": {...}, "forward/D=768": {...}}}
+    {"forward": {"num_warps": 4, "num_stages": 2, "BLOCK_M": 128}, "forward/half": {...}}
 
-The section named `default` is complete; a device's section holds what was measured to be better there. A
-kernel may have variants, written `kernel/variant`; the most specific entry wins, the device's before the
-default's. A configuration changes speed and never results beyond the rounding of a different tile.
+The default's entries are complete; a device's file holds what was measured to be better there. A kernel may have
+variants, written `kernel/variant`; the most specific entry wins, the device's before the default's. A
+configuration changes speed and never results beyond the rounding of a different tile.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from v2f_kernels._op import BackendUnavailable
+from v2f_kernels._tuned import DEFAULT as DEFAULT
+from v2f_kernels._tuned import TUNED as TUNED
+from v2f_kernels._tuned import WARPS, tables
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether this process's kernels are interpreted: Triton decides it once, when a kernel is imported."""
-TUNED = Path(__file__).parent.parent / "tuned"
-DEFAULT = "default"
 ASSUMED_SECTION: ContextVar[str] = ContextVar("ASSUMED_SECTION", default=DEFAULT)
 """Section that launches on meta tensors read: the compile gate walks through all of them."""
 
@@ -49,7 +47,7 @@ class LaunchConfig:
     source: str
 
     def __post_init__(self) -> None:
-        if self.num_warps not in (1, 2, 4, 8, 16, 32):
+        if self.num_warps not in WARPS:
             raise ValueError(
                 f"{self.source}: num_warps: expected a power of two up to 32, found {self.num_warps}"
             )
@@ -62,21 +60,23 @@ class LaunchConfig:
         return {**self.blocks, "num_warps": self.num_warps, "num_stages": self.num_stages}
 
 
-@cache
 def sections(op: str) -> Mapping[str, Mapping[str, Any]]:
-    """The parsed `tuned/<op>.json`: section -> kernel key -> entry.
+    """Section -> kernel key -> entry of an op: `default`, then every device whose file launches this op in its own way,
+    each of those with its `capability` (such as 90) beside the kernels.
 
     Raises:
-        ValueError: the file has no `default` section, or a device's section no `capability`.
+        TunedTableError: a file of `tuned/` cannot be used.
     """
-    path = TUNED / f"{op}.json"
-    table = json.loads(path.read_text())
-    if DEFAULT not in table:
-        raise ValueError(f"{path.name} has no {DEFAULT!r} section; found {sorted(table)}")
-    for name, section in table.items():
-        if name != DEFAULT and "capability" not in section:
-            raise ValueError(f"{path.name}, {name!r}: 'capability' (such as 90) is missing")
-    return MappingProxyType(table)
+    found: dict[str, Mapping[str, Any]] = {DEFAULT: tables(TUNED)[DEFAULT].launch.get(op, {})}
+    for device, table in tables(TUNED).items():
+        if device != DEFAULT and table.launch.get(op):
+            found[device] = {"capability": table.measured["capability"], **table.launch[op]}
+    return MappingProxyType(found)
+
+
+def launched_ops() -> tuple[str, ...]:
+    """Every op whose kernels some file of `tuned/` launches."""
+    return tuple(sorted({op for table in tables(TUNED).values() for op in table.launch}))
 
 
 def launch_config(op: str, kernel: str, device: torch.device, variant: str = "") -> LaunchConfig:
@@ -110,7 +110,7 @@ def _lookup(op: str, kernel: str, variant: str, section: str) -> LaunchConfig:
                 entry = dict(table[name][key])
                 warps, stages = entry.pop("num_warps"), entry.pop("num_stages")
                 return LaunchConfig(warps, stages, MappingProxyType(entry), f"{name}:{key}")
-    raise KeyError(f"tuned/{op}.json lists no {kernel!r}; known: {sorted(table[DEFAULT])}")
+    raise KeyError(f"tuned/default.json launches no {kernel!r} of {op}; known: {sorted(table[DEFAULT])}")
 
 
 def require_cuda(op: str, *tensors: torch.Tensor) -> None:

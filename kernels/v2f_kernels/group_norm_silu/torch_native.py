@@ -29,7 +29,11 @@ def group_norm_silu(
         z = _normalise(x, weight, bias, eps, statistics)
     # SiLU's backward needs its input, so it may overwrite it only where no gradient will be asked for.
     # Autocast runs group_norm in fp32: the cast back keeps the contract and costs nothing elsewhere.
-    return F.silu(z, inplace=not z.requires_grad).to(x.dtype)
+    y = F.silu(z, inplace=not z.requires_grad).to(x.dtype)
+    # On a GPU ATen's GroupNorm answers in NCHW memory whatever it was given; the contract says x's, and the kernels
+    # behind it want channels-last.
+    kept = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last) if kept else y
 
 
 def _normalise(
