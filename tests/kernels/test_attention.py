@@ -93,14 +93,13 @@ def test_bad_input_is_named(
 def test_kernel_refuses_what_it_cannot_run() -> None:
     pytest.importorskip("triton")
     from v2f_kernels import BackendUnavailable
-    from v2f_kernels.attention.triton_kernel import split_depth
+    from v2f_kernels.attention.triton_kernel import tile_width
 
     if not torch.cuda.is_available():
         with pytest.raises(BackendUnavailable, match="CUDA"):
             OP.backend("triton")(torch.zeros(1, 5, 3, 2, 16))
-    assert [split_depth(d) for d in (16, 32, 48, 64, 80, 128)] == [
-        (16, 0), (32, 0), (32, 16), (64, 0), (64, 16), (128, 0),
-    ]  # fmt: skip
-    for depth in (8, 40, 72, 112, 160):
-        with pytest.raises(ValueError, match=f"found {depth}"):
-            split_depth(depth)
+    widths = {1: 32, 16: 32, 32: 32, 33: 64, 48: 64, 64: 64, 65: 128, 80: 128, 128: 128}
+    assert {depth: tile_width(depth) for depth in widths} == widths
+    for depth in (0, 129, 160):
+        with pytest.raises(ValueError, match=f"1 to 128, found {depth}; use the backend 'torch'"):
+            tile_width(depth)

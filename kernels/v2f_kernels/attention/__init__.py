@@ -20,8 +20,8 @@ Returns:
 
 Gradients: qkv. A second derivative exists in `reference` and `torch` only.
 
-`triton` wants float32, float16 or bfloat16 on a CUDA device and d = a power of two from 16 to 128, or the
-sum of two (48 = 32 + 16, 80 = 64 + 16).
+`triton` wants float32, float16 or bfloat16 on a CUDA device and 1 <= d <= 128. Heads start at multiples of d,
+so a d that is a multiple of 8 (4 in float32) keeps its 16-byte loads.
 
 Source: Vaswani et al. 2017; dropout inside attention as in the published Vec2Face blocks.
 

@@ -4,7 +4,8 @@ Products of fp32 operands without rounding to tf32 are fused multiply-adds, for 
 operand of a `tl.dot` in registers along the whole inner dimension: 64 wide, that spills (255 registers and
 141 spill instructions for the backward of `triton_fused`, sm_90). So every product here runs over slices of
 16 of its inner dimension in a loop; slices of q, k, v, dO come from memory (L1), slices of P and dS are
-gathered from registers. Mathematics, masks and determinism as in `triton_fused`.
+gathered from registers. Mathematics, masks and determinism as in `triton_fused`. The last slice of a head
+dimension that is no multiple of 16 is masked.
 """
 
 from __future__ import annotations
@@ -33,15 +34,14 @@ def attention_forward_fp32_kernel(
     keep_scale,  # 1 / (1 - dropout)
     N: tl.constexpr,
     H: tl.constexpr,
-    D0: tl.constexpr,
-    D1: tl.constexpr,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,  # power of two >= D
     SCALE: tl.constexpr,  # 1 / sqrt(d)
     DROPOUT: tl.constexpr,
     SEED_IN_MEMORY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (B * H)."""
-    D: tl.constexpr = D0 + D1
     tile = tl.program_id(0)
     image = (tile // H).to(tl.int64)
     head = tile % H
@@ -55,8 +55,8 @@ def attention_forward_fp32_kernel(
 
     scores = tl.zeros((BLOCK, BLOCK), tl.float32)
     for c in tl.range(0, D, SLICE):
-        q = load_tile(q_ptr + c, rows, IN, N, 0, SLICE)
-        k = load_tile(k_ptr + c, rows, IN, N, 0, SLICE)
+        q = load_tile(q_ptr, rows, c, IN, N, D, SLICE)
+        k = load_tile(k_ptr, rows, c, IN, N, D, SLICE)
         scores = tl.dot(q, tl.trans(k), acc=scores, input_precision="ieee")
 
     p, total = softmax_terms(scores, SCALE, N, BLOCK)
@@ -66,18 +66,11 @@ def attention_forward_fp32_kernel(
         p = tl.where(keep_mask(tile, key, threshold, BLOCK), p, 0.0)
         factor = factor * keep_scale
 
-    o0 = tl.zeros((BLOCK, D0), tl.float32)
-    if D1 > 0:
-        o1 = tl.zeros((BLOCK, D1), tl.float32)
+    o = tl.zeros((BLOCK, WIDTH), tl.float32)
     for first in tl.range(0, BLOCK, SLICE):
-        some = first + tl.arange(0, SLICE)
-        part = _columns(p, first, BLOCK)
-        o0 = tl.dot(part, load_tile(v_ptr, some, IN, N, 0, D0), acc=o0, input_precision="ieee")
-        if D1 > 0:
-            o1 = tl.dot(part, load_tile(v_ptr, some, IN, N, D0, D1), acc=o1, input_precision="ieee")
-    store_tile(o_ptr, rows, o0 * factor[:, None], OUT, N, 0, D0)
-    if D1 > 0:
-        store_tile(o_ptr, rows, o1 * factor[:, None], OUT, N, D0, D1)
+        v = load_tile(v_ptr, first + tl.arange(0, SLICE), 0, IN, N, D, WIDTH)
+        o = tl.dot(_columns(p, first, BLOCK), v, acc=o, input_precision="ieee")
+    store_tile(o_ptr, rows, o * factor[:, None], OUT, N, D, WIDTH)
 
 
 @triton.jit
@@ -90,15 +83,14 @@ def attention_backward_fp32_kernel(
     keep_scale,  # 1 / (1 - dropout)
     N: tl.constexpr,
     H: tl.constexpr,
-    D0: tl.constexpr,
-    D1: tl.constexpr,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,  # power of two >= D
     SCALE: tl.constexpr,  # 1 / sqrt(d)
     DROPOUT: tl.constexpr,
     SEED_IN_MEMORY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (B * H)."""
-    D: tl.constexpr = D0 + D1
     tile = tl.program_id(0)
     image = (tile // H).to(tl.int64)
     head = tile % H
@@ -114,11 +106,11 @@ def attention_backward_fp32_kernel(
     scores = tl.zeros((BLOCK, BLOCK), tl.float32)
     dp = tl.zeros((BLOCK, BLOCK), tl.float32)
     for c in tl.range(0, D, SLICE):
-        q = load_tile(q_ptr + c, rows, IN, N, 0, SLICE)
-        k = load_tile(k_ptr + c, rows, IN, N, 0, SLICE)
+        q = load_tile(q_ptr, rows, c, IN, N, D, SLICE)
+        k = load_tile(k_ptr, rows, c, IN, N, D, SLICE)
         scores = tl.dot(q, tl.trans(k), acc=scores, input_precision="ieee")
-        do = load_tile(do_ptr + c, rows, OUT, N, 0, SLICE)
-        v = load_tile(v_ptr + c, rows, IN, N, 0, SLICE)
+        do = load_tile(do_ptr, rows, c, OUT, N, D, SLICE)
+        v = load_tile(v_ptr, rows, c, IN, N, D, SLICE)
         dp = tl.dot(do, tl.trans(v), acc=dp, input_precision="ieee")
 
     p, total = softmax_terms(scores, SCALE, N, BLOCK)
@@ -131,9 +123,9 @@ def attention_backward_fp32_kernel(
         dp = tl.where(keep, dp * keep_scale, 0.0)
     ds = p * (dp - tl.sum(p * dp, 1)[:, None]) * SCALE
 
-    _product(ds, k_ptr, dqkv_ptr + place, IN, IN, N, D0, D1, BLOCK)
-    _product(tl.trans(ds), q_ptr, dqkv_ptr + place + H * D, IN, IN, N, D0, D1, BLOCK)
-    _product(tl.trans(kept), do_ptr, dqkv_ptr + place + 2 * H * D, OUT, IN, N, D0, D1, BLOCK)
+    _product(ds, k_ptr, dqkv_ptr + place, IN, IN, N, D, WIDTH, BLOCK)
+    _product(tl.trans(ds), q_ptr, dqkv_ptr + place + H * D, IN, IN, N, D, WIDTH, BLOCK)
+    _product(tl.trans(kept), do_ptr, dqkv_ptr + place + 2 * H * D, OUT, IN, N, D, WIDTH, BLOCK)
 
 
 @triton.jit
@@ -144,23 +136,14 @@ def _product(
     B_STRIDE: tl.constexpr,
     STRIDE: tl.constexpr,
     N: tl.constexpr,
-    D0: tl.constexpr,
-    D1: tl.constexpr,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,  # power of two >= D
     BLOCK: tl.constexpr,
 ):
     """target <- a b."""
     rows = tl.arange(0, BLOCK)
-    sum0 = tl.zeros((BLOCK, D0), tl.float32)
-    if D1 > 0:
-        sum1 = tl.zeros((BLOCK, D1), tl.float32)
+    total = tl.zeros((BLOCK, WIDTH), tl.float32)
     for first in tl.range(0, BLOCK, SLICE):
-        some = first + tl.arange(0, SLICE)
-        part = _columns(a, first, BLOCK)
-        b0 = load_tile(b_ptr, some, B_STRIDE, N, 0, D0)
-        sum0 = tl.dot(part, b0, acc=sum0, input_precision="ieee")
-        if D1 > 0:
-            b1 = load_tile(b_ptr, some, B_STRIDE, N, D0, D1)
-            sum1 = tl.dot(part, b1, acc=sum1, input_precision="ieee")
-    store_tile(target_ptr, rows, sum0, STRIDE, N, 0, D0)
-    if D1 > 0:
-        store_tile(target_ptr, rows, sum1, STRIDE, N, D0, D1)
+        b = load_tile(b_ptr, first + tl.arange(0, SLICE), 0, B_STRIDE, N, D, WIDTH)
+        total = tl.dot(_columns(a, first, BLOCK), b, acc=total, input_precision="ieee")
+    store_tile(target_ptr, rows, total, STRIDE, N, D, WIDTH)

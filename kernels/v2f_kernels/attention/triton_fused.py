@@ -1,9 +1,10 @@
 """Triton: a whole attention row in one program, forward and backward.
 
 One program holds one (image, head): N <= 64 tokens padded to BLOCK = 32 or 64, so the softmax needs no
-running maximum and the scores never leave registers. The head dimension is D0 + D1 with D0 the largest power
-of two and D1 the rest (0, or a power of two from 16): 48 = 32 + 16 has 25 % fewer loads and products than 48
-padded to 64.
+running maximum and the scores never leave registers. The head dimension is one tile of WIDTH columns, the next
+power of two from 32 up; columns from D on belong to the next head, so they are zero when loaded and never stored.
+A masked column moves no bytes, and the op is bound by memory, so the products with zeros cost little. (Splitting
+48 into 32 + 16 saves them, but one assembler compiles its four-warp code for sm_90 wrongly: see FACTS.md.)
 
 Backward recomputes the softmax from q and k instead of reading anything that forward saved, because the whole
 row is at hand: with P the weights, M the scaled dropout mask and dP = M * (dO V^T),
@@ -21,16 +22,23 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def load_tile(base, rows, STRIDE: tl.constexpr, N: tl.constexpr, START: tl.constexpr, D: tl.constexpr):
-    """Tile [BLOCK, D] of columns START..START+D; rows from N on are zero."""
-    place = rows[:, None] * STRIDE + START + tl.arange(0, D)[None, :]
-    return tl.load(base + place, mask=rows[:, None] < N, other=0.0)
+def load_tile(base, rows, START, STRIDE: tl.constexpr, N: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr):
+    """Tile [len(rows), WIDTH] of columns from START on; rows from N on and columns from D on are zero."""
+    column = START + tl.arange(0, WIDTH)[None, :]
+    inside = rows[:, None] < N
+    if D // WIDTH * WIDTH != D:  # `%` lacks a form for the interpreter
+        inside = inside & (column < D)
+    return tl.load(base + rows[:, None] * STRIDE + column, mask=inside, other=0.0)
 
 
 @triton.jit
-def store_tile(base, rows, tile, STRIDE: tl.constexpr, N: tl.constexpr, START: tl.constexpr, D: tl.constexpr):
-    place = rows[:, None] * STRIDE + START + tl.arange(0, D)[None, :]
-    tl.store(base + place, tile.to(base.dtype.element_ty), mask=rows[:, None] < N)
+def store_tile(base, rows, tile, STRIDE: tl.constexpr, N: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr):
+    """The first N rows and D columns of the tile."""
+    column = tl.arange(0, WIDTH)[None, :]
+    inside = rows[:, None] < N
+    if D // WIDTH * WIDTH != D:  # `%` lacks a form for the interpreter
+        inside = inside & (column < D)
+    tl.store(base + rows[:, None] * STRIDE + column, tile.to(base.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -66,15 +74,14 @@ def attention_forward_kernel(
     keep_scale,  # 1 / (1 - dropout)
     N: tl.constexpr,
     H: tl.constexpr,
-    D0: tl.constexpr,
-    D1: tl.constexpr,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,  # power of two >= D
     SCALE: tl.constexpr,  # 1 / sqrt(d)
     DROPOUT: tl.constexpr,
     SEED_IN_MEMORY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (B * H)."""
-    D: tl.constexpr = D0 + D1
     tile = tl.program_id(0)
     image = (tile // H).to(tl.int64)
     head = tile % H
@@ -86,13 +93,9 @@ def attention_forward_kernel(
     o_ptr = out_ptr + image * (N * OUT) + head * D
     rows = tl.arange(0, BLOCK)
 
-    q = load_tile(q_ptr, rows, IN, N, 0, D0)
-    k = load_tile(k_ptr, rows, IN, N, 0, D0)
+    q = load_tile(q_ptr, rows, 0, IN, N, D, WIDTH)
+    k = load_tile(k_ptr, rows, 0, IN, N, D, WIDTH)
     scores = tl.dot(q, tl.trans(k))
-    if D1 > 0:
-        q = load_tile(q_ptr, rows, IN, N, D0, D1)
-        k = load_tile(k_ptr, rows, IN, N, D0, D1)
-        scores = tl.dot(q, tl.trans(k), acc=scores)
 
     p, total = softmax_terms(scores, SCALE, N, BLOCK)
     factor = 1.0 / total
@@ -100,14 +103,9 @@ def attention_forward_kernel(
         key = tl.load(seed) if SEED_IN_MEMORY else seed
         p = tl.where(keep_mask(tile, key, threshold, BLOCK), p, 0.0)
         factor = factor * keep_scale
-    p = p.to(q.dtype)
-    v = load_tile(v_ptr, rows, IN, N, 0, D0)
-    o = tl.dot(p, v) * factor[:, None]
-    store_tile(o_ptr, rows, o, OUT, N, 0, D0)
-    if D1 > 0:
-        v = load_tile(v_ptr, rows, IN, N, D0, D1)
-        o = tl.dot(p, v) * factor[:, None]
-        store_tile(o_ptr, rows, o, OUT, N, D0, D1)
+    v = load_tile(v_ptr, rows, 0, IN, N, D, WIDTH)
+    o = tl.dot(p.to(v.dtype), v) * factor[:, None]
+    store_tile(o_ptr, rows, o, OUT, N, D, WIDTH)
 
 
 @triton.jit(do_not_specialize=["seed", "threshold"])
@@ -120,15 +118,14 @@ def attention_backward_kernel(
     keep_scale,  # 1 / (1 - dropout)
     N: tl.constexpr,
     H: tl.constexpr,
-    D0: tl.constexpr,
-    D1: tl.constexpr,
+    D: tl.constexpr,
+    WIDTH: tl.constexpr,  # power of two >= D
     SCALE: tl.constexpr,  # 1 / sqrt(d)
     DROPOUT: tl.constexpr,
     SEED_IN_MEMORY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Grid (B * H)."""
-    D: tl.constexpr = D0 + D1
     tile = tl.program_id(0)
     image = (tile // H).to(tl.int64)
     head = tile % H
@@ -144,19 +141,12 @@ def attention_backward_kernel(
     do_ptr = dout_ptr + image * (N * OUT) + head * D
     rows = tl.arange(0, BLOCK)
 
-    q0 = load_tile(q_ptr, rows, IN, N, 0, D0)
-    k0 = load_tile(k_ptr, rows, IN, N, 0, D0)
-    do0 = load_tile(do_ptr, rows, OUT, N, 0, D0)
-    v0 = load_tile(v_ptr, rows, IN, N, 0, D0)
-    scores = tl.dot(q0, tl.trans(k0))
-    dp = tl.dot(do0, tl.trans(v0))
-    if D1 > 0:
-        q1 = load_tile(q_ptr, rows, IN, N, D0, D1)
-        k1 = load_tile(k_ptr, rows, IN, N, D0, D1)
-        do1 = load_tile(do_ptr, rows, OUT, N, D0, D1)
-        v1 = load_tile(v_ptr, rows, IN, N, D0, D1)
-        scores = tl.dot(q1, tl.trans(k1), acc=scores)
-        dp = tl.dot(do1, tl.trans(v1), acc=dp)
+    q = load_tile(q_ptr, rows, 0, IN, N, D, WIDTH)
+    k = load_tile(k_ptr, rows, 0, IN, N, D, WIDTH)
+    do = load_tile(do_ptr, rows, 0, OUT, N, D, WIDTH)
+    v = load_tile(v_ptr, rows, 0, IN, N, D, WIDTH)
+    scores = tl.dot(q, tl.trans(k))
+    dp = tl.dot(do, tl.trans(v))
 
     p, total = softmax_terms(scores, SCALE, N, BLOCK)
     p = p * (1.0 / total)[:, None]
@@ -168,15 +158,8 @@ def attention_backward_kernel(
         dp = tl.where(keep, dp * keep_scale, 0.0)
     ds = p * (dp - tl.sum(p * dp, 1)[:, None]) * SCALE
 
-    kept = tl.trans(kept.to(q0.dtype))
-    store_tile(dv_ptr, rows, tl.dot(kept, do0), IN, N, 0, D0)
-    if D1 > 0:
-        store_tile(dv_ptr, rows, tl.dot(kept, do1), IN, N, D0, D1)
-    ds = ds.to(q0.dtype)
-    store_tile(dq_ptr, rows, tl.dot(ds, k0), IN, N, 0, D0)
-    if D1 > 0:
-        store_tile(dq_ptr, rows, tl.dot(ds, k1), IN, N, D0, D1)
-    ds = tl.trans(ds)
-    store_tile(dk_ptr, rows, tl.dot(ds, q0), IN, N, 0, D0)
-    if D1 > 0:
-        store_tile(dk_ptr, rows, tl.dot(ds, q1), IN, N, D0, D1)
+    kept = tl.trans(kept.to(do.dtype))
+    store_tile(dv_ptr, rows, tl.dot(kept, do), IN, N, D, WIDTH)
+    ds = ds.to(k.dtype)
+    store_tile(dq_ptr, rows, tl.dot(ds, k), IN, N, D, WIDTH)
+    store_tile(dk_ptr, rows, tl.dot(tl.trans(ds), q), IN, N, D, WIDTH)

@@ -17,28 +17,29 @@ from v2f_kernels.attention.triton_fused import attention_backward_kernel, attent
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
-def split_depth(depth: int) -> tuple[int, int]:
-    """(D0, D1) with D0 + D1 = depth, D0 a power of two, D1 zero or a power of two from 16.
+LARGEST_DEPTH = 128
+"""Head dimension of the widest tile."""
+
+
+def tile_width(depth: int) -> int:
+    """Columns of the tile that holds a head of `depth`: the next power of two, 32 at least.
 
     Raises:
-        ValueError: depth has no such split.
+        ValueError: no tile is that wide.
     """
-    first = 1 << (depth.bit_length() - 1)
-    rest = depth - first
-    if not 16 <= depth <= 128 or rest & (rest - 1) or 0 < rest < 16:
+    if not 1 <= depth <= LARGEST_DEPTH:
         raise ValueError(
-            f"attention/triton: expected a head dimension of 16 to 128 that is a power of two or the sum of "
-            f"two from 16 up (such as 48 or 80), found {depth}; use the backend 'torch'"
+            f"attention/triton: expected a head dimension of 1 to {LARGEST_DEPTH}, found {depth}; use the "
+            "backend 'torch'"
         )
-    return first, rest
+    return max(32, 1 << (depth - 1).bit_length())
 
 
 def launch_constants(qkv: torch.Tensor, dropout: float, seed_in_memory: bool) -> dict[str, Any]:
     """The constants both kernels are compiled for."""
     _, tokens, _, heads, depth = qkv.shape
-    d0, d1 = split_depth(depth)
     return {
-        "N": tokens, "H": heads, "D0": d0, "D1": d1, "SCALE": depth**-0.5,
+        "N": tokens, "H": heads, "D": depth, "WIDTH": tile_width(depth), "SCALE": depth**-0.5,
         "DROPOUT": dropout > 0.0, "SEED_IN_MEMORY": seed_in_memory,
         "BLOCK": 32 if tokens <= 32 else 64,
     }  # fmt: skip
@@ -135,7 +136,7 @@ def attention(qkv: torch.Tensor, *, dropout: float = 0.0, seed: int | torch.Tens
     require_cuda("attention", qkv)
     if qkv.dtype not in DTYPES:
         raise ValueError(f"attention/triton: expected float16, bfloat16 or float32, found {qkv.dtype}")
-    split_depth(qkv.shape[4])
+    tile_width(qkv.shape[4])
     if isinstance(seed, torch.Tensor):
         out: torch.Tensor = forward_op(qkv, dropout, 0, seed)
     else:
