@@ -122,15 +122,15 @@ def attention(batch: int, tokens: int, heads: int, depth: int) -> Case:
     )
 
 
-def layer_norm(batch: int, width: int) -> Case:
+def layer_norm(batch: int, width: int, tokens: int = 45) -> Case:
     return Case(
         "layer_norm",
-        f"B{batch} N45 D{width} with residual",
+        f"B{batch} N{tokens} D{width} with residual",
         lambda g: {
-            "x": normal(g, batch, 45, width),
+            "x": normal(g, batch, tokens, width),
             "weight": 1 + normal(g, width, scale=0.1),
             "bias": normal(g, width, scale=0.1),
-            "residual": normal(g, batch, 45, width),
+            "residual": normal(g, batch, tokens, width),
         },
         lambda f, t: f(t["x"], t["weight"], t["bias"], 1e-6, t["residual"]),
         0.0,
@@ -138,22 +138,24 @@ def layer_norm(batch: int, width: int) -> Case:
     )
 
 
-def gelu_linear(batch: int, width: int) -> Case:
+def gelu_linear(batch: int, width: int, tokens: int = 45) -> Case:
     return Case(
         "gelu_linear",
-        f"B{batch} N45 {width} to {4 * width}",
+        f"B{batch} N{tokens} {width} to {4 * width}",
         lambda g: {
-            "x": normal(g, batch, 45, width),
+            "x": normal(g, batch, tokens, width),
             "weight": normal(g, 4 * width, width, scale=width**-0.5),
             "bias": normal(g, 4 * width, scale=0.1),
         },
         lambda f, t: f(t["x"], t["weight"], t["bias"]),
-        2.0 * batch * 45 * width * 4 * width,
+        2.0 * batch * tokens * width * 4 * width,
         ("x", "weight", "bias"),
     )
 
 
-def expand_tokens(batch: int, width: int) -> Case:
+def expand_tokens(batch: int, width: int, tokens: int = 45) -> Case:
+    """`tokens`: what is kept, the projected vector among them."""
+
     def make(g: torch.Generator) -> Tensors:
         order = torch.rand(batch, 49, generator=g, device=g.device).argsort(1)
         return {
@@ -161,7 +163,7 @@ def expand_tokens(batch: int, width: int) -> Case:
             "weight": normal(g, 49),
             "bias": normal(g, 49),
             "masked": order.argsort(1) < 16,
-            "kept": order[:, 5:].sort(1).values,
+            "kept": order[:, 50 - tokens :].sort(1).values,
             "position": normal(g, 50, width, scale=0.1),
             "norm_weight": 1 + normal(g, width, scale=0.1),
             "norm_bias": normal(g, width, scale=0.1),
@@ -169,7 +171,7 @@ def expand_tokens(batch: int, width: int) -> Case:
 
     return Case(
         "expand_tokens",
-        f"B{batch} K44 D{width}",
+        f"B{batch} K{tokens - 1} D{width}",
         make,
         lambda f, t: f(*t.values(), 1e-6),
         0.0,
@@ -177,9 +179,9 @@ def expand_tokens(batch: int, width: int) -> Case:
     )
 
 
-def group_norm_silu(batch: int, channels: int, side: int) -> Case:
+def group_norm_silu(batch: int, channels: int, side: int, groups: int = 32) -> Case:
     def stock(t: Tensors) -> torch.Tensor:
-        return F.silu(F.group_norm(t["x"], 32, t["weight"], t["bias"], 1e-6))
+        return F.silu(F.group_norm(t["x"], groups, t["weight"], t["bias"], 1e-6))
 
     return Case(
         "group_norm_silu",
@@ -189,7 +191,7 @@ def group_norm_silu(batch: int, channels: int, side: int) -> Case:
             "weight": 1 + normal(g, channels, scale=0.1),
             "bias": normal(g, channels, scale=0.1),
         },
-        lambda f, t: f(t["x"], t["weight"], t["bias"], 32, 1e-6),
+        lambda f, t: f(t["x"], t["weight"], t["bias"], groups, 1e-6),
         0.0,
         ("x", "weight", "bias"),
         alternatives={
@@ -199,20 +201,24 @@ def group_norm_silu(batch: int, channels: int, side: int) -> Case:
     )
 
 
-def conv3x3(batch: int, channels: int, side: int, residual: bool) -> Case:
+def conv3x3(batch: int, channels: int, side: int, residual: bool, out: int | None = None) -> Case:
+    """`out`: channels of the output, those of the input by default."""
+    out = out or channels
+    wider = f" to {out}" if out != channels else ""
+
     def make(g: torch.Generator) -> Tensors:
         made = {
             "x": normal(g, batch, channels, side, side),
-            "weight": normal(g, channels, channels, 3, 3, scale=(9 * channels) ** -0.5),
+            "weight": normal(g, out, channels, 3, 3, scale=(9 * channels) ** -0.5),
         }
-        return made | ({"residual": normal(g, batch, channels, side, side)} if residual else {})
+        return made | ({"residual": normal(g, batch, out, side, side)} if residual else {})
 
     return Case(
         "conv3x3",
-        f"B{batch} C{channels} {side}x{side}{' + residual' if residual else ''}",
+        f"B{batch} C{channels}{wider} {side}x{side}{' + residual' if residual else ''}",
         make,
         lambda f, t: f(t["x"], t["weight"], residual=t.get("residual")),
-        2.0 * batch * channels * channels * 9 * side * side,
+        2.0 * batch * channels * out * 9 * side * side,
         ("x", "weight", *(("residual",) if residual else ())),
     )
 
@@ -237,7 +243,11 @@ def upsample(batch: int, channels: int, side: int, folded: bool) -> Case:
     )
 
 
-def to_uint8(batch: int, channels: int, side: int) -> Case:
+def to_uint8(batch: int, channels: int, side: int, groups: int = 32) -> Case:
+    def call(f: Function, t: Tensors) -> Any:
+        norm, conv = (t["norm_weight"], t["norm_bias"]), (t["conv_weight"], t["conv_bias"])
+        return f(t["x"], *norm, groups, 1e-6, *conv)
+
     return Case(
         "to_uint8",
         f"B{batch} C{channels} {side}x{side}",
@@ -248,7 +258,7 @@ def to_uint8(batch: int, channels: int, side: int) -> Case:
             "conv_weight": normal(g, 3, channels, 3, 3, scale=(9 * channels) ** -0.5),
             "conv_bias": normal(g, 3, scale=0.1),
         },
-        lambda f, t: f(t["x"], t["norm_weight"], t["norm_bias"], 32, 1e-6, t["conv_weight"], t["conv_bias"]),
+        call,
         2.0 * batch * channels * 3 * 9 * side * side,
         judge="bytes",
     )

@@ -1,7 +1,6 @@
-"""Launch configurations chosen by time, on the card they are for, from those that the compile gate lets pass.
+"""Launch configurations: the walk from the one in use to one that no neighbour beats; `bench.choose` runs it.
 
-    python bench/gpu.py --tune [--op attention ...]    on a GPU; writes kernels/v2f_kernels/tuned/<op>.json
-    python bench/tune.py --gate 90 --op conv3x3        without one: candidates and what the gate says of each
+    python -m bench.tune --gate 90 --op conv3x3     without a card: neighbours, and what the compile gate says of each
 
 Coordinate by coordinate (warps, stages, each tile size), from the configuration in use: a neighbour is compiled for
 the card's capability and refused if it spills, exceeds the shared memory or lost its tensor cores; then its results
@@ -13,8 +12,6 @@ only keys that those read are tuned: so `make aot` compiles in CI whatever was w
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,7 +28,7 @@ import torch  # noqa: E402
 from v2f_kernels._triton import launch  # noqa: E402
 
 from bench import ops, protocol  # noqa: E402
-from bench.cases import Case, cases  # noqa: E402
+from bench.cases import Case  # noqa: E402
 from v2f_engine.backends import op_named  # noqa: E402
 
 GAIN = 1.03
@@ -133,12 +130,16 @@ def neighbours(entry: Entry) -> list[dict[str, int]]:
 
 @dataclass
 class Work:
-    """What a key's configuration is judged and timed by: cases that read it, with their way to run."""
+    """What a key's configuration is judged and timed by: cases that read it, with their way to run.
+
+    `also`: cases that read it and only judge it.
+    """
 
     op: str
     key: str
     start: dict[str, int]
     runs: list[tuple[Case, ops.Run, torch.dtype]] = field(default_factory=list)
+    also: list[tuple[Case, ops.Run, torch.dtype]] = field(default_factory=list)
 
 
 @dataclass
@@ -187,7 +188,7 @@ def check(work: Work, entry: Entry, device: str) -> list[str]:
     """Complaints about results with this configuration; empty when they pass on every case."""
     wrong = []
     with trying(work.op, work.key, entry):
-        for case, run, dtype in work.runs:
+        for case, run, dtype in (*work.runs, *work.also):
             try:
                 passed, words = ops.compare(
                     case, run, triton_form(case), case.inputs(ops.SEED, device, dtype)
@@ -248,23 +249,6 @@ def tune(work: Work, gate: Gate, device: str, *, rounds: int = 15, budget_s: flo
     return Tuned(work.op, work.key, best, work.start, gain, told)
 
 
-def save(
-    op: str, device_name: str, capability: int, entries: Mapping[str, Entry], folder: Path = launch.TUNED
-) -> Path:
-    """Puts entries into the device's section of `tuned/<op>.json`, one line a kernel."""
-    path = folder / f"{op}.json"
-    table = json.loads(path.read_text())
-    table[device_name] = {**table.get(device_name, {}), "capability": capability, **entries}
-    parts = []
-    for name, section in table.items():
-        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in section.items())
-        parts.append(f" {json.dumps(name)}: {{\n{lines}\n }}")
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
-    launch.sections.cache_clear()
-    launch._lookup.cache_clear()
-    return path
-
-
 def main(arguments: list[str] | None = None) -> int:
     from v2f_kernels._triton.aot import ops_under_gate
 
@@ -274,50 +258,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--op", action="append", choices=sorted(ops_under_gate()), help="may be repeated; all else"
     )
-    parser.add_argument(
-        "--gate", type=int, metavar="CAPABILITY", help="only compile the neighbours for it, e.g. 90"
-    )
-    parser.add_argument("--device", default="cuda:0")
-    parser.add_argument("--budget", type=float, default=480.0, help="seconds for all of it")
-    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--gate", type=int, required=True, metavar="CAPABILITY", help="e.g. 90")
     options = parser.parse_args(arguments)
-    chosen = options.op or sorted(ops_under_gate())
-    if options.gate is not None:
-        return _gate_only(chosen, options.gate)
-    if not torch.cuda.is_available():
-        print(
-            "No GPU that torch can see: nothing was timed. `--gate 90` compiles the candidates without one."
-        )
-        return 2
-    if not options.in_this_process:  # an invalid access poisons a CUDA context: a process an op
-        share = options.budget / len(chosen)
-        told = ["--in-this-process", "--device", options.device, "--budget", str(share)]
-        codes = [
-            subprocess.run([sys.executable, __file__, *told, "--op", op], check=False).returncode
-            for op in chosen
-        ]
-        print("Now `python -m bench.aot`, read its diff, and commit both.")
-        return max(codes)
-    for op in chosen:
-        _tune_op(op, options.device, options.budget)
-    return 0
-
-
-def _tune_op(op: str, device: str, budget_s: float) -> None:
-    where = torch.device(device)
-    major, minor = torch.cuda.get_device_capability(where)
-    mine = [case for case in cases("real") if case.op.removesuffix("_folded") == op]
-    todo = work_of(op, mine, device, (torch.float16,))
-    end, better = time.perf_counter() + budget_s, {}
-    for index, work in enumerate(todo):
-        share = (end - time.perf_counter()) / (len(todo) - index)
-        found = tune(work, compile_gate(10 * major + minor), device, budget_s=share)
-        head = f"{op}/{work.key}: {found.gain:.2f}x {found.before} -> {found.entry}"
-        print(head, *found.told, sep="\n  ", flush=True)
-        if found.entry != found.before:
-            better[work.key] = found.entry
-    if better:
-        print("written:", save(op, torch.cuda.get_device_name(where), 10 * major + minor, better))
+    return _gate_only(options.op or sorted(ops_under_gate()), options.gate)
 
 
 def _gate_only(chosen: Iterable[str], capability: int) -> int:

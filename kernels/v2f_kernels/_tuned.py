@@ -124,24 +124,33 @@ def tables(folder: Path = TUNED) -> Mapping[str, Table]:
 
 
 def read(path: Path, default: Table | None) -> Table:
-    """One file, checked against the ops' own tables of backends and the default's launches.
+    """One file, checked as `parse` does."""
+    try:
+        return parse(path.read_text(), path.name, default)
+    except OSError as error:
+        raise _refuser(path.name)("the file", "a file that can be read", str(error)) from error
+
+
+def parse(text: str, file: str, default: Table | None) -> Table:
+    """A table's text, checked against the ops' own lists of backends and the default's launches.
 
     Args:
-        path: of the file.
+        text: JSON as the module's docstring shows it.
+        file: the file's name, which the device's name decides.
         default: the default table; None when it is the one to read.
 
     Raises:
         TunedTableError: see `tables`.
     """
-    refuse = _refuser(path.name)
+    refuse = _refuser(file)
     try:
-        root = json.loads(path.read_text(), object_pairs_hook=_no_twins)
-    except (OSError, ValueError) as error:
+        root = json.loads(text, object_pairs_hook=_no_twins)
+    except ValueError as error:
         raise refuse("the file", "JSON without repeated keys", str(error)) from error
     _only(root, ("device", "measured", "ops"), "the file", refuse)
     device = root.get("device")
-    if not isinstance(device, str) or file_of(device) != path.name:
-        raise refuse("device", f"a name whose file is {path.name} (see `file_of`)", device)
+    if not isinstance(device, str) or file_of(device) != file:
+        raise refuse("device", f"a name whose file is {file} (see `file_of`)", device)
     measured = root.get("measured", {})
     if default is None:
         _only(measured, (), "measured", refuse)
@@ -162,7 +171,7 @@ def read(path: Path, default: Table | None) -> Table:
             if ANY not in backends.get(op, {}):
                 raise refuse(f"ops.{op}.backend", f"an entry {ANY!r}, for shapes that no entry names", "none")
     return Table(
-        device, path.name, MappingProxyType(measured), MappingProxyType(backends), MappingProxyType(launch)
+        device, file, MappingProxyType(measured), MappingProxyType(backends), MappingProxyType(launch)
     )
 
 
