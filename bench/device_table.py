@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from v2f_kernels import _tuned
 from v2f_kernels._triton import launch
+from v2f_kernels._triton.ptxas import ptxas_version
 
 from bench import protocol
 
@@ -110,33 +110,21 @@ def measurement(device: str, source: str) -> dict[str, Any]:
     """What `_tuned.MEASURED` lists, of this machine now.
 
     Args:
-        device: a CUDA device; a CPU in a rehearsal, which has capability 1 and compiles nothing.
+        device: a CUDA device; a CPU in a rehearsal, which stands for capability 90 and compiles nothing.
         source: what measures it.
     """
     seen = protocol.environment(device)
-    major, minor = torch.cuda.get_device_capability(torch.device(device)) if device != "cpu" else (0, 1)
+    major, minor = torch.cuda.get_device_capability(torch.device(device)) if device != "cpu" else (9, 0)
+    capability = 10 * major + minor
     return {
-        "capability": 10 * major + minor,
-        "ptxas": ptxas_version(),
+        "capability": capability,
+        "ptxas": ptxas_version(capability),
         "triton": seen["triton"],
         "torch": seen["torch"],
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "commit": seen["commit"] + (" with changes" if seen["uncommitted"] else ""),
         "source": source,
     }
-
-
-def ptxas_version() -> str:
-    """Of the assembler that Triton will call, in full, e.g. `12.8.93`."""
-    try:
-        from triton import knobs
-    except ImportError:
-        return "none"
-    said = subprocess.run(
-        [knobs.nvidia.ptxas.path, "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    found = re.search(r"V([\d.]+)", said)
-    return found.group(1) if found else "unknown"
 
 
 def _stamped(why: str, measured: Mapping[str, Any]) -> str:

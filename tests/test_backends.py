@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from v2f_kernels import _tuned
 
 from v2f_engine.backends import OPS, Choice, Machine, choose, op_named
 from v2f_engine.errors import BackendUnavailable, ConfigError
+from v2f_engine.models import bind_ops
+from v2f_engine.models.image_decoder import ResidualBlock, Upsample
+from v2f_engine.models.ops import Bound
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 
 ZEN4 = Machine(cuda_devices=0, cpu_flags=frozenset({"avx512f", "avx512_bf16"}), has_triton=True)
 SAPPHIRE = Machine(cuda_devices=0, cpu_flags=frozenset({"amx_bf16"}), has_triton=False)
 OLD = Machine(cuda_devices=0, cpu_flags=frozenset({"avx2"}), has_triton=False)
 GPU = Machine(cuda_devices=2, cpu_flags=frozenset(), has_triton=True)
+CARD = Machine(cuda_devices=2, cpu_flags=frozenset(), has_triton=True, gpus=("Unheard Of", "A Card"))
 
 
 @pytest.mark.parametrize(("machine", "precision"), [(ZEN4, "bf16"), (SAPPHIRE, "bf16"), (OLD, "fp32")])
@@ -83,3 +92,180 @@ def test_importing_costs_no_torch() -> None:
     code = "import sys, v2f_engine.backends, v2f_engine.models; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def table(**entries: dict[str, str]) -> _tuned.Table:
+    """A card's table, op -> key -> backend."""
+    measured = {
+        "capability": 90,
+        "ptxas": "12",
+        "triton": "3",
+        "torch": "2",
+        "date": "2027-01-01",
+        "commit": "abc",
+    }
+    ops = {
+        op: {"backend": {k: {"use": v, "why": f"{v} wins"} for k, v in e.items()}}
+        for op, e in entries.items()
+    }
+    root = {"device": "A Card", "measured": {**measured, "source": "made up"}, "ops": ops}
+    return _tuned.parse(json.dumps(root), "a-card.json", _tuned.tables()["default"])
+
+
+def on_card(card: _tuned.Table, device: str = "cuda:1", **options: Any) -> Choice:
+    return choose(
+        device, machine=CARD, known={"default": _tuned.tables()["default"], "A Card": card}, **options
+    )
+
+
+def base_network() -> Vec2Face:
+    with torch.device("meta"):
+        return Vec2Face(Vec2FaceConfig.base())
+
+
+def runs(module: Bound) -> list[str]:
+    """The backend behind each op of a bound module."""
+    names = {
+        "torch_native": "torch",
+        "torch_sdpa": "torch",
+        "triton_kernel": "triton",
+        "reference": "reference",
+    }
+    return [names[function.__module__.rpartition(".")[2]] for function in module.ops]
+
+
+def test_a_cards_table_decides_level_by_level() -> None:
+    choice = on_card(
+        table(
+            upsample_conv3x3_folded={"C=128 HW=56, fp16": "triton", "C=512 HW=7, fp16": "torch"},
+            group_norm_silu={"C=512 HW=7, fp16": "torch", "C=256 HW=56, fp16": "reference"},
+            attention={"N<=64 d=48, fp16": "torch"},
+        )
+    )
+    network = base_network()
+    bind_ops(network, choice)
+    decoder = network.im_decoder
+    up = [(m.side, runs(m)[1]) for m in decoder.modules() if isinstance(m, Upsample)]
+    assert sorted(up) == [(7, "torch"), (14, "torch"), (28, "torch"), (56, "triton")]
+    blocks = {name: runs(m) for name, m in decoder.named_modules() if isinstance(m, ResidualBlock)}
+    assert blocks["mid.block_1"] == ["torch", "torch", "torch", "torch"]
+    assert blocks["up.4.block.1"] == ["torch", "torch", "torch", "torch"]
+    assert blocks["up.1.block.0"] == ["reference", "torch", "triton", "torch"]  # 256 channels, then 128
+    assert blocks["up.0.block.0"] == ["triton", "torch", "triton", "torch"]
+    assert runs(network.blocks[0].attn) == ["triton"]  # type: ignore[arg-type, union-attr]
+    assert runs(network.decoder_blocks[0].attn) == ["torch"]  # type: ignore[arg-type, union-attr]
+
+
+def test_another_table_binds_other_functions() -> None:
+    """The same layer, three tables: what is bound follows the table and nothing else."""
+    layer = Upsample(128, 56)
+    for use in ("torch", "triton", "reference"):
+        layer.bind(on_card(table(upsample_conv3x3_folded={"C=128 HW=56, fp16": use})))
+        assert runs(layer)[1] == use
+
+
+def test_shapes_reported_are_those_the_network_is_called_with() -> None:
+    """Every bound op of base size meets tensors of the class it reported, encoder attention's tokens rounded up."""
+    from bench.network_calls import calls
+
+    seen = calls(Vec2FaceConfig.base(), torch.float16, gradients=False)
+    met = {
+        "attention": lambda s: {"d": s[0][4]},
+        "conv3x3": lambda s: {"C": s[1][1], "O": s[1][0], "HW": s[0][2]},
+        "expand_tokens": lambda s: {"D": s[0][1]},
+        "gelu_linear": lambda s: {"K": s[1][1], "M": s[1][0]},
+        "group_norm_silu": lambda s: {"C": s[0][1], "HW": s[0][2]},
+        "layer_norm": lambda s: {"D": s[0][-1]},
+        "to_uint8": lambda s: {"C": s[0][1], "HW": s[0][2]},
+        "upsample_conv3x3_folded": lambda s: {"C": s[0][1], "HW": s[0][2]},
+    }
+    assert {call.op for call in seen} == set(met)
+    for call in seen:
+        reported = _tuned.parse_shape(call.op, call.shape)
+        assert met[call.op](call.sizes).items() <= reported.items(), call
+        if call.op == "attention":
+            assert reported["N"] == 64 >= call.sizes[0][1]
+
+
+def test_a_shape_that_no_entry_names_takes_the_cards_any_shape_then_the_defaults() -> None:
+    card = table(conv3x3={"*, fp16": "triton", "C=512 O=512 HW=7, fp16": "torch"}, layer_norm={"*": "torch"})
+    half, brain = on_card(card), on_card(card, precision="bf16")
+    assert half.backend_of("conv3x3", "C=512 O=512 HW=7") == "torch"
+    assert half.backend_of("conv3x3", "C=1 O=1 HW=1") == "triton"  # the card's, for any shape
+    assert brain.backend_of("conv3x3", "C=512 O=512 HW=7") == "torch"  # the default's: nothing said of bf16
+    assert brain.backends["conv3x3"] == "torch"
+    assert half.backends["layer_norm"] == brain.backends["layer_norm"] == "torch"
+    assert half.backend_of("attention", "N<=64 d=64") == "triton"  # the default's
+
+
+def test_training_has_entries_of_its_own() -> None:
+    card = table(group_norm_silu={"C=512 HW=7, bf16": "torch", "C=512 HW=14, bf16, gradients": "torch"})
+    inference, training = on_card(card, precision="bf16"), on_card(card, precision="bf16", gradients=True)
+    assert inference.backend_of("group_norm_silu", "C=512 HW=7") == "torch"
+    assert training.backend_of("group_norm_silu", "C=512 HW=7") == "triton"
+    assert training.backend_of("group_norm_silu", "C=512 HW=14") == "torch"
+    assert (inference.gradients, training.gradients) == (False, True)
+
+
+def test_an_unknown_card_takes_the_default_and_is_described_as_before_there_were_tables() -> None:
+    card = table(group_norm_silu={"C=512 HW=7, fp16": "torch"})
+    unknown = on_card(card, "cuda:0")
+    assert unknown.reasons["table"] == "tuned/default.json: no table was measured on 'Unheard Of'"
+    assert unknown.describe() == {
+        "device": "cuda:0",
+        "precision": "fp16",
+        "backends": {
+            "attention": "triton", "conv3x3": "torch", "expand_tokens": "triton", "gelu_linear": "torch",
+            "group_norm_silu": "triton", "layer_norm": "triton", "to_uint8": "triton", "upsample_conv3x3": "torch",
+            "upsample_conv3x3_folded": "torch",
+        },
+    }  # fmt: skip
+    known = on_card(card)
+    assert known.describe() == {
+        **unknown.describe(),
+        "device": "cuda:1",
+        "shapes": {"group_norm_silu": {"C=512 HW=7": "torch"}},
+    }
+    assert "tuned/a-card.json: measured 2027-01-01 at abc" in known.reasons["table"]
+
+
+def test_a_cpu_is_described_as_before_there_were_tables() -> None:
+    told = choose("cpu", "fp32", machine=ZEN4).describe()
+    assert told == {"device": "cpu", "precision": "fp32", "backends": dict.fromkeys(sorted(OPS), "torch")}
+
+
+def test_launches_of_a_cards_own_are_part_of_the_description() -> None:
+    entry = {"num_warps": 8, "num_stages": 1, "TILE": 4096}
+    described = []
+    for changed in (entry, {**entry, "num_warps": 4}):
+        card = table()
+        launched = _tuned.Table(
+            card.device, card.file, card.measured, {}, {"group_norm_silu": {"apply": changed}}
+        )
+        described.append(on_card(launched).describe()["launch"])
+    assert len(set(described)) == 2
+    assert all(len(digest) == 12 for digest in described)
+
+
+def test_the_tables_are_read_once(tmp_path: Path) -> None:
+    shutil.copytree(_tuned.TUNED, tmp_path, dirs_exist_ok=True)
+    first = _tuned.tables(tmp_path)
+    (tmp_path / "default.json").unlink()
+    assert _tuned.tables(tmp_path) is first
+
+
+def test_env_shows_table_rule_and_every_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from v2f_engine import backends
+    from v2f_engine.cli.main import app
+
+    card = table(group_norm_silu={"C=512 HW=7, fp16": "torch"})
+    monkeypatch.setattr(backends.Machine, "look", classmethod(lambda cls: CARD))
+    monkeypatch.setattr(backends, "tables", lambda: {"default": _tuned.tables()["default"], "A Card": card})
+    said = CliRunner().invoke(app, ["env", "--device", "cuda:1"]).output
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert any(line.startswith("table tuned/a-card.json: measured 2027-01-01 at abc") for line in lines), said
+    assert f"rule: {backends.RULE}" in lines
+    assert "C=512 HW=7 torch torch wins" in lines
+    assert any(line.startswith("group_norm_silu * triton fused") for line in lines)

@@ -13,6 +13,8 @@ import torch
 from v2f_kernels._triton import launch
 
 from bench import tune
+from bench.cases import attention
+from bench.device_table import DeviceTable, forget
 
 START = {"num_warps": 4, "num_stages": 2, "BLOCK_M": 64, "BLOCK_K": 32}
 
@@ -107,29 +109,37 @@ def test_a_trial_reaches_every_thread_and_ends() -> None:
 def test_what_is_written_is_read_by_launches_on_that_device(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    shutil.copy(launch.TUNED / "layer_norm.json", tmp_path)
-    before = json.loads((tmp_path / "layer_norm.json").read_text())
+    shutil.copy(launch.TUNED / "default.json", tmp_path)
+    before = dict(launch.sections("layer_norm")["default"])
     monkeypatch.setattr(launch, "TUNED", tmp_path)
+    measured = {
+        "capability": 90,
+        "ptxas": "1",
+        "triton": "1",
+        "torch": "1",
+        "date": "d",
+        "commit": "c",
+        "source": "s",
+    }
     forward = {"num_warps": 2, "num_stages": 1, "ROWS": 8}
     backward = {"num_warps": 2, "num_stages": 1, "ROWS": 1, "PROGRAMS": 256}
     try:
-        tune.save("layer_norm", "A Card", 90, {"forward": forward}, tmp_path)
-        tune.save("layer_norm", "A Card", 90, {"backward": backward}, tmp_path)
+        DeviceTable("A Card", measured, tmp_path).launch("layer_norm", "forward", forward)
+        DeviceTable("A Card", measured, tmp_path).launch("layer_norm", "backward", backward)
         table = dict(launch.sections("layer_norm"))
-        assert table["default"] == before["default"]
+        assert table["default"] == before
         assert table["A Card"] == {"capability": 90, "forward": forward, "backward": backward}
         config = launch._lookup("layer_norm", "forward", "block=1024", "A Card")
         assert (config.arguments, config.source) == (forward, "A Card:forward")
+        assert set(launch.sections("attention")) == {"default"}  # the card has no launches of its own there
     finally:
-        launch.sections.cache_clear()
-        launch._lookup.cache_clear()
+        forget()
 
 
-def test_without_a_gpu_nothing_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("about machines without a GPU")
-    pytest.importorskip("triton")
-    from bench import gpu
-
-    assert gpu.main(["--tune", "--op", "attention"]) == 2
-    assert "nothing was timed" in capsys.readouterr().out
+def test_a_case_that_only_judges_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = work()
+    case = attention(1, 9, 1, 16)
+    made.also = [(case, tune.ops.run_forward, torch.float32)]
+    monkeypatch.setattr(tune, "triton_form", lambda _: lambda *_: torch.zeros(1, 9, 16))
+    assert "attention B1 N9 H1 d16" in tune.check(made, START, "cpu")[0]  # zeros are refused
+    assert tune.seconds(made, {"best": START}, "cpu", 1, 1.0) == {"best": 0.0}

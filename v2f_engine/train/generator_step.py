@@ -81,7 +81,8 @@ class GeneratorTrainer:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(UNREAD))
         if self.device.type == "cuda":
-            bind_ops(self.model, choose(str(self.device), "bf16" if settings.bf16 else "fp32"))
+            precision = "bf16" if settings.bf16 else "fp32"
+            bind_ops(self.model, choose(str(self.device), precision, gradients=True))
         elif not settings.model.dropout:
             quicken(self.model)
         self.ema = twin(self.model)
