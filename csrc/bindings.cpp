@@ -6,7 +6,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -96,10 +95,7 @@ void nearest(In x, const PanelSet& gallery, int64_t base, Out cosine, Out index,
 }
 
 void cosine_rows(In x, In y, Out cosine) {
-  const float *left = in<float>(x), *right = in<float>(y);
-  double* result = out<double>(cosine);
-  const py::gil_scoped_release release;
-  v2f::cosine_rows(left, right, x.shape(0), x.shape(1), result);
+  v2f::cosine_rows(in<float>(x), in<float>(y), x.shape(0), x.shape(1), out<double>(cosine));
 }
 
 // The rows of one draw: identity[i] and image[i] with the seed and purpose of all.
@@ -127,28 +123,17 @@ void draw(const std::string& kind, uint64_t seed, uint32_t purpose, In identity,
   for (int64_t i = 0; i < count; ++i) v2f::draw(form, places.row(i), n, rows + i * n);
 }
 
-void perturb(In x, In sigma, In noise, Out y) {
-  const float *centres = in<float>(x), *levels = in<float>(sigma), *drawn = in<float>(noise);
-  float* result = out<float>(y);
-  const int64_t count = x.shape(0), dim = x.shape(1);
-  const py::gil_scoped_release release;
-  std::vector<float> row(static_cast<size_t>(dim));
-  for (int64_t i = 0; i < count; ++i) {
-    std::copy_n(drawn + i * dim, dim, row.data());
-    v2f::perturb(centres + i * dim, levels[i], row.data(), dim, result + i * dim);
-  }
-}
-
-void perturb_drawn(In x, In sigma, uint64_t seed, uint32_t purpose, In identity, In image, Out y) {
+void perturb_drawn(In x, In sigma, uint64_t seed, uint32_t purpose, In identity, In image, Out y, Out cosine) {
   const Places places(seed, purpose, identity, image);
   const float *centres = in<float>(x), *levels = in<float>(sigma);
   float* result = out<float>(y);
+  double* cosines = out<double>(cosine);
   const int64_t count = x.shape(0), dim = x.shape(1);
   const py::gil_scoped_release release;
   std::vector<float> row(static_cast<size_t>(dim));
   for (int64_t i = 0; i < count; ++i) {
     v2f::draw(v2f::Form::kNormal, places.row(i), dim, reinterpret_cast<uint32_t*>(row.data()));
-    v2f::perturb(centres + i * dim, levels[i], row.data(), dim, result + i * dim);
+    cosines[i] = v2f::perturb(centres + i * dim, levels[i], row.data(), dim, result + i * dim);
   }
 }
 
@@ -180,7 +165,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("norms", &norms);
   m.def("cosine_rows", &cosine_rows);
   m.def("draw", &draw);
-  m.def("perturb", &perturb);
   m.def("perturb_drawn", &perturb_drawn);
   m.def("write_panels", &write_panels);
   m.def("screen", &screen);

@@ -18,10 +18,11 @@ V2F_CLONES void scale(const float* moved, float ratio, int64_t dim, float* y) {
 
 }  // namespace
 
-void perturb(const float* x, float sigma, float* noise, int64_t dim, float* y) {
+double perturb(const float* x, float sigma, float* noise, int64_t dim, float* y) {
   move(x, sigma, noise, dim);
-  const double ratio = std::sqrt(dot(x, x, dim) / dot(noise, noise, dim));
-  scale(noise, static_cast<float>(ratio), dim, y);
+  const double square = dot(x, x, dim);
+  scale(noise, static_cast<float>(std::sqrt(square / dot(noise, noise, dim))), dim, y);
+  return cosine(x, y, std::sqrt(square), std::sqrt(dot(y, y, dim)), dim);
 }
 
 }  // namespace v2f

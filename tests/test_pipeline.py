@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import ArrayLike, NDArray
 
+from v2f_engine.data.plan import Plan
 from v2f_engine.data.reader import open_dataset
+from v2f_engine.data.write import write_dataset
 from v2f_engine.errors import ConfigError, ModelNotFound, OutputFolderError, VectorError
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import save_weights
 from v2f_engine.pipeline import Engine, generate, identities_from
-from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.runtime import Inputs
+from v2f_engine.vectors.perturbation import Perturbation, Perturbed
 from v2f_engine.vectors.sampling import sample_identities
 
+Vectors = NDArray[np.float32]
 SMALL = Vec2FaceConfig(
     width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
     base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0,
@@ -185,3 +195,66 @@ def test_every_stage_is_a_named_range(model: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(ranges, "_annotate", lambda: Annotate)
     generate(2, 1, tmp_path, model=model, format="webdataset", source="gaussian", precision="fp32")
     assert seen >= {"perturb", "mask", "copy to device", "decode", "copy to host", "encode", "write"}
+
+
+@dataclass
+class Instant:
+    """A runner that answers at once with images that tell their own rows."""
+
+    batch_size: int = 4
+    n_dropped: int = 5
+    made: int = 0
+
+    def __call__(self, vectors: Vectors, noise: Vectors, n_masked: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images = np.zeros((len(vectors), 112, 112, 3), np.uint8)
+        images[:, 0, 0, 0] = n_masked
+        images[:, 0, 1, 0] = 255
+        self.made += 1
+        return images
+
+    def stream(self, batches: Iterable[Inputs]) -> Generator[NDArray[np.uint8]]:
+        for inputs in batches:
+            yield self(*inputs)
+
+    def describe(self) -> dict[str, Any]:
+        return {"runner": "instant"}
+
+
+def instant_engine() -> Engine:
+    return Engine(None, Instant(), MASK_SCHEDULES["generate"])  # type: ignore[arg-type]  # describes no model
+
+
+class Failing(Perturbation):
+    """Fails in the third batch."""
+
+    def draw(self, centres: Vectors, identity: ArrayLike, image: ArrayLike, *, seed: int = 0) -> Perturbed:
+        if np.asarray(image)[0] >= 8:
+            raise VectorError("the third batch")
+        return super().draw(centres, identity, image, seed=seed)
+
+
+def test_an_error_in_the_drawing_thread_comes_out_after_the_images_before_it(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((1, 512), np.float32)
+    engine = instant_engine()
+    batches = engine.images(vectors, 50, perturbation=Failing(), batch_size=4)
+    assert [next(batches).image.tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    with pytest.raises(VectorError, match="the third batch"):
+        next(batches)
+    with pytest.raises(VectorError, match="the third batch"):
+        write_dataset(
+            tmp_path / "set", {"seed": 0}, Plan.of(1, 50),
+            lambda ids: engine.images(vectors, 50, perturbation=Failing(), batch_size=4, select=ids),
+        )  # fmt: skip
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("v2f-")]
+
+
+def test_stopping_early_leaves_no_thread_and_the_engine_as_it_was() -> None:
+    vectors = np.random.default_rng(0).standard_normal((3, 512), np.float32)
+    engine = instant_engine()
+    whole = np.concatenate([b.images for b in engine.images(vectors, 50)])
+    images = engine.images(vectors, 50, batch_size=4)
+    next(images)
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("v2f-")] == ["v2f-draw"]
+    del images
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("v2f-")]
+    np.testing.assert_array_equal(np.concatenate([b.images for b in engine.images(vectors, 50)]), whole)

@@ -49,15 +49,6 @@ def check(max_cosine: float, block: int | None) -> None:
         raise ValueError(f"block must be at least 1, found {block}")
 
 
-def cosine(x: Float32, y: Float32) -> Float64:
-    """float64 `[B]`: `_cosine.cosine` of contiguous rows x, y `[B, D]`, D at least 1, bit for bit."""
-    if x.shape != y.shape or x.ndim != 2 or x.shape[1] < 1:
-        raise ValueError(f"cosine expects two arrays [B, D >= 1], found {list(x.shape)} and {list(y.shape)}")
-    out = np.empty(len(x), np.float64)
-    EXTENSION.cosine_rows(x, y, out)
-    return out
-
-
 def lengths(what: str, rows: Float32, threads: int, first: int = 0) -> Float64:
     """float64 `[N]`: `_cosine.norm` of contiguous rows, bit for bit, many times faster.
 

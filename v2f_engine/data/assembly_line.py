@@ -11,14 +11,12 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import fs
 from v2f_engine.data.encode import Encoder, check_batch, submit
-from v2f_engine.data.formats import Sample
 from v2f_engine.data.shards import Run
 from v2f_engine.data.sink import ShardSink
 from v2f_engine.ranges import stage
@@ -131,10 +129,7 @@ class AssemblyLine:
         for part in item.encoded:
             encoded += part.result()
         started = time.perf_counter()
-        identities = item.batch.identity.tolist()
-        images: Iterable[int] = item.batch.image.tolist()
-        for sample in map(Sample, identities, images, encoded):
-            sink.write(sample)
+        sink.write_all(item.batch.identity, item.batch.image, encoded)
         sink.add_attributes(item.batch)
         self.tally.images += len(encoded)
         self.tally.image_bytes += sum(map(len, encoded))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+from numpy.typing import NDArray
+
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import Format, Place, Sample
 from v2f_engine.data.manifest import ShardRecord
@@ -42,6 +45,35 @@ class ShardSink:
         image = sample.image + 1
         full = image == self._plan.images_per_id
         self._expected = (sample.identity + 1, 0) if full else (sample.identity, image)
+
+    def write_all(
+        self, identities: NDArray[np.int64], images: NDArray[np.int64], encoded: list[bytes]
+    ) -> None:
+        """Adds samples, as `write` does one by one, with the order looked at once where it is plain.
+
+        Args:
+            identities, images: `[B]`.
+            encoded: B finished images.
+
+        Raises:
+            DatasetError: not the next images of this shard.
+        """
+        samples = map(Sample, identities.tolist(), images.tolist(), encoded)
+        per_id, (identity, image) = self._plan.images_per_id, self._expected
+        first = identity * per_id + image
+        places = np.arange(first, first + len(encoded))
+        in_order = np.array_equal(identities, places // per_id) and np.array_equal(images, places % per_id)
+        if not (
+            self._plan.uniform and in_order and first + len(encoded) <= self.shard.identities.stop * per_id
+        ):
+            for sample in samples:
+                self.write(sample)
+            return
+        for sample in samples:
+            self._writer.write(sample)
+        self._count += len(encoded)
+        self._image_bytes += sum(map(len, encoded))
+        self._expected = divmod(first + len(encoded), per_id)
 
     def _check_order(self, sample: Sample) -> None:
         identity, image = self._expected

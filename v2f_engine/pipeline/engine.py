@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.pipeline import serving
+from v2f_engine.pipeline.ahead import made_ahead
 from v2f_engine.pipeline.empty import again_if_empty
 from v2f_engine.pipeline.rebatch import rebatched
 from v2f_engine.randomness import Purpose, normals
@@ -37,6 +39,22 @@ if TYPE_CHECKING:
 COMPUTE_BATCH = {"cpu": 16, "cuda": 256}
 """Rows of every decoding call. CPU: 16 images of 112x112x128 fp32 activations are 103 MB, past any cache
 already. GPU: 256 fills 132 SMs 47 times over at the last level (12,544 rows an image, 128x128 tiles)."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is known of a batch before its images are there.
+
+    Args:
+        identity, image: int64 `[B]`.
+        attributes: name -> float32 `[B]`.
+        rows: what the runner is given.
+    """
+
+    identity: NDArray[np.int64]
+    image: NDArray[np.int64]
+    attributes: dict[str, NDArray[np.float32]]
+    rows: Inputs
 
 
 class Engine:
@@ -168,10 +186,10 @@ class Engine:
         seed: int,
         perturbation: Perturbation,
     ) -> Generator[ImageBatch]:
-        """Batches as the runner makes them; what belongs to images still being made waits in `flying`."""
-        flying: deque[tuple[NDArray[np.int64], NDArray[np.int64], dict[str, NDArray[Any]], Inputs]] = deque()
+        """Batches as the runner makes them, from draws made ahead; what is still being made waits in `flying`."""
+        flying: deque[Drawn] = deque()
 
-        def inputs() -> Generator[Inputs]:
+        def draws() -> Generator[Drawn]:
             total = len(chosen) * images_per_id
             for start in range(0, total, self.runner.batch_size):
                 position = np.arange(start, min(total, start + self.runner.batch_size), dtype=np.int64)
@@ -186,15 +204,19 @@ class Engine:
                     "cosine_to_centre": perturbed.cosine,
                     "n_masked": n_masked.astype(np.float32),
                 }
-                rows = (perturbed.vectors, noise, n_masked)
-                flying.append((identity, image, attributes, rows))
-                yield rows
+                yield Drawn(identity, image, attributes, (perturbed.vectors, noise, n_masked))
 
-        with closing(self.micro.stream(inputs())) as made:
+        def inputs() -> Generator[Inputs]:
+            with closing(made_ahead(draws())) as ahead:
+                for drawn in ahead:
+                    flying.append(drawn)
+                    yield drawn.rows
+
+        with closing(inputs()) as rows, closing(self.micro.stream(rows)) as made:
             for images in made:
-                identity, image, attributes, rows = flying.popleft()
-                sound, failed = again_if_empty(images, partial(self.micro.call, rows))
-                yield ImageBatch(sound, identity, image, {**attributes, "failed": failed})
+                drawn = flying.popleft()
+                sound, failed = again_if_empty(images, partial(self.micro.call, drawn.rows))
+                yield ImageBatch(sound, drawn.identity, drawn.image, {**drawn.attributes, "failed": failed})
 
     def self_test(self, seed: int = 0) -> BatchInvariance:
         """Makes one batch with other numbers of rows a call: are this machine's kernels batch-invariant?

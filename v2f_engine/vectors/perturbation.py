@@ -8,14 +8,13 @@ as sigmas (the published 0.3 / 0.5 / 0.7 at 40 / 40 / 20 %) or as the cosines th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from v2f_kernels import _cosine
-from v2f_kernels.perturb import DRAWN
+from v2f_kernels.perturb import MEASURED
 
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, VectorError
@@ -23,8 +22,6 @@ from v2f_engine.randomness import BACKENDS, Purpose, uniforms
 
 Float32 = NDArray[np.float32]
 
-STEP = 256
-"""Images at a time: float64 temporaries of 256 rows (1 MiB) stay in the cache, 4 times as fast as 50,000."""
 RANGES = {"sigma": (0.0, 100.0), "cosine": (0.05, 1.0)}
 
 
@@ -113,28 +110,10 @@ class Perturbation:
             found = f"{centres.dtype} {list(centres.shape)}"
             raise VectorError(f"expected float32 centres [{count}, D], one per image, found {found}.")
         sigma = self.sigma(centres, identity, image, seed=seed)
-        people, pictures = np.broadcast_arrays(np.atleast_1d(np.asarray(identity)), np.asarray(image))
-        perturb, cosine_of = _ways()
-        centres = np.ascontiguousarray(centres)
-        vectors, cosine = np.empty_like(centres), np.empty(count, np.float32)
-        for start in range(0, count, STEP):
-            part = slice(start, start + STEP)
-            with np.errstate(invalid="ignore"):
-                vectors[part] = perturb(
-                    centres[part], sigma[part], seed, Purpose.PERTURBATION, people[part], pictures[part]
-                )
-                cosine[part] = cosine_of(centres[part], vectors[part])
+        perturb = MEASURED.first(BACKENDS)[1]
+        vectors, measured = perturb(centres, sigma, seed, Purpose.PERTURBATION, identity, image)
+        cosine = measured.astype(np.float32)
         if not np.isfinite(cosine).all():
             rows = np.flatnonzero(~np.isfinite(cosine))
             raise VectorError(f"centres of zero length or not finite in rows {rows[:10].tolist()}.")
         return Perturbed(vectors, sigma, cosine)
-
-
-def _ways() -> tuple[Callable[..., Float32], Callable[[Float32, Float32], NDArray[np.float64]]]:
-    """(perturb_drawn, cosine) of this machine; the bits are the same from all."""
-    name, drawn = DRAWN.first(BACKENDS)
-    if name == "reference":
-        return drawn, _cosine.cosine
-    from v2f_kernels import _native
-
-    return drawn, _native.cosine

@@ -13,3 +13,10 @@
 #else
 #define V2F_CLONES
 #endif
+
+// What a cloned function calls must be compiled with its instruction set: inlined, whatever the compiler thinks of it.
+#if defined(__GNUC__)
+#define V2F_INLINE inline __attribute__((always_inline))
+#else
+#define V2F_INLINE inline
+#endif

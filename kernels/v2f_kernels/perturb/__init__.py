@@ -21,6 +21,11 @@ and the NumPy reference gives the same bits on every machine. Rows of zeros give
 `DRAWN`: the same with noise = `philox.draw("normal", seed, purpose, identity, image, D)`, for backends that
 draw inside the kernel. identity, image: integers [B]. Not differentiable.
 
+    perturb_measured(vectors, sigma, seed, purpose, identity, image) -> y, cosine
+
+`MEASURED`: the same for NumPy arrays, with the cosine of each y to its x, float64 [B], as `v2f_kernels._cosine`
+defines it. Every backend returns the same bits of both.
+
 Expected cosine between y and x: 1 / sqrt(1 + D sigma**2 / |x|**2).
 Source: Vec2Face (ICLR 2025), image generation: 50 noisy copies per identity, each with its centre's norm.
 
@@ -33,7 +38,6 @@ OP = Op(
     "perturb",
     {
         "reference": "v2f_kernels.perturb.reference:perturb",
-        "native": "v2f_kernels.perturb.native:perturb",
         "triton": "v2f_kernels.perturb.triton_kernel:perturb",
     },
 )
@@ -41,9 +45,15 @@ DRAWN = Op(
     "perturb_drawn",
     {
         "reference": "v2f_kernels.perturb.reference:perturb_drawn",
-        "native": "v2f_kernels.perturb.native:perturb_drawn",
         "triton": "v2f_kernels.perturb.triton_kernel:perturb_drawn",
     },
 )
+MEASURED = Op(
+    "perturb_measured",
+    {
+        "reference": "v2f_kernels.perturb.reference:perturb_measured",
+        "native": "v2f_kernels.perturb.native:perturb_measured",
+    },
+)
 
-__all__ = ["DRAWN", "OP"]
+__all__ = ["DRAWN", "MEASURED", "OP"]

