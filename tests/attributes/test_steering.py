@@ -26,14 +26,24 @@ SMALL = Vec2FaceConfig(
 MASKS = MASK_SCHEDULES["generate"]
 
 
-@pytest.fixture(scope="module")
-def generator() -> Vec2Face:
-    network = Vec2Face(SMALL)
-    network.initialise(torch.Generator().manual_seed(0))
+SEEDS = (0, 1, 2)
+
+
+def random_generator(seed: int, contrast: float = 3.0) -> Vec2Face:
+    """Random weights; at contrast 3 every sixth pixel lies beyond the clip, at 0.1 none."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # convolutions draw their start from it
+        network = Vec2Face(SMALL)
+    network.initialise(torch.Generator().manual_seed(seed))
     with torch.no_grad():
         network.im_decoder.conv_out.bias.zero_()
-        network.im_decoder.conv_out.weight.mul_(3.0)
+        network.im_decoder.conv_out.weight.mul_(contrast)
     return freeze(network)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Vec2Face:
+    return random_generator(0)
 
 
 def brightness(**how: object) -> Attribute:
@@ -51,18 +61,20 @@ def steerer(generator: Vec2Face, *attributes: Attribute, **settings: object) -> 
     return Steerer(generator, Objective(attributes), made, n_dropped=MASKS.n_dropped)
 
 
-def test_goals_are_met_and_each_sample_stops_by_itself(generator: Vec2Face) -> None:
-    loop = steerer(generator, brightness(tolerance=0.1), iterations=30)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_goals_are_met_and_each_sample_stops_by_itself(seed: int) -> None:
+    """Steps of 0.01 move the brightness by less than the tolerance to both sides, so none jumps across its goal."""
+    loop = steerer(random_generator(seed), brightness(tolerance=0.3), iterations=60, lr=0.01)
     arrays = inputs(9)
     start = loop(*arrays, {"brightness": np.full(9, np.nan, np.float32)}).values["brightness"]
-    goals = start + np.linspace(-2, 2, 9, dtype=np.float32)
+    goals = start + np.linspace(-1, 1, 9, dtype=np.float32)
     made = loop(*arrays, {"brightness": goals})
     np.testing.assert_array_equal(made.start["brightness"], start)
     assert (made.verdicts == Verdict.MET).all()
-    assert (np.abs(made.values["brightness"] - goals) <= 0.1).all()
+    assert (np.abs(made.values["brightness"] - goals) <= 0.3).all()
     assert made.iterations[4] == 1  # its goal was where it began
     assert len(set(made.iterations.tolist())) > 2
-    assert made.iterations.max() <= 30
+    assert made.iterations.max() < 60
 
 
 def test_the_image_returned_is_the_one_that_was_judged(generator: Vec2Face) -> None:
@@ -78,23 +90,54 @@ def test_the_image_returned_is_the_one_that_was_judged(generator: Vec2Face) -> N
     np.testing.assert_array_equal(repeated.values["brightness"], made.values["brightness"])
 
 
-def test_a_batch_is_its_samples_one_by_one(generator: Vec2Face) -> None:
-    """Same slots: bit for bit, whoever the neighbours are. Others: within a tenth of one step (0.1), one grey level."""
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_sample_is_the_same_whoever_its_neighbours_are(seed: int) -> None:
+    """With the same number of slots: bit for bit, and wherever in the batch it stands."""
     vectors, noise, n_masked = inputs(11)
     goals = np.linspace(-6, 2, 11, dtype=np.float32)
-    together = steerer(generator, brightness(tolerance=0.3), iterations=6)
-    batch = together(vectors, noise, n_masked, {"brightness": goals})
-    alone = steerer(generator, brightness(tolerance=0.3), iterations=6, slots=1)
-    for i in range(11):
+    loop = steerer(random_generator(seed), brightness(tolerance=0.3), iterations=6)
+    batch = loop(vectors, noise, n_masked, {"brightness": goals})
+    for i in (0, 3, 5, 10):
         one = slice(i, i + 1)
-        same = together(vectors[one], noise[one], n_masked[one], {"brightness": goals[one]})
+        same = loop(vectors[one], noise[one], n_masked[one], {"brightness": goals[one]})
         np.testing.assert_array_equal(same.images[0], batch.images[i])
         np.testing.assert_array_equal(same.vectors[0], batch.vectors[i])
         assert same.iterations[0] == batch.iterations[i]
-        single = alone(vectors[one], noise[one], n_masked[one], {"brightness": goals[one]})
-        np.testing.assert_allclose(single.vectors[0], batch.vectors[i], atol=1e-2)
-        np.testing.assert_allclose(single.values["brightness"][0], batch.values["brightness"][i], atol=0.05)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_slots_change_nothing_but_the_rounding(seed: int) -> None:
+    """Of a smooth loss: no pixel at the clip, and an `eps` that lets small gradients make small steps.
+
+    Without these two Adam's first step is the sign of the gradient, and a rounding error may turn it.
+    """
+    vectors, noise, n_masked = inputs(11)
+    generator = random_generator(seed, 0.1)
+    how = {"iterations": 6, "lr": 3.0, "eps": 1.0}
+    batch = steerer(generator, brightness(tolerance=0.0), **how)(
+        vectors, noise, n_masked, {"brightness": 50.0}
+    )
+    assert 0 < batch.images.min() <= batch.images.max() < 255
+    assert np.abs(batch.vectors - vectors).max(1).min() > 0.02
+    alone = steerer(generator, brightness(tolerance=0.0), slots=1, **how)
+    for i in (0, 3, 5, 8, 10):
+        one = slice(i, i + 1)
+        single = alone(vectors[one], noise[one], n_masked[one], {"brightness": 50.0})
+        np.testing.assert_allclose(single.vectors[0], batch.vectors[i], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(single.values["brightness"][0], batch.values["brightness"][i], atol=0.02)
         assert np.abs(single.images[0].astype(int) - batch.images[i]).max() <= 1
+
+
+def test_a_rounding_error_at_the_clip_switches_a_gradient() -> None:
+    """Why other slots may lead elsewhere: the picture is the same, its gradient is not."""
+    images = (
+        torch.tensor([1.0 - 1e-6, 1.0 + 1e-6]).view(2, 1, 1, 1).expand(2, 3, 1, 1).clone().requires_grad_()
+    )
+    levels, seen = to_bytes_through(images)
+    assert levels[0].tolist() == levels[1].tolist() == [[[255, 255, 255]]]
+    seen.sum().backward()
+    assert images.grad is not None
+    assert images.grad[:, 0, 0, 0].tolist() == [1.0, 0.0]
 
 
 def test_looking_late_changes_nothing(generator: Vec2Face) -> None:

@@ -39,7 +39,10 @@ class SteeringSettings:
         iterations: hard bound for each sample; the first one judges the vector as it came.
         lr: of Adam on the vector; 0.1 as published, for vectors of norm about 22.
         betas, eps: of Adam.
-        slots: samples on the device at a time; part of what decides the last bits of a result.
+        slots: samples on the device at a time; part of what decides a result, since libraries round a batch of
+            another size otherwise. Of a smooth loss that moves a vector by 1e-6. But a pixel at the clip
+            switches its gradient, and Adam's first step is `lr` times the gradient's sign: a component whose
+            gradient is about zero may then differ by `2 lr` (seen once in 33 samples).
         look_every: iterations between two looks of the host at what has finished; changes speed alone.
     """
 
