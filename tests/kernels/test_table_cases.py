@@ -1,0 +1,110 @@
+"""What the devices' tables choose is compiled by the gate: every entry a Triton kernel serves is a case of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from v2f_kernels import _tuned
+from v2f_kernels._shapes import SHAPES
+
+from bench.device_table import DeviceTable, forget
+
+pytest.importorskip("triton")
+from v2f_kernels._triton.table_cases import BUILDERS, table_cases
+
+pytestmark = pytest.mark.aot
+
+SHAPE = {
+    "attention": "N<=64 d=48", "conv3x3": "C=64 O=64 HW=14", "expand_tokens": "D=768", "gelu_linear": "K=768 M=3072",
+    "group_norm_silu": "C=512 HW=7", "layer_norm": "D=768", "to_uint8": "C=64 HW=28", "upsample_conv3x3": "C=64 HW=14",
+    "upsample_conv3x3_folded": "C=64 HW=14",
+}  # fmt: skip
+
+
+MEASURED = {
+    "capability": 90,
+    "ptxas": "12",
+    "triton": "3",
+    "torch": "2",
+    "date": "d",
+    "commit": "c",
+    "source": "s",
+}
+
+
+def of_card(op: str, key: str, use: str = "triton") -> dict[str, _tuned.Table]:
+    root = {
+        "device": "A Card",
+        "measured": MEASURED,
+        "ops": {op: {"backend": {key: {"use": use, "why": "x"}}}},
+    }
+    default = _tuned.tables()["default"]
+    return {"default": default, "A Card": _tuned.parse(json.dumps(root), "a-card.json", default)}
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, calls: Any) -> set[str]:
+    from triton.runtime.jit import JITFunction
+
+    seen: set[str] = set()
+    with monkeypatch.context() as patch:
+        patch.setattr(JITFunction, "run", lambda self, *args, **kwargs: seen.add(self.__name__))
+        for call in calls:
+            call()
+    return seen
+
+
+@pytest.mark.parametrize("op", sorted(SHAPES))
+def test_an_entry_of_any_op_launches_its_kernels(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(BUILDERS) == set(SHAPES) == set(SHAPE)
+    folder = _tuned.op_named(op).backends["triton"].split(".")[1]
+    forward = table_cases(folder, of_card(op, f"{SHAPE[op]}, fp16"))
+    both = table_cases(folder, of_card(op, f"{SHAPE[op]}, bf16, gradients"))
+    assert list(forward) == [f"table of A Card: {op} {SHAPE[op]}, fp16"]
+    first, second = (launched(monkeypatch, cases.values()) for cases in (forward, both))
+    assert first
+    assert first <= second
+    own_backward = {"attention", "expand_tokens", "gelu_linear", "group_norm_silu", "layer_norm"}
+    assert any("backward" in kernel for kernel in second) == (op in own_backward)
+
+
+def test_an_entry_for_torch_compiles_nothing() -> None:
+    assert table_cases("conv3x3", of_card("conv3x3", "C=64 O=64 HW=14, fp16", "torch")) == {}
+
+
+def test_every_committed_entry_for_triton_is_under_the_gate() -> None:
+    from v2f_kernels._triton.aot import ops_under_gate
+
+    under = {label for cases in ops_under_gate().values() for label in cases}
+    chosen = {
+        f"table of {table.device}: {op} {key}"
+        for table in _tuned.tables().values()
+        for op, picks in table.backends.items()
+        for key, pick in picks.items()
+        if pick.use == "triton" and not key.startswith("*")
+    }
+    assert chosen
+    assert chosen <= under
+
+
+def test_a_launch_of_a_table_that_spills_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One warp for 256 pixels of 32 channels: 256 values a thread. Only the card's own capability compiles it."""
+    from v2f_kernels._triton import launch
+    from v2f_kernels._triton.aot import compile_cases
+
+    shutil.copy(launch.TUNED / "default.json", tmp_path)
+    spilling = {"num_warps": 1, "num_stages": 1, "CHANNELS": 32}
+    DeviceTable("A Card", MEASURED, tmp_path).launch("group_norm_silu", "single_pass/P=256", spilling)
+    monkeypatch.setattr(launch, "TUNED", tmp_path)
+    cases = table_cases("group_norm_silu", of_card("group_norm_silu", "C=512 HW=14, fp16"))
+    try:
+        forget()
+        assert compile_cases("group_norm_silu", cases, (80,))[1] == []
+        wrong = compile_cases("group_norm_silu", cases, (90,))[1]
+    finally:
+        monkeypatch.undo()
+        forget()
+    assert any("[A Card]" in line and "spilled" in line for line in wrong), wrong
