@@ -155,7 +155,10 @@ def decide(state: Run, item: Item, remark: str = "") -> None:
     """Judges and times every backend of an item and writes which one runs it."""
     label = f"{item.label}, {remark}" if remark else item.label
     if label in state.begun:
-        state.note(f"left out, an earlier process began it: {label}")
+        decided = state.table.decided_now(item.op, item.key)
+        state.note(f"{'decided by' if decided else 'left out, it ended'} an earlier process: {label}")
+        if decided == "triton":  # its numbers went with that process: its launches may be searched
+            state.found[item.label] = {"triton": 1.0}
         return
     state.begin(label)
     functions, missing = _contenders(item, state.device)

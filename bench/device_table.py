@@ -54,6 +54,11 @@ class DeviceTable:
         self._put(op, "backend", key, {"use": use, "why": _stamped(why, self.measured)})
         self.save()
 
+    def decided_now(self, op: str, key: str) -> str:
+        """What this very measurement (date and commit) chose for a key; empty if it did not come to it."""
+        entry = self.ops.get(op, {}).get("backend", {}).get(key, {"use": "", "why": ""})
+        return str(entry["use"]) if entry["why"].endswith(_stamped("", self.measured)) else ""
+
     def launch(self, op: str, key: str, entry: Mapping[str, int]) -> None:
         """How `kernel` or `kernel/variant` of an op's folder is launched; written at once."""
         self._put(op, "launch", key, dict(entry))

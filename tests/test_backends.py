@@ -14,7 +14,7 @@ import torch
 from v2f_kernels import _tuned
 
 from v2f_engine.backends import OPS, Choice, Machine, choose, op_named
-from v2f_engine.errors import BackendUnavailable, ConfigError
+from v2f_engine.errors import BackendUnavailable, ConfigError, DatasetError
 from v2f_engine.models import bind_ops
 from v2f_engine.models.image_decoder import ResidualBlock, Upsample
 from v2f_engine.models.ops import Bound
@@ -232,6 +232,24 @@ def test_an_unknown_card_takes_the_default_and_is_described_as_before_there_were
 def test_a_cpu_is_described_as_before_there_were_tables() -> None:
     told = choose("cpu", "fp32", machine=ZEN4).describe()
     assert told == {"device": "cpu", "precision": "fp32", "backends": dict.fromkeys(sorted(OPS), "torch")}
+
+
+def test_a_dataset_of_an_earlier_commit_goes_on_where_its_bytes_do() -> None:
+    """Its manifest knows no shapes: fine on a CPU and on a card without a table; on one with a table the backends, and
+    so the bytes, are others, and the refusal says which."""
+    from v2f_engine.pipeline.shard_source import _refuse_other
+
+    def runner(choice: Choice) -> dict[str, Any]:
+        return {"runner": {"runner": "cuda_graph", "batch_size": 256, **choice.describe()}}
+
+    card = table(group_norm_silu={"C=512 HW=7, fp16": "torch", "C=512 HW=14, fp16": "triton"})
+    earlier = runner(on_card(card, "cuda:0"))
+    assert "shapes" not in earlier["runner"]
+    _refuse_other(Path("set"), earlier, runner(choose("cuda:1", machine=GPU)))
+    with pytest.raises(
+        DatasetError, match="would make other bytes: runner.shapes.group_norm_silu.C=512 HW=7 is absent"
+    ):
+        _refuse_other(Path("set"), earlier, runner(on_card(card)))
 
 
 def test_launches_of_a_cards_own_are_part_of_the_description() -> None:

@@ -157,8 +157,10 @@ def test_each_decision_is_on_the_disk_before_the_next_begins(bench: Callable[...
     assert b.written(b.folder / "rehearsal.json") == {CONV.op: {CONV.key: "triton"}}
     assert len(b.rows) == 2
     again = bench(group_norm_silu={"torch": 1e-6, "triton": 2e-6}, conv3x3={})
-    assert again.run(begun={CONV.label}) == {CONV.op: {CONV.key: "triton"}, NORM.op: {NORM.key: "torch"}}
-    assert f"left out, an earlier process began it: {CONV.label}" in again.notes
+    begun = {CONV.label, NORM.label}
+    assert again.run(begun=begun, work=WORK) == {CONV.op: {CONV.key: "triton"}}
+    assert f"decided by an earlier process: {CONV.label}" in again.notes
+    assert f"left out, it ended an earlier process: {NORM.label}" in again.notes
 
 
 def test_training_and_generation_are_decided_apart(bench: Callable[..., Bench]) -> None:

@@ -49,6 +49,19 @@ def test_norm_agrees_with_its_definition(backend, channels, groups):
     assert y.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_norm_answers_in_the_memory_order_it_was_given(monkeypatch):
+    """ATen's GroupNorm on a GPU answers in NCHW memory; imitated here. Triton's convolutions refuse such a tensor."""
+    stock = torch.nn.functional.group_norm
+    monkeypatch.setattr(
+        "v2f_kernels.group_norm_silu.torch_native.F.group_norm", lambda *a: stock(*a).contiguous()
+    )
+    x = noise(2, 16, 7, 7)
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    y = NORM.backend("torch")(x, noise(16, seed=1), noise(16, seed=2), 4, EPS)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert NORM.backend("torch")(x.contiguous(), noise(16, seed=1), noise(16, seed=2), 4, EPS).is_contiguous()
+
+
 def test_norm_with_given_statistics_rounds_once_in_bf16():
     """Mean 50, deviation 1: factor and shift rounded to bf16 would be off by 0.2; fp32 ones leave one rounding."""
     x, weight, bias = noise(2, 16, 9, 9) + 50, noise(16, seed=1), noise(16, seed=2)
