@@ -68,8 +68,8 @@ fuzz-guided: setup-dev      ## coverage-guided fuzzing of the readers for 10 min
 soak: setup-dev             ## an hour of two workers making datasets: memory slope and open files
 	PYTHONPATH=.:kernels $(BIN)/python tests/scale/soak.py $(or $(MINUTES),60)
 
-gpu:                 ## on a GPU machine: check every kernel against its oracle, then measure the ladder
-	PYTHONPATH=.:kernels $(PYTHON) bench/gpu.py
+gpu:                 ## on a GPU machine, eight minutes: every kernel against its oracle, then all that is measured; MINUTES=4
+	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu --minutes $(or $(MINUTES),8)
 
 sanitize:            ## on a GPU machine: memory, race, initialisation and barrier checks over small shapes
 	set -e; for tool in memcheck racecheck initcheck synccheck; do \

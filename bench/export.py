@@ -123,7 +123,7 @@ def engine_rungs(
             notes.append(f"rung {name}: {error}")
             continue
         if time.perf_counter() > deadline:
-            notes.append(f"rung {name}: out of time; python bench/gpu.py --only ladder, with a larger budget")
+            notes.append(f"rung {name}: out of time; python -m bench.gpu --only engines")
             continue
         capability = "".join(map(str, torch.cuda.get_device_capability(device)))
         settings = BuildSettings(((rows, rows, rows),), (f"sm{capability}",))

@@ -41,6 +41,7 @@ GREY = 1.0
 DECODER = ("group_norm_silu",)
 TRANSFORMER = ("attention", "layer_norm", "expand_tokens", "gelu_linear")
 BASELINE = "1 published style, eager fp32"
+SECTION = "ladder, device only"
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,10 @@ COMPILED = (
         compiled=True,
     ),
 )
-"""Rungs of a section of their own (`python bench/gpu.py --only compiled`): autotuning takes minutes."""
-COMPILE_MODE = {"mode": "max-autotune"}
+"""Rungs of a section of their own (`python -m bench.gpu --only compiled`): autotuning takes minutes."""
+COMPILE_MODE: dict[str, Any] = {"mode": "max-autotune"}
+TRACED_ONLY: dict[str, Any] = {"backend": "eager", "fullgraph": True}
+"""On a CPU: that the whole network becomes one graph is what a CPU can show."""
 
 
 def network(model: str, seed: int = 0) -> Vec2Face:
@@ -174,7 +177,9 @@ def build(rung: Rung, model: Vec2Face, base: Choice, rows: int) -> tuple[Any, Ca
     from v2f_engine.runtime.cuda_graph import CudaGraphRunner
     from v2f_engine.runtime.eager import EagerRunner
 
-    choice = Choice(base.device, base.precision, table_of(rung, base), base.reasons)
+    choice = (  # the chosen one goes by shape as well
+        base if rung.chosen else Choice(base.device, base.precision, table_of(rung, base), base.reasons)
+    )
     frozen = (
         freeze(model, device=choice.device, dtype=choice.dtype) if rung.folded else _unfolded(model, choice)
     )
@@ -191,7 +196,8 @@ def build(rung: Rung, model: Vec2Face, base: Choice, rows: int) -> tuple[Any, Ca
 
     eager = EagerRunner(frozen, choice, n_dropped=N_DROPPED, batch_size=rows)
     if rung.compiled:
-        decode = torch.compile(frozen.decode, dynamic=False, **COMPILE_MODE)
+        mode = COMPILE_MODE if base.device.startswith("cuda") else TRACED_ONLY
+        decode = torch.compile(frozen.decode, dynamic=False, **mode)
         frozen.decode = decode  # type: ignore[method-assign]
     return eager, call
 
@@ -238,6 +244,42 @@ def null_writer_seconds(runner: Any, images: int) -> float:
         return time.perf_counter() - start
 
 
+def run_rung(
+    rung: Rung | None,
+    model: Vec2Face,
+    base: Choice,
+    batch: Batch,
+    expected: torch.Tensor,
+    *,
+    rounds: int,
+    budget_s: float,
+) -> tuple[protocol.Row, Any]:
+    """(the row of one rung, its runner); the published way, which has no runner, for `None`.
+
+    Args:
+        model: the network in fp32; moved to the device for the published way.
+        expected: `oracle` of the same batch, on the device.
+
+    Raises:
+        whatever building or running the rung raises: the caller decides what that ends.
+    """
+    runner: Any = None
+    if rung is None:
+        baseline = model.to(base.device).requires_grad_(True)
+        made, call = published(baseline, batch), lambda: published(baseline, batch)
+    else:
+        runner, call = build(rung, model, base, len(batch.host[0]))
+        made = torch.from_numpy(runner(*batch.host)).to(base.device)
+    passed, words = grey_check(made, expected)
+    timing = wall(call, base.device, rounds, budget_s) if passed else None
+    rows = len(batch.host[0])
+    row = protocol.Row(
+        SECTION, f"batch {rows}", rung.name if rung else BASELINE, passed, words, timing,
+        items=rows, inputs=protocol.hash_of(batch.device), baseline=BASELINE,
+    )  # fmt: skip
+    return row, runner
+
+
 def climb(
     model: Vec2Face,
     *,
@@ -247,53 +289,41 @@ def climb(
     rounds: int,
     budget_s: float,
     written: int = 0,
-    tell: Callable[[list[protocol.Row], list[str]], None] = lambda rows, notes: None,
     rungs: Sequence[Rung] = RUNGS,
 ) -> tuple[list[protocol.Row], list[str]]:
-    """Rows of the ladder and what could not run; its first rung is the published way, whatever `rungs` are.
+    """Rows of the ladder and what could not run, all in this process; `bench.gpu` gives each rung one of its own.
 
-    `written`: images through the host, 0 to leave that out. `tell` hears what is known after every rung.
+    Its first rung is the published way, whatever `rungs` are. `written`: images through the host, 0 to leave that out.
     """
-    base, notes, result = choose(device, precision), [], []
+    base = choose(device, precision)
+    notes: list[str] = []
+    result: list[protocol.Row] = []
     batch = Batch.draw(rows, base.device)
-    digest = protocol.hash_of(batch.device)
-    baseline = model.to(base.device).requires_grad_(True)
-    expected = oracle(baseline, batch)
+    expected = oracle(model.to(base.device), batch)
     deadline = time.perf_counter() + budget_s
-
-    def row(name: str, passed: bool, check: str, timing: protocol.Timing | None) -> None:
-        result.append(
-            protocol.Row(
-                "ladder, device only", f"batch {rows}", name, passed, check, timing,
-                items=rows, inputs=digest, baseline=BASELINE,
-            )
-        )  # fmt: skip
-
-    def timed(call: Callable[[], object]) -> protocol.Timing:
-        share = max(1.0, (deadline - time.perf_counter()) / (len(rungs) + 1))
-        return wall(call, base.device, rounds, share)
-
-    row(
-        BASELINE, *grey_check(published(baseline, batch), expected), timed(lambda: published(baseline, batch))
-    )
-    for rung in rungs:
-        if rung.needs_gpu and not base.device.startswith("cuda"):
+    for rung in (None, *rungs):
+        if rung and rung.needs_gpu and not base.device.startswith("cuda"):
             notes.append(f"rung {rung.name}: needs a GPU")
             continue
-        if time.perf_counter() > deadline:
+        if rung and time.perf_counter() > deadline:
             notes.append(f"rung {rung.name}: out of time")
             continue
+        share = max(1.0, (deadline - time.perf_counter()) / (len(rungs) + 1))
         try:
-            runner, call = build(rung, model, base, rows)
-            passed, words = grey_check(torch.from_numpy(runner(*batch.host)).to(base.device), expected)
-            row(rung.name, passed, words, timed(call) if passed else None)
-            if written and passed and (rung.chosen or not rung.needs_gpu):
-                result.extend(_written(rung, runner, written, words, digest, notes))
+            row, runner = run_rung(rung, model, base, batch, expected, rounds=rounds, budget_s=share)
+            result.append(row)
+            if rung and written and row.passed and (rung.chosen or not rung.needs_gpu):
+                found, missing = with_host(rung, runner, written, row.check, row.inputs)
+                result += found
+                notes += missing
+            del runner
+            if base.device.startswith("cuda"):
+                torch.cuda.empty_cache()
         except Exception as error:  # a rung that breaks must not end the climb
-            row(rung.name, False, f"{type(error).__name__}: {str(error)[:200]}", None)
-        if base.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        tell(result, notes)
+            words = f"{type(error).__name__}: {str(error)[:200]}"
+            result.append(
+                protocol.Row(SECTION, f"batch {rows}", rung.name if rung else BASELINE, False, words)
+            )
     return result, notes
 
 
@@ -310,20 +340,30 @@ def host_seconds(runner: Any, images: int) -> float:
     return time.perf_counter() - start
 
 
-def _written(
-    rung: Rung, runner: Any, images: int, words: str, digest: str, notes: list[str]
-) -> Iterator[protocol.Row]:
-    """Rows with the host in the loop; encoding only where the encoder is installed, else a note."""
+def with_host(
+    rung: Rung, runner: Any, images: int, words: str, digest: str
+) -> tuple[list[protocol.Row], list[str]]:
+    """Rows with the host in the loop; encoding only where the encoder is installed, else a note.
+
+    Args:
+        words: of the check that this runner has passed.
+        digest: of the inputs of that check.
+    """
     kinds: dict[str, Callable[[Any, int], float]] = {"ladder, bytes on the host": host_seconds}
+    notes = []
     if find_spec("simplejpeg"):
         kinds["ladder, null writer"] = null_writer_seconds
     else:
         notes.append(f"null writer, rung {rung.name}: simplejpeg is not installed here")
+    rows = []
     for section, seconds_of in kinds.items():
         timing = protocol.Timing.of([seconds_of(runner, images)], 1, "perf_counter")
-        yield protocol.Row(
-            section, f"{images} images", rung.name, True, words, timing, items=images, inputs=digest
+        rows.append(
+            protocol.Row(
+                section, f"{images} images", rung.name, True, words, timing, items=images, inputs=digest
+            )
         )
+    return rows, notes
 
 
 def wall(call: Callable[[], object], device: str, rounds: int, budget_s: float) -> protocol.Timing:

@@ -294,7 +294,7 @@ def environment(device: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": " ".join(Path(a).name if a.startswith("/") else a for a in sys.argv),
-        "commit": _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or "unknown",
+        "commit": _commit(),
         "uncommitted": bool(_said("git", "-C", str(ROOT), "status", "--porcelain", "-uno")),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -313,9 +313,28 @@ def environment(device: str) -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name(torch.device(device)),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
+            "driver": clocks().partition(",")[0] or "unknown",
             "driver, clocks, power": clocks(),
+            "ptxas": _ptxas(device),
         }
     return told
+
+
+def _ptxas(device: str) -> str:
+    """The version that compiles Triton's kernels for this card: it decides whether machine code is right."""
+    from v2f_kernels._triton.ptxas import PtxasMissing, ptxas_version
+
+    major, minor = torch.cuda.get_device_capability(torch.device(device))
+    try:
+        return ptxas_version(10 * major + minor)
+    except PtxasMissing as error:
+        return str(error)
+
+
+def _commit() -> str:
+    """Of the checkout; where a copy without its history runs, what `V2F_COMMIT` says."""
+    told = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
+    return told or os.environ.get("V2F_COMMIT") or "unknown"
 
 
 def clocks() -> str:

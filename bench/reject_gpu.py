@@ -2,21 +2,20 @@
 
     python bench/reject_gpu.py                          1 million vectors (and 10 million where they fit)
     python bench/reject_gpu.py --sizes 100000 --rounds 5
+    python bench/reject_gpu.py --check-only 3000        judges and times nothing: what compute-sanitizer watches
 
 Goals on an H200: 1 M identities in 1.5 s, 10 M in 100 s, twice the speed of `cupy.matmul` in fp16 followed by a
-maximum, and the reference's answer on 200,000. Vectors are Gaussian, 512-d, on the device before the clock starts;
-a time is one whole call, between CUDA events. The fp16 baseline compares every candidate with all earlier ones in
-tiles of 8,192 x 65,536 and reduces each row; it decides nothing exactly and is not asked to. If the check fails,
-nothing is timed. Results: bench/results/<gpu>/reject.json.
+maximum, and the CPU's answer. Vectors are Gaussian, 512-d, on the device before the clock starts; a time is one whole
+call, between CUDA events, after a short call that compiles. The fp16 baseline compares every candidate with all earlier
+ones in tiles of 8,192 x 65,536 and reduces each row; it decides nothing exactly and is not asked to. If the check
+fails, nothing is timed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +25,51 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
 import torch  # noqa: E402
 from v2f_kernels.reject_similar import OP  # noqa: E402
 
+from bench import protocol  # noqa: E402
+
+SECTION = "rejection"
 T, D = 0.3, 512
-ROWS, COLUMNS = 8192, 65536
-GOALS_S = {1_000_000: 1.5, 10_000_000: 100.0}
+CHECKED_D = 192
+"""Here about half of 200,000 candidates are kept at 0.3: both outcomes are common."""
+CHECKED, CHECKED_SLOWLY = 65_536, 8_192
+"""Rows of the check: with the compiled CPU kernel (`tests/gpu` has 200,000: 24 s), and with the plain reference."""
+TILE_ROWS, TILE_COLUMNS = 8192, 65536
+COMPARED = 1_000_000
+"""The fp16 baseline runs up to so many vectors."""
+OURS, BASELINE = "cupy int8", "cupy.matmul fp16 + max"
 
 
 def vectors_of(n: int, d: int = D) -> torch.Tensor:
     return torch.randn(n, d, device="cuda", generator=torch.Generator("cuda").manual_seed(2026))
 
 
-def check(n: int = 200_000, d: int = 192) -> tuple[bool, str]:
-    """192 dimensions, where about half of 200,000 candidates are kept at 0.3: both outcomes are common."""
-    vectors = vectors_of(n, d)
-    found = OP.backend("cupy")(vectors, T).cpu()
+def cpu_judge() -> tuple[Callable[..., Any], int]:
+    """(the best CPU backend, how many rows it can judge in seconds)."""
     try:
-        judge = OP.backend("native")
+        return OP.backend("native"), CHECKED
     except ImportError:
-        judge = OP.backend("reference")
-    expected = torch.as_tensor(judge(vectors.cpu(), T))
+        return OP.backend("reference"), CHECKED_SLOWLY
+
+
+def check(n: int | None = None) -> tuple[bool, str]:
+    """(equal to the CPU, in words), for two block sizes."""
+    judge, most = cpu_judge()
+    vectors = vectors_of(n or most, CHECKED_D)
+    found = OP.backend("cupy")(vectors, T).cpu()
     again = OP.backend("cupy")(vectors, T, block=1000).cpu()
+    expected = torch.as_tensor(judge(vectors.cpu(), T))
     equal = torch.equal(found, expected) and torch.equal(again, expected)
-    return equal, f"{len(expected):,} of {n:,} kept; {'equal' if equal else 'NOT equal'} to the CPU"
+    return (
+        equal,
+        f"{len(expected):,} of {len(vectors):,} kept; {'equal' if equal else 'NOT equal'} to the CPU",
+    )
 
 
 def seconds(call: Callable[[], Any], rounds: int) -> list[float]:
-    """Of each round, after one warm-up; by CUDA events on torch's stream."""
-    call()
+    """Of each call; by CUDA events on torch's stream."""
     times = []
     for _ in range(rounds):
-        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         before.record()
         call()
         after.record()
@@ -67,65 +82,88 @@ def fp16_product(units: torch.Tensor) -> int:
     """Largest cosine of every row with all earlier ones, by cupy.matmul; returns how many stay below T."""
     import cupy
 
-    stream = torch.cuda.current_stream().cuda_stream
-    with cupy.cuda.ExternalStream(stream):
+    stream = torch.cuda.current_stream()
+    adopted = (  # ExternalStream is deprecated since cupy 14, which is the first to have from_external
+        cupy.cuda.Stream.from_external(stream)
+        if hasattr(cupy.cuda.Stream, "from_external")
+        else cupy.cuda.ExternalStream(stream.cuda_stream)
+    )
+    with adopted:
         rows, kept = cupy.from_dlpack(units), 0
-        for first in range(0, len(rows), ROWS):
-            block = rows[first : first + ROWS]
+        for first in range(0, len(rows), TILE_ROWS):
+            block = rows[first : first + TILE_ROWS]
             largest = cupy.triu(cupy.matmul(block, block.T), 1).max(axis=0)
-            for start in range(0, first, COLUMNS):
-                product = cupy.matmul(block, rows[start : min(first, start + COLUMNS)].T)
+            for start in range(0, first, TILE_COLUMNS):
+                product = cupy.matmul(block, rows[start : min(first, start + TILE_COLUMNS)].T)
                 largest = cupy.maximum(largest, product.max(axis=1))
             kept += int((largest < T).sum())
     return kept
 
 
-def main() -> int:
+def needed_bytes(n: int) -> int:
+    """Device memory of one call: fp32 and int8 rows, what is known of each, and 2 GiB of tiles."""
+    return n * D * (4 + 1) + n * 64 + (2 << 30)
+
+
+def measure(n: int, rounds: int, words: str) -> Iterator[protocol.Row]:
+    """Rows for `n` vectors, ours first and told before the baseline runs.
+
+    Args:
+        words: of the check that has passed.
+
+    Raises:
+        MemoryError: the card is too small.
+    """
+    memory = torch.cuda.get_device_properties(0).total_memory
+    if needed_bytes(n) > memory:
+        raise MemoryError(
+            f"{n:,} vectors: expected {needed_bytes(n) / 2**30:.0f} GiB of device memory, the card has"
+            f" {memory / 2**30:.0f}; give fewer with --sizes"
+        )
+    vectors = vectors_of(n)
+    ours = OP.backend("cupy")
+    ours(vectors[:4096], T)
+    times = seconds(lambda: ours(vectors, T), rounds)
+    timing = protocol.Timing.of(times, 1, "events")
+    rate = n * (n - 1) * D / timing.p50 / 1e12
+    case = f"N{n} D{D} t{T}"
+    yield protocol.Row(
+        SECTION, case, OURS, True, f"{words}; {rate:.0f} int8 TOP/s", timing, items=n,
+        inputs=protocol.hash_of([vectors]), baseline=BASELINE,
+    )  # fmt: skip
+    if n <= COMPARED:
+        units = torch.nn.functional.normalize(vectors).half()
+        fp16_product(units[: 2 * TILE_ROWS])
+        times = seconds(lambda: fp16_product(units), max(1, rounds - 1))
+        yield protocol.Row(
+            SECTION, case, BASELINE, True, "decides nothing exactly", protocol.Timing.of(times, 1, "events"),
+            items=n,
+        )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check-only", type=int, metavar="N", help="check N vectors and time nothing")
-    options = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="folder for reject.json and reject.md")
+    options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         print("no NVIDIA GPU on this machine")
         return 2
-    equal, words = check(options.check_only or 200_000)
+    equal, words = check(options.check_only)
     print(words, flush=True)
     if not equal or options.check_only:
         return int(not equal)
-    card, memory = torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory
-    found = []
+    report = protocol.Report("Rejection", protocol.environment("cuda:0"))
     for n in options.sizes:
-        need = n * D * (4 + 1) + n * 64 + (2 << 30)
-        if need > memory:
-            print(f"{n:,}: needs {need / 2**30:.0f} GiB, the card has {memory / 2**30:.0f}")
-            continue
-        vectors = vectors_of(n)
-        times = seconds(lambda v=vectors: OP.backend("cupy")(v, T), options.rounds)
-        row = {"n": n, "contender": "cupy int8", "seconds": times, "median": statistics.median(times)}
-        row["tera_operations_per_s"] = n * (n - 1) * D / row["median"] / 1e12
-        row["goal_s"] = GOALS_S.get(n)
-        found.append(row)
-        if n <= 1_000_000:
-            units = torch.nn.functional.normalize(vectors).half()
-            times = seconds(lambda u=units: fp16_product(u), max(1, options.rounds - 1))
-            median = statistics.median(times)
-            found.append({"n": n, "contender": "cupy.matmul fp16 + max", "seconds": times, "median": median})
-            row["faster_by"] = median / row["median"]
-        print(json.dumps(row), flush=True)
-        del vectors
-    folder = ROOT / "bench" / "results" / card.replace(" ", "-").lower()
-    folder.mkdir(parents=True, exist_ok=True)
-    told = {
-        "card": card,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "check": words,
-        "rows": found,
-    }
-    (folder / "reject.json").write_text(json.dumps(told, indent=1))
+        for row in measure(n, options.rounds, words):
+            report.rows.append(row)
+            print(row.case, row.contender, row.timing, row.check, flush=True)
+    if options.out:
+        report.write(options.out, "reject")
     return 0
 
 

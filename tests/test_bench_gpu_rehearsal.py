@@ -1,74 +1,289 @@
-"""`make gpu` rehearsed on a CPU: every section's code runs, is judged, and survives a broken neighbour."""
+"""`make gpu` rehearsed on a CPU: every stage's code runs, and no death costs what was told before or beside it."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from bench import gpu, ops
+from bench import ops
 from bench.cases import cases
-from bench.protocol import Row, Timing
+from bench.gpu import __main__ as command
+from bench.gpu import faults, report, stages
+from bench.gpu.store import FILE, Store, read, unpacked
 from v2f_engine.backends import OPS, op_named
 
+ROOT = Path(__file__).resolve().parents[1]
+LADDER = (
+    "1 published style, eager fp32",
+    "2 no gradients, half precision, channels-last",
+    "4b the folds alone",
+)
 
-def test_the_rehearsal_runs_every_section_and_says_what_it_left_out(tmp_path: Path) -> None:
-    assert gpu.main(["--rehearse", "--out", str(tmp_path)]) == 0
+
+def start(folder: Path, *options: str, fault: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}",
+        faults.VARIABLE: json.dumps(fault or {}),
+    }
+    call = [sys.executable, "-m", "bench.gpu", "--rehearse", "--out", str(folder), *options]
+    return subprocess.Popen(call, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children_of_a_hang() -> list[int]:
+    """Processes that an injected hang left behind: they ignore SIGTERM and sleep."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"signal.SIG_IGN); time.sleep(1000)" in words and alive(int(entry.name)):
+                found.append(int(entry.name))
+    return found
+
+
+def test_the_rehearsal_runs_every_stage_and_loses_nothing_to_three_deaths(tmp_path: Path) -> None:
+    """One job kills itself after its first row, one poisons its context between two checks, one rung hangs."""
+    fault = {
+        "sizes/batch sizes": "kill@1",
+        "correctness/attention": "poison@3",
+        f"ladder/{LADDER[1]}": "hang",
+        f"ladder/{LADDER[2]}": "poison",
+    }
+    began = time.monotonic()
+    child = start(tmp_path, "--at-most", "18", "--minutes", "6", fault=fault)
+    out, _ = child.communicate(timeout=420)
+    took = time.monotonic() - began
     told = json.loads((tmp_path / "gpu.json").read_text())
-    assert "NOT a measurement" in told["title"]
-    assert all(row["passed"] for row in told["rows"])
+    rows = {(row["section"], row["case"], row["contender"]): row for row in told["rows"]}
+    failed = {key: row["check"] for key, row in rows.items() if not row["passed"]}
+
+    # Exactly the injected deaths failed, each in its own words, and the exit status says so.
+    assert child.returncode == 1, out
+    killed = failed.pop(("sizes", "the job", "sizes/batch sizes"))
+    assert "killed by SIGKILL" in killed
+    hung = failed.pop(("ladder, device only", "batch 2", LADDER[1]))
+    assert hung.startswith("hung: killed after 18")
+    poisoned = failed.pop(("ladder, device only", "batch 2", LADDER[2]))
+    assert faults.WORDS in poisoned
+    attention = {key: words for key, words in failed.items() if "attention" in key[1]}
+    assert len(attention) == 1, failed  # the check that met the poison; the rest went on in another process
+    assert faults.WORDS in next(iter(attention.values()))
+    assert failed == attention
+    assert children_of_a_hang() == []
+
+    # Rows told before a death, and beside it, are all there.
+    assert ("batch sizes", "batch 1", "4b the folds alone") in rows
+    assert rows["ladder, device only", "batch 2", LADDER[0]]["timing"]
+    raw = [unpacked(r["row"]) for r in read(tmp_path / FILE) if r["kind"] == "row"]
+    checks = [row for row in raw if row.section == "correctness" and row.case.startswith("attention")]
+    wanted = sum(1 + bool(case.gradients) for case in cases("tiny") if case.op == "attention")
+    assert len(checks) == len({row.case for row in checks}) == wanted
+    assert sum(row.passed for row in checks) == wanted - 1
+
+    # All stages ran, and within the plan.
     sections = {row["section"] for row in told["rows"]}
-    assert {"correctness", "ladder, device only", "training step", "attention, forward"} <= sections
-    assert any("needs a GPU" in note for note in told["notes"])
+    assert {"correctness", "training step", "shares of a step", "device time, generation"} <= sections
+    assert {"device time, a training step", "batch sizes", "ladder, bytes on the host"} <= sections
+    assert "choice of backends" in sections
+    assert all(
+        any(op in row["case"] for row in told["rows"] if row["section"] == "correctness") for op in OPS
+    )
     assert set(told["ceilings"]) == {"copy bytes/s", "matmul FLOP/s"}
-    checked = " ".join(row["case"] for row in told["rows"] if row["section"] == "correctness")
-    assert all(op in checked for op in OPS)
+    assert "NOT a measurement" in told["title"]
+    assert any("needs a GPU" in note for note in told["notes"])
+    assert any(
+        "no NVIDIA GPU" in note for note in told["notes"]
+    )  # tests/gpu went through pytest and were skipped
+    assert took < 360
+    assert str(ROOT) not in (tmp_path / FILE).read_text() + (tmp_path / "gpu.md").read_text()
+    assert len(list(tmp_path.iterdir())) <= 8
+    for name in ("torch", "triton", "commit", "time"):
+        assert told["environment"][name]
 
 
-def test_a_section_that_breaks_is_a_failed_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(setting: gpu.Setting) -> gpu.Found:
-        raise RuntimeError("an illegal memory access")
-
-    monkeypatch.setitem(gpu.EVERY, "kernels", (breaks, 1.0))
-    found = gpu.run_section("kernels", gpu.Setting("cpu", "tiny", 1.0, True))
-    assert [row.passed for row in found.rows] == [False]
-    assert "illegal memory access" in found.rows[0].check
-
-
-def test_a_section_that_hangs_or_dies_keeps_what_it_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    dies, hangs = tmp_path / "dies", tmp_path / "hangs"
-    known = gpu.Found([Row("a", "b", "c", True, "ok")])
-    (tmp_path / "told").write_text(gpu.encoded(known) + "\n")
-    dies.write_text(f"#!/bin/sh\ncat {tmp_path / 'told'}\nexit 134\n")
-    hangs.write_text(f"#!/bin/sh\ncat {tmp_path / 'told'}\nexec sleep 30\n")
-    for script in (dies, hangs):
-        script.chmod(0o755)
-    monkeypatch.setattr(gpu, "GRACE_S", 0.2)
-    monkeypatch.setattr(gpu.sys, "executable", str(dies))
-    found = gpu.in_own_process("ladder", [], 10.0)
-    assert found.rows[0] == known.rows[0]  # what was known before is kept
-    assert "status 134" in found.rows[1].check
-    monkeypatch.setattr(gpu.sys, "executable", str(hangs))
-    found = gpu.in_own_process("ladder", [], 2.0)
-    assert found.rows[0] == known.rows[0]
-    assert "ended after" in found.rows[1].check
+def test_a_parent_that_is_killed_leaves_what_was_told_and_no_process(tmp_path: Path) -> None:
+    name = f"ladder/{LADDER[1]}"
+    child = start(tmp_path, "--only", "ceilings", "--only", "ladder", fault={name: "hang"})
+    deadline = time.monotonic() + 120
+    while not children_of_a_hang():  # the second rung is reached, the first has told
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "gpu.json").exists()
+    assert command.main(["--report", str(tmp_path)]) == 1
+    told = json.loads((tmp_path / "gpu.json").read_text())
+    timed = [row["contender"] for row in told["rows"] if row["timing"]]
+    assert timed == [LADDER[0]]
+    assert set(told["ceilings"]) == {"copy bytes/s", "matmul FLOP/s"}
+    cut = next(row for row in told["rows"] if row["section"] == "run")
+    assert cut["check"] == f"cut off: 2 of 4 jobs were over; next: {name}"
+    for pid in children_of_a_hang():  # the hung job died with its parent; what it had started is ours to end
+        os.kill(pid, signal.SIGKILL)
 
 
-def test_findings_survive_the_way_between_processes() -> None:
-    rows = [
-        Row("a", "b", "c", True, "ok", Timing(1.0, 0.9, 1.1, 3, 2, "graph")),
-        Row("a", "b", "d", False, "no"),
+def test_a_fresh_python_a_job_gives_the_same_rows(tmp_path: Path) -> None:
+    """The way taken where CUDA does not bear a fork."""
+    child = start(tmp_path, "--only", "ceilings", "--fresh")
+    out, _ = child.communicate(timeout=240)
+    assert child.returncode == 0, out
+    told = json.loads((tmp_path / "gpu.json").read_text())
+    assert set(told["ceilings"]) == {"copy bytes/s", "matmul FLOP/s"}
+
+
+def test_the_longer_stages_rehearse(tmp_path: Path) -> None:
+    """`compiled` with the tracer alone: that the whole network becomes one graph is what a CPU can show."""
+    child = start(tmp_path, "--only", "steady", "--only", "compiled", "--only", "kernels")
+    out, _ = child.communicate(timeout=240)
+    assert child.returncode == 0, out
+    told = json.loads((tmp_path / "gpu.json").read_text())
+    names = {row["contender"] for row in told["rows"] if row["passed"] and row["timing"]}
+    assert "13 the folds, whole network under torch.compile max-autotune" in names
+    assert any("14 rung 6" in note and "needs a GPU" in note for note in told["notes"])
+    steadied = [row for row in told["rows"] if row["section"].startswith("steady state")]
+    assert len(steadied) == 2
+    assert all("energy not measured: cpu has no NVML" in row["check"] for row in steadied)
+    assert {f"{op}, forward" for op in OPS} <= {row["section"] for row in told["rows"]}
+
+
+def test_what_forks_jobs_never_asks_for_a_gpu() -> None:
+    """CUDA cannot be used in a process forked from one that has initialised it."""
+    script = (
+        "import torch\n"
+        "def asked(*_): raise SystemExit('asked for a GPU')\n"
+        "torch.cuda.is_available = torch.cuda.init = torch.cuda._lazy_init = asked\n"
+        "import os, threading\n"
+        "from bench.gpu import __main__, inference, stages\n"
+        "stages.planned([], False, 480, 12)\n"
+        "inference.network(True)\n"
+        "assert threading.active_count() == 1\n"
+        "assert os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] == '1'\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def test_the_plan_fits_eight_minutes_of_sixteen_cores_and_shorter_ones_keep_the_most_valuable() -> None:
+    wide = stages.width(16)
+    jobs, _ = stages.planned([], False, 480, wide)
+    assert stages.wall(jobs, wide) <= 480 - stages.REPORT_S
+    assert {job.stage for job in jobs} >= {
+        "correctness",
+        "ladder",
+        "profile",
+        "training",
+        "rejection",
+        "sizes",
+    }
+    names = [job.name for job in jobs]
+    assert len(names) == len(set(names))
+    for minutes in (2, 4, 6):
+        fewer, notes = stages.planned([], False, 60 * minutes, wide)
+        kept = {job.name for job in fewer}
+        assert stages.wall(fewer, wide) <= 60 * minutes - stages.REPORT_S
+        left_out = [name for name in names if name not in kept]
+        assert left_out
+        assert all(any(name in note for note in notes) for name in left_out)
+        assert fewer[0].stage == "correctness"
+
+
+def test_every_test_for_a_gpu_is_in_exactly_one_shard() -> None:
+    from bench.gpu.pytest_rows import shard_of
+
+    nodes = [*(f"a.py::one[{i}]" for i in range(13)), "a.py::two", *(f"a.py::four[{i}]" for i in range(3))]
+    for of in (1, 2, 5, 7):
+        parts = [shard_of(nodes, shard, of) for shard in range(of)]
+        assert sorted(index for part in parts for index in part) == list(range(len(nodes)))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 4
+    files = {path.name for path in (ROOT / "tests" / "gpu").glob("test_*.py")}
+    jobs = stages.test_jobs(sorted((ROOT / "tests" / "gpu").glob("test_*.py")))
+    assert {Path(job.arguments["path"]).name for job in jobs} == files
+    for name in files:
+        mine = [job.arguments for job in jobs if Path(job.arguments["path"]).name == name]
+        assert sorted(a["shard"] for a in mine) == list(range(mine[0]["of"]))
+
+
+def test_a_test_that_kills_its_process_is_blamed_and_the_others_run(tmp_path: Path) -> None:
+    """Through the plugin, in a process that runs jobs, as on a card."""
+    file = tmp_path / "test_deadly.py"
+    file.write_text(
+        "import os, signal, pytest\n"
+        "@pytest.mark.parametrize('n', range(4))\n"
+        "def test_number(n):\n"
+        "    if n == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    assert n != 2, 'two'\n"
+        "def test_last(): pass\n"
+    )
+    script = (
+        "import sys, time, pathlib\n"
+        "from bench.gpu.job import Job\nfrom bench.gpu.launch import Launcher\nfrom bench.gpu.store import Store\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "job = Job('correctness/deadly', 'correctness', 'correctness:tests', "
+        "{'path': sys.argv[2], 'shard': 0, 'of': 1}, 5.0, 60.0, False, 4)\n"
+        "Launcher(Store(folder / 'rows.jsonl', 'r'), folder, 'cpu', True, time.time() + 60, 2).run([job])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-c", script, str(tmp_path), str(file)]
+    subprocess.run(call, check=True, env=environment, cwd=ROOT, timeout=120)
+    rows = [unpacked(r["row"]) for r in read(tmp_path / FILE) if r["kind"] == "row"]
+    found = {row.case.rpartition("::")[2]: row for row in rows}
+    assert {name: row.passed for name, row in found.items()} == {
+        "test_number[0]": True,
+        "test_number[1]": False,
+        "test_number[2]": False,
+        "test_number[3]": True,
+        "test_last": True,
+    }
+    assert "SIGKILL" in found["test_number[1]"].check
+    assert "two" in found["test_number[2]"].check
+
+
+def test_a_torn_line_costs_itself_only(tmp_path: Path) -> None:
+    store = Store(tmp_path / FILE, "r")
+    store.tell("note", text="before")
+    with store.path.open("ab") as file:
+        file.write(b'{"kind": "row", "ru')  # killed in the middle of a write
+    store.tell("note", text="after /a/folder/of/this/machine.py")
+    assert [record["text"] for record in read(store.path)] == ["before", "after machine.py"]
+
+
+def test_runs_of_another_commit_are_not_told_together(tmp_path: Path) -> None:
+    from bench.gpu.store import packed
+    from bench.protocol import Row
+
+    for run, commit, passed in (("a", "1", True), ("b", "2", False), ("c", "2", True)):
+        store = Store(tmp_path / FILE, run)
+        store.tell("run", environment={"commit": commit}, rehearsal=True, plan=[])
+        store.tell("row", job="j", row=packed(Row("s", "both", "x", passed, run)))
+        store.tell("row", job="j", row=packed(Row("s", f"only {run}", "x", True, run)))
+        store.tell("end")
+    made = report.make(tmp_path)
+    assert sorted((row.case, row.check) for row in made.rows) == [
+        ("both", "c"),
+        ("only b", "b"),
+        ("only c", "c"),
     ]
-    found = gpu.Found(rows, ["note"], {"copy bytes/s": 1.0})
-    assert gpu.decoded(gpu.encoded(found)) == found
-
-
-def test_all_sections_fit_in_nine_minutes() -> None:
-    assert sum(budget + gpu.GRACE_S for _, budget in gpu.SECTIONS.values()) <= 540
+    assert any("1 runs" in note for note in made.notes)
 
 
 @pytest.mark.parametrize("op", ["attention", "group_norm_silu", "to_uint8"])
@@ -88,6 +303,6 @@ def test_a_wrong_kernel_fails_its_check_and_gets_no_time(op: str) -> None:
 def test_without_a_gpu_nothing_is_run_or_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("about machines without a GPU")
-    assert gpu.main(["--out", str(tmp_path / "never")]) == 2
-    assert "nothing was run" in capsys.readouterr().out
+    assert command.main(["--out", str(tmp_path / "never")]) == 2
+    assert "Nothing was run" in capsys.readouterr().out
     assert not (tmp_path / "never").exists()

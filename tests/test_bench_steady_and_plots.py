@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from bench import energy, gpu, ladder, plots, steady
+from bench import energy, plots, steady
 from bench.protocol import Report, Row, Timing
 
 
@@ -80,20 +79,6 @@ def test_the_steady_minute_counts_every_call() -> None:
     assert "J an image" in row.check
     assert "first tenth" in notes[0]
     assert "| J/image |" in Report("t", {}, rows=[row]).as_markdown()
-
-
-def test_the_longer_sections_rehearse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`compiled` with the tracer alone: that the whole network becomes one graph is what a CPU can show."""
-    monkeypatch.setattr(ladder, "COMPILE_MODE", {"backend": "eager", "fullgraph": True})
-    assert gpu.main(["--rehearse", "--only", "steady", "--only", "compiled", "--out", str(tmp_path)]) == 0
-    told = json.loads((tmp_path / "gpu.json").read_text())
-    names = {row["contender"] for row in told["rows"] if row["passed"] and row["timing"]}
-    assert "13 the folds, whole network under torch.compile max-autotune" in names
-    assert any("14 rung 6" in note and "needs a GPU" in note for note in told["notes"])
-    steadied = [row for row in told["rows"] if row["section"].startswith("steady state")]
-    assert len(steadied) == 2
-    assert all("energy not measured: cpu has no NVML" in row["check"] for row in steadied)
-    torch._dynamo.reset()
 
 
 def table(title: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The decoder's and the random kernels on hardware: options the benchmark's cases leave out, at real and odd sizes.
 
-`bench/gpu.py` judges the plain calls; here are the normalising prologue, the statistics epilogues, bfloat16 (which the
+`make gpu` judges the plain calls; here are the normalising prologue, the statistics epilogues, bfloat16 (which the
 interpreter cannot do), independence of the batch, `torch.compile`, and bits equal to NumPy.
 """
 

@@ -1,0 +1,87 @@
+"""Work of the other stages: rejection, ops beside torch's alternatives, and the choice by shape."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from bench import choose, ops, protocol, reject_gpu
+from bench.cases import cases
+from bench.gpu.correctness import dtypes
+from bench.gpu.job import Context, Poisoned
+from bench.gpu.store import Record
+from v2f_engine.backends import op_named
+from v2f_engine.errors import BackendUnavailable
+
+CHECK = "equal to the CPU"
+STEP_S = 10.0
+"""The choice finishes the step that is running when its seconds end."""
+
+
+def rejection(context: Context, n: int, rounds: int) -> None:
+    """Rejection of `n` vectors, timed; equality with the CPU is judged with the first of them."""
+    try:
+        op_named("reject_similar").backend("cupy")
+    except BackendUnavailable as error:
+        context.note(f"rejection of {n:,}: {error}")
+        return
+    if context.device == "cpu":
+        context.note(f"rejection of {n:,}: needs a GPU")
+        return
+    words = next((r["row"] for r in context.store.mine() if _is_check(r)), None)
+    if words is None or not words["passed"]:
+        raise RuntimeError(f"not timed: the check {'failed' if words else 'told nothing'}")
+    for row in reject_gpu.measure(n, rounds, words["check"]):
+        context.row(row)
+
+
+def _is_check(record: Record) -> bool:
+    return bool(record["kind"] == "row" and record["row"]["case"] == CHECK)
+
+
+def rejection_check(context: Context) -> None:
+    """Rejection's answer is the CPU's."""
+    if context.device == "cpu":
+        context.note("rejection on a GPU: needs a GPU")
+        return
+    try:
+        passed, words = reject_gpu.check()
+    except BackendUnavailable as error:
+        context.note(f"rejection: {error}")
+        return
+    context.row(protocol.Row(reject_gpu.SECTION, CHECK, reject_gpu.OURS, passed, words))
+
+
+def choice(context: Context) -> None:
+    """Measures backends and launches by shape and writes the device's table, in all the time that is left."""
+    budget = 3.0 if context.rehearsal else context.left_s - STEP_S
+    try:
+        choose.run(
+            context.device, budget, context.row, note=context.note, begin=context.begin, begun=context.begun()
+        )
+    except choose.DeviceLost as error:
+        raise Poisoned(str(error)) from error
+
+
+def op_times(context: Context, name: str) -> None:
+    """One op against every torch alternative at real shapes: forward, then forward and backward."""
+    mine = [case for case in cases("tiny" if context.rehearsal else "real") if case.op == name]
+    todo = [(case, full) for full in (False, True) for case in mine if case.gradients or not full]
+    noted = set[str]()
+    for place, (case, full) in enumerate(todo):
+        rows, missing = ops.measure(
+            case,
+            device=context.device,
+            dtype=dtypes(context.rehearsal)[0] if case.half else torch.float32,
+            rounds=1 if context.rehearsal else 15,
+            budget_s=0.8 * context.left_s / (len(todo) - place),
+            full=full,
+        )
+        for row in rows:
+            context.row(row)
+        for line in missing:
+            if line not in noted:
+                context.note(line)
+                noted.add(line)
+    sys.stdout.flush()

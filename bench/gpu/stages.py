@@ -1,0 +1,312 @@
+"""The plan: which jobs a run has, what each should take, and which of them fit into the minutes given.
+
+Seconds were predicted from the first run on a card (H200, 16 cores, 2026-11-27: one process a test file 27 to 124 s, a
+ladder rung about as long as its imports), less the imports that forked jobs do not repeat. Each run records what its
+jobs took beside what was predicted, so the next table can be better.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench import ladder, train
+from bench.cases import cases
+from bench.gpu import inference
+from bench.gpu.job import Job
+from v2f_engine.runtime.tensorrt import FLAVOURS
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT_S = 12.0
+"""Seconds kept for this process's imports, the probe of the card, the report and its pictures."""
+WAVE_SHARE = 0.45
+"""Of all seconds, what jobs side by side may take together; what they compile is what the rest would compile."""
+TEST_SECONDS = {
+    "test_gpu_decoder.py": 124.0,
+    "test_gpu_transformer.py": 200.0,
+    "test_gpu_reject.py": 57.0,
+    "test_gpu_fp8.py": 36.0,
+    "test_gpu_training.py": 38.0,
+    "test_cuda_graph.py": 27.0,
+    "test_gpu_steering.py": 20.0,
+}
+"""Seconds of a file in one process."""
+OTHER_TEST_SECONDS, SHARD_S = 80.0, 36.0
+"""Of a file that the table does not know; and of a shard."""
+CHOICE_LEAST_S = 30.0
+"""It takes what is left; with less than this it is left out."""
+REHEARSED_S = 2.0
+"""Of any job of a rehearsal, as a prediction."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the plan.
+
+    Args:
+        name: for `--only`.
+        answers: the question it answers.
+        jobs: what it consists of, for a rehearsal or not; and notes on what needs a GPU.
+    """
+
+    name: str
+    answers: str
+    jobs: Callable[[bool], tuple[list[Job], list[str]]]
+
+
+def _job(stage: str, what: str, work: str, predicted_s: float, **more: Any) -> Job:
+    timeout = more.pop("timeout_s", max(40.0, 3 * predicted_s))
+    return Job(f"{stage}/{what}", stage, work, predicted_s=predicted_s, timeout_s=timeout, **more)
+
+
+def test_jobs(paths: Iterable[Path]) -> list[Job]:
+    """Each file in shards of about `SHARD_S`, if pytest is there."""
+    found = []
+    for path in paths:
+        seconds = TEST_SECONDS.get(path.name, OTHER_TEST_SECONDS)
+        shards = max(1, round(seconds / SHARD_S))
+        found += [
+            _job(
+                "correctness", f"{path.stem} {shard + 1}/{shards}", "correctness:tests", seconds / shards + 6,
+                arguments={"path": str(path.relative_to(ROOT)), "shard": shard, "of": shards},
+                timeout_s=150.0, alone=False, attempts=4, threads=8 if "reject" in path.name else 0,
+            )
+            for shard in range(shards)
+        ]  # fmt: skip
+    return found
+
+
+def correct(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    stage = "correctness"
+    warmed = [inference.chosen_rung(rehearsal).name]
+    if not rehearsal:
+        warmed += [r.name for r in ladder.RUNGS if r.name.startswith(("9 ", "10 "))]
+    found = [_job(stage, "oracle of the ladder", "inference:oracle", 15.0, alone=False)]
+    found += [
+        _job(stage, f"compile rung {name}", "inference:warm", 45.0, arguments={"rung": name}, alone=False)
+        for name in warmed
+    ]
+    names = dict.fromkeys(case.op for case in cases("tiny" if rehearsal else "real"))
+    found += [
+        _job(stage, op, "correctness:op", 20.0, arguments={"name": op}, timeout_s=150.0, alone=False, attempts=4)
+        for op in names
+    ]  # fmt: skip
+    files = sorted((ROOT / "tests" / "gpu").glob("test_*.py"))
+    notes = []
+    if not find_spec("pytest"):
+        notes.append("tests/gpu: pytest is not installed here; every op is judged without it")
+    elif rehearsal:  # skipped there, but by the same way
+        found += test_jobs([f for f in files if f.name == "test_gpu_steering.py"])
+    else:
+        found += sorted(test_jobs(files), key=lambda job: -job.predicted_s)
+    return found, notes
+
+
+def ceilings(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    return [_job("ceilings", "copy and product", "inference:ceilings", 6.0)], []
+
+
+LADDER_ORDER = ("8 ", "1 ", "7 ", "2 ", "3 ", "4 ", "5 ", "6 ", "10 ", "9 ", "4b")
+"""The most telling rungs first."""
+
+
+def climb(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    case = f"batch {2 if rehearsal else inference.ROWS}"
+    names = [ladder.BASELINE, *(rung.name for rung in ladder.RUNGS)]
+    names.sort(key=lambda name: next(i for i, start in enumerate(LADDER_ORDER) if name.startswith(start)))
+    able, notes = _able(names, rehearsal)
+    jobs = [
+        _job("ladder", name, "inference:rung", 11.0 if name == ladder.BASELINE else 6.0,
+             arguments={"name": name}, blame=(ladder.SECTION, case, name))
+        for name in able
+    ]  # fmt: skip
+    return jobs, notes
+
+
+def engines(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    libraries = [flavour.module for flavour in FLAVOURS.values()]
+    if rehearsal or not any(find_spec(module) for module in libraries):
+        why = "needs a GPU" if rehearsal else "not installed here"
+        return [], [f"rungs 11 and 12, {' and '.join(libraries)}: {why}"]
+    return [_job("engines", "TensorRT", "inference:engines", 60.0, timeout_s=120.0)], []
+
+
+def _able(names: Iterable[str], rehearsal: bool) -> tuple[list[str], list[str]]:
+    needing = {rung.name for rung in (*ladder.RUNGS, *ladder.COMPILED) if rehearsal and rung.needs_gpu}
+    return [n for n in names if n not in needing], [f"rung {n}: needs a GPU" for n in names if n in needing]
+
+
+def profile(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    return [_job("profile", "generation", "inference:kernels", 10.0)], []
+
+
+TRAINED = (
+    ("6 ", 128), ("2b", 128), ("6 ", 32), ("2b", 32), ("5 ", 128), ("4 ", 128), ("5 ", 32),
+)  # fmt: skip
+"""(rung, batch), the most telling first."""
+
+
+def training(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    stage, size = "training", "tiny" if rehearsal else "base"
+    wanted = (("2 ", 2), ("4 ", 2), ("5 ", 2)) if rehearsal else TRAINED
+    seconds = 12.0
+    found, seen = [], set[int]()
+    for start, batch in wanted:
+        name = next(rung.name for rung in train.RUNGS if rung.name.startswith(start))
+        if batch not in seen:
+            seen.add(batch)
+            found.append(_job(stage, f"fp32 losses, batch {batch}", "training:oracle", 9.0,
+                              arguments={"batch": batch}))  # fmt: skip
+        found.append(
+            _job(stage, f"{name}, batch {batch}", "training:rung", seconds, arguments={"name": name, "batch": batch},
+                 blame=("training step", f"{size}, batch {batch}", name))
+        )  # fmt: skip
+    largest = max(seen)
+    found += [
+        _job(stage, "kernels of a step", "training:kernels", 18.0, arguments={"batch": largest}),
+        _job(stage, "shares of a step", "training:shares", 32.0, arguments={"batch": largest}),
+    ]
+    notes = [f"training rung {r.name}: needs a GPU" for r in train.RUNGS if r.gpu and rehearsal]
+    return found, notes
+
+
+def rejection(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    stage = "rejection"
+    return [
+        _job(stage, "equal to the CPU", "others:rejection_check", 8.0, timeout_s=60.0),
+        _job(stage, "1 M", "others:rejection", 8.0, arguments={"n": 1_000_000, "rounds": 3}),
+        _job(stage, "10 M", "others:rejection", 42.0, arguments={"n": 10_000_000, "rounds": 1}),
+    ], []
+
+
+def sizes(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    batches, images = ([1, 2], 4) if rehearsal else ([512, 64, 128, 384, 256], 51_200)
+    return [
+        _job("sizes", "batch sizes", "inference:sizes", 18.0, arguments={"batches": batches}),
+        _job("sizes", "host and null writer", "inference:host", 20.0, arguments={"images": images}),
+    ], []
+
+
+def choice(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    return [
+        _job("choice", "backends and launches by shape", "others:choice", CHOICE_LEAST_S, timeout_s=900.0, attempts=4)
+    ], []  # fmt: skip
+
+
+def op_times(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    names = dict.fromkeys(case.op for case in cases("tiny" if rehearsal else "real"))
+    return [
+        _job("kernels", op, "others:op_times", 15.0, arguments={"name": op}, timeout_s=60.0) for op in names
+    ], []
+
+
+def steady_state(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    seconds = 0.1 if rehearsal else 60.0
+    return [
+        _job("steady", "a minute", "inference:steady_state", 100.0, arguments={"seconds": seconds})
+    ], []  # fmt: skip
+
+
+def compiled(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    case = f"batch {2 if rehearsal else inference.ROWS}"
+    able, notes = _able(inference.COMPILED, rehearsal)
+    return [
+        _job("compiled", name, "inference:rung", 200.0, arguments={"name": name}, timeout_s=400.0,
+             blame=(ladder.SECTION, case, name))
+        for name in able
+    ], notes  # fmt: skip
+
+
+STAGES = (
+    Stage("correctness", "are the kernels right on this card", correct),
+    Stage("ceilings", "what does the card do at best", ceilings),
+    Stage("ladder", "what does each change bring, end to end", climb),
+    Stage("profile", "where does an image's device time go", profile),
+    Stage("training", "the training step by rungs, parts and kernels", training),
+    Stage("rejection", "how long does keeping a million apart take", rejection),
+    Stage("sizes", "other batch sizes, bytes on the host, encoding", sizes),
+    Stage("engines", "the generator as a TensorRT engine", engines),
+    Stage("choice", "which backend and launch suits each shape", choice),
+)
+LONGER = (
+    Stage("kernels", "each op beside torch's alternatives", op_times),
+    Stage("steady", "the rate held for a minute, energy of an image", steady_state),
+    Stage("compiled", "the whole network under torch.compile", compiled),
+)
+"""Only when `--only` names them."""
+NAMED = {stage.name: stage for stage in (*STAGES, *LONGER)}
+
+
+def width(cores: int) -> int:
+    """Processes side by side: compiling takes one core each, and the card's memory bounds their number."""
+    return max(2, min(12, cores * 3 // 4))
+
+
+def wall(jobs: Sequence[Job], wide: int) -> float:
+    """Predicted seconds of jobs in order, neighbours that need not be alone side by side."""
+    total, lanes = 0.0, [0.0] * wide
+    for job in jobs:
+        if job.alone:
+            total, lanes = total + max(lanes) + job.predicted_s, [0.0] * wide
+        else:
+            heapq.heapreplace(lanes, lanes[0] + job.predicted_s)
+    return total + max(lanes)
+
+
+def fit(jobs: Sequence[Job], seconds: float, wide: int) -> tuple[list[Job], list[str]]:
+    """(the jobs that fit, a note on each that does not). A job that can use what is left gets it."""
+    kept: list[Job] = []
+    notes = []
+    for job in jobs:
+        took = wall([*kept, job], wide)
+        if took <= seconds:
+            kept.append(job)
+            continue
+        notes.append(f"left out of the plan: {job.name}: it would end after {took:.0f} s of {seconds:.0f}")
+    return kept, notes
+
+
+def table(jobs: Sequence[Job], notes: Sequence[str], wide: int) -> str:
+    """The plan in words: every job with its predicted seconds, summed by stage."""
+    lines = []
+    for name in dict.fromkeys(job.stage for job in jobs):
+        mine = [job for job in jobs if job.stage == name]
+        lines.append(f"{wall(mine, wide):6.0f} s  {name}: {NAMED[name].answers}")
+        lines += [
+            f"{job.predicted_s:13.0f} s  {job.name.partition('/')[2]}{'' if job.alone else ' (side by side)'}"
+            for job in mine
+        ]
+    lines.append(f"{wall(jobs, wide):6.0f} s  in all")
+    return "\n".join([*lines, *notes])
+
+
+def planned(
+    only: Sequence[str], rehearsal: bool, seconds: float, wide: int, most_s: float = math.inf
+) -> tuple[list[Job], list[str]]:
+    """(jobs, notes) of the stages asked for, all but the longer ones by default, cut to the seconds.
+
+    Args:
+        only: names of stages.
+        rehearsal: tiny shapes; nothing is predicted to take more than two seconds.
+        seconds: for all of it.
+        wide: processes side by side.
+        most_s: no job may take longer.
+    """
+    jobs: list[Job] = []
+    notes = []
+    for stage in [NAMED[name] for name in only] or STAGES:
+        mine, missing = stage.jobs(rehearsal)
+        jobs += mine
+        notes += missing
+    tiny = REHEARSED_S if rehearsal else math.inf
+    jobs = [
+        replace(j, predicted_s=min(j.predicted_s, tiny, most_s), timeout_s=min(j.timeout_s, most_s))
+        for j in jobs
+    ]
+    kept, left_out = fit(jobs, seconds - REPORT_S, wide)
+    return kept, [*notes, *left_out]

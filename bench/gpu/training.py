@@ -1,0 +1,82 @@
+"""Work of the stages that measure training: rungs, shares, and where a step's device time goes."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import kernel_parts, train
+from bench.gpu.job import Context
+from bench.training_setup import sized
+
+PLAIN = "4 bf16"
+
+
+def size(context: Context) -> str:
+    return "tiny" if context.rehearsal else "base"
+
+
+def losses(context: Context, batch: int) -> tuple[dict[str, float], str]:
+    """(what first losses are judged by, in words whose they are), from the scratch folder, where the first process to
+    need them puts them: the corrected fp32 step's, or plain bf16's where fp32 does not fit the card."""
+    path = context.folder / f"losses-{batch}.json"
+    if not path.exists():
+        try:
+            made, words = train.oracle(size(context), context.device, batch), ""
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            plain = train.trainer_of(train.rung_named(PLAIN), sized(size(context), batch), context.device)
+            with train.opened(plain) as trainer:
+                made = train.first_losses(trainer)
+            words = f"; judged by the losses of {PLAIN}: fp32 does not fit the card at batch {batch}"
+        temporary = Path(f"{path}.{os.getpid()}")
+        temporary.write_text(json.dumps([made, words]))
+        temporary.rename(path)
+    told, words = json.loads(path.read_text())
+    return told, words
+
+
+def oracle(context: Context, batch: int) -> None:
+    """Makes the losses that rungs are judged by."""
+    losses(context, batch)
+
+
+def rung(context: Context, name: str, batch: int) -> None:
+    """One rung, judged and timed."""
+    told, words = losses(context, batch)
+    row = train.run_rung(
+        name, size(context), context.device, batch, 1 if context.rehearsal else 5, min(3.0, context.left_s / 2),
+        expected=told,
+    )  # fmt: skip
+    context.row(replace(row, check=row.check + words))
+
+
+def shares(context: Context, batch: int) -> None:
+    """What each part of the step costs."""
+    rounds = 1 if context.rehearsal else 3
+    for row in train.shares(size(context), context.device, batch, rounds=rounds, budget_s=context.left_s / 4):
+        context.row(row)
+
+
+def kernels(context: Context, batch: int) -> None:
+    """Device time of one step of the quickest rung: by part, then kernel by kernel."""
+    found = train.step_profile(size(context), context.device, batch)
+    rung = train.quickest(context.device).name
+    work = _work(context, batch)
+    for row in kernel_parts.rows("a training step", f"{rung}, batch {batch}", found, batch, work):
+        context.row(row)
+
+
+def _work(context: Context, batch: int, counted: int = 2) -> dict[str, kernel_parts.Work]:
+    """FLOP of a step, counted on plain torch ops with few images: they grow with the batch."""
+    plain = train.rung_named(PLAIN)
+    with train.opened(train.trainer_of(plain, sized(size(context), counted), context.device)) as trainer:
+        with FlopCounterMode(display=False) as counter:
+            trainer.step(0, train.LATE)
+        flop = kernel_parts.flop_by_part(counter)
+    return {part: kernel_parts.Work(flop=value * batch / counted) for part, value in flop.items()}
