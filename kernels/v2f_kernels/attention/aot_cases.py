@@ -40,6 +40,14 @@ def _cases() -> dict[str, Callable[[], None]]:
         (bf16, 50, 16, 80, 0.1),  # huge
         (f32, 50, 16, 48, 0.1),
         (f32, 25, 12, 64, 0.1),
+        (f16, 50, 8, 16, 0.1),  # narrower than the narrowest tile
+        (f16, 50, 8, 40, 0.1),  # masked columns, 16-byte loads
+        (bf16, 25, 8, 80, 0.1),
+        (bf16, 50, 8, 100, 0.1),  # masked columns, 8-byte loads
+        (f16, 64, 8, 128, 0.1),
+        (f32, 25, 8, 40, 0.1),
+        (f32, 64, 8, 80, 0.1),
+        (f32, 50, 8, 100, 0.1),  # the last slice of 16 is masked
     ]
     backward = [case for case in forward if case[4]] + [(bf16, 50, 16, 48, 0.0)]
     cases: dict[str, Callable[[], None]] = {_label("forward", *c): partial(_forward, *c) for c in forward}

@@ -25,7 +25,7 @@ def _columns(tile, first, ROWS: tl.constexpr):
     return tl.gather(tile, index, 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed", "threshold"])
 def attention_forward_fp32_kernel(
     qkv_ptr,  # [B, N, 3, H, d]
     out_ptr,  # [B, N, H * d]
@@ -73,7 +73,7 @@ def attention_forward_fp32_kernel(
     store_tile(o_ptr, rows, o * factor[:, None], OUT, N, D, WIDTH)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["seed", "threshold"])
 def attention_backward_fp32_kernel(
     qkv_ptr,  # [B, N, 3, H, d]
     dout_ptr,  # [B, N, H * d]
