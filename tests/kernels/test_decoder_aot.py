@@ -8,21 +8,12 @@ pytestmark = pytest.mark.aot
 
 
 def sass(op, case, target=90):
-    from v2f_kernels._triton.aot import _cuobjdump, compiling, ops_under_gate
+    from v2f_kernels._triton.aot import compiling, ops_under_gate
+    from v2f_kernels._triton.inspection import cuobjdump
 
     with compiling(target) as record:
         ops_under_gate()[op][case]()
-    return {compiled.name: disassemble(compiled, _cuobjdump) for compiled in record}
-
-
-def disassemble(compiled, cuobjdump):
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(compiled.binary.asm["cubin"])
-        return cuobjdump("--dump-sass", path)
+    return {compiled.name: cuobjdump("--dump-sass", compiled.binary.asm["cubin"]) for compiled in record}
 
 
 @pytest.mark.parametrize("target", [80, 90, 120])

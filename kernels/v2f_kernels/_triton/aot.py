@@ -15,60 +15,16 @@ whose kernels were imported under TRITON_INTERPRET=1.
 
 from __future__ import annotations
 
-import re
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import v2f_kernels
+from v2f_kernels._triton.inspection import Compiled, Row, inspect
 from v2f_kernels._triton.launch import ASSUMED_SECTION, DEFAULT, sections
-
-SHARED_LIMIT = {80: 166_912, 90: 232_448, 120: 101_376}
-"""Bytes of shared memory one block may use, by compute capability (CUDA C++ Programming Guide, table of
-technical specifications: 163, 227 and 99 KiB). Triton compiles more without complaint."""
-
-TENSOR_CORE = ("tcgen05.mma", "wgmma.mma_async", "mma.sync")
-"""Matrix instructions in PTX, newest first; ptxas maps them one to one (wgmma to HGMMA, mma to HMMA or IMMA)."""
-WIDE_LOAD = re.compile(
-    r"ld\.global[.\w:]*\.(?:v4\.[bfus]32|v2\.[bfus]64)|cp\.async\.c[ga]\b[^;]*, 0x10,|cp\.async\.bulk\.tensor"
-)
-"""Global loads of 16 bytes a thread, or by the tensor memory accelerator."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One compiled kernel. Registers and stack are ptxas's; the stack holds what it spilled."""
-
-    op: str
-    case: str
-    kernel: str
-    target: int
-    num_warps: int
-    num_stages: int
-    registers: int
-    stack: int
-    shared: int
-    tensor_core: str
-    wide_loads: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.op} | {self.case} | {self.kernel} | sm_{self.target}"
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A recorded launch: the kernel's name, its grid, and Triton's compiled object."""
-
-    name: str
-    grid: tuple[int, ...]
-    binary: Any
+from v2f_kernels._triton.table_cases import table_cases
 
 
 class _AnyDevice:
@@ -119,57 +75,14 @@ def compiling(target: int) -> Iterator[list[Compiled]]:
         driver._active = previous
 
 
-def inspect(op: str, case: str, target: int, compiled: Compiled) -> Row:
-    """Registers and stack from the cubin, shared memory from Triton, instructions from the PTX.
-
-    The PTX is read rather than the machine code because disassembling takes as long as compiling did.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(compiled.binary.asm["cubin"])
-        usage = _cuobjdump("--dump-resource-usage", cubin)
-    metadata, ptx = compiled.binary.metadata, compiled.binary.asm["ptx"]
-    return Row(
-        op=op,
-        case=case,
-        kernel=compiled.name,
-        target=target,
-        num_warps=metadata.num_warps,
-        num_stages=metadata.num_stages,
-        registers=int(_first(r"REG:(\d+)", usage)),
-        stack=int(_first(r"STACK:(\d+)", usage)),
-        shared=metadata.shared,
-        tensor_core=_tensor_core(ptx),
-        wide_loads=len(WIDE_LOAD.findall(ptx)),
-    )
-
-
-def _tensor_core(ptx: str) -> str:
-    """The newest matrix instruction in it, with `.e4m3` where it multiplies 8-bit floats; `-` for none."""
-    name = next((name for name in TENSOR_CORE if name in ptx), "-")
-    return name + ".e4m3" if re.search(rf"{re.escape(name)}[\w.:]*\.e4m3", ptx) else name
-
-
-def complaints(row: Row, compiled: Compiled) -> list[str]:
-    """What makes a row unfit to ship; empty when it is fit."""
-    found = []
-    if row.stack:
-        found.append(f"{row.stack} B of registers spilled to the stack")
-    limit = SHARED_LIMIT[row.target]
-    if row.shared > limit:
-        found.append(f"shared memory {row.shared} B exceeds the {limit} B of sm_{row.target}")
-    if row.registers * row.num_warps * 32 > 65_536:
-        found.append(f"{row.registers} registers x {row.num_warps} warps exceed the 65,536 of an SM")
-    if row.tensor_core == "-" and _wants_tensor_core(compiled.binary.asm["ttir"]):
-        found.append("a tl.dot of narrow operands was compiled without tensor cores")
-    return [f"{row.key}: {what}" for what in found]
-
-
 def compile_cases(
-    op: str, cases: Mapping[str, Callable[[], object]], targets: Iterable[int]
+    op: str, cases: Mapping[str, Callable[[], object]], targets: Iterable[int], *, newer: bool = True
 ) -> tuple[list[Row], list[str]]:
     """Compiles every case of `op` for every target, with the default launch configurations and with those of
     every tuned device of that capability.
+
+    Args:
+        newer: whether the newest ptxas that Triton brings along is asked about each kernel as well.
 
     Returns:
         the rows of the distinct kernels (one that an earlier case compiled already is listed once), and all
@@ -186,8 +99,9 @@ def compile_cases(
                     for compiled in _compile(op, label, call, target):
                         if compiled.binary.hash not in seen:
                             seen.add(compiled.binary.hash)
-                            rows.append(inspect(op, label, target, compiled))
-                            found += complaints(rows[-1], compiled)
+                            row, wrong = inspect(op, label, target, compiled, newer=newer)
+                            rows.append(row)
+                            found += wrong
             finally:
                 ASSUMED_SECTION.reset(token)
     return rows, found
@@ -207,39 +121,15 @@ def _sections_for(op: str, target: int) -> list[str]:
 
 
 def ops_under_gate() -> dict[str, Mapping[str, Callable[[], object]]]:
-    """op -> its `CASES`, for every folder of v2f_kernels that has `aot_cases.py`."""
+    """op -> its `CASES` and what the devices' tables choose, for every folder of v2f_kernels with `aot_cases.py`."""
     root = Path(v2f_kernels.__path__[0])
     names = sorted(path.parent.name for path in root.glob("*/aot_cases.py"))
-    return {name: import_module(f"v2f_kernels.{name}.aot_cases").CASES for name in names}
+    return {
+        name: {**import_module(f"v2f_kernels.{name}.aot_cases").CASES, **table_cases(name)} for name in names
+    }
 
 
 def targets_of(op: str, targets: Iterable[int]) -> tuple[int, ...]:
     """Those of `targets` that the op is for: all, unless its `aot_cases` says `TARGETS`."""
     own = getattr(import_module(f"v2f_kernels.{op}.aot_cases"), "TARGETS", None)
     return tuple(target for target in targets if own is None or target in own)
-
-
-def _wants_tensor_core(ttir: str) -> bool:
-    """Whether a `tt.dot` has operands narrower than fp32, or fp32 ones that may be rounded to tf32."""
-    for line in ttir.splitlines():
-        if "tt.dot" not in line:
-            continue
-        operand = _first(r":\s*tensor<[\dx]*x(\w+)", line)
-        if operand != "f32" or "inputPrecision = tf32" in line:
-            return True
-    return False
-
-
-def _cuobjdump(option: str, cubin: Path) -> str:
-    spec = find_spec("triton")
-    assert spec is not None
-    assert spec.origin is not None
-    tool = Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    return subprocess.run([tool, option, cubin], check=True, capture_output=True, text=True).stdout
-
-
-def _first(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
-    if match is None:
-        raise ValueError(f"no {pattern!r} in: {text[:200]}")
-    return match.group(1)

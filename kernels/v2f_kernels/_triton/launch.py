@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from v2f_kernels._op import BackendUnavailable
+from v2f_kernels._triton.guard import watch
 from v2f_kernels._tuned import DEFAULT as DEFAULT
 from v2f_kernels._tuned import TUNED as TUNED
 from v2f_kernels._tuned import WARPS, tables
@@ -97,7 +98,11 @@ def launch_config(op: str, kernel: str, device: torch.device, variant: str = "")
 
 @cache
 def _section_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else DEFAULT
+    """The device's section; every launch asks for it first, so machine code is watched from here on."""
+    if device.type != "cuda":
+        return DEFAULT
+    watch()
+    return torch.cuda.get_device_name(device)
 
 
 @cache

@@ -41,6 +41,10 @@ _CODE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([^;?&]+)")
 _MATRIX_FROM_REGISTERS = re.compile(r"[A-Z]GMMA\S* R\d+, R\d+\S*, gdesc\[UR(\d+)\]")
 _TO_PREDICATES = re.compile(r"R2P PR, [^,]+, (?:(0x[0-9a-f]+)|)")
 
+_REGISTERS_255 = re.compile(rb"(\x04\x2f\x08\x00.{4})\xff\x00\x00\x00", re.DOTALL)
+"""Attribute REGCOUNT of a kernel: 255. nvdisasm 12.8.55 then ends with "Invalid register count", so it is told 254:
+the columns it prints depend on the code alone."""
+
 
 class DisassemblerMissing(BackendUnavailable):
     """No `nvdisasm` can be run, so machine code cannot be read."""
@@ -101,7 +105,7 @@ def disassemble(cubin: bytes) -> str:
         raise DisassemblerMissing(f"no nvdisasm: {error}; set TRITON_NVDISASM_PATH to one") from error
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
-        file.write_bytes(cubin)
+        file.write_bytes(_REGISTERS_255.sub(lambda match: match[1] + b"\xfe\0\0\0", cubin))
         done = subprocess.run(
             [tool, "-c", "-lrm", "narrow", file], capture_output=True, text=True, check=False
         )

@@ -20,9 +20,9 @@ from v2f_kernels._op import BackendUnavailable
 
 KNOWN_BAD: Mapping[str, str] = MappingProxyType(
     {
-        "12.8.93": "for sm_90 it builds descriptors from uniform registers that nothing has written (attention with its "
-        "head split in two, H100, 2026-11-27: wrong columns, NaN, illegal addresses; 12.9.86 and 13.5.37 are right on the "
-        "same PTX); others met it too, https://github.com/fla-org/flash-linear-attention/pull/1262"
+        "12.8.93": "for sm_90 it builds descriptors from uniform registers that nothing has written (attention with "
+        "its head split in two, H100, 2026-11-27: wrong columns, NaN, illegal addresses; 12.9.86 and 13.5.37 are right "
+        "on the same PTX); others met it too, https://github.com/fla-org/flash-linear-attention/pull/1262"
     }
 )
 """Version -> what was seen. Code of such a version is linted before its first launch (`_triton.guard`)."""

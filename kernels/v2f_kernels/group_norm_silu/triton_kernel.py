@@ -98,9 +98,10 @@ def launch_scale_shift(
 ) -> None:
     """terms [B, 2, C] float32 <- scale and shift with GroupNorm(x) = x * scale + shift, for the prologues."""
     channels = weight.shape[0]
+    config = launch_config("group_norm_silu", "scale_shift", statistics.device)
     scale_shift_kernel[(statistics.shape[0],)](
         statistics, weight, bias, terms, eps, C=channels, CPG=channels // statistics.shape[1],
-        BLOCK_C=triton.next_power_of_2(channels), num_warps=4,
+        BLOCK_C=triton.next_power_of_2(channels), **_warps(config),
     )  # fmt: skip
 
 
