@@ -108,7 +108,7 @@ def compile_gate(capability: int) -> Gate:
             return [f"{op}/{key}: no case of the compile gate reads it"]
         with trying(op, key, entry):
             try:
-                return aot.compile_cases(op, chosen, (capability,))[1]
+                return aot.compile_cases(op, chosen, (capability,), newer=False)[1]
             except Exception as error:  # the compiler refuses in many ways
                 return [f"{op}/{key}: {type(error).__name__}: {str(error).splitlines()[0][:160]}"]
 

@@ -20,6 +20,7 @@ def env(
     from importlib import metadata
 
     import torch
+    from v2f_kernels._triton import ptxas
 
     from v2f_engine import backends
     from v2f_engine.runtime import RUNNERS, runner_for
@@ -40,6 +41,10 @@ def env(
             typer.echo(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             typer.echo(f"{package} not installed")
+    try:
+        typer.echo(f"ptxas {ptxas.versions()}")
+    except ptxas.PtxasMissing as error:
+        typer.echo(f"ptxas: {error}")
     try:
         import v2f_kernels._C as extension
 
