@@ -9,6 +9,7 @@ import typer
 
 from v2f_engine.cli.calibration import Known, Rate, calibrated
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.ranges import recorded, stage
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
@@ -159,9 +160,10 @@ def generate(
     ] = None,
 ) -> None:
     """Generate a face dataset of people who do not exist."""
-    from v2f_engine import pipeline
-    from v2f_engine.config import one_of
-    from v2f_engine.vectors.perturbation import Perturbation
+    with recorded() as imported, stage("import"):
+        from v2f_engine import pipeline
+        from v2f_engine.config import one_of
+        from v2f_engine.vectors.perturbation import Perturbation
 
     levels = numbers(sigma, "--sigma")
     weights = numbers(sigma_weights, "--sigma-weights")
@@ -206,11 +208,14 @@ def generate(
             workers=workers,
             executor_options=pairs(executor_option or [], "--executor-option"),
             progress=progress,
+            notify=progress.say,
         )
     typer.echo(
         f"{report.identities} identities, {report.images} images in {report.out} "
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
+    for line in report.start_up.lines(before=imported.seconds["import"]):
+        typer.echo(line)
     if report.self_test != "not measured":
         typer.echo(f"kernels        {report.self_test}")
     if report.failed:

@@ -100,8 +100,9 @@ class Engine:
             ConfigError: a device, precision, schedule or runner that does not exist.
             BackendUnavailable: a device or runner that this machine lacks, with the reason.
         """
-        from v2f_engine import backends
-        from v2f_engine.models.weights import load_generator
+        with stage("import"):
+            from v2f_engine import backends
+            from v2f_engine.models.weights import load_generator
 
         schedule = _schedule(masks)
         one_of("precision", precision, backends.PRECISIONS)
@@ -116,7 +117,8 @@ class Engine:
         at_least("compute_batch", batch, 1)
         if served is None and name == "onnx":
             served = serving.exported_for(model, precision, schedule, choice.device, fetch)
-        loaded = served or load_generator(model, fetch=fetch)
+        with stage("load weights"):
+            loaded = served or load_generator(model, fetch=fetch)
         return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
 
     def images(
@@ -226,10 +228,13 @@ class Engine:
         """
         from v2f_engine.runtime.batch_invariance import measure
 
+        return measure(self.runner, self.test_inputs(seed))
+
+    def test_inputs(self, seed: int) -> Inputs:
+        """One batch of rows that `self_test` makes."""
         image = np.arange(self.runner.batch_size, dtype=np.int64)
         centres = normals(seed, Purpose.PERTURBATION, image, image, 512)
-        noise, n_masked = self.masks.draw(seed, image, image)
-        return measure(self.runner, (centres, noise, n_masked))
+        return (centres, *self.masks.draw(seed, image, image))
 
     def describe(self) -> dict[str, Any]:
         """Everything about this engine that decides an image's bytes, for manifests."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,10 @@ from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.pipeline.engine import Engine
+from v2f_engine.pipeline.self_test import self_tested
+from v2f_engine.pipeline.start_up import StartUp, timed
+from v2f_engine.ranges import stage
+from v2f_engine.runtime import compiling
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities, sample_identities
@@ -41,6 +44,7 @@ class GenerateReport:
         manifest: JSON with every setting and every shard's sha256; None for the null format.
         failed: images that came out constant twice; the attribute `failed` says which.
         self_test: whether the kernels are batch-invariant, for runs long enough to be worth measuring it.
+        start_up: where the first seconds went, the rate after them, and kernels compiled.
     """
 
     out: Path
@@ -53,10 +57,11 @@ class GenerateReport:
     manifest: Path | None
     failed: int = 0
     self_test: str = "not measured"
+    start_up: StartUp = field(default_factory=StartUp)
 
 
 WORTH_A_SELF_TEST = 100
-"""Batches: the self-test costs about six, so here at most 6 % and in real runs nothing."""
+"""Batches: the self-test is about six of computing, so on a CPU at most 6 %; a GPU does it beside generation."""
 
 
 def generate(
@@ -87,6 +92,7 @@ def generate(
     workers: int | None = None,
     executor_options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> GenerateReport:
     """Makes a dataset of `n_ids` people who do not exist; called again, it resumes.
 
@@ -117,86 +123,103 @@ def generate(
         workers: processes at a time; by default one per device.
         executor_options: of the executor, e.g. `{"partition": "gpu"}`.
         progress: called with (images done, images in all).
+        notify: called with a sentence where something takes long once, such as compiling kernels on a new machine.
 
     Raises:
         SaturationError: the sampler cannot keep that many identities apart.
         OutputFolderError, DiskFull, ModelNotFound, CheckpointError, VectorError, ConfigError,
             BackendUnavailable: as named.
     """
-    from v2f_engine.data.encode import Encoder
-    from v2f_engine.data.formats import get_format
-    from v2f_engine.data.plan import Plan
-    from v2f_engine.data.shards import IDENTITIES
-    from v2f_engine.data.write import write_dataset
-    from v2f_engine.pipeline.shard_source import OPEN
-    from v2f_engine.scale import Source, write_scaled
+    with timed() as clock, compiling.watched(notify, on=_may_compile(device)) as kernels:
+        with stage("import"):
+            from v2f_engine.data.encode import Encoder
+            from v2f_engine.data.formats import get_format
+            from v2f_engine.data.plan import Plan
+            from v2f_engine.data.shards import IDENTITIES
+            from v2f_engine.data.write import write_dataset
+            from v2f_engine.pipeline.shard_source import OPEN
+            from v2f_engine.scale import Source, write_scaled
 
-    started = time.perf_counter()
-    # Every option is looked at before a model is loaded.
-    get_format(format)
-    encoder = Encoder(quality=jpeg_quality)
-    at_least("images_per_id", images_per_id, 1)
-    perturbation = perturbation or Perturbation()
-    engine = Engine.load(
-        model,
-        device=device,
-        precision=precision,
-        masks=masks,
-        compute_batch=compute_batch,
-        runner=runner,
-        fetch=fetch,
-    )
-    control = None if attributes is None else engine.control(attributes)
-    table = _identity_table(n_ids, identities, engine, source, max_cosine, fmr, calibration, exclude, seed)
-    plan = Plan.of(len(table.vectors), images_per_id, images_per_shard)
-    settings = {
-        "seed": seed,
-        "identities": table.describe(),
-        "perturbation": perturbation.describe(),
-        **engine.describe(),
-        **({} if control is None else {"attributes": control.describe()}),
-    }
-    common: dict[str, Any] = {
-        "format": format,
-        "encoder": encoder,
-        "progress": progress,
-        "attachments": {IDENTITIES: table.to_bytes},
-    }
-    chosen = _executor(executor, workers, device, attributes is not None)
-    self_test = "not measured"
-    if plan.images >= WORTH_A_SELF_TEST * engine.runner.batch_size and hasattr(engine.runner, "model"):
-        self_test = str(engine.self_test(seed))
-    if chosen != "inline":
-        images = Source(OPEN, {"model": str(model), "fetch": fetch})
-        del engine, control  # the workers have their own; on a GPU this one's memory is theirs
-        written = write_scaled(
-            Path(out),
-            settings,
-            plan,
-            images,
-            executor=chosen,
-            workers=workers,
+        # Every option is looked at before a model is loaded.
+        get_format(format)
+        encoder = Encoder(quality=jpeg_quality)
+        at_least("images_per_id", images_per_id, 1)
+        perturbation = perturbation or Perturbation()
+        engine = Engine.load(
+            model,
             device=device,
-            options=executor_options,
-            **common,
+            precision=precision,
+            masks=masks,
+            compute_batch=compute_batch,
+            runner=runner,
+            fetch=fetch,
         )
-        return _report(Path(out), plan, written, time.perf_counter() - started, self_test)
-    written = write_dataset(
-        Path(out),
-        settings,
-        plan,
-        lambda ids: engine.images(
-            table,
-            images_per_id,
-            seed=seed,
-            perturbation=perturbation,
-            batch_size=engine.runner.batch_size,
-            select=ids,
-            control=control,
-        ),
-        **common,
-    )
-    return _report(Path(out), plan, written, time.perf_counter() - started, self_test)
+        control = None if attributes is None else engine.control(attributes)
+        with stage("identities"):
+            table = _identity_table(
+                n_ids, identities, engine, source, max_cosine, fmr, calibration, exclude, seed
+            )
+        plan = Plan.of(len(table.vectors), images_per_id, images_per_shard)
+        settings = {
+            "seed": seed,
+            "identities": table.describe(),
+            "perturbation": perturbation.describe(),
+            **engine.describe(),
+            **({} if control is None else {"attributes": control.describe()}),
+        }
+        common: dict[str, Any] = {
+            "format": format,
+            "encoder": encoder,
+            "progress": clock.progress(progress),
+            "attachments": {IDENTITIES: table.to_bytes},
+        }
+        chosen = _executor(executor, workers, device, attributes is not None)
+        worth = plan.images >= WORTH_A_SELF_TEST * engine.runner.batch_size
+        with self_tested(engine, seed, on=worth and hasattr(engine.runner, "model")) as test:
+            if chosen == "inline":
+                clock.writing()
+                written = write_dataset(
+                    Path(out),
+                    settings,
+                    plan,
+                    lambda ids: clock.batches(
+                        engine.images(
+                            table,
+                            images_per_id,
+                            seed=seed,
+                            perturbation=perturbation,
+                            batch_size=engine.runner.batch_size,
+                            select=ids,
+                            control=control,
+                        )
+                    ),
+                    **common,
+                )
+            self_test = test()
+        if chosen != "inline":
+            images = Source(OPEN, {"model": str(model), "fetch": fetch})
+            del engine, control, test  # the workers have their own; on a GPU this one's memory is theirs
+            written = write_scaled(
+                Path(out),
+                settings,
+                plan,
+                images,
+                executor=chosen,
+                workers=workers,
+                device=device,
+                options=executor_options,
+                **common,
+            )
+        start_up = clock.told(kernels.compiled)
+    return _report(Path(out), plan, written, clock.seconds, self_test, start_up)
+
+
+def _may_compile(device: str) -> bool:
+    """Whether a run may come to compile kernels, so that Triton is worth importing."""
+    with stage("import"):
+        import torch
+
+    return not device.startswith("cpu") and torch.cuda.is_available()
 
 
 def _executor(executor: str, workers: int | None, device: str, steered: bool) -> str:
@@ -217,7 +240,9 @@ def _executor(executor: str, workers: int | None, device: str, steered: bool) ->
     return executor
 
 
-def _report(out: Path, plan: Plan, written: WriteReport, seconds: float, self_test: str) -> GenerateReport:
+def _report(
+    out: Path, plan: Plan, written: WriteReport, seconds: float, self_test: str, start_up: StartUp
+) -> GenerateReport:
     return GenerateReport(
         out=out,
         identities=plan.identities,
@@ -229,6 +254,7 @@ def _report(out: Path, plan: Plan, written: WriteReport, seconds: float, self_te
         manifest=written.manifest,
         failed=_failed(out, written),
         self_test=self_test,
+        start_up=start_up,
     )
 
 

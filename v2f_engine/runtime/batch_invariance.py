@@ -43,6 +43,56 @@ class BatchInvariance:
         )
 
 
+@dataclass(frozen=True)
+class Begun:
+    """The part of a measurement that needs the runner itself, done; the rest uses runners of its own.
+
+    Args:
+        runner: what is measured.
+        inputs: its `batch_size` rows.
+        expected: their images.
+        permuted: images that differ when the same rows are in another order.
+    """
+
+    runner: Runner
+    inputs: Inputs
+    expected: NDArray[np.uint8]
+    permuted: int
+
+
+def begin(runner: Runner, inputs: Inputs) -> Begun:
+    """Two calls of the runner.
+
+    Args:
+        inputs: `batch_size` rows.
+    """
+    expected = runner(*inputs)
+    order = np.random.default_rng(0).permutation(runner.batch_size)
+    permuted = runner(*rows_of(inputs, order))
+    return Begun(runner, inputs, expected, _differ(permuted, expected[order]))
+
+
+def finish(
+    begun: Begun,
+    smaller: Callable[[Runner, int], Runner] = with_rows,
+    check: Callable[[], None] = lambda: None,
+) -> BatchInvariance:
+    """Makes the same images with other numbers of rows a call; may run in another thread than the runner.
+
+    Args:
+        smaller: gives the runner with other numbers of rows.
+        check: called before each call; raises to end this early.
+    """
+    batch, differing = begun.runner.batch_size, {}
+    for rows in sorted({1, 2, 3, 7, 31, max(1, batch // 2)} & set(range(1, batch))):
+        small, made = smaller(begun.runner, rows), []
+        for start in range(0, batch, rows):
+            check()
+            made.append(small(*rows_of(begun.inputs, slice(start, start + rows))))
+        differing[rows] = _differ(np.concatenate(made), begun.expected)
+    return BatchInvariance(batch, differing, begun.permuted)
+
+
 def measure(
     runner: Runner, inputs: Inputs, smaller: Callable[[Runner, int], Runner] = with_rows
 ) -> BatchInvariance:
@@ -51,18 +101,7 @@ def measure(
     Args:
         inputs: `batch_size` rows.
     """
-    batch = runner.batch_size
-    expected = runner(*inputs)
-    order = np.random.default_rng(0).permutation(batch)
-    permuted = runner(*rows_of(inputs, order))
-    differing = {}
-    for rows in sorted({1, 2, 3, 7, 31, max(1, batch // 2)} & set(range(1, batch))):
-        small = smaller(runner, rows)
-        made = np.concatenate(
-            [small(*rows_of(inputs, slice(start, start + rows))) for start in range(0, batch, rows)]
-        )
-        differing[rows] = _differ(made, expected)
-    return BatchInvariance(batch, differing, _differ(permuted, expected[order]))
+    return finish(begin(runner, inputs), smaller)
 
 
 def _differ(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> int:

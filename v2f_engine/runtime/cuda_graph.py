@@ -118,12 +118,13 @@ class CudaGraphRunner:
     @torch.inference_mode()
     def _capture(self) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         self._compute.wait_stream(torch.cuda.current_stream())
-        with stage("capture"), torch.cuda.stream(self._compute):
-            for _ in range(WARM_UP):
-                self._forward()
-            self._compute.synchronize()
+        with torch.cuda.stream(self._compute):
+            with stage("warm up"):
+                for _ in range(WARM_UP):
+                    self._forward()
+                self._compute.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._compute):
+            with stage("capture"), torch.cuda.graph(graph, stream=self._compute):
                 output = self._forward()
         expected = (self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3)
         if output.dtype != torch.uint8 or tuple(output.shape) != expected:

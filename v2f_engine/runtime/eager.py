@@ -20,8 +20,9 @@ from v2f_engine.runtime import Inputs
 
 def frozen_model(loaded: LoadedModel, choice: Choice) -> Vec2Face:
     """A copy of the generator with its constants folded, on the choice's device and bound to its ops."""
-    frozen = freeze(loaded.model, device=choice.device, dtype=choice.dtype)
-    bind_ops(frozen, choice)
+    with stage("prepare network"):
+        frozen = freeze(loaded.model, device=choice.device, dtype=choice.dtype)
+        bind_ops(frozen, choice)
     return frozen
 
 
