@@ -1,6 +1,6 @@
 """Which backend runs each op at each shape of the network, and how it is launched: measured, and written as a table.
 
-    python -m bench.choose                      on a GPU; writes kernels/v2f_kernels/tuned/<device>.json
+    python -m bench.choose                      on a GPU, PYTHONPATH=.:kernels; writes v2f_kernels/tuned/<device>.json
     python -m bench.choose --budget 60 --op attention
     python -m bench.choose --rehearse           the same code on a CPU with a small network; writes to a scratch folder
 
