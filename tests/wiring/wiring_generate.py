@@ -1,0 +1,259 @@
+"""`v2f generate`, `render`, `repair`, `convert`, `verify`, `inspect`, `bench`, `env`: where options end."""
+
+from __future__ import annotations
+
+import json
+from subprocess import CompletedProcess
+from typing import Any
+
+from wiring_case import Case, Scene, case
+from wiring_spies import give, stop, through
+
+CHOOSE = "v2f_engine.backends:choose"
+CONTROL = "v2f_engine.attributes.control:Control"
+DRAW = "v2f_engine.vectors.perturbation:Perturbation.draw"
+ENCODER = "v2f_engine.data.encode:submit"
+EXCLUSION = "v2f_engine.vectors.exclusion:Exclusion.passing"
+GENERATOR = "v2f_engine.models.weights:load_generator"
+LINE = "v2f_engine.data.assembly_line:AssemblyLine"
+MASKS = "v2f_engine.models.mask_schedule:MaskSchedule.draw"
+OPEN_RUN = "v2f_engine.data.shards:open_run"
+POSED = "v2f_engine.pipeline.posed:Posed"
+RECOGNISER = "v2f_engine.models.weights:load_recogniser"
+RUNNER = "v2f_engine.runtime:open_runner"
+RUNNER_FOR = "v2f_engine.runtime:runner_for"
+SCALED = "v2f_engine.scale.coordinator:Coordinator"
+STREAM = "v2f_engine.vectors.sampling:IdentityStream"
+SUBPROCESS = "subprocess:run"
+OWN = "examples/brightness_attribute.py:Brightness"
+
+
+def goal(text: str) -> Any:
+    """A predicate: this goal, parsed."""
+
+    def is_it(found: Any) -> bool:
+        from v2f_engine.attributes.goals import Goal
+
+        return bool(found == Goal.of(text))
+
+    return is_it
+
+
+def row_of_vectors(found: Any) -> bool:
+    """Whether centres are the first rows of `{vectors}`, which are drawn from seed 0 with length 22.6."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for rows in (16, 16, 5, 60):
+        rng.standard_normal((rows, 512))
+    expected = rng.standard_normal((3, 512)).astype(np.float32)
+    return bool(np.array_equal(found[:2], np.repeat(expected[:1], 2, axis=0)))
+
+
+def steered(words: str | None, *seen: tuple[str, str, Any], also: str = "", **further: Any) -> Case:
+    """A case of attribute control, which ends where the control is made ready."""
+    return case(words, *seen, also=also, spies={CONTROL: stop, POSED: stop}, **further)
+
+
+def scaled(words: str, *seen: tuple[str, str, Any], also: str = "") -> Case:
+    """A case of several workers, which ends where they would be started."""
+    return case(words, *seen, also=also, spies={SCALED: stop})
+
+
+GENERATE = Scene(
+    "generate",
+    "--ids 3 --images 2 --out {out} --model {small} --source gaussian --compute-batch 2",
+    {
+        "--ids": case("2", (OPEN_RUN, "manifest.plan.identities", 2)),
+        "--images": case("1", (DRAW, "image", lambda image: image.max() == 0)),
+        "--out": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
+        "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
+        "--format": case("webdataset", (LINE, "run.format.name", "webdataset")),
+        "--vectors": case(
+            "{vectors}",
+            (DRAW, "centres", row_of_vectors),
+            instead="--images 2 --out {out} --model {small}",
+        ),
+        "--references": case(
+            "{faces}",
+            ("v2f_engine.data.reader:open_dataset", "path", "{faces}"),
+            (OPEN_RUN, "manifest.plan.identities", 8),
+            instead="--images 2 --out {out} --model {small}",
+        ),
+        "--recogniser": (
+            case(
+                "{reader}",
+                (RECOGNISER, "model", "{reader}"),
+                also="--references {faces}",
+                instead="--images 1 --out {out} --model {small}",
+            ),
+            case("{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"),
+        ),
+        "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--max-cosine": case("0.25", (STREAM, "self.max_cosine", 0.25)),
+        "--fmr": case("0.05", (STREAM, "calibration.fmr", 0.05), also="--calibration {known}"),
+        "--calibration": (
+            case("{known}", (STREAM, "calibration.origin", "known.npy"), also="--fmr 0.05"),
+            case("{faces}", ("v2f_engine.data.reader:open_dataset", "path", "{faces}"), also="--fmr 0.5"),
+        ),
+        "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
+        "--sigma": case("0.1,0.2,0.4", (DRAW, "self.levels", (0.1, 0.2, 0.4))),
+        "--sigma-weights": case("0.5,0.25,0.25", (DRAW, "self.weights", (0.5, 0.25, 0.25))),
+        "--target-cosine": case("0.9,0.8", (DRAW, "self.levels", (0.9, 0.8)), (DRAW, "self.unit", "cosine")),
+        "--masks": case("demo", (MASKS, "self.maximum", 0.5)),
+        "--seed": case("7", (STREAM, "self.seed", 7), (DRAW, "seed", 7), (MASKS, "seed", 7)),
+        "--device": (
+            case("cpu", (CHOOSE, "device", "cpu")),
+            scaled("cpu", (SCALED, "job.device", "cpu"), also="--workers 2"),
+        ),
+        "--precision": case("fp32", (CHOOSE, "precision", "fp32")),
+        "--runner": case("cuda_graph", (RUNNER, "name", "cuda_graph"), spies={RUNNER: stop}),
+        "--yaw": steered("25", (CONTROL, "asked.goals.yaw", goal("25"))),
+        "--pitch": steered("-5:5", (CONTROL, "asked.goals.pitch", goal("-5:5"))),
+        "--quality": steered("24", (CONTROL, "asked.goals.quality", goal("24"))),
+        "--attribute": steered(
+            OWN + "=120",
+            (CONTROL, "asked.attributes.0.name", "brightness"),
+            (CONTROL, "asked.goals.brightness", goal("120")),
+        ),
+        "--steer": steered("both", (CONTROL, "asked.use", "both"), also="--yaw 5"),
+        "--iterations": steered("9", (CONTROL, "asked.iterations", 9), also="--yaw 5"),
+        "--unsigned": steered(None, (CONTROL, "asked.signed", False), also="--yaw 5"),
+        "--pose-model": steered("{reader}", (CONTROL, "asked.pose", "{reader}"), also="--yaw 5"),
+        "--by": steered("pose-model", (POSED, "asked.goals.yaw", goal("5")), also="--yaw 5"),
+        "--landmarks": steered(
+            "{pictures}", (POSED, "asked.pictures.0", "{pictures}/a.jpg"), also="--by pose-model"
+        ),
+        "--jpeg-quality": case("71", (ENCODER, "encoder.quality", 71)),
+        "--images-per-shard": case("2", (OPEN_RUN, "manifest.plan.shards", 3)),
+        "--fetch": case(None, (GENERATOR, "fetch", True)),
+        "--compute-batch": case(
+            "3", (RUNNER, "batch_size", 3), (DRAW, "centres", lambda rows: len(rows) == 3)
+        ),
+        "--executor": scaled("local", (SCALED, "executor", lambda e: type(e).__name__ == "LocalExecutor")),
+        "--workers": scaled("2", (SCALED, "workers", 2), also="--executor local --images-per-shard 2"),
+        "--executor-option": scaled(
+            "nonsense=5",
+            ("v2f_engine.scale.executors:get_executor", "options.nonsense", 5),
+            also="--executor local",
+        ),
+    },
+)
+
+RENDER_PEOPLE = "v2f_engine.rendered.people:render_people"
+RENDER = Scene(
+    "render",
+    "--ids 3 --images 2 --out {out}",
+    {
+        "--ids": case("4", (RENDER_PEOPLE, "identities", range(4))),
+        "--images": case("5", (RENDER_PEOPLE, "images_per_id", 5)),
+        "--out": case("{out}-elsewhere", (LINE, "run.root", "{out}-elsewhere")),
+        "--format": case("recordio", (LINE, "run.format.name", "recordio")),
+        "--seed": case("9", (RENDER_PEOPLE, "seed", 9)),
+        "--first": case("50", (RENDER_PEOPLE, "identities", range(50, 53))),
+        "--processes": case("7", (RENDER_PEOPLE, "processes", 7)),
+        "--quality": case("71", (LINE, "encoder.quality", 71)),
+    },
+    {RENDER_PEOPLE: stop},
+)
+
+OPEN_IMAGES = "v2f_engine.pipeline.shard_source:open_images"
+REPAIR = Scene(
+    "repair",
+    "<dataset={broken}>",
+    {
+        "dataset": case("{also_broken}", (OPEN_IMAGES, "root", "{also_broken}")),
+        "--model": case("{small}", (GENERATOR, "model", "{small}"), spies={GENERATOR: stop}),
+        "--device": case("cpu", (OPEN_IMAGES, "device", "cpu"), spies={GENERATOR: stop}),
+        "--fetch": case(None, (GENERATOR, "fetch", True), spies={GENERATOR: stop}),
+    },
+)
+
+CONVERT = Scene(
+    "convert",
+    "<source={faces}> <target={out}>",
+    {
+        "source": case("{strangers}", ("v2f_engine.data.reader:open_dataset", "path", "{strangers}")),
+        "target": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
+        "--format": case("recordio", (OPEN_RUN, "manifest.format", "recordio")),
+        "--precision": case(
+            "fp16",
+            ("v2f_engine.models.weights:save_weights", "precision", "fp16"),
+            instead="{small} {out}.safetensors",
+        ),
+    },
+)
+
+VERIFY_MANIFEST = "v2f_engine.data.verify:verify_manifest"
+VERIFY = Scene(
+    "verify",
+    "<dataset={faces}>",
+    {
+        "dataset": case("{strangers}", (VERIFY_MANIFEST, "root", "{strangers}")),
+        "--fast": case(None, (VERIFY_MANIFEST, "full", False)),
+        "--full": case(None, (VERIFY_MANIFEST, "full", True), instead="{faces} --fast"),
+    },
+)
+
+SOUND = CompletedProcess([], 0, json.dumps({"sound": True, "summary": "told"}), "")
+INSPECT = Scene(
+    "inspect",
+    "<file={vectors}>",
+    {"file": case("{gallery}", (SUBPROCESS, "popenargs.0.3", "{gallery}"))},
+    {SUBPROCESS: give(SOUND)},
+)
+
+SAMPLE = "v2f_engine.vectors.sampling:sample_identities"
+BENCH = Scene(
+    "bench",
+    "<what=machine> --model {small} --images 2 --rounds 1",
+    {
+        "what": (
+            case("ops", (SUBPROCESS, "popenargs.0.1", lambda path: path.endswith("bench/ops.py"))),
+            case("compare", (SUBPROCESS, "popenargs.0.1", lambda path: path.endswith("bench/generate.py"))),
+        ),
+        "--model": (
+            case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
+            case(
+                "base",
+                (SUBPROCESS, "popenargs.0", lambda words: words[2:] == ["--model", "base"]),
+                instead="ops",
+            ),
+        ),
+        "--device": case("cpu", (CHOOSE, "device", "cpu")),
+        "--precision": case("fp32", (CHOOSE, "precision", "fp32")),
+        "--runner": case("cuda_graph", (RUNNER, "name", "cuda_graph"), spies={RUNNER: stop}),
+        "--images": case("3", (SAMPLE, "n", 3), ("v2f_engine.data.write:write_dataset", "plan.images", 3)),
+        "--rounds": case("2", ("statistics:median", "data", lambda seconds: len(seconds) == 2)),
+    },
+    {SUBPROCESS: give(CompletedProcess([], 0)), SAMPLE: through},
+)
+
+SELF_TEST = "v2f_engine.pipeline.engine:Engine.self_test"
+ENV = Scene(
+    "env",
+    "",
+    {
+        "--device": (
+            case("cpu", (CHOOSE, "device", "cpu")),
+            case(
+                "cpu",
+                ("v2f_engine.pipeline.engine:Engine.load", "device", "cpu"),
+                also="--self-test --model {small}",
+            ),
+        ),
+        "--precision": (
+            case("fp32", (CHOOSE, "precision", "fp32")),
+            case(
+                "fp32",
+                ("v2f_engine.pipeline.engine:Engine.load", "precision", "fp32"),
+                also="--self-test --model {small}",
+            ),
+        ),
+        "--self-test": case(None, (SELF_TEST, "self.loaded.name", "small"), also="--model {small}"),
+        "--model": case("{small}", (GENERATOR, "model", "{small}"), also="--self-test"),
+    },
+    {SELF_TEST: give("alike")},
+)
+
+SCENES = (GENERATE, RENDER, REPAIR, CONVERT, VERIFY, INSPECT, BENCH, ENV)

@@ -1,0 +1,209 @@
+"""`v2f ids`: where options end."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+from wiring_case import Scene, case
+from wiring_generate import CHOOSE, EXCLUSION, GENERATOR, RECOGNISER, RUNNER, STREAM
+from wiring_spies import give, stop
+
+CALIBRATE = "v2f_engine.vectors.separability:calibrate_threshold"
+FACES = "v2f_engine.pipeline.proof:FaceFeatures"
+FIT = "v2f_engine.vectors.statistics:fit_statistics"
+OPEN = "v2f_engine.data.reader:open_dataset"
+PICK = "v2f_engine.vectors.separability:pick_backend"
+PILOT = "v2f_engine.vectors.planner:plan_identities"
+PROVE = "v2f_engine.vectors.proof:prove_identities"
+TAKE = "v2f_engine.vectors.sampling:IdentityStream.take"
+CURVE = "v2f_engine.vectors.separability:separability_curve"
+PLOT = "v2f_engine.vectors.plots:plot_{}"
+WRITE = "v2f_engine.atomic:write_atomically"
+
+_count = SimpleNamespace(repeated=0, identities=2, rejected=0, nearest=np.zeros(2))
+_table = SimpleNamespace(save=lambda path: None, table_hash="0" * 64)
+PROVEN = SimpleNamespace(
+    to_json=dict,
+    before=_count,
+    after=_count,
+    max_cosine=0.3,
+    rounds=(),
+    made=2,
+    table=None,
+    features=np.zeros((2, 4), np.float32),
+    require=lambda: _table,
+)
+"""What a finished proof is to the command that prints it."""
+
+
+SAMPLE = Scene(
+    "ids sample",
+    "<count=5> --out {out}.safetensors --source gaussian",
+    {
+        "count": case("6", (TAKE, "n", 6)),
+        "--out": case(
+            "{out}-b.safetensors",
+            ("v2f_engine.vectors.identities:Identities.save", "path", "{out}-b.safetensors"),
+        ),
+        "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--max-cosine": case("0.25", (STREAM, "self.max_cosine", 0.25)),
+        "--fmr": case("0.05", (STREAM, "calibration.fmr", 0.05), also="--calibration {known}"),
+        "--calibration": (
+            case("{known}", (STREAM, "calibration.origin", "known.npy"), also="--fmr 0.05"),
+            case("{faces}", (OPEN, "path", "{faces}"), also="--fmr 0.5"),
+        ),
+        "--recogniser": case(
+            "{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"
+        ),
+        "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
+        "--seed": case("7", (STREAM, "self.seed", 7)),
+        "--backend": case("reference", (STREAM, "self.backend", "reference"), (PICK, "name", "reference")),
+    },
+)
+
+FIT_SCENE = Scene(
+    "ids fit",
+    "<features={known}> --out {out}",
+    {
+        "features": case("{features}", (FIT, "origin", "features.npy")),
+        "--images": case("{faces}", (OPEN, "path", "{faces}"), instead="--out {out}"),
+        "--recogniser": case(
+            "{reader}", (RECOGNISER, "model", "{reader}"), also="--images {faces}", instead="--out {out}"
+        ),
+        "--out": case("{out}-b", ("v2f_engine.vectors.statistics:save_statistics", "path", "{out}-b")),
+        "--components": (
+            case("5", (FIT, "components", 5)),
+            case("5", (FIT, "components", 5), also="--images {faces}", instead="--out {out}"),
+        ),
+        "--shrinkage": (
+            case("0.25", (FIT, "shrinkage", 0.25)),
+            case("oas", (FIT, "shrinkage", "oas")),
+            case("0.25", (FIT, "shrinkage", 0.25), also="--images {faces}", instead="--out {out}"),
+        ),
+    },
+    {"v2f_engine.vectors.statistics:save_statistics": stop},
+)
+
+PLAN = Scene(
+    "ids plan",
+    "<count=30> --source gaussian",
+    {
+        "count": case("40", (PILOT, "identities", 40)),
+        "--source": case("{statistics}", (PILOT, "source.name", "statistics.safetensors")),
+        "--max-cosine": case("0.25", (PILOT, "max_cosine", 0.25)),
+        "--fmr": case(
+            "0.05",
+            (CALIBRATE, "fmr", 0.05),
+            (PILOT, "max_cosine", lambda c: 0 < c < 0.2),
+            also="--calibration {known}",
+        ),
+        "--calibration": (
+            case("{known}", (CALIBRATE, "origin", "known.npy"), also="--fmr 0.05"),
+            case("{faces}", (OPEN, "path", "{faces}"), also="--fmr 0.5"),
+        ),
+        "--recogniser": case(
+            "{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"
+        ),
+        "--seed": case("7", (PILOT, "seed", 7)),
+        "--backend": case("reference", (PILOT, "backend", "reference")),
+        "--max-candidates": case("123456", (PILOT, "max_candidates", 123456)),
+        "--plot": case(
+            "{out}.png",
+            (PLOT.format("saturation"), "path", "{out}.png"),
+            spies={
+                PLOT.format("saturation"): stop,
+                PILOT: give(SimpleNamespace(lines=tuple, refuse_if_saturated=lambda: None)),
+            },
+        ),
+    },
+    {PILOT: stop},
+)
+
+CHECK = Scene(
+    "ids check",
+    "<vectors={known}>",
+    {
+        "vectors": (
+            case("{features}", (CURVE, "vectors", lambda rows: len(rows) == 16)),
+            case("{table}", (CURVE, "vectors", lambda rows: len(rows) == 3)),
+        ),
+        "--threshold": case("0.35", (CURVE, "threshold", 0.35)),
+        "--fmr": case(
+            "0.05",
+            (CALIBRATE, "fmr", 0.05),
+            (CURVE, "threshold", lambda c: 0 < c < 0.2),
+            also="--calibration {known}",
+        ),
+        "--calibration": (
+            case("{features}", (CALIBRATE, "origin", "features.npy"), also="--fmr 0.2"),
+            case("{faces}", (OPEN, "path", "{faces}"), also="--fmr 0.5"),
+        ),
+        "--recogniser": case(
+            "{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"
+        ),
+        "--step": case("7", (CURVE, "step", 7)),
+        "--plot": case(
+            "{out}.png",
+            (PLOT.format("separability"), "path", "{out}.png"),
+            spies={PLOT.format("separability"): stop},
+        ),
+    },
+)
+
+FINISHED = {PROVE: give(PROVEN), PLOT.format("proof"): give(None)}
+PROVE_SCENE = Scene(
+    "ids prove",
+    "<count=2> --out {out}.safetensors --model {small} --source gaussian",
+    {
+        "count": case("3", (PROVE, "n", 3)),
+        "--out": (
+            case("{out}-b.safetensors", (FACES, "work", "{out}-b.work")),
+            case("{out}-b.safetensors", (WRITE, "path", "{out}-b.json"), spies=FINISHED),
+        ),
+        "--report": case("{out}-c.json", (WRITE, "path", "{out}-c.json"), spies=FINISHED),
+        "--plot": case("{out}-c.png", (PLOT.format("proof"), "path", "{out}-c.png"), spies=FINISHED),
+        "--features": case("{out}-c.npy", (WRITE, "path", "{out}-c.npy"), spies=FINISHED),
+        "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
+        "--recogniser": (
+            case("{reader}", (RECOGNISER, "model", "{reader}")),
+            case("{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"),
+        ),
+        "--images": (
+            case("3", (FACES, "images_per_id", 3)),
+            case(
+                "2",
+                ("v2f_engine.pipeline.references:face_centres", "images_per_row", 2),
+                also="--calibration {faces} --fmr 0.5",
+            ),
+        ),
+        "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--max-cosine": case("0.25", (STREAM, "self.max_cosine", 0.25)),
+        "--image-cosine": case("0.35", (PROVE, "max_cosine", 0.35)),
+        "--fmr": case("0.05", (PROVE, "calibration.fmr", 0.05), also="--calibration {known}"),
+        "--calibration": (
+            case("{known}", (PROVE, "calibration.origin", "known.npy"), also="--fmr 0.05"),
+            case("{faces}", (OPEN, "path", "{faces}"), also="--fmr 0.5"),
+        ),
+        "--exclude": case("{gallery}", (STREAM, "self.shield.rows", 5)),
+        "--sigma": case("0.1,0.2,0.4", (FACES, "perturbation.levels", (0.1, 0.2, 0.4))),
+        "--sigma-weights": case("0.5,0.25,0.25", (FACES, "perturbation.weights", (0.5, 0.25, 0.25))),
+        "--target-cosine": case(
+            "0.9,0.8", (FACES, "perturbation.levels", (0.9, 0.8)), (FACES, "perturbation.unit", "cosine")
+        ),
+        "--masks": case("demo", (FACES, "engine.masks.maximum", 0.5)),
+        "--seed": case("7", (STREAM, "self.seed", 7), (FACES, "seed", 7)),
+        "--max-rounds": case("3", (PROVE, "max_rounds", 3)),
+        "--max-made": case("17", (PROVE, "max_made", 17)),
+        "--device": case("cpu", (CHOOSE, "device", "cpu")),
+        "--precision": case("fp32", (CHOOSE, "precision", "fp32")),
+        "--runner": case("cuda_graph", (RUNNER, "name", "cuda_graph"), spies={RUNNER: stop}),
+        "--backend": case(
+            "reference", (STREAM, "self.backend", "reference"), (PROVE, "backend", "reference")
+        ),
+        "--fetch": case(None, (GENERATOR, "fetch", True), (RECOGNISER, "fetch", True)),
+    },
+    {PROVE: stop},
+)
+
+SCENES = (SAMPLE, FIT_SCENE, PLAN, CHECK, PROVE_SCENE)
