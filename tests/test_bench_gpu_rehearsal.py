@@ -33,6 +33,7 @@ def start(folder: Path, *options: str, fault: dict[str, str] | None = None) -> s
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}",
+        "V2F_TEST": str(folder),
         faults.VARIABLE: json.dumps(fault or {}),
     }
     call = [sys.executable, "-m", "bench.gpu", "--rehearse", "--out", str(folder), *options]
@@ -46,16 +47,17 @@ def alive(pid: int) -> bool:
         return False
 
 
-def children_of_a_hang() -> list[int]:
-    """Processes that an injected hang left behind: they ignore SIGTERM and sleep."""
+def children_of_a_hang(folder: Path) -> list[int]:
+    """Processes that an injected hang of this test left behind: they ignore SIGTERM and sleep."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "cmdline").read_bytes()
+                words, mine = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if b"signal.SIG_IGN); time.sleep(1000)" in words and alive(int(entry.name)):
+            ours = f"V2F_TEST={folder}\0".encode() in mine
+            if ours and b"signal.SIG_IGN); time.sleep(1000)" in words and alive(int(entry.name)):
                 found.append(int(entry.name))
     return found
 
@@ -88,7 +90,7 @@ def test_the_rehearsal_runs_every_stage_and_loses_nothing_to_three_deaths(tmp_pa
     assert len(attention) == 1, failed  # the check that met the poison; the rest went on in another process
     assert faults.WORDS in next(iter(attention.values()))
     assert failed == attention
-    assert children_of_a_hang() == []
+    assert children_of_a_hang(tmp_path) == []
 
     # Rows told before a death, and beside it, are all there.
     assert ("batch sizes", "batch 1", "4b the folds alone") in rows
@@ -120,16 +122,20 @@ def test_the_rehearsal_runs_every_stage_and_loses_nothing_to_three_deaths(tmp_pa
         assert told["environment"][name]
 
 
-def test_a_parent_that_is_killed_leaves_what_was_told_and_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_parent_that_is_ended_leaves_what_was_told_and_no_process(
+    tmp_path: Path, how: signal.Signals
+) -> None:
     name = f"ladder/{LADDER[1]}"
     child = start(tmp_path, "--only", "ceilings", "--only", "ladder", fault={name: "hang"})
     deadline = time.monotonic() + 120
-    while not children_of_a_hang():  # the second rung is reached, the first has told
+    while not children_of_a_hang(tmp_path):  # the second rung is reached, the first has told
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    assert not (tmp_path / "gpu.json").exists()
+    os.kill(child.pid, how)
+    child.communicate()
+    assert child.returncode == (-9 if how is signal.SIGKILL else 1)
+    assert (tmp_path / "gpu.json").exists() == (how is signal.SIGTERM)  # which leaves time for the report
     assert command.main(["--report", str(tmp_path)]) == 1
     told = json.loads((tmp_path / "gpu.json").read_text())
     timed = [row["contender"] for row in told["rows"] if row["timing"]]
@@ -137,7 +143,9 @@ def test_a_parent_that_is_killed_leaves_what_was_told_and_no_process(tmp_path: P
     assert set(told["ceilings"]) == {"copy bytes/s", "matmul FLOP/s"}
     cut = next(row for row in told["rows"] if row["section"] == "run")
     assert cut["check"] == f"cut off: 2 of 4 jobs were over; next: {name}"
-    for pid in children_of_a_hang():  # the hung job died with its parent; what it had started is ours to end
+    for pid in children_of_a_hang(
+        tmp_path
+    ):  # the hung job died with its parent; what it had started is ours to end
         os.kill(pid, signal.SIGKILL)
 
 
@@ -181,6 +189,30 @@ def test_what_forks_jobs_never_asks_for_a_gpu() -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_a_bare_machine_gets_a_plan_and_is_told_what_it_lacks() -> None:
+    script = (
+        "import sys\n"
+        "from importlib.machinery import PathFinder\n"
+        "class Bare:\n"
+        "    lacking = {'pytest', 'msgpack', 'simplejpeg', 'matplotlib', 'PIL', 'typer', 'tqdm', 'nvtx', 'lmdb'}\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
+        "        return None if name.partition('.')[0] in cls.lacking else PathFinder.find_spec(name, path, target)\n"
+        "sys.meta_path[sys.meta_path.index(PathFinder)] = Bare\n"
+        "from bench.gpu import inference, others, report, stages\n"
+        "jobs, notes = stages.planned([], False, 480, 12)\n"
+        "print(*(job.name for job in jobs), *notes, sep='\\n')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-c", script]
+    done = subprocess.run(call, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
+    told = done.stdout.splitlines()
+    assert {f"correctness/{op}" for op in OPS} <= set(told)
+    assert "ladder/8 what backends.choose takes, CUDA graph" in told
+    assert "tests/gpu: pytest is not installed here; every op is judged without it" in told
+    assert "stage training: not run: No module named 'msgpack'" in told
 
 
 def test_the_plan_fits_eight_minutes_of_sixteen_cores_and_shorter_ones_keep_the_most_valuable() -> None:

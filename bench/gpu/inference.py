@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from bench import export, kernel_parts, ladder, protocol, steady
+from bench import kernel_parts, ladder, protocol, steady
 from bench.gpu.job import Context
 from bench.step_profile import kernels_of
 from v2f_engine.backends import Choice, choose
@@ -99,6 +99,8 @@ def rung(context: Context, name: str) -> None:
 
 def engines(context: Context) -> None:
     """Rungs 11 and 12: the generator as a TensorRT engine, where either library is installed."""
+    from bench import export
+
     rows, notes = export.engine_rungs(
         network(context.rehearsal), device=context.device, rows=rows_of(context), rounds=10,
         deadline=time.perf_counter() + context.left_s / 2,

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from bench import choose, ops, protocol, reject_gpu
+from bench import ops, protocol, reject_gpu
 from bench.cases import cases
 from bench.gpu.correctness import dtypes
 from bench.gpu.job import Context, Poisoned
@@ -32,8 +32,11 @@ def rejection(context: Context, n: int, rounds: int) -> None:
     words = next((r["row"] for r in context.store.mine() if _is_check(r)), None)
     if words is None or not words["passed"]:
         raise RuntimeError(f"not timed: the check {'failed' if words else 'told nothing'}")
-    for row in reject_gpu.measure(n, rounds, words["check"]):
-        context.row(row)
+    try:
+        for row in reject_gpu.measure(n, rounds, words["check"]):
+            context.row(row)
+    except MemoryError as error:
+        context.note(f"rejection: {error}")
 
 
 def _is_check(record: Record) -> bool:
@@ -55,6 +58,8 @@ def rejection_check(context: Context) -> None:
 
 def choice(context: Context) -> None:
     """Measures backends and launches by shape and writes the device's table, in all the time that is left."""
+    from bench import choose
+
     budget = 3.0 if context.rehearsal else context.left_s - STEP_S
     try:
         choose.run(
