@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,7 @@ SHAPES = [
     (1, 33, 1, 32),
     (1, 64, 1, 80),
 ]
+DEPTHS = [1, 16, 24, 40, 48, 80, 96, 100, 128]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -62,6 +64,65 @@ def test_against_oracle(
     batch, tokens, heads, depth = shape
     # 2**63 + 9: both halves of the key are used, and the registered op takes signed numbers.
     assert_judged(compare((batch, tokens, 3, heads, depth), dtype, dropout=dropout, seed=2**63 + 9))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_every_head_dimension_against_oracle(
+    depth: int, dtype: torch.dtype, assert_judged: Callable[..., None]
+) -> None:
+    assert_judged(compare((1, 33, 3, 2, depth), dtype, dropout=0.25, seed=3))
+
+
+MARGIN = 512
+
+
+def between(shape: tuple[int, ...], dtype: torch.dtype, value: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(tensor, the memory around it as well), all of it `value`."""
+    whole = torch.full((math.prod(shape) + 2 * MARGIN,), value, dtype=dtype)
+    return whole[MARGIN:-MARGIN].view(shape), whole
+
+
+def alone(whole: torch.Tensor, image: int, head: int, poison: float) -> torch.Tensor:
+    """A copy of [B, N, ..., H, d] in which all but one image's head is `poison`, the memory around it too."""
+    copy, _ = between(tuple(whole.shape), whole.dtype, poison)
+    copy[image, ..., head, :] = whole[image, ..., head, :]
+    return copy
+
+
+def forward_and_backward(qkv: torch.Tensor, dout: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """out [B, N, H, d] and dqkv; the memory around them must stay as it was."""
+    from v2f_kernels.attention.triton_kernel import launch_backward, launch_forward
+
+    out, around_out = between(tuple(dout.shape), dout.dtype, 7.0)
+    launch_forward(qkv, out, 0.25, 3)
+    dqkv, around_dqkv = between(tuple(qkv.shape), qkv.dtype, 7.0)
+    launch_backward(qkv, dout, dqkv, 0.25, 3)
+    for around in (around_out, around_dqkv):
+        assert bool((around[:MARGIN] == 7.0).all() and (around[-MARGIN:] == 7.0).all())
+    return out, dqkv
+
+
+def assert_untouched_by_neighbours(depth: int, dtype: torch.dtype, poison: float) -> None:
+    """Beside the columns of head 0 lie those of head 1, beside the rows of image 0 those of image 1; and after the last
+    head of the last image lies memory of somebody else."""
+    random = torch.Generator().manual_seed(depth)
+    qkv = torch.randn((2, 5, 3, 2, depth), generator=random).to(dtype)
+    dout = torch.randn((2, 5, 2, depth), generator=random).to(dtype)
+    out, dqkv = forward_and_backward(qkv, dout)
+    for image, head in ((0, 0), (1, 1)):
+        inputs = alone(qkv, image, head, poison), alone(dout, image, head, poison)
+        lone_out, lone_dqkv = forward_and_backward(*inputs)
+        assert torch.equal(lone_out[image, :, head], out[image, :, head])
+        assert torch.equal(lone_dqkv[image, ..., head, :], dqkv[image, ..., head, :])
+        assert not lone_out[image, :, 1 - head].isfinite().any()  # the poison is there
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the neighbours' own arithmetic
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("depth", "poison"), [(16, "nan"), (24, "inf"), (40, "nan"), (100, "nan")])
+def test_neighbouring_heads_are_neither_read_nor_written(depth: int, poison: str, dtype: torch.dtype) -> None:
+    assert_untouched_by_neighbours(depth, dtype, float(poison))
 
 
 def test_seed_in_memory_is_the_same_seed() -> None:
@@ -124,6 +185,31 @@ def unmasked(scores, SCALE: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr):
     scores = scores * (SCALE * 1.4426950408889634)
     p = tl.exp2(scores - tl.max(scores, 1)[:, None])
     return p, tl.sum(p, 1)
+
+
+@triton.jit
+def load_rows(base, rows, START, STRIDE: tl.constexpr, N: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore
+    """A load that also sees the columns beyond the head's."""
+    column = START + tl.arange(0, WIDTH)[None, :]
+    return tl.load(base + rows[:, None] * STRIDE + column, mask=rows[:, None] < N, other=0.0)
+
+
+@triton.jit
+def store_rows(base, rows, tile, STRIDE: tl.constexpr, N: tl.constexpr, D: tl.constexpr, WIDTH: tl.constexpr):  # type: ignore
+    """A store that also writes the columns beyond the head's."""
+    column = tl.arange(0, WIDTH)[None, :]
+    tl.store(base + rows[:, None] * STRIDE + column, tile.to(base.dtype.element_ty), mask=rows[:, None] < N)
+
+
+@pytest.mark.parametrize("module", ["triton_fused", "triton_fp32"])
+@pytest.mark.parametrize(("name", "fault"), [("load_tile", load_rows), ("store_tile", store_rows)])
+def test_missing_column_mask_is_seen(
+    name: str, fault: Any, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype = torch.float16 if module == "triton_fused" else torch.float32
+    monkeypatch.setattr(f"v2f_kernels.attention.{module}.{name}", fault)
+    with pytest.raises(AssertionError):
+        assert_untouched_by_neighbours(24, dtype, float("nan"))
 
 
 def test_missing_mask_turns_the_judge_red(
