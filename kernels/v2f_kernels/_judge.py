@@ -4,7 +4,8 @@ Both are measured against the same oracle (the op's reference in fp32 or fp64). 
 drift nor one bad element passes; the first is that of FlashAttention's tests:
 
     rms error     <= factor * torch's + one rounding
-    largest error <= max(factor * torch's, tail(n) * (factor * rms of torch's excess + one fp32 rounding)) + one rounding
+    largest error <= max(factor * torch's, tail(n) * (factor * rms of torch's excess + one fp32 rounding))
+                     + one rounding
 
 One rounding of the output is always allowed: torch's error on a handful of elements can be zero by luck. The excess is
 the error beyond half a unit in the last place of the exact value: output rounding is bounded element by element and has

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,13 +64,28 @@ class CupyLauncher:
     def __call__(self, kernel: str, grid: tuple[int, int], threads: int, *arguments: Argument) -> None:
         import cupy
 
-        stream = torch.cuda.current_stream(self.device).cuda_stream
-        with cupy.cuda.Device(self.device.index), cupy.cuda.ExternalStream(stream, self.device.index):
+        stream = torch.cuda.current_stream(self.device)
+        with cupy.cuda.Device(self.device.index), adopt(stream, self.device.index):
             function = load(self.source, self.shape, self.device.index).get_function(kernel)
             shared = self.shape.shared_bytes if kernel in self.multiplies else 0
             if shared:
                 function.max_dynamic_shared_size_bytes = shared
             function(grid, (threads,), tuple(_pointer(a) for a in arguments), shared_mem=shared)
+
+
+def adopt(stream: torch.cuda.Stream, device: int) -> AbstractContextManager[Any]:
+    """CuPy's view of a torch stream, to be entered with `with` while the device of that index is current.
+
+    CuPy 14 deprecates `ExternalStream` and warns at every launch; its `Stream.from_external` takes whatever speaks the
+    CUDA stream protocol, as torch's streams do since 2.10. CuPy 13 has `ExternalStream` only.
+    """
+    import cupy
+
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        view: AbstractContextManager[Any] = cupy.cuda.Stream.from_external(stream)
+    else:
+        view = cupy.cuda.ExternalStream(stream.cuda_stream, device)
+    return view
 
 
 def _pointer(argument: Argument) -> Any:
