@@ -8,10 +8,13 @@ sources are compiled here and loaded from their cubin.
 from __future__ import annotations
 
 import atexit
+import hashlib
+import os
 import re
 import shutil
 import struct
 import tempfile
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +22,8 @@ from typing import Any
 
 from v2f_kernels._op import BackendUnavailable
 
+HEADERS = Path(__file__).parent
+"""Where the headers lie that the sources of all ops include."""
 CHUNK_BYTES = 128 * 128
 SHARED_LIMIT = {80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 """Shared memory one block may use, by compute capability (CUDA C++ Programming Guide)."""
@@ -119,7 +124,17 @@ def compile_cubin(source: Path, shape: Shape) -> Compiled:
     from cupy_backends.cuda.libs import nvrtc
 
     program = nvrtc.createProgram(source.read_text(), source.name, (), ())
-    options = (
+    try:
+        nvrtc.compileProgram(program, _options(source, shape))
+        return Compiled(_whole(nvrtc.getCUBIN(program)), nvrtc.getProgramLog(program))
+    except nvrtc.NVRTCError as error:
+        raise RuntimeError(f"{source.name} for {shape}: {error}\n{nvrtc.getProgramLog(program)}") from error
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def _options(source: Path, shape: Shape) -> tuple[str, ...]:
+    return (
         f"--gpu-architecture={shape.arch}",
         "--std=c++17",
         f"--include-path={source.parent}",
@@ -127,13 +142,6 @@ def compile_cubin(source: Path, shape: Shape) -> Compiled:
         "-lineinfo",
         *shape.defines,
     )
-    try:
-        nvrtc.compileProgram(program, options)
-        return Compiled(_whole(nvrtc.getCUBIN(program)), nvrtc.getProgramLog(program))
-    except nvrtc.NVRTCError as error:
-        raise RuntimeError(f"{source.name} for {shape}: {error}\n{nvrtc.getProgramLog(program)}") from error
-    finally:
-        nvrtc.destroyProgram(program)
 
 
 def _whole(cubin: bytes) -> bytes:
@@ -147,14 +155,50 @@ def load(source: Path, shape: Shape, device: int) -> Any:
     """The CuPy module of a source on a device, which must be the current one."""
     import cupy
 
-    path = (
-        Path(_folder())
-        / f"{source.stem}-{shape.arch}-{shape.dimension}-{shape.block}-{shape.stages}-{device}.cubin"
-    )
-    path.write_bytes(compile_cubin(source, shape).cubin)
-    module = cupy.RawModule(path=str(path))
+    module = cupy.RawModule(path=str(kept_cubin(source, shape)))
     module.compile()
     return module
+
+
+def kept_cubin(source: Path, shape: Shape) -> Path:
+    """The machine code of a source as a file: found, if this or another process has compiled the same before.
+
+    It lies in `CUPY_CACHE_DIR`, by default `~/.cupy/kernel_cache`, beside what CuPy keeps itself; where that cannot be
+    written, a warning says so and a folder of this process takes its place. The name is a hash of everything that goes
+    in: the sources and headers of this package, the options, the compiler's version.
+    """
+    from cupy_backends.cuda.libs import nvrtc
+
+    digest = hashlib.sha256(repr((_options(source, shape), nvrtc.getVersion())).encode())
+    for part in (source, *sorted(source.parent.glob("*.cuh")), *sorted(HEADERS.glob("*.cuh"))):
+        digest.update(f"{part.name} {part.stat().st_size} ".encode() + part.read_bytes())
+    name = f"v2f-{source.stem}-{shape.arch}-{digest.hexdigest()}.cubin"
+    asked = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    if (asked / name).is_file():
+        return asked / name
+    cubin = compile_cubin(source, shape).cubin
+    try:
+        return _written(asked, name, cubin)
+    except OSError as error:
+        warnings.warn(
+            f"{asked} cannot be written ({error}), so CUDA kernels are compiled by every process; set CUPY_CACHE_DIR",
+            stacklevel=2,
+        )
+        return _written(Path(_folder()), name, cubin)
+
+
+def _written(folder: Path, name: str, cubin: bytes) -> Path:
+    """Written under another name first: a process that dies meanwhile leaves no half of a file under this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".v2f-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(cubin)
+        os.replace(temporary, folder / name)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return folder / name
 
 
 @cache
