@@ -45,8 +45,18 @@ def test_media_are_averaged_and_templates_summed_by_hand(tmp_path: Path) -> None
     # The only genuine pair scores 0.816; of five impostors, one (0.943) scores above it.
     assert (found.templates, found.pairs, found.genuine_pairs) == (4, 6, 1)
     assert found.headline == 0.0
-    assert found.tpr["0.1"] == 0.0 or found.tpr["0.1"] == 1.0
     assert tpr_at_fpr(found.scores, found.same, (0.0, 0.19, 0.5)) == [0.0, 1.0, 1.0]
+
+
+def test_rates_of_a_ranking_by_hand() -> None:
+    """Ten impostors and four genuine pairs, best first: G I G G I I G I I I ..."""
+    ranking = np.array([True, False, True, True, False, False, True] + [False] * 7)
+    scores = np.linspace(0.9, -0.4, 14)
+    # Points (FPR, TPR): 0, 1/4; 0.1, 1/4 .. 3/4; 0.2, 3/4; 0.3, 3/4 .. 1; the larger TPR of a column counts.
+    rates = (1e-4, 0.04, 0.06, 0.1, 0.24, 0.26, 1.0)
+    assert tpr_at_fpr(scores, ranking, rates) == [0.25, 0.25, 0.75, 0.75, 0.75, 1.0, 1.0]
+    mixed = np.random.default_rng(0).permutation(14)
+    assert tpr_at_fpr(scores[mixed], ranking[mixed], rates) == [0.25, 0.25, 0.75, 0.75, 0.75, 1.0, 1.0]
 
 
 def test_detector_scores_weigh_images(tmp_path: Path) -> None:
@@ -55,6 +65,13 @@ def test_detector_scores_weigh_images(tmp_path: Path) -> None:
     protocol = read_protocol(write(tmp_path, points=points))
     _, units = template_features(FEATURES, protocol.templates, protocol.media, protocol.scores)
     assert units[0] == pytest.approx(np.array([2, 0.5, 0]) / np.sqrt(4.25))
+    # In the measure they lift the genuine pair above the impostor that beats it without them.
+    weighed, plain = measure_ijb(FEATURES, protocol), measure_ijb(FEATURES, protocol, use_scores=False)
+    third = 1 / np.sqrt(3)
+    expected = [2 / np.sqrt(4.25), third, 0.5 / np.sqrt(4.25), third, 2.5 / np.sqrt(12.75), 0]
+    assert weighed.scores == pytest.approx(expected, abs=1e-6)
+    assert plain.scores[0] == pytest.approx(2 / np.sqrt(6), abs=1e-6)
+    assert (weighed.headline, plain.headline) == (1.0, 0.0)
     assert protocol.landmarks is not None
     assert protocol.landmarks[0] == pytest.approx(TEMPLATE, abs=0.06)
 
