@@ -202,8 +202,8 @@ def test_a_bare_machine_gets_a_plan_and_is_told_what_it_lacks() -> None:
         "        return None if name.partition('.')[0] in cls.lacking else PathFinder.find_spec(name, path, target)\n"
         "sys.meta_path[sys.meta_path.index(PathFinder)] = Bare\n"
         "from bench.gpu import inference, others, report, stages\n"
-        "jobs, notes = stages.planned([], False, 480, 12)\n"
-        "print(*(job.name for job in jobs), *notes, sep='\\n')\n"
+        "plan = stages.planned([], False, 480, 12)\n"
+        "print(*(job.name for job in plan.jobs), *plan.notes, sep='\\n')\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-c", script]
@@ -217,26 +217,33 @@ def test_a_bare_machine_gets_a_plan_and_is_told_what_it_lacks() -> None:
 
 def test_the_plan_fits_eight_minutes_of_sixteen_cores_and_shorter_ones_keep_the_most_valuable() -> None:
     wide = stages.width(16)
-    jobs, _ = stages.planned([], False, 480, wide)
-    assert stages.wall(jobs, wide) <= 480 - stages.REPORT_S
-    assert {job.stage for job in jobs} >= {
-        "correctness",
-        "ladder",
-        "profile",
-        "training",
-        "rejection",
-        "sizes",
-    }
-    names = [job.name for job in jobs]
+    plan = stages.planned([], False, 480, wide)
+    assert stages.wall(plan.jobs, wide) <= 480 - stages.REPORT_S
+    stages_kept = {job.stage for job in plan.jobs}
+    assert stages_kept >= {"correctness", "ladder", "profile", "training", "rejection", "sizes", "choice"}
+    names = [job.name for job in (*plan.jobs, *plan.spare)]
     assert len(names) == len(set(names))
-    for minutes in (2, 4, 6):
-        fewer, notes = stages.planned([], False, 60 * minutes, wide)
-        kept = {job.name for job in fewer}
-        assert stages.wall(fewer, wide) <= 60 * minutes - stages.REPORT_S
-        left_out = [name for name in names if name not in kept]
-        assert left_out
-        assert all(any(name in note for note in notes) for name in left_out)
-        assert fewer[0].stage == "correctness"
+    before = len(plan.jobs)
+    for minutes in (6, 4, 2):
+        fewer = stages.planned([], False, 60 * minutes, wide)
+        assert stages.wall(fewer.jobs, wide) <= 60 * minutes - stages.REPORT_S
+        assert {job.name for job in (*fewer.jobs, *fewer.spare)} == set(names)
+        assert 0 < len(fewer.jobs) < before
+        before = len(fewer.jobs)
+        assert fewer.jobs[0].stage == "correctness"
+        assert all(f"if time is left: {job.name}" in str(fewer) for job in fewer.spare)
+
+
+def test_spare_jobs_run_if_time_is_left_and_are_named_if_not(tmp_path: Path) -> None:
+    child = start(tmp_path, "--only", "ceilings", "--only", "rejection", "--minutes", "0.25")
+    child.communicate(timeout=120)
+    told = [record for record in read(tmp_path / FILE) if record["kind"] in ("job", "note")]
+    over = {record["job"] for record in told if record["kind"] == "job"}
+    missed = {record["job"] for record in told if record.get("text", "").startswith("not reached")}
+    plan = stages.planned(["ceilings", "rejection"], True, 15, 2)
+    assert plan.spare
+    assert over | missed == {job.name for job in (*plan.jobs, *plan.spare)}
+    assert not over & missed
 
 
 def test_every_test_for_a_gpu_is_in_exactly_one_shard() -> None:

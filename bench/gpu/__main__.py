@@ -53,10 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
         return told(report.make(options.report), options.report)
     wide = stages.width(os.cpu_count() or 1)
     seconds = 60 * options.minutes
-    jobs, notes = stages.planned(options.only, options.rehearse, seconds, wide, options.at_most)
-    print(stages.table(jobs, notes, wide), flush=True)
+    plan = stages.planned(options.only, options.rehearse, seconds, wide, options.at_most)
+    print(plan, flush=True)
     if options.plan:
         return 0
+    jobs = [*plan.jobs, *plan.spare]
     if not options.fresh and any(job.work.startswith("inference:") for job in jobs):
         torch.set_num_threads(1)  # OpenMP's threads would not survive the forks
         inference.network(options.rehearse)  # every job that needs it inherits it
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     store = Store(folder / FILE, f"{environment['time']} {os.getpid()}")
     store.tell("run", environment=environment, rehearsal=options.rehearse, minutes=options.minutes,
                plan=[job.name for job in jobs])  # fmt: skip
-    for note in notes:
+    for note in plan.notes:
         store.tell("note", job="plan", text=note)
     if fresh:
         store.tell("note", job="plan", text="CUDA does not bear a fork here: each job is a new Python")

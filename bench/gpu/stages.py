@@ -35,10 +35,10 @@ TEST_SECONDS = {
     "test_gpu_steering.py": 20.0,
 }
 """Seconds of a file in one process."""
-OTHER_TEST_SECONDS, SHARD_S = 80.0, 36.0
+OTHER_TEST_SECONDS, SHARD_S = 60.0, 36.0
 """Of a file that the table does not know; and of a shard."""
-CHOICE_LEAST_S = 30.0
-"""It takes what is left; with less than this it is left out."""
+CHOICE_LEAST_S = 20.0
+"""It takes what is left; with less than half of this it is not begun."""
 REHEARSED_S = 2.0
 """Of any job of a rehearsal, as a prediction."""
 
@@ -263,37 +263,50 @@ def wall(jobs: Sequence[Job], wide: int) -> float:
     return total + max(lanes)
 
 
-def fit(jobs: Sequence[Job], seconds: float, wide: int) -> tuple[list[Job], list[str]]:
-    """(the jobs that fit, a note on each that does not). A job that can use what is left gets it."""
+def fit(jobs: Sequence[Job], seconds: float, wide: int) -> tuple[list[Job], list[Job]]:
+    """(the jobs that fit in order, those that do not): these are for the end, if time is left."""
     kept: list[Job] = []
-    notes = []
+    spare: list[Job] = []
     for job in jobs:
-        took = wall([*kept, job], wide)
-        if took <= seconds:
-            kept.append(job)
-            continue
-        notes.append(f"left out of the plan: {job.name}: it would end after {took:.0f} s of {seconds:.0f}")
-    return kept, notes
+        (kept if wall([*kept, job], wide) <= seconds else spare).append(job)
+    return kept, spare
 
 
-def table(jobs: Sequence[Job], notes: Sequence[str], wide: int) -> str:
-    """The plan in words: every job with its predicted seconds, summed by stage."""
-    lines = []
-    for name in dict.fromkeys(job.stage for job in jobs):
-        mine = [job for job in jobs if job.stage == name]
-        lines.append(f"{wall(mine, wide):6.0f} s  {name}: {NAMED[name].answers}")
-        lines += [
-            f"{job.predicted_s:13.0f} s  {job.name.partition('/')[2]}{'' if job.alone else ' (side by side)'}"
-            for job in mine
-        ]
-    lines.append(f"{wall(jobs, wide):6.0f} s  in all")
-    return "\n".join([*lines, *notes])
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Args:
+        jobs: in order, which are predicted to fit.
+        spare: after those, if time is left.
+        notes: what cannot run here and why.
+        wide: processes side by side.
+    """
+
+    jobs: list[Job]
+    spare: list[Job]
+    notes: list[str]
+    wide: int
+
+    def __str__(self) -> str:
+        """Every job with its predicted seconds, summed by stage."""
+        lines = []
+        for name in dict.fromkeys(job.stage for job in self.jobs):
+            mine = [job for job in self.jobs if job.stage == name]
+            lines.append(f"{wall(mine, self.wide):6.0f} s  {name}: {NAMED[name].answers}")
+            lines += [
+                f"{job.predicted_s:13.0f} s  {job.name.partition('/')[2]}{'' if job.alone else ' (side by side)'}"
+                for job in mine
+            ]
+        lines.append(f"{wall(self.jobs, self.wide):6.0f} s  in all")
+        lines += [f"if time is left: {job.name}, {job.predicted_s:.0f} s" for job in self.spare]
+        return "\n".join([*lines, *self.notes])
 
 
 def planned(
     only: Sequence[str], rehearsal: bool, seconds: float, wide: int, most_s: float = math.inf
-) -> tuple[list[Job], list[str]]:
-    """(jobs, notes) of the stages asked for, all but the longer ones by default, cut to the seconds.
+) -> Plan:
+    """The stages asked for, all but the longer ones by default, cut to the seconds.
 
     Args:
         only: names of stages.
@@ -316,5 +329,4 @@ def planned(
         replace(j, predicted_s=min(j.predicted_s, tiny, most_s), timeout_s=min(j.timeout_s, most_s))
         for j in jobs
     ]
-    kept, left_out = fit(jobs, seconds - REPORT_S, wide)
-    return kept, [*notes, *left_out]
+    return Plan(*fit(jobs, seconds - REPORT_S, wide), notes, wide)
