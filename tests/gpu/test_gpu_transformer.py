@@ -35,6 +35,10 @@ ROWS_OF_ATTENTION = [  # B, N, H, d
     (3, 1, 1, 32),
     (1, 64, 3, 16),
     (5, 33, 2, 128),
+    (3, 50, 5, 40),
+    (3, 25, 3, 24),
+    (2, 50, 3, 100),  # rows that are no multiple of 16 bytes
+    (64, 25, 4, 1),
 ]
 
 
@@ -116,11 +120,28 @@ def test_attention(shape: tuple[int, int, int, int], dtype: torch.dtype, dropout
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("tokens", "heads", "depth"), [(50, 16, 48), (45, 12, 64), (50, 16, 80)])
+@pytest.mark.parametrize(
+    ("tokens", "heads", "depth"), [(50, 16, 48), (45, 12, 64), (50, 16, 80), (50, 3, 100)]
+)
 def test_attention_repeats_bit_by_bit(tokens: int, heads: int, depth: int, dtype: torch.dtype) -> None:
     """Head dimensions that are no power of two had race conditions in some Triton versions."""
     qkv = draw(64, tokens, 3, heads, depth, dtype=dtype)
     assert_repeats(ATTENTION.backend("triton"), {"qkv": qkv}, dropout=0.1, seed=5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("depth", [24, 48, 80, 100])
+def test_attention_reads_and_writes_no_neighbour(depth: int, dtype: torch.dtype) -> None:
+    """The columns beyond a head's are the next head's: NaN there reaches nothing of this one, in either direction."""
+    kernel = ATTENTION.backend("triton")
+    qkv = draw(3, 50, 3, 3, depth, dtype=dtype)
+    lone = torch.full_like(qkv, float("nan"))
+    lone[1, :, :, 1] = qkv[1, :, :, 1]
+    whole, alone = results(kernel, {"qkv": qkv}), results(kernel, {"qkv": lone})
+    own = slice(depth, 2 * depth)
+    assert torch.equal(alone["output 0"][1, :, own], whole["output 0"][1, :, own])
+    assert torch.equal(alone["gradient of qkv"][1, :, :, 1], whole["gradient of qkv"][1, :, :, 1])
+    assert not alone["output 0"][1, :, 2 * depth :].isfinite().any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
