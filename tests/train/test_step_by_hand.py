@@ -22,7 +22,7 @@ from v2f_engine.models import landmarks
 from v2f_engine.models.iresnet import IResNetConfig
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2Face
-from v2f_engine.train.generator import GeneratorTrainer
+from v2f_engine.train.generator import AsPublished, GeneratorTrainer
 from v2f_engine.train.losses import LossWeights, ssim
 from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.pose import PoseData, PoseTrainer, PoseTraining
@@ -183,6 +183,27 @@ def test_the_adversarial_term_weighs_what_its_recipe_says(adaptive: float, progr
     torch.testing.assert_close(found, ours + weight * theirs, rtol=1e-3, atol=1e-7)
     if weight:
         assert float((weight * theirs).norm() / ours.norm()) > 1e-3
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_what_the_published_leak_teaches_the_discriminator(leaks: bool) -> None:
+    """Least squares end at D(real) = 1, D(fake) = 0; with the leak, -mean(D(fake)), the least is at D(fake) = 1."""
+    switches = AsPublished(linear_fooling=True, critic_leak=leaks)
+    wanted = dataclasses.replace(
+        settings(Path("unused"), batch=4), weights=dataclasses.replace(ONLY_PIXELS, gan=1.0), shift=0, clip=1e9,
+        critic_lr=3e-3, warm_up=0.0, lr_floor=1.0, as_published=switches,
+    )  # fmt: skip
+    trainer = GeneratorTrainer(people(), eye(), wanted)
+    trainer.optimizer.step = lambda: None  # type: ignore[assignment, method-assign]
+    for _ in range(20):
+        trainer.step(0, 0.9)
+    part = whole_batch(trainer, 0)
+    trainer.batches.close()
+    with torch.no_grad():
+        fake = trainer.model(part.features, part.noise, part.n_masked, part.n_dropped).images
+        on_fake, on_real = (float(trainer.critic(x).mean()) for x in (fake, to_unit(part.images)))
+    assert on_real > 0.7
+    assert (on_fake > 0.7) if leaks else (on_fake < 0.3)
 
 
 def test_a_training_goes_on_from_earlier_weights(tmp_path: Path) -> None:
