@@ -220,7 +220,8 @@ def test_the_plan_fits_eight_minutes_of_sixteen_cores_and_shorter_ones_keep_the_
     plan = stages.planned([], False, 480, wide)
     assert stages.wall(plan.jobs, wide) <= 480 - stages.REPORT_S
     stages_kept = {job.stage for job in plan.jobs}
-    assert stages_kept >= {"correctness", "ladder", "profile", "training", "rejection", "sizes", "choice"}
+    assert stages_kept >= {"correctness", "ladder", "profile", "training", "rejection", "sizes"}
+    assert "choice" in {job.stage for job in (*plan.jobs, *plan.spare)}  # it takes what is left
     names = [job.name for job in (*plan.jobs, *plan.spare)]
     assert len(names) == len(set(names))
     before = len(plan.jobs)

@@ -16,6 +16,8 @@ from types import FrameType
 
 # Asked whether there is a GPU, torch then asks NVML and not CUDA, which a later fork would not survive.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+# Threads of OpenMP would not survive it either; each job sets its own number.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 from v2f_kernels import _tuned
@@ -59,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     jobs = [*plan.jobs, *plan.spare]
     if not options.fresh and any(job.work.startswith("inference:") for job in jobs):
-        torch.set_num_threads(1)  # OpenMP's threads would not survive the forks
+        torch.set_num_threads(1)
         inference.network(options.rehearse)  # every job that needs it inherits it
     device = "cpu" if options.rehearse else options.device
     environment, fresh = probe.ask(device)
