@@ -7,8 +7,9 @@ rates live on the device. Outside: reading batches, the averaged weights, the lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -23,14 +24,57 @@ from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer, Terms
 
 WARM_UP = 3
-"""Steps on copies of the weights before a capture: libraries choose algorithms, optimisers make their slots."""
+"""Updates before a capture: libraries choose algorithms, optimisers make their slots. They are taken back."""
+
+
+class Recorder(Protocol):
+    """Runs work a few times, then records it."""
+
+    def record(self, work: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
+        """(replays the work on the tensors it used, the terms that each replay overwrites)."""
+
+
+class CudaRecorder:
+    """Records CUDA graphs that share one memory pool.
+
+    Args:
+        device: a GPU; need not be the current one.
+
+    Raises:
+        BackendUnavailable: it is none, or torch sees none.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = require_cuda(device)
+        self._pool: Any = None
+
+    def record(self, work: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
+        with torch.cuda.device(self.device):
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    work()
+                graph = torch.cuda.CUDAGraph()
+                # thread_local: the thread that reads ahead pins memory at any time, which the default mode forbids
+                # every thread of the process while one captures.
+                with torch.cuda.graph(graph, pool=self._pool, stream=side, capture_error_mode="thread_local"):
+                    terms = work()
+            torch.cuda.current_stream().wait_stream(side)
+        self._pool = graph.pool()
+        return graph.replay, terms
+
+
+def open_recorder(device: str) -> Recorder:
+    """The recorder of a device. Raises BackendUnavailable where it is no GPU."""
+    return CudaRecorder(device)
 
 
 @dataclass
 class Captured:
-    """A graph, the inputs it reads and the terms it writes."""
+    """A recorded step: how to replay it, the inputs it reads and the terms it writes."""
 
-    graph: torch.cuda.CUDAGraph
+    replay: Callable[[], object]
     parts: list[Part]
     terms: Terms
 
@@ -40,7 +84,7 @@ class GraphedTrainer(GeneratorTrainer):
 
     Raises:
         BackendUnavailable: no GPU.
-        ConfigError: several ranks.
+        ConfigError: several ranks, or settings without stepping='graph', whose optimisers cannot be captured.
     """
 
     def __init__(
@@ -50,10 +94,17 @@ class GraphedTrainer(GeneratorTrainer):
             raise ConfigError(
                 "A step as one CUDA graph runs on one rank; use stepping='eager' or 'compiled'."
             )
-        require_cuda(group.device if group is not None else settings.device)
+        if settings.stepping != "graph":
+            raise ConfigError(
+                f"GraphedTrainer expects stepping='graph', found {settings.stepping!r}: the rates of its"
+                " optimisers have to live on the device."
+            )
+        self.recorder = open_recorder(group.device if group is not None else settings.device)
         super().__init__(data, recogniser, settings, group)
         self._graphs: dict[tuple[int, bool, float], Captured] = {}
-        self._pool: Any = None
+        for optimizer in self.optimizers().values():
+            # Restored slots are other tensors than those whose addresses the graphs hold.
+            optimizer.register_load_state_dict_post_hook(lambda _: self._graphs.clear())
 
     def step(self, number: int, progress: float) -> tuple[Terms, str]:
         parts = self.batches(number)
@@ -66,47 +117,39 @@ class GraphedTrainer(GeneratorTrainer):
             for target, source in zip(static.tensors, part.tensors, strict=True):
                 target.copy_(source, non_blocking=True)
         with stage("v2f replay"):
-            captured.graph.replay()
+            captured.replay()
         self.average(number)
         return {name: value.clone() for name, value in captured.terms.items()}, named(parts)
 
     def _capture(self, parts: list[Part], with_critic: bool, factor: float) -> Captured:
         """Captures a step; weights and optimiser slots are as before afterwards."""
-        before = self._remembered()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with stage("v2f capture"), torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                self.update(parts, with_critic, factor)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, stream=side):
-                terms = self.update(parts, with_critic, factor)
-        torch.cuda.current_stream().wait_stream(side)
-        self._pool = graph.pool()
+        before = {name: tensor.detach().clone() for name, tensor in self.changed().items()}
+        with stage("v2f capture"):
+            replay, terms = self.recorder.record(lambda: self.update(parts, with_critic, factor))
         self._recall(before)
-        return Captured(graph, parts, terms)
+        return Captured(replay, parts, terms)
 
-    def _tensors(self) -> list[torch.Tensor]:
-        """Everything a step changes: parameters and the optimisers' slots."""
-        own = [p for module in (self.model, self.critic) for p in module.parameters()]
-        slots = [
-            value
-            for optimizer in self.optimizers().values()
-            for state in optimizer.state.values()
-            for value in state.values()
+    def changed(self) -> dict[str, torch.Tensor]:
+        """Everything an update changes, by name: parameters and the optimisers' slots."""
+        named_slots = {
+            f"{name}/{index}/{slot}": value
+            for name, optimizer in self.optimizers().items()
+            for index, state in enumerate(optimizer.state.values())
+            for slot, value in state.items()
             if isinstance(value, torch.Tensor)
-        ]
-        return [*own, *slots]
+        }
+        own = {
+            f"{name}/{key}": parameter
+            for name, module in (("generator", self.model), ("critic", self.critic))
+            for key, parameter in module.named_parameters()
+        }
+        return {**own, **named_slots}
 
     @torch.no_grad()
-    def _remembered(self) -> dict[int, torch.Tensor]:
-        return {id(tensor): tensor.detach().clone() for tensor in self._tensors()}
-
-    @torch.no_grad()
-    def _recall(self, before: dict[int, torch.Tensor]) -> None:
+    def _recall(self, before: dict[str, torch.Tensor]) -> None:
         """In place, because graphs hold the addresses; slots that the warm-up made go back to zero."""
-        for tensor in self._tensors():
-            if id(tensor) in before:
-                tensor.copy_(before[id(tensor)])
+        for name, tensor in self.changed().items():
+            if name in before:
+                tensor.copy_(before[name])
             else:
                 tensor.zero_()

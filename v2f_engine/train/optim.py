@@ -34,7 +34,8 @@ def adamw(
     Args:
         modules: whose parameters that require gradients are trained.
         lr, weight_decay: of AdamW.
-        capturable: the rate lives on the device, so that a CUDA graph of the step reads it anew.
+        capturable: rate and step counters live on the device, so that a graph of the step reads them anew.
+            Fused, on a CPU too: 28 bytes a parameter move instead of the 88 of torch's foreach form.
     """
     decay: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -43,9 +44,9 @@ def adamw(
             if parameter.requires_grad:
                 (decay if parameter.ndim > 1 else plain).append(parameter)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    if capturable and decay and decay[0].is_cuda:
-        rate = torch.tensor(lr, device=decay[0].device)
-        return torch.optim.AdamW(groups, lr=rate, betas=BETAS, capturable=True)
+    if capturable:
+        rate = torch.tensor(lr, device=(decay or plain)[0].device)
+        return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True, capturable=True)
     fused = bool(decay) and decay[0].is_cuda  # one kernel for all parameters
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS, fused=fused)
 
