@@ -13,6 +13,9 @@ share is told by both: on a machine busy with other work, processor time is the 
 Prediction, written before the first measurement: JPEG takes 41 us an image, the compiled perturbation 2, masks 1.2,
 the writer and Python about 1.5; so `null` is at 41 / 45.7 = 90 % of encoding alone, and `webdataset`, which has to
 hash, at 41 / 55 = 75 %. With perturbation in NumPy (13 us) `null` would be at 72 %.
+
+Measured (`bench/results/cpu/host_path.json`, two cores shared with eight other busy processes): `null` 89 %, by processor
+time 88.6; `webdataset` 60 and 63 %. At a load of five `null` was at 91 % of processor time; before, at ad7a1a4, 60 to 66 %.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from numpy.typing import NDArray  # noqa: E402
 from bench import protocol  # noqa: E402
 from v2f_engine.batch import ImageBatch  # noqa: E402
 from v2f_engine.data.assembly_line import BATCHES_AHEAD  # noqa: E402
-from v2f_engine.data.encode import Encoder, submit  # noqa: E402
+from v2f_engine.data.encode import Encoder, collect, submit  # noqa: E402
 from v2f_engine.data.plan import Plan  # noqa: E402
 from v2f_engine.data.write import write_dataset  # noqa: E402
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES  # noqa: E402
@@ -104,9 +107,9 @@ def encoding_alone(images: NDArray[np.uint8], count: int, threads: int) -> None:
         for _ in range(count // len(images)):
             flying.append(submit(pool, encoder, batch))
             if len(flying) > BATCHES_AHEAD:
-                _ = [part.result() for part in flying.popleft()]
+                collect(flying.popleft())
         for encoded in flying:
-            _ = [part.result() for part in encoded]
+            collect(encoded)
 
 
 def pipeline(engine: Engine, vectors: NDArray[np.float32], count: int, threads: int, format: str) -> None:

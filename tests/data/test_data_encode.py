@@ -10,7 +10,7 @@ from stub_people import picture
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.decode import MAX_SIDE, decode
-from v2f_engine.data.encode import Encoder, check_batch, submit
+from v2f_engine.data.encode import Encoder, check_batch, collect, submit
 from v2f_engine.errors import ConfigError, DatasetError
 
 
@@ -19,7 +19,7 @@ def test_threads_keep_the_order(encoder: Encoder) -> None:
     images = np.stack([picture(index, 0) for index in range(70)])
     batch = ImageBatch(images, np.arange(70), np.zeros(70, np.int64))
     with ThreadPoolExecutor(3) as pool:
-        encoded = [data for part in submit(pool, encoder, batch) for data in part.result()]
+        encoded = collect(submit(pool, encoder, batch))
     assert encoded == [encoder.encode(image) for image in images]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import fs
-from v2f_engine.data.encode import Encoder, check_batch, submit
+from v2f_engine.data.encode import Encoder, check_batch, collect, submit
 from v2f_engine.data.shards import Run
 from v2f_engine.data.sink import ShardSink
 from v2f_engine.ranges import stage
@@ -125,9 +125,7 @@ class AssemblyLine:
         self.tally.writing_s += time.perf_counter() - started
 
     def _write(self, sink: ShardSink, item: _Batch) -> None:
-        encoded: list[bytes] = []
-        for part in item.encoded:
-            encoded += part.result()
+        encoded = collect(item.encoded)
         started = time.perf_counter()
         sink.write_all(item.batch.identity, item.batch.image, encoded)
         sink.add_attributes(item.batch)

@@ -120,3 +120,10 @@ def submit(pool: Executor, encoder: Encoder, batch: ImageBatch) -> list[Future[l
             return [encode(image) for image in images[start : start + CHUNK]]
 
     return [pool.submit(chunk, start) for start in range(0, len(images), CHUNK)]
+
+
+def collect(encoded: list[Future[list[bytes]]]) -> list[bytes]:
+    """The images of a submitted batch, in order; waits for the last part first, since a wait for each wakes this thread
+    eight times a batch."""
+    parts = [part.result() for part in reversed(encoded)]
+    return [image for part in reversed(parts) for image in part]
