@@ -14,8 +14,9 @@ Prediction, written before the first measurement: JPEG takes 41 us an image, the
 the writer and Python about 1.5; so `null` is at 41 / 45.7 = 90 % of encoding alone, and `webdataset`, which has to
 hash, at 41 / 55 = 75 %. With perturbation in NumPy (13 us) `null` would be at 72 %.
 
-Measured (`bench/results/cpu/host_path.json`, two cores shared with eight other busy processes): `null` 89 %, by processor
-time 88.6; `webdataset` 60 and 63 %. At a load of five `null` was at 91 % of processor time; before, at ad7a1a4, 60 to 66 %.
+Measured (`bench/results/cpu/host_path.json`: two cores at a load of nine): `null` 89.0 %, by processor time 88.6;
+`webdataset` 59.5 and 63.2 %. Other runs of `null` by processor time: 91.2 % at a load of five, 84.8 at nine; before, at
+ad7a1a4, 66.4 and 60.1 %.
 """
 
 from __future__ import annotations
