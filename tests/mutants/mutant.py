@@ -17,7 +17,8 @@ class Mutant:
         file: relative to the repository.
         old: text found there exactly once; a mutant whose text is gone or repeated is stale.
         new: what stands there instead.
-        tests: arguments of pytest, files first: at least one of these tests must fail.
+        tests: arguments of pytest, files first: at least one of these tests must fail. With `-m interpreter`
+            Triton interprets its kernels.
     """
 
     name: str

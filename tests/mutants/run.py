@@ -69,6 +69,8 @@ def run_tests(root: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     """(exit status, the first test that failed or the last words of pytest)."""
     # Byte code is compared by time and size: two versions of a file within a second would be taken for one.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": f"{root}:{root / 'kernels'}"}
+    if "interpreter" in tests:
+        environment["TRITON_INTERPRET"] = "1"
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     try:
         done = subprocess.run(
