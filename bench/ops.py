@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ OF_ARRAYS = {("perturb", "native")}
 """Backends that torch tensors cannot be given to."""
 
 
-def widened(inputs: Tensors) -> Tensors:
-    """The same values in fp32, for the oracle."""
-    return {name: t.float() if t.is_floating_point() else t for name, t in inputs.items()}
+def widened(inputs: Tensors, wide: torch.dtype = torch.float32) -> Tensors:
+    """The same values in fp32 or fp64, for the oracle."""
+    return {name: t.to(wide) if t.is_floating_point() else t for name, t in inputs.items()}
 
 
 def run_forward(case: Case, function: Callable[..., Any], inputs: Tensors) -> dict[str, torch.Tensor]:
@@ -66,16 +67,31 @@ Run = Callable[[Case, Callable[..., Any], Tensors], dict[str, torch.Tensor]]
 
 def compare(case: Case, run: Run, function: Callable[..., Any], inputs: Tensors) -> tuple[bool, str]:
     """(passed, in words): `function` against the op's reference on these inputs."""
+    return yardstick(case, run, inputs)(run(case, function, inputs))
+
+
+def yardstick(
+    case: Case, run: Run, inputs: Tensors, wide: torch.dtype = torch.float32
+) -> Callable[[dict[str, torch.Tensor]], tuple[bool, str]]:
+    """What says (passed, in words) of results on these inputs; the reference (in `wide`) and plain torch run once."""
     op = op_named(case.op)
-    oracle = run(case, op.backend("reference"), widened(inputs))
-    mine = run(case, function, inputs)
+    oracle = run(case, op.backend("reference"), widened(inputs, wide))
     if case.judge == "exact":
-        equal = all(torch.equal(mine[name].cpu(), oracle[name].cpu()) for name in oracle)
-        return equal, "equal to the reference" if equal else "differs from the reference"
-    plain = case.plain or op.backend("torch")
-    native = run(case, plain, inputs)
+        return partial(_exact, oracle)
+    native = run(case, case.plain or op.backend("torch"), inputs)
     if case.judge == "bytes":
-        return _grey(mine["output 0"], oracle["output 0"], native["output 0"])
+        return lambda mine: _grey(mine["output 0"], oracle["output 0"], native["output 0"])
+    return partial(_judged, oracle, native)
+
+
+def _exact(oracle: dict[str, torch.Tensor], mine: dict[str, torch.Tensor]) -> tuple[bool, str]:
+    equal = all(torch.equal(mine[name].cpu(), oracle[name].cpu()) for name in oracle)
+    return equal, "equal to the reference" if equal else "differs from the reference"
+
+
+def _judged(
+    oracle: dict[str, torch.Tensor], native: dict[str, torch.Tensor], mine: dict[str, torch.Tensor]
+) -> tuple[bool, str]:
     verdicts = {name: judge(mine[name], oracle[name], native[name]) for name in oracle}
     failed = [f"{name}: {verdict}" for name, verdict in verdicts.items() if not verdict.passed]
     worst = max(verdict.largest for verdict in verdicts.values())

@@ -315,3 +315,17 @@ def test_a_card_is_watched_from_its_first_configuration_on(monkeypatch: pytest.M
         launch.launch_config("attention", "forward", torch.device("cuda:0"), "half")
     assert watched == ["watched"]
     launch._section_name.cache_clear()
+
+
+def test_the_trial_of_launches_asks_the_gate_for_this_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    from split_attention import split_case
+
+    from bench.launches import gate_of
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    gate = gate_of("cuda:0")
+    assert [("UR7" in line) for line in gate(lambda: split_case(4))] == [True]  # type: ignore[func-returns-value]
+    assert gate(lambda: split_case(8)) == []  # type: ignore[func-returns-value]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    with pytest.warns(UserWarning, match="no compile gate for sm_89"):
+        gate_of("cuda:0")
