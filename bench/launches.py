@@ -36,6 +36,8 @@ from bench.tune import observed, trying  # noqa: E402
 
 WARPS = (1, 2, 4, 8)
 LAUNCHES = 4
+GUESTS = {("group_norm_silu", "scale_shift")}
+"""Kernels that other ops launch and their own does not; all else is tried by trials of its own op."""
 Gate = Callable[[Callable[[], Results]], list[str]]
 """A launch -> what the compile gate says of its kernels; empty when they may run."""
 
@@ -66,7 +68,7 @@ class Outcome:
 
 
 def attempt(trial: Trial, device: str, gate: Gate, *, judged: bool = True) -> Iterator[Outcome]:
-    """Every configuration of every key that the trial reads, one after the other.
+    """Every configuration of every key of its op that the trial reads, one after the other.
 
     Args:
         judged: without it only bits are taken, for a comparison of processes.
@@ -76,7 +78,7 @@ def attempt(trial: Trial, device: str, gate: Gate, *, judged: bool = True) -> It
         prepared.launch()
     for op, kernel, variant in dict.fromkeys(seen):
         key = f"{kernel}/{variant}" if variant else kernel
-        if key in prepared.passed_over:
+        if key in prepared.passed_over or (op != trial.op and (op, kernel) not in GUESTS):
             continue
         for entry, shipped in configurations(op, kernel, variant, device):
             with trying(op, key, entry):

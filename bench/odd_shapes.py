@@ -55,8 +55,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Trial:
-    """How to make a launch ready on a device. Trials of one `group` differ in dtype and direction alone."""
+    """How to make a launch of an op (its folder) ready. Trials of one `group` differ in dtype and direction alone."""
 
+    op: str
     group: str
     name: str
     prepare: Callable[[str], Prepared]
@@ -133,6 +134,7 @@ def trials(device: str) -> list[Trial]:
     halves = (torch.float16,) if INTERPRETING else (torch.float16, torch.bfloat16)
     found = [
         Trial(
+            case.op.removesuffix("_folded"),
             f"{case.op} {case.name}",
             f"{case.op} {case.name}: {_short(dtype)} {run.__name__.removeprefix('run_')}",
             partial(_prepare, case, dtype, run),
@@ -142,12 +144,14 @@ def trials(device: str) -> list[Trial]:
         for run in (ops.run_forward, *([ops.run_gradients] if case.gradients else []))
     ]
     found += [
-        Trial("philox", f"philox: {kind}", partial(_drawn, kind)) for kind in ("bits", "uniform", "normal")
+        Trial("philox", "philox", f"philox: {kind}", partial(_drawn, kind))
+        for kind in ("bits", "uniform", "normal")
     ]
-    found.append(Trial("perturb drawn", "perturb drawn", _perturbed))
+    found.append(Trial("perturb", "perturb drawn", "perturb drawn", _perturbed))
     if not INTERPRETING and torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 9):
         found += [
-            Trial("conv3x3_fp8", f"conv3x3_fp8: {_short(dtype)}", partial(_fp8, dtype)) for dtype in halves
+            Trial("conv3x3_fp8", "conv3x3_fp8", f"conv3x3_fp8: {_short(dtype)}", partial(_fp8, dtype))
+            for dtype in halves
         ]
     return found
 
