@@ -29,7 +29,7 @@ def captured(iterate: Callable[[], None], device: torch.device) -> Callable[[], 
                 iterate()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # as runtime.cuda_graph
             iterate()
 
     def replay() -> None:

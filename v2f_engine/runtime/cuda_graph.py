@@ -124,7 +124,12 @@ class CudaGraphRunner:
                     self._forward()
                 self._compute.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with stage("capture"), torch.cuda.graph(graph, stream=self._compute):
+            # thread_local: threads that draw inputs or read rows may pin memory meanwhile, which the default mode
+            # forbids to the whole process (PyTorch PR 175425).
+            with (
+                stage("capture"),
+                torch.cuda.graph(graph, stream=self._compute, capture_error_mode="thread_local"),
+            ):
                 output = self._forward()
         expected = (self.batch_size, IMAGE_SIZE, IMAGE_SIZE, 3)
         if output.dtype != torch.uint8 or tuple(output.shape) != expected:
