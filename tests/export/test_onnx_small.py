@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from v2f_engine.data.reader import open_dataset
 from v2f_engine.errors import AccuracyLoss, BackendUnavailable, ConfigError
+from v2f_engine.export.graph import image_bytes
 from v2f_engine.export.onnx import export_onnx
 from v2f_engine.export.parity import Judge
 from v2f_engine.export.verify import verify
@@ -24,12 +27,19 @@ from v2f_engine.runtime.onnx import OnnxSession
 from v2f_engine.vectors.sampling import sample_identities
 
 
+def opsets(model: onnx.ModelProto) -> set[int]:
+    """Versions of ONNX's own operators that a model asks for."""
+    return {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+
+
 def test_the_file_says_what_it_is_and_verifies(small_export: Path) -> None:
     model = onnx.load(small_export)
+    assert opsets(model) == {20}
     told = {entry.key: entry.value for entry in model.metadata_props}
     sidecar = read_sidecar(small_export)
     assert told["v2f.sha256"] == sidecar.model["sha256"]
     assert told["v2f.licence"] == "unknown"
+    assert sidecar.built_with["opset"] == "20"
     assert json.loads(told["v2f.config"])["width"] == 48
     assert [tensor.type.tensor_type.elem_type for tensor in model.graph.output] == [onnx.TensorProto.UINT8]
     assert all(tensor.type.tensor_type.shape.dim[0].dim_param for tensor in model.graph.input)
@@ -91,13 +101,57 @@ def test_opset_21_keeps_group_normalization_and_the_decoder_alone_is_refused_for
     small_weights: Path, tmp_path: Path
 ) -> None:
     made = export_onnx(small_weights, tmp_path / "decoder.onnx", part="decoder", opset=21, check_images=4)
-    kinds = {node.op_type for node in onnx.load(made.path).graph.node}
+    model = onnx.load(made.path)
+    assert opsets(model) == {21}
+    assert made.sidecar.built_with["opset"] == read_sidecar(made.path).built_with["opset"] == "21"
+    kinds = {node.op_type for node in model.graph.node}
     assert "GroupNormalization" in kinds
     assert "InstanceNormalization" not in kinds
     assert made.parity is not None
     assert made.parity.max_grey <= 1
     with pytest.raises(ConfigError, match="decoder alone"):
         Engine.load(made.path)
+
+
+def test_the_tail_of_a_half_precision_graph_is_fp32(small_weights: Path, tmp_path: Path) -> None:
+    """From the last convolution on: (x + 1) * 127.5 has steps of an eighth of a grey level in fp16."""
+    made = export_onnx(
+        small_weights, tmp_path / "h.onnx", part="decoder", precision="fp16", check_images=4, force=True
+    )
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(made.path), strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    tail = [node for node in inferred.node if node.op_type in ("Round", "Clip", "Where", "IsInf")]
+    assert {node.op_type for node in tail} >= {"Round", "Clip"}
+    for node in tail:
+        assert types[node.output[0]] in (onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL), node
+    (round_node,) = (node for node in tail if node.op_type == "Round")
+    before = {output: node for node in inferred.node for output in node.output}
+    chain, name = [], round_node.input[0]
+    while name in before and before[name].op_type != "Conv":
+        chain.append(before[name].op_type)
+        name = next(i for i in before[name].input if i in before)
+    assert before[name].op_type == "Conv"
+    assert chain[-1] == "Cast"  # straight behind the convolution, before its bias
+
+
+def test_the_tail_is_exact_for_every_half_number() -> None:
+    """A decoder that passes numbers on: three channels of the multiples of 2^-11 in [-1.25, 1.25], and a bias."""
+    numbers = torch.arange(-2560, 2560).double() / 2048
+    x = torch.stack([numbers, -numbers, numbers.flip(0)]).view(1, 3, 64, 80).half()
+    delta = torch.zeros(3, 3, 3, 3)
+    delta[range(3), range(3), 1, 1] = 1.0
+    bias = torch.tensor([0.25, -0.125, 0.0625])
+    decoder = SimpleNamespace(
+        ops=(lambda x, *rest: x,), trunk=lambda x: x, groups=1,
+        norm_out=SimpleNamespace(weight=None, bias=None),
+        conv_out=SimpleNamespace(weight=delta.half(), bias=bias.half()),
+    )  # fmt: skip
+    found = image_bytes(decoder, x)  # type: ignore[arg-type]
+    levels = ((x.double() + bias.double()[:, None, None]).clamp(-1, 1) + 1) * 127.5
+    assert torch.equal(found, levels.round().permute(0, 2, 3, 1).to(torch.uint8))
+    broken = x.clone()
+    broken[0, 0, 0, 0], broken[0, 1, 0, 1] = float("nan"), float("inf")
+    assert image_bytes(decoder, broken)[0, 0, [0, 1], [0, 1]].tolist() == [0, 0]  # type: ignore[arg-type]
 
 
 def test_bf16_is_typed_measured_in_torch_and_refused_by_the_cpu_runner(

@@ -234,6 +234,21 @@ MUTANTS = [
         "parts.append(found.astype(np.float32))",
         ("tests/train/test_extract.py",),
     ),
+    # Export.
+    Mutant(
+        "the tail of a half-precision graph is computed in fp16",
+        "v2f_engine/export/graph.py",
+        "F.conv2d(x, conv.weight, padding=1).float() + bias.float()[:, None, None]",
+        "F.conv2d(x, conv.weight, padding=1) + bias[:, None, None]",
+        ("tests/export/test_onnx_small.py",),
+    ),
+    Mutant(
+        "the sidecar names another opset than the file has",
+        "v2f_engine/export/onnx.py",
+        'built_with={**versions(), "opset": str(opset)}',
+        'built_with={**versions(), "opset": "20"}',
+        ("tests/export/test_onnx_small.py",),
+    ),
     # Kernels.
     Mutant(
         "GroupNorm in two passes omits eps",
