@@ -1,22 +1,15 @@
-"""What is known of a worker that is gone: why it died, that it was stuck, that its shard is another's now."""
+"""Why a worker died is not lost: whoever notes its death first, and where its coordinator ended it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stub_people import make_batches
 
-from v2f_engine.batch import ImageBatch
-from v2f_engine.data import Encoder, Plan, fs
-from v2f_engine.data.formats.staging import WORK
-from v2f_engine.data.manifest import Manifest, software_versions
-from v2f_engine.data.repair import MakeBatches
-from v2f_engine.data.shards import LEDGER, RUN
-from v2f_engine.errors import DatasetError
+from v2f_engine.data import Plan
+from v2f_engine.errors import ShardsFailed
 from v2f_engine.scale import Source, write_scaled
 from v2f_engine.scale.coordinator import Watch
 from v2f_engine.scale.executors import Ended
@@ -25,7 +18,6 @@ from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.job import Job
 from v2f_engine.scale.limits import Limits
 from v2f_engine.scale.queue import ShardQueue
-from v2f_engine.scale.worker import work
 
 PLAN = Plan(3, 1, 1)
 KILLED = "killed by SIGKILL: the last line"
@@ -82,41 +74,22 @@ def test_what_a_worker_said_itself_is_not_overwritten(dead: ShardQueue, tmp_path
     assert coordinator.reasons(0) == ["RuntimeError: no images today"]
 
 
-def test_a_lease_that_changed_hands_is_given_back(
-    dead: ShardQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two see the same death; the slower one pulls away the lease that the faster one has taken anew."""
-    slow, fast = queue(tmp_path, "slow"), queue(tmp_path, "fast")
-    for one in (slow, fast):
-        one.limits = Limits()  # one death does not set a shard aside
-    before, rivals = fs.before, [fast]
-
-    def meanwhile(what: str, path: str) -> None:
-        before(what, path)
-        if what == "take-back" and rivals:
-            assert rivals.pop().claim() == 0
-
-    monkeypatch.setattr(fs, "before", meanwhile)
-    assert slow.claim() == 1  # not 0: that is the faster one's
-    assert fast.holds(0)
-    assert [path.name for path in slow.crashes.iterdir()] == ["000000.gone"]
-
-
 class Stuck:
-    """A worker that beats, and makes `rate` images a beat."""
+    """A worker that holds a shard and beats, and makes `rate` images a look of its coordinator."""
 
-    def __init__(self, path: Path, rate: int) -> None:
-        self.beat, self.rate, self.killed = Beat(path, 0.02), rate, False
+    def __init__(self, job: Job, rate: int) -> None:
+        worker = ShardQueue(job.root, Plan(1, 1, 1), Worker.here(job.name), job.limits)
+        assert worker.claim() == 0
+        self.beat, self.rate, self.killed = Beat(worker.beats / job.name, 0.02), rate, False
         self.beat.__enter__()
-        self.until = time.monotonic() + 3.0
+        self.until = time.monotonic() + 2.0
 
     def ended(self) -> Ended | None:
         self.beat.images += self.rate
-        late = time.monotonic() > self.until
-        if not (self.killed or late):
+        if not self.killed and time.monotonic() < self.until:
             return None
         self.beat.__exit__(None, None, None)
-        return Ended(error=DatasetError("killed" if self.killed else "left alone"))
+        return Ended(why="killed by SIGKILL" if self.killed else "exit status 1")
 
     def stopped(self) -> bool:
         return False
@@ -129,7 +102,7 @@ class Stuck:
 
 class StuckExecutor:
     def __init__(self, rate: int) -> None:
-        self.limits, self.rate = Limits(stall_s=0.5, poll_s=0.1), rate
+        self.limits, self.rate = Limits(stall_s=0.5, poll_s=0.1, crashes=1), rate
 
     def __enter__(self) -> StuckExecutor:
         return self
@@ -141,49 +114,21 @@ class StuckExecutor:
         return 1
 
     def start(self, slot: int, job: Job) -> Stuck:
-        return Stuck(job.root / WORK / "queue" / "beats" / job.name, self.rate)
+        return Stuck(job, self.rate)
 
 
-@pytest.mark.parametrize(("rate", "end"), [(0, "killed"), (1, "left alone")])
-def test_a_worker_that_beats_without_making_images_is_ended(tmp_path: Path, rate: int, end: str) -> None:
+@pytest.mark.parametrize(
+    ("rate", "reason"),
+    [(0, r"shard 0: no image for \d+ s, so ended: killed by SIGKILL\)"), (1, r"shard 0: exit status 1\)")],
+    ids=["stuck", "slow"],
+)
+def test_why_a_coordinator_ended_a_worker_is_told(tmp_path: Path, rate: int, reason: str) -> None:
+    """A worker that makes no images is ended and its shard's reason says so; a slow one is left alone."""
     watch: list[Watch] = []
     executor = StuckExecutor(rate)
-    with pytest.raises(DatasetError, match=end):
+    with pytest.raises(ShardsFailed, match=reason):
         write_scaled(
-            tmp_path / "set", {}, PLAN, Source("unused:unused"), executor=executor, workers=1,
+            tmp_path / "set", {}, Plan(1, 1, 1), Source("unused:unused"), executor=executor, workers=1,
             limits=executor.limits, watch=watch,
         )  # fmt: skip
     assert [why.split(" for")[0] for why in watch[0].killed][:1] == ["no image"] * (rate == 0)
-
-
-def open_robbed(manifest: Manifest, root: Path, device: str) -> MakeBatches:
-    """Images, during whose making another worker takes shard 1 over."""
-    plain = make_batches(manifest.plan.images_per_id)
-
-    def make(identities: range) -> Iterator[ImageBatch]:
-        yield from plain(identities)
-        if identities.start == 1 and (root / "rob").exists():
-            (root / "rob").unlink()
-            lease = ShardQueue(root, manifest.plan, Worker.here(), Limits()).leases / "000001"
-            lease.unlink()
-            lease.write_bytes(Worker("thief", "another machine", 1, 1).to_bytes())
-
-    return make
-
-
-def test_a_shard_whose_lease_is_lost_is_not_committed(tmp_path: Path) -> None:
-    """Its new holder makes it; who lost it publishes and records nothing of it, and goes on with the next."""
-    (tmp_path / WORK / LEDGER).mkdir(parents=True)
-    encoder = Encoder(quality=80).describe()
-    manifest = Manifest("webdataset", {}, PLAN, encoder, {}, software_versions())
-    manifest.save(tmp_path / WORK / RUN)
-    mine = queue(tmp_path, "mine")
-    mine.make()
-    (tmp_path / "rob").touch()
-    source = Source(f"{__name__}:open_robbed")
-    limits = Limits(lease_s=0.3, poll_s=0.05)
-    alive = iter([True] * 3)
-    report = work(Job(tmp_path, source, "cpu", limits), Worker.here("mine"), alive=lambda: next(alive, False))
-    assert report.shards == (0, 2)
-    assert len(list(tmp_path.rglob("*.tar"))) == 2
-    assert (mine.leases / "000001").exists()  # the thief's
