@@ -7,18 +7,22 @@ What an instruction reads and writes is not guessed from its text: the instructi
 in suffixes (`.64`, `WIDE`, `desc`, `gdesc`). NVIDIA's own disassembler knows it: `nvdisasm -lrm narrow`
 (https://docs.nvidia.com/cuda/cuda-binary-utilities/, "life range") prints a column for every register, marked `^` where
 it is written, `v` read, `x` both, `:` alive, from an analysis along all branches. A register alive *before* the first
-instruction is one that some path reads and has not written. On all kernels of the compile gate at commit ad7a1a4, 356
-by ptxas 12.8.93 (sm_80, sm_90) and 12.9.86 (sm_120) and 234 of them by 12.9.86 again, that happens
+instruction is one that some path reads and has not written. Sound code has such registers too. Of the compile gate at
+commit ad7a1a4, 356 kernels by ptxas 12.8.93 (sm_80, sm_90) and 12.9.86 (sm_120) and 234 of them by 12.9.86 again, those
+were
 
-- to uniform registers in four attention kernels, the fault itself, and in two that need no excuse but this: a `GMMA`
-  with its first operand in registers names four registers by `gdesc[UR20]` and reads the latter two;
-- to predicates in two kernels a target, whose `R2P PR, R23, 0x11` the disassembler does not count as a write;
-- to ordinary registers 874 times, every one with a reason: a predicated write (609; the read counts only where the
-  predicate held), or `PRMT R75, R42, 0x7632, R75`, which carries along a half that is thrown away (359 such, 94 both);
-- to uniform predicates never.
+- ordinary registers 874 times: 609 of them written above their first read, but under a predicate or behind a branch
+  whose condition covers the read as well; the rest by `PRMT R75, R42, 0x7632, R75`, which carries along a half of its
+  destination that is thrown away;
+- predicates in two kernels a target, whose `R2P PR, R23, 0x11` the disassembler does not count as a write;
+- uniform registers in two kernels whose `GMMA` has its first operand in registers: `gdesc[UR20]` then means UR22 and
+  UR23, and the disassembler counts all four as read; and in four kernels of attention, the fault itself;
+- uniform predicates never.
 
-So all four kinds are judged, with those three excuses, and nothing that is sound is flagged. It proves that no register
-is garbage, not that the code is right: a register overwritten too early, a missing barrier, a wrong address go unseen.
+So a finding is a register that is alive on entry and whose first read, those excuses aside, stands above every write.
+It flags the four wrong kernels of those 590 machine codes and nothing else. It proves that no register is garbage in
+this sense, not that the code is right: one that is written on some paths only or overwritten too early, a missing
+barrier, a wrong address go unseen. CUDA C by NVRTC, whose blocks stand in any order, is not judged.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ KINDS = {"GPR": "R", "PRED": "P", "UGPR": "UR", "UPRED": "UP"}
 RULES = 1
 """Version of the rules: a remembered verdict of others is void."""
 _TABLE = "// |"
-_CODE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([^;?&]+)")
+_CODE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([^;?&]+)")
 _MATRIX_FROM_REGISTERS = re.compile(r"[A-Z]GMMA\S* R\d+, R\d+\S*, gdesc\[UR(\d+)\]")
 _TO_PREDICATES = re.compile(r"R2P PR, [^,]+, (?:(0x[0-9a-f]+)|)")
 
@@ -77,7 +81,6 @@ class _Line:
     """An instruction: what it says, and its marks as one string a kind of register, by column."""
 
     address: int
-    predicated: bool
     text: str
     marks: Mapping[str, str]
 
@@ -161,9 +164,9 @@ def _read(part: str) -> tuple[dict[str, dict[int, int]], list[_Line]]:
     lines = []
     for code, cells in rows[head:]:
         if match := _CODE.search(code):
-            address, predicate, text = match.groups()
+            address, text = match.groups()
             marks = dict(zip(kinds, cells, strict=False))
-            lines.append(_Line(int(address, 16), predicate is not None, text.strip(), marks))
+            lines.append(_Line(int(address, 16), text.strip(), marks))
     return columns, lines
 
 
@@ -175,24 +178,15 @@ def _numbered(heads: list[str]) -> Iterator[tuple[int, int]]:
 
 
 def _unexplained(kind: str, column: int, number: int, lines: list[_Line]) -> list[Finding]:
-    """The finding about a register that is alive on entry, unless one of the three excuses holds."""
-    written = False
-    first: _Line | None = None
+    """The finding about a register that is alive on entry: none where a write stands above its first read."""
     for line in lines:
         mark = line.marks[kind][column]
-        if mark in "^x" and (line.predicated or (mark == "x" and line.text.startswith("PRMT"))):
+        merged = mark == "x" and line.text.startswith("PRMT")
+        if mark == "^" or merged or (kind == "PRED" and _to_predicates(line) >> number & 1):
             return []
-        if kind == "PRED" and _to_predicates(line) >> number & 1:
-            return []
-        if mark in "vx" and first is None and not written and not _passed_over(kind, number, line):
-            first = line
-        written = written or mark in "^x"
-    # The analysis counts a read that is passed over, so that the order of the listing has to stand in for it.
-    passed = any(line.marks[kind][column] in "vx" and _passed_over(kind, number, line) for line in lines)
-    if first is None and passed:
-        return []
-    first = first or next(line for line in lines if line.marks[kind][column] in "vx")
-    return [Finding(f"{KINDS[kind]}{number}", first.address, first.text)]
+        if mark in "vx" and not _passed_over(kind, number, line):
+            return [Finding(f"{KINDS[kind]}{number}", line.address, line.text)]
+    return []
 
 
 def _to_predicates(line: _Line) -> int:
