@@ -128,7 +128,7 @@ def runs(module: Bound) -> list[str]:
     names = {
         "torch_native": "torch",
         "torch_sdpa": "torch",
-        "triton_kernel": "triton",
+        "triton_op": "triton",
         "reference": "reference",
     }
     return [names[function.__module__.rpartition(".")[2]] for function in module.ops]

@@ -93,7 +93,7 @@ def test_bad_input_is_named(
 def test_kernel_refuses_what_it_cannot_run() -> None:
     pytest.importorskip("triton")
     from v2f_kernels import BackendUnavailable
-    from v2f_kernels.attention.triton_kernel import tile_width
+    from v2f_kernels.attention.triton_op import tile_width
 
     if not torch.cuda.is_available():
         with pytest.raises(BackendUnavailable, match="CUDA"):

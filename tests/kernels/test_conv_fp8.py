@@ -118,11 +118,11 @@ FAULTS = {
 def test_an_injected_fault_turns_the_comparison_red(
     fault: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from v2f_kernels.conv3x3_fp8 import triton_fp8, triton_kernel
+    from v2f_kernels.conv3x3_fp8 import triton_implicit_gemm_fp8, triton_op
 
     if fault is not None:
         right, wrong, kernel = FAULTS[fault]
-        source = Path(triton_fp8.__file__).read_text()
+        source = Path(triton_implicit_gemm_fp8.__file__).read_text()
         assert source.count(right) == 1
         path = tmp_path / "broken.py"
         path.write_text(source.replace(right, wrong))
@@ -131,7 +131,7 @@ def test_an_injected_fault_turns_the_comparison_red(
         assert spec.loader is not None
         broken = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(broken)
-        monkeypatch.setattr(triton_kernel, kernel, getattr(broken, kernel))
+        monkeypatch.setattr(triton_op, kernel, getattr(broken, kernel))
     x, exact, norm, _ = case(32, 32, 5, torch.float32)
     packed, scale = quantise_weight(exact)
     found = OP.backend("triton")(x, packed, scale, norm)

@@ -128,7 +128,7 @@ def tail_levels(dtype, batch=2, channels=48, height=5, width=9, groups=8):
 )
 def test_norm(shape, single_pass_pixels, dtype, poisoned, monkeypatch):
     """One pass and two; chunks so small that several are merged, the last one partly filled."""
-    gpu = import_module("v2f_kernels.group_norm_silu.triton_kernel")
+    gpu = import_module("v2f_kernels.group_norm_silu.triton_op")
     monkeypatch.setattr(gpu, "SINGLE_PASS_PIXELS", single_pass_pixels)
     monkeypatch.setattr(gpu, "_chunk", lambda config, channels: 32)
     monkeypatch.setattr(gpu, "_tile", lambda config, channels: {"BLOCK_P": 16, "BLOCK_C": 128})
@@ -136,7 +136,7 @@ def test_norm(shape, single_pass_pixels, dtype, poisoned, monkeypatch):
 
 
 def test_statistics_alone_and_given(poisoned, monkeypatch):
-    gpu = import_module("v2f_kernels.group_norm_silu.triton_kernel")
+    gpu = import_module("v2f_kernels.group_norm_silu.triton_op")
     monkeypatch.setattr(gpu, "_chunk", lambda config, channels: 16)
     monkeypatch.setattr(gpu, "_tile", lambda config, channels: {"BLOCK_P": 16, "BLOCK_C": 64})
     x, weight, bias = noise(2, 48, 7, 9, shift=30), noise(48, seed=1), noise(48, seed=2)
@@ -230,10 +230,10 @@ def test_an_image_does_not_depend_on_its_batch():
 
 
 def test_registered_ops_pass_opcheck():
-    norm = import_module("v2f_kernels.group_norm_silu.triton_kernel")
-    conv = import_module("v2f_kernels.conv3x3.triton_kernel")
-    upsample = import_module("v2f_kernels.upsample_conv3x3.triton_kernel")
-    tail = import_module("v2f_kernels.to_uint8.triton_kernel")
+    norm = import_module("v2f_kernels.group_norm_silu.triton_op")
+    conv = import_module("v2f_kernels.conv3x3.triton_op")
+    upsample = import_module("v2f_kernels.upsample_conv3x3.triton_op")
+    tail = import_module("v2f_kernels.to_uint8.triton_op")
     x, weight = noise(1, 16, 2, 3).requires_grad_(), noise(16, 16, 3, 3).requires_grad_()
     scale, shift = noise(16, seed=1).requires_grad_(), noise(16, seed=2).requires_grad_()
     folded = fold_weights(weight.detach()).requires_grad_()
@@ -298,9 +298,14 @@ FAULTS = {
         "(1.0 + z * (1.0 - s))",
         "(1.0 + z * s)",
     ),
-    "padding before SiLU": ("conv3x3.triton_conv", "conv3x3_kernel", "tl.where(seen[:, None], z, 0.0)", "z"),
+    "padding before SiLU": (
+        "conv3x3.triton_implicit_gemm",
+        "conv3x3_kernel",
+        "tl.where(seen[:, None], z, 0.0)",
+        "z",
+    ),
     "kernel upside down": (
-        "conv3x3.triton_conv",
+        "conv3x3.triton_implicit_gemm",
         "conv3x3_kernel",
         "down = tap // 3 - 1",
         "down = 1 - tap // 3",
@@ -331,7 +336,7 @@ def test_an_injected_fault_is_seen(fault, tmp_path, monkeypatch):
     """With one line of one kernel wrong the same checks must fail."""
     home, kernel, right, wrong = FAULTS[fault]
     original = import_module(f"v2f_kernels.{home}")
-    launcher = import_module(f"v2f_kernels.{home.split('.')[0]}.triton_kernel")
+    launcher = import_module(f"v2f_kernels.{home.split('.')[0]}.triton_op")
     source = Path(original.__file__).read_text()
     assert source.count(right) == 1
     path = tmp_path / f"{kernel}.py"
@@ -340,7 +345,7 @@ def test_an_injected_fault_is_seen(fault, tmp_path, monkeypatch):
     broken = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(broken)
     monkeypatch.setattr(launcher, kernel, getattr(broken, kernel))
-    norm = import_module("v2f_kernels.group_norm_silu.triton_kernel")
+    norm = import_module("v2f_kernels.group_norm_silu.triton_op")
     monkeypatch.setattr(norm, "SINGLE_PASS_PIXELS", 0)
     monkeypatch.setattr(norm, "_chunk", lambda config, channels: norm._tile(config, channels)["BLOCK_P"])
 

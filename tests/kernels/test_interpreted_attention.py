@@ -92,7 +92,7 @@ def alone(whole: torch.Tensor, image: int, head: int, poison: float) -> torch.Te
 
 def forward_and_backward(qkv: torch.Tensor, dout: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """out [B, N, H, d] and dqkv; the memory around them must stay as it was."""
-    from v2f_kernels.attention.triton_kernel import launch_backward, launch_forward
+    from v2f_kernels.attention.triton_op import launch_backward, launch_forward
 
     out, around_out = between(tuple(dout.shape), dout.dtype, 7.0)
     launch_forward(qkv, out, 0.25, 3)
@@ -146,7 +146,7 @@ def test_packed_rows_may_be_a_view() -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 def test_registered_op(dropout: float) -> None:
-    from v2f_kernels.attention.triton_kernel import forward_op
+    from v2f_kernels.attention.triton_op import forward_op
 
     qkv = torch.randn((1, 3, 3, 1, 16), requires_grad=True)
     torch.library.opcheck(forward_op, (qkv, dropout, 5, None))
@@ -170,7 +170,7 @@ def judged_red(assert_judged: Callable[..., None], dtype: torch.dtype) -> None:
 def test_wrong_constant_turns_the_judge_red(
     fault: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, assert_judged: Callable[..., None]
 ) -> None:
-    launchers = importlib.import_module("v2f_kernels.attention.triton_kernel")
+    launchers = importlib.import_module("v2f_kernels.attention.triton_op")
     honest = launchers.launch_constants
     monkeypatch.setattr(launchers, "launch_constants", lambda *args: honest(*args) | CONSTANT_FAULTS[fault])
     judged_red(assert_judged, dtype)
@@ -179,7 +179,7 @@ def test_wrong_constant_turns_the_judge_red(
 def test_unscaled_survivors_turn_the_judge_red(
     monkeypatch: pytest.MonkeyPatch, assert_judged: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("v2f_kernels.attention.triton_kernel.keep_scale", lambda dropout: 1.0)
+    monkeypatch.setattr("v2f_kernels.attention.triton_op.keep_scale", lambda dropout: 1.0)
     judged_red(assert_judged, torch.float16)
 
 
@@ -206,12 +206,12 @@ def store_rows(base, rows, tile, STRIDE: tl.constexpr, N: tl.constexpr, D: tl.co
 
 
 @NOT_A_NUMBER
-@pytest.mark.parametrize("module", ["triton_fused", "triton_fp32"])
+@pytest.mark.parametrize("module", ["triton_whole_head", "triton_sliced_head"])
 @pytest.mark.parametrize(("name", "fault"), [("load_tile", load_rows), ("store_tile", store_rows)])
 def test_missing_column_mask_is_seen(
     name: str, fault: Any, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dtype = torch.float16 if module == "triton_fused" else torch.float32
+    dtype = torch.float16 if module == "triton_whole_head" else torch.float32
     monkeypatch.setattr(f"v2f_kernels.attention.{module}.{name}", fault)
     with pytest.raises(AssertionError):
         assert_untouched_by_neighbours(24, dtype, float("nan"))
@@ -220,5 +220,5 @@ def test_missing_column_mask_is_seen(
 def test_missing_mask_turns_the_judge_red(
     monkeypatch: pytest.MonkeyPatch, assert_judged: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("v2f_kernels.attention.triton_fused.softmax_terms", unmasked)
+    monkeypatch.setattr("v2f_kernels.attention.triton_whole_head.softmax_terms", unmasked)
     judged_red(assert_judged, torch.float16)

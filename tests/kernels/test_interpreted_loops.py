@@ -37,7 +37,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, op: str, **blocks: dict[str, int
         asked.append(kernel)
         return LaunchConfig(4, 1, blocks[kernel], "test")
 
-    monkeypatch.setattr(f"v2f_kernels.{op}.triton_kernel.launch_config", config)
+    monkeypatch.setattr(f"v2f_kernels.{op}.triton_op.launch_config", config)
     return asked
 
 
@@ -50,7 +50,7 @@ def test_every_sum_of_a_group_norm_goes_over_all_turns(
         monkeypatch, "group_norm_silu", moments=tile, apply=tile, backward_sums=tile, backward_apply=tile,
         merge={"TILE": 4 * 4},
     )  # fmt: skip
-    monkeypatch.setattr("v2f_kernels.group_norm_silu.triton_kernel.SINGLE_PASS_PIXELS", 0)
+    monkeypatch.setattr("v2f_kernels.group_norm_silu.triton_op.SINGLE_PASS_PIXELS", 0)
     x = (draw(2, 16, 13, 11) * 2 + 5).contiguous(memory_format=torch.channels_last)
     judge_op(NORM, {"x": x, "weight": draw(16, seed=1), "bias": draw(16, seed=2)}, groups=4, eps=EPS)
     assert {"moments", "merge", "apply", "backward_sums", "backward_apply"} <= set(asked)
@@ -93,7 +93,7 @@ def flat_group() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("single_pass_pixels", [0, 1024], ids=["two passes", "one pass"])
 def test_a_group_without_variance(single_pass_pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("v2f_kernels.group_norm_silu.triton_kernel.SINGLE_PASS_PIXELS", single_pass_pixels)
+    monkeypatch.setattr("v2f_kernels.group_norm_silu.triton_op.SINGLE_PASS_PIXELS", single_pass_pixels)
     against_reference(NORM, flat_group(), groups=4, eps=EPS)
 
 

@@ -65,9 +65,9 @@ def test_layer_norm_with_residual(shape: tuple[int, ...], dtype: torch.dtype, ju
 def test_layer_norm_of_many_rows_a_program(judge_op: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     """13 rows on 3 programs of 2 rows a step: the last program has one row, and sums run over steps."""
     config = LaunchConfig(4, 1, {"ROWS": 2, "PROGRAMS": 3}, "test")
-    monkeypatch.setattr("v2f_kernels.layer_norm.triton_kernel.launch_config", lambda *_: config)
+    monkeypatch.setattr("v2f_kernels.layer_norm.triton_op.launch_config", lambda *_: config)
     monkeypatch.setattr(
-        "v2f_kernels.layer_norm.triton_kernel.launch_forward",
+        "v2f_kernels.layer_norm.triton_op.launch_forward",
         lambda x, residual, weight, bias, eps, y, total: y.copy_(NORM.backend("torch")(x, weight, bias, eps)),
     )
     judge_op(NORM, normed((13, 16), torch.float32, torch.float32), eps=EPS)
@@ -100,7 +100,7 @@ def test_gelu_linear(sizes: tuple[int, int, int], dtype: torch.dtype, judge_op: 
 
 
 def test_gelu_linear_without_gradients_saves_nothing() -> None:
-    from v2f_kernels.gelu_linear.triton_kernel import forward_op
+    from v2f_kernels.gelu_linear.triton_op import forward_op
 
     x, weight, bias = draw(2, 3, 16), draw(8, 16, seed=1), draw(8, seed=2)
     y, z = forward_op(x, weight, bias, False)
@@ -117,9 +117,9 @@ def test_expand_tokens(sizes: tuple[int, int, int], dtype: torch.dtype, judge_op
 
 
 def test_registered_ops() -> None:
-    from v2f_kernels.expand_tokens.triton_kernel import forward_op as expand_op
-    from v2f_kernels.gelu_linear.triton_kernel import forward_op as gelu_op
-    from v2f_kernels.layer_norm.triton_kernel import add_norm_op, norm_op
+    from v2f_kernels.expand_tokens.triton_op import forward_op as expand_op
+    from v2f_kernels.gelu_linear.triton_op import forward_op as gelu_op
+    from v2f_kernels.layer_norm.triton_op import add_norm_op, norm_op
 
     def leaves(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         return [t.requires_grad_() if t.is_floating_point() else t for t in tensors.values()]

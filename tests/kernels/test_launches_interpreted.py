@@ -38,16 +38,16 @@ def outcomes(name: str, gate: Callable[[Any], list[str]] = lambda call: []) -> d
 
 def spoil(monkeypatch: pytest.MonkeyPatch, fault: Callable[[torch.Tensor, int], None]) -> None:
     """Attention's forward launcher, followed by `fault(out, num_warps)`."""
-    from v2f_kernels.attention import triton_kernel
+    from v2f_kernels.attention import triton_op
 
-    whole = triton_kernel.launch_forward
+    whole = triton_op.launch_forward
 
     def launch_forward(qkv: torch.Tensor, out: torch.Tensor, *rest: Any) -> None:
         whole(qkv, out, *rest)
-        variant = triton_kernel.variant_of(qkv)
-        fault(out, triton_kernel.launch_config("attention", "forward", qkv.device, variant).num_warps)
+        variant = triton_op.variant_of(qkv)
+        fault(out, triton_op.launch_config("attention", "forward", qkv.device, variant).num_warps)
 
-    monkeypatch.setattr(triton_kernel, "launch_forward", launch_forward)
+    monkeypatch.setattr(triton_op, "launch_forward", launch_forward)
 
 
 def test_a_sound_kernel_passes_and_another_process_has_its_bits() -> None:

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: arithmetic that must round as a contract says, whatever the compiler would like to fuse."""
 
 from __future__ import annotations

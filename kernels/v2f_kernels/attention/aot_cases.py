@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.attention.triton_kernel import launch_backward, launch_forward
+from v2f_kernels.attention.triton_op import launch_backward, launch_forward
 
 BATCH = 8
 HALF = (torch.float16, torch.bfloat16)

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.conv3x3 import triton_kernel as gpu
+from v2f_kernels.conv3x3 import triton_op as gpu
 
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 

@@ -28,7 +28,7 @@ OP = Op(
     "conv3x3_fp8",
     {
         "reference": "v2f_kernels.conv3x3_fp8.reference:conv3x3_fp8",
-        "triton": "v2f_kernels.conv3x3_fp8.triton_kernel:conv3x3_fp8",
+        "triton": "v2f_kernels.conv3x3_fp8.triton_op:conv3x3_fp8",
     },
 )
 

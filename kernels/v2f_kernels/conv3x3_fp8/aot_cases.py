@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.conv3x3_fp8 import triton_kernel as gpu
+from v2f_kernels.conv3x3_fp8 import triton_op as gpu
 
 TARGETS = (90, 120)
 """sm_80 has no e4m3 tensor cores."""

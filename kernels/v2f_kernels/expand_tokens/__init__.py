@@ -33,7 +33,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.expand_tokens.reference:expand_tokens",
         "torch": "v2f_kernels.expand_tokens.torch_native:expand_tokens",
-        "triton": "v2f_kernels.expand_tokens.triton_kernel:expand_tokens",
+        "triton": "v2f_kernels.expand_tokens.triton_op:expand_tokens",
     },
 )
 

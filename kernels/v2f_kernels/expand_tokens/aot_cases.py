@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.expand_tokens.triton_kernel import launch_backward, launch_forward
+from v2f_kernels.expand_tokens.triton_op import launch_backward, launch_forward
 
 BATCH = 8
 Inputs = tuple[

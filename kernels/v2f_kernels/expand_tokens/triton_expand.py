@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: identity vector to normalised tokens in one pass, and the deterministic backward.
 
 Forward: a program holds ROWS token rows of one image; it reads the image's vector and the rows' positions and

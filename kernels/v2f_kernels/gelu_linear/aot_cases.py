@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.gelu_linear.triton_kernel import launch_backward, launch_forward, n_chunks
+from v2f_kernels.gelu_linear.triton_op import launch_backward, launch_forward, n_chunks
 
 ROWS = 3200
 

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: a matrix product whose epilogue adds the bias and takes the exact GELU; and GELU's backward.
 
 Forward saves one read and one write of the hidden activation (the widest of a block) against a product and a

@@ -32,7 +32,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.group_norm_silu.reference:group_norm_silu",
         "torch": "v2f_kernels.group_norm_silu.torch_native:group_norm_silu",
-        "triton": "v2f_kernels.group_norm_silu.triton_kernel:group_norm_silu",
+        "triton": "v2f_kernels.group_norm_silu.triton_op:group_norm_silu",
     },
 )
 STATISTICS = Op(
@@ -40,7 +40,7 @@ STATISTICS = Op(
     {
         "reference": "v2f_kernels.group_norm_silu.reference:group_statistics",
         "torch": "v2f_kernels.group_norm_silu.reference:group_statistics",
-        "triton": "v2f_kernels.group_norm_silu.triton_kernel:group_statistics",
+        "triton": "v2f_kernels.group_norm_silu.triton_op:group_statistics",
     },
 )
 

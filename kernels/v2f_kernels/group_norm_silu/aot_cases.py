@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.group_norm_silu import triton_kernel as gpu
+from v2f_kernels.group_norm_silu import triton_op as gpu
 
 EPS = 1e-6
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32

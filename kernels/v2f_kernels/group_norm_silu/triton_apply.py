@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: normalise + SiLU with given statistics, and the three kernels of the backward pass.
 
 With s = sigmoid(z), z = xhat * w + b and dz = dy * s * (1 + z * (1 - s)):

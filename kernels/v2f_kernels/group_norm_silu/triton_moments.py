@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: mean and variance per image and group in two deterministic stages.
 
 Stage one writes, per chunk of pixels and per channel, the chunk's mean and M2 (sum of squared deviations).

@@ -29,7 +29,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.layer_norm.reference:layer_norm",
         "torch": "v2f_kernels.layer_norm.torch_native:layer_norm",
-        "triton": "v2f_kernels.layer_norm.triton_kernel:layer_norm",
+        "triton": "v2f_kernels.layer_norm.triton_op:layer_norm",
     },
 )
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.layer_norm.triton_kernel import launch_backward, launch_forward, n_programs
+from v2f_kernels.layer_norm.triton_op import launch_backward, launch_forward, n_programs
 
 ROWS = 3200
 

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: noise, drawn or given, and renormalisation in one kernel, the same bits as `reference`.
 
 Lengths are float64 sums by halving: position i adds position i + half until one is left, whatever the

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: Philox4x32-10 and its float forms, the same bits as `reference`.
 
 Every kernel that calls `normal_from_bits` must be launched with enable_fp_fusion=False: the contract

@@ -30,7 +30,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.to_uint8.reference:to_uint8",
         "torch": "v2f_kernels.to_uint8.torch_native:to_uint8",
-        "triton": "v2f_kernels.to_uint8.triton_kernel:to_uint8",
+        "triton": "v2f_kernels.to_uint8.triton_op:to_uint8",
     },
 )
 

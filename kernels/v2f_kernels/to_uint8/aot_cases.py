@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.to_uint8 import triton_kernel as gpu
+from v2f_kernels.to_uint8 import triton_op as gpu
 
 
 def _tail(channels: int, size: int, dtype: torch.dtype) -> None:

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: the decoder's tail in one kernel, each element normalised once.
 
 A program walks down STRIP output rows of one image. For each input row it normalises the whole row

@@ -33,7 +33,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.upsample_conv3x3.reference:upsample_conv3x3",
         "torch": "v2f_kernels.upsample_conv3x3.torch_native:upsample_conv3x3",
-        "triton": "v2f_kernels.upsample_conv3x3.triton_kernel:upsample_conv3x3",
+        "triton": "v2f_kernels.upsample_conv3x3.triton_op:upsample_conv3x3",
     },
 )
 FOLDED = Op(
@@ -41,7 +41,7 @@ FOLDED = Op(
     {
         "reference": "v2f_kernels.upsample_conv3x3.reference:upsample_conv3x3_folded",
         "torch": "v2f_kernels.upsample_conv3x3.torch_native:upsample_conv3x3_folded",
-        "triton": "v2f_kernels.upsample_conv3x3.triton_kernel:upsample_conv3x3_folded",
+        "triton": "v2f_kernels.upsample_conv3x3.triton_op:upsample_conv3x3_folded",
     },
 )
 

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: nearest 2x + 3x3 convolution as four 2x2 convolutions, a phase per program.
 
 Output pixel (2i + p, 2j + q) sums tap (s, t) of {0, 1}^2: source pixel (i + p - s, j + q - t), folded

@@ -12,9 +12,9 @@ import torch
 import triton
 
 from v2f_kernels._triton.launch import require_cuda
-from v2f_kernels.conv3x3.triton_kernel import blocks_for, check_channels
+from v2f_kernels.conv3x3.triton_op import blocks_for, check_channels
 from v2f_kernels.group_norm_silu.checks import channels_last
-from v2f_kernels.group_norm_silu.triton_kernel import launch_merge
+from v2f_kernels.group_norm_silu.triton_op import launch_merge
 from v2f_kernels.upsample_conv3x3.fold import check_upsample, fold_weights
 from v2f_kernels.upsample_conv3x3.triton_phases import upsample_conv3x3_kernel
 

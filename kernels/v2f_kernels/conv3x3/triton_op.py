@@ -14,11 +14,11 @@ import triton
 
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels.conv3x3.checks import Norm, check_conv
-from v2f_kernels.conv3x3.triton_conv import conv3x3_kernel
+from v2f_kernels.conv3x3.triton_implicit_gemm import conv3x3_kernel
 from v2f_kernels.group_norm_silu.checks import channels_last
-from v2f_kernels.group_norm_silu.triton_kernel import backward_op as norm_backward
-from v2f_kernels.group_norm_silu.triton_kernel import given_op as norm_apply
-from v2f_kernels.group_norm_silu.triton_kernel import launch_merge, launch_scale_shift, statistics_op
+from v2f_kernels.group_norm_silu.triton_op import backward_op as norm_backward
+from v2f_kernels.group_norm_silu.triton_op import given_op as norm_apply
+from v2f_kernels.group_norm_silu.triton_op import launch_merge, launch_scale_shift, statistics_op
 
 
 def check_channels(channels: int) -> None:

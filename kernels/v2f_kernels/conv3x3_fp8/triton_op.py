@@ -10,9 +10,9 @@ import triton
 from v2f_kernels._op import BackendUnavailable
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels.conv3x3_fp8.quantise import ACTIVATION_SCALE, Norm, check_fp8
-from v2f_kernels.conv3x3_fp8.triton_fp8 import conv3x3_fp8_kernel, quantise_kernel
+from v2f_kernels.conv3x3_fp8.triton_implicit_gemm_fp8 import conv3x3_fp8_kernel, quantise_kernel
 from v2f_kernels.group_norm_silu.checks import channels_last
-from v2f_kernels.group_norm_silu.triton_kernel import statistics_op
+from v2f_kernels.group_norm_silu.triton_op import statistics_op
 
 CAPABILITY = (8, 9)
 """The first with e4m3 tensor cores."""

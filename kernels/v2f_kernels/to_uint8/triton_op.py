@@ -9,7 +9,7 @@ import triton
 
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels.group_norm_silu.checks import channels_last
-from v2f_kernels.group_norm_silu.triton_kernel import launch_scale_shift, statistics_op
+from v2f_kernels.group_norm_silu.triton_op import launch_scale_shift, statistics_op
 from v2f_kernels.to_uint8.checks import check_tail
 from v2f_kernels.to_uint8.triton_tail import to_uint8_kernel
 

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: 3x3 convolution as an implicit matrix product over taps and channels.
 
 A program makes BLOCK_M consecutive pixels of one image by BLOCK_N output channels. The reduction runs over

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton: normalise + SiLU + round to e4m3 in one pass, then a 3x3 implicit matrix product of e4m3 tiles.
 
 The rounding is a pass of its own: in the product's prologue every element would pass SiLU once per tap, and a byte

@@ -8,11 +8,11 @@ import torch
 
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels.attention.checks import check_attention, drop_below
-from v2f_kernels.attention.triton_fp32 import (
+from v2f_kernels.attention.triton_sliced_head import (
     attention_backward_fp32_kernel,
     attention_forward_fp32_kernel,
 )
-from v2f_kernels.attention.triton_fused import attention_backward_kernel, attention_forward_kernel
+from v2f_kernels.attention.triton_whole_head import attention_backward_kernel, attention_forward_kernel
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 

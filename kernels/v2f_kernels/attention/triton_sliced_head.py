@@ -1,10 +1,11 @@
+# mypy: ignore-errors
 """Triton: the same attention in full fp32, on CUDA cores.
 
 Products of fp32 operands without rounding to tf32 are fused multiply-adds, for which Triton keeps every
 operand of a `tl.dot` in registers along the whole inner dimension: 64 wide, that spills (255 registers and
-141 spill instructions for the backward of `triton_fused`, sm_90). So every product here runs over slices of
+141 spill instructions for the backward of `triton_whole_head`, sm_90). So every product here runs over slices of
 16 of its inner dimension in a loop; slices of q, k, v, dO come from memory (L1), slices of P and dS are
-gathered from registers. Mathematics, masks and determinism as in `triton_fused`. The last slice of a head
+gathered from registers. Mathematics, masks and determinism as in `triton_whole_head`. The last slice of a head
 dimension that is no multiple of 16 is masked.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from v2f_kernels.attention.triton_fused import keep_mask, load_tile, softmax_terms, store_tile
+from v2f_kernels.attention.triton_whole_head import keep_mask, load_tile, softmax_terms, store_tile
 
 SLICE = tl.constexpr(16)
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels.perturb.triton_perturb import perturb_kernel
 from v2f_kernels.philox.reference import check_integer
-from v2f_kernels.philox.triton_kernel import key_of, signed, words
+from v2f_kernels.philox.triton_op import key_of, signed, words
 
 
 def launch_perturb(
