@@ -74,27 +74,27 @@ gpu:                 ## on a GPU machine, eight minutes: every kernel against it
 sanitize:            ## on a GPU machine: memory, race, initialisation and barrier checks over small shapes
 	set -e; for tool in memcheck racecheck initcheck synccheck; do \
 	  PYTHONPATH=.:kernels PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
-	    $(PYTHON) bench/ops.py --size tiny --device cuda --dtype float16 --rounds 1 --check-only; \
-	  PYTHONPATH=.:kernels compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) bench/reject_gpu.py --check-only 3000; \
+	    $(PYTHON) -m bench.kernels.ops --size tiny --device cuda --dtype float16 --rounds 1 --check-only; \
+	  PYTHONPATH=.:kernels compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) -m bench.gpu.reject --check-only 3000; \
 	done
 
 guards: setup-dev           ## CPU paths against what they replaced, in CPU time: fails when a gain is lost
-	$(BIN)/pytest -q bench/test_cpu_guards.py --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds
+	$(BIN)/pytest -q bench/cpu/test_cpu_guards.py --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds
 
 bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, ops
-	$(BIN)/python bench/generate.py --model base --device cpu
-	$(BIN)/python bench/writers.py
-	$(BIN)/python bench/reject.py --n 20000
-	$(BIN)/python bench/ops.py
+	$(BIN)/python -m bench.generation.compare --model base --device cpu
+	$(BIN)/python -m bench.cpu.writers
+	$(BIN)/python -m bench.cpu.reject --n 20000
+	$(BIN)/python -m bench.kernels.ops
 
 train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recogniser, generator
 	$(BIN)/python -m v2f_engine.train.mini
 
 miniature: setup-dev        ## the claim: recognisers trained on rendered and on generated people, tested on seven sets (about an hour of one idle core)
-	$(BIN)/python -m bench.claim
+	$(BIN)/python -m bench.claims.recognisers
 
 miniature-training: setup-dev  ## the published training from nothing: people, recogniser, LMDB, generator, evaluation
-	$(BIN)/python bench/miniature_training.py
+	$(BIN)/python -m bench.claims.miniature_training
 
 prove-mini: setup-dev       ## 10,000 identities of the embedded model proven on their faces; threshold from 1,000 rendered people
 	$(BIN)/v2f render --ids 1000 --images 5 --seed 404 --out out/known

@@ -31,7 +31,8 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench import ROOT
+
 FLUSH_BYTES = 256 << 20
 """More than any L2 cache (60 MB on an H200); the same as triton.testing.do_bench."""
 MIN_ROUND_S = 2e-3
@@ -82,7 +83,7 @@ class Row:
         passed: whether this row's correctness check passed, in this run.
         check: the check in words.
         timing: None where nothing was timed.
-        flop, bytes: of one call, by the arithmetic of `bench.cases`.
+        flop, bytes: of one call, by the arithmetic of `bench.kernels.cases`.
         items: images of one call, for images/s; 0 where that has no meaning.
         inputs: first digits of the sha256 of the inputs.
         baseline: contender of the same section and case that a speed-up is quoted against.

@@ -166,7 +166,7 @@ def test_another_table_binds_other_functions() -> None:
 
 def test_shapes_reported_are_those_the_network_is_called_with() -> None:
     """Every bound op of base size meets tensors of the class it reported, encoder attention's tokens rounded up."""
-    from bench.network_calls import calls
+    from bench.kernels.network_calls import calls
 
     seen = calls(Vec2FaceConfig.base(), torch.float16, gradients=False)
     met = {

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from v2f_kernels import _tuned
 
-from bench import choose, protocol, tune
-from bench.cases import group_norm_silu
-from bench.choose import verdict
-from bench.device_table import DeviceTable, forget
-from bench.network_calls import Item, items
+from bench import protocol
+from bench.kernels import choose, tune
+from bench.kernels.cases import group_norm_silu
+from bench.kernels.choose import verdict
+from bench.kernels.device_table import DeviceTable, forget
+from bench.kernels.network_calls import Item, items
 from v2f_engine.models.vec2face import Vec2FaceConfig
 
 MEASURED = {

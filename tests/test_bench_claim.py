@@ -11,8 +11,16 @@ import pytest
 pytest.importorskip("numba")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.claim.emphases import EMPHASES, PROFILE, ImageNumbers, Roles, assemble, exposed, is_man
-from bench.claim.picture import figure, table
+from bench.claims.recognisers.emphases import (
+    EMPHASES,
+    PROFILE,
+    ImageNumbers,
+    Roles,
+    assemble,
+    exposed,
+    is_man,
+)
+from bench.claims.recognisers.picture import figure, table
 from v2f_engine.errors import ConfigError
 from v2f_engine.rendered.people import make_person, render_person
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import fp8
+from bench.generation import fp8
 from v2f_engine.models.image_decoder import ResidualBlock
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import ops
-from bench.cases import cases
 from bench.gpu import __main__ as command
 from bench.gpu import faults, report, stages
 from bench.gpu.store import FILE, Store, read, unpacked
+from bench.kernels import ops
+from bench.kernels.cases import cases
 from v2f_engine.backends import OPS, op_named
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench import kernel_parts, ladder
-from bench.step_profile import Kernel
+from bench.generation import ladder
+from bench.kernels import kernel_parts
+from bench.kernels.step_profile import Kernel
 from v2f_engine.backends import choose
 from v2f_engine.models.fold import freeze
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench import energy, plots, steady
+from bench.generation import energy, steady
+from bench.gpu import plots
 from bench.protocol import Report, Row, Timing
 
 

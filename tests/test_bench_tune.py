@@ -12,9 +12,9 @@ import pytest
 import torch
 from v2f_kernels._triton import launch
 
-from bench import tune
-from bench.cases import attention
-from bench.device_table import DeviceTable, forget
+from bench.kernels import tune
+from bench.kernels.cases import attention
+from bench.kernels.device_table import DeviceTable, forget
 
 START = {"num_warps": 4, "num_stages": 2, "BLOCK_M": 64, "BLOCK_K": 32}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,8 +35,9 @@ def test_every_script_is_there_and_gets_its_options(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(subprocess, "run", run)
     done = CliRunner().invoke(app, ["bench", name, "--size", "tiny", "--device", "cuda:1", "--rounds", "2"])
     assert done.exit_code == 3
-    script, *options = ran[0][1:]
-    assert Path(script).is_file()
+    dash, module, *options = ran[0][1:]
+    assert dash == "-m"
+    assert find_spec(module) is not None
     assert options == ["--device", "cuda:1", "--rounds", "2", "--size", "tiny"]
 
 

@@ -22,13 +22,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from v2f_kernels import _tuned
 
+from bench import RESULTS, protocol
 from bench import gpu as package
-from bench import protocol
 from bench.gpu import inference, probe, report, stages
 from bench.gpu.launch import Launcher
 from bench.gpu.store import FILE, Store
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 MINUTES = 8.0
 
 

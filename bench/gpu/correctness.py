@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench import ops, protocol
-from bench.cases import Case, Tensors, cases
+from bench import ROOT, protocol
 from bench.gpu.job import Context, Poisoned
+from bench.kernels import ops
+from bench.kernels.cases import Case, Tensors, cases
 
-ROOT = Path(__file__).resolve().parents[2]
 SECTION = "correctness"
 
 

@@ -9,9 +9,11 @@ from functools import cache
 import numpy as np
 import torch
 
-from bench import kernel_parts, ladder, protocol, steady
+from bench import protocol
+from bench.generation import ladder, steady
 from bench.gpu.job import Context
-from bench.step_profile import kernels_of
+from bench.kernels import kernel_parts
+from bench.kernels.step_profile import kernels_of
 from v2f_engine.backends import Choice, choose
 from v2f_engine.models.vec2face import Vec2Face
 
@@ -99,7 +101,7 @@ def rung(context: Context, name: str) -> None:
 
 def engines(context: Context) -> None:
     """Rungs 11 and 12: the generator as a TensorRT engine, where either library is installed."""
-    from bench import export
+    from bench.generation import export
 
     rows, notes = export.engine_rungs(
         network(context.rehearsal), device=context.device, rows=rows_of(context), rounds=10,

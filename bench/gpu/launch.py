@@ -20,12 +20,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench import protocol
+from bench import ROOT, protocol
 from bench.gpu import faults
 from bench.gpu.job import AGAIN, Context, Job, Poisoned
 from bench.gpu.store import Store, packed
 
-ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.02
 SHORTEST_S = 3.0
 """A job is not started with less than this left, or less than half of what it is predicted to take."""

@@ -6,11 +6,13 @@ import sys
 
 import torch
 
-from bench import ops, protocol, reject_gpu
-from bench.cases import cases
+from bench import protocol
+from bench.gpu import reject
 from bench.gpu.correctness import dtypes
 from bench.gpu.job import Context, Poisoned
 from bench.gpu.store import Record
+from bench.kernels import ops
+from bench.kernels.cases import cases
 from v2f_engine.backends import op_named
 from v2f_engine.errors import BackendUnavailable
 
@@ -33,7 +35,7 @@ def rejection(context: Context, n: int, rounds: int) -> None:
     if words is None or not words["passed"]:
         raise RuntimeError(f"not timed: the check {'failed' if words else 'told nothing'}")
     try:
-        for row in reject_gpu.measure(n, rounds, words["check"]):
+        for row in reject.measure(n, rounds, words["check"]):
             context.row(row)
     except MemoryError as error:
         context.note(f"rejection: {error}")
@@ -49,16 +51,16 @@ def rejection_check(context: Context) -> None:
         context.note("rejection on a GPU: needs a GPU")
         return
     try:
-        passed, words = reject_gpu.check()
+        passed, words = reject.check()
     except BackendUnavailable as error:
         context.note(f"rejection: {error}")
         return
-    context.row(protocol.Row(reject_gpu.SECTION, CHECK, reject_gpu.OURS, passed, words))
+    context.row(protocol.Row(reject.SECTION, CHECK, reject.OURS, passed, words))
 
 
 def choice(context: Context) -> None:
     """Measures backends and launches by shape and writes the device's table, in all the time that is left."""
-    from bench import choose
+    from bench.kernels import choose
 
     budget = 3.0 if context.rehearsal else context.left_s - STEP_S
     try:

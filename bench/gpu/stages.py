@@ -15,12 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import ladder
-from bench.cases import cases
+from bench import ROOT
+from bench.generation import ladder
 from bench.gpu import inference
 from bench.gpu.job import Job
+from bench.kernels.cases import cases
 
-ROOT = Path(__file__).resolve().parents[2]
 REPORT_S = 12.0
 """Seconds kept for this process's imports, the probe of the card, the report and its pictures."""
 WAVE_SHARE = 0.45
@@ -91,7 +91,7 @@ def correct(rehearsal: bool) -> tuple[list[Job], list[str]]:
         _job(stage, f"compile rung {name}", "inference:warm", 45.0, arguments={"rung": name}, alone=False)
         for name in warmed
     ]
-    if find_spec("msgpack"):  # which `bench.train` needs, as the stage `training` says
+    if find_spec("msgpack"):  # which `bench.training.rungs` needs, as the stage `training` says
         found.append(_job(stage, "compile a training step", "training:warm", 45.0, alone=False))
     names = dict.fromkeys(case.op for case in cases("tiny" if rehearsal else "real"))
     found += [
@@ -156,14 +156,14 @@ TRAINED = (
 
 
 def training(rehearsal: bool) -> tuple[list[Job], list[str]]:
-    from bench import train
+    from bench.training.rungs import RUNGS
 
     stage, size = "training", "tiny" if rehearsal else "base"
     wanted = (("2 ", 2), ("4 ", 2), ("5 ", 2)) if rehearsal else TRAINED
     seconds = 12.0
     found, seen = [], set[int]()
     for start, batch in wanted:
-        name = next(rung.name for rung in train.RUNGS if rung.name.startswith(start))
+        name = next(rung.name for rung in RUNGS if rung.name.startswith(start))
         if batch not in seen:
             seen.add(batch)
             found.append(_job(stage, f"fp32 losses, batch {batch}", "training:oracle", 9.0,
@@ -177,7 +177,7 @@ def training(rehearsal: bool) -> tuple[list[Job], list[str]]:
         _job(stage, "kernels of a step", "training:kernels", 18.0, arguments={"batch": largest}),
         _job(stage, "shares of a step", "training:shares", 32.0, arguments={"batch": largest}),
     ]
-    notes = [f"training rung {r.name}: needs a GPU" for r in train.RUNGS if r.gpu and rehearsal]
+    notes = [f"training rung {r.name}: needs a GPU" for r in RUNGS if r.gpu and rehearsal]
     return found, notes
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import kernel_parts, train
 from bench.gpu.job import Context
-from bench.training_setup import sized
+from bench.kernels import kernel_parts
+from bench.training import rungs
+from bench.training import shares as parts
+from bench.training.setup import sized
 
 PLAIN = "4 bf16"
 WARM_IMAGES = 2
@@ -28,12 +30,12 @@ def losses(context: Context, batch: int) -> tuple[dict[str, float], str]:
     path = context.folder / f"losses-{batch}.json"
     if not path.exists():
         try:
-            made, words = train.oracle(size(context), context.device, batch), ""
+            made, words = rungs.oracle(size(context), context.device, batch), ""
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
-            plain = train.trainer_of(train.rung_named(PLAIN), sized(size(context), batch), context.device)
-            with train.opened(plain) as trainer:
-                made = train.first_losses(trainer)
+            plain = rungs.trainer_of(rungs.rung_named(PLAIN), sized(size(context), batch), context.device)
+            with rungs.opened(plain) as trainer:
+                made = rungs.first_losses(trainer)
             words = f"; judged by the losses of {PLAIN}: fp32 does not fit the card at batch {batch}"
         temporary = Path(f"{path}.{os.getpid()}")
         temporary.write_text(json.dumps([made, words]))
@@ -49,16 +51,16 @@ def oracle(context: Context, batch: int) -> None:
 
 def warm(context: Context) -> None:
     """Compiles what a step with our kernels needs; tells nothing. Triton's kernels do not depend on the batch."""
-    ours = train.rung_named("5 our kernels")
-    with train.opened(train.trainer_of(ours, sized(size(context), WARM_IMAGES), context.device)) as trainer:
-        trainer.step(0, train.LATE)
+    ours = rungs.rung_named("5 our kernels")
+    with rungs.opened(rungs.trainer_of(ours, sized(size(context), WARM_IMAGES), context.device)) as trainer:
+        trainer.step(0, rungs.LATE)
 
 
 def rung(context: Context, name: str, batch: int) -> None:
     """One rung, judged and timed."""
     told, words = losses(context, batch)
     try:
-        row = train.run_rung(
+        row = rungs.run_rung(
             name, size(context), context.device, batch, 1 if context.rehearsal else 5, min(3.0, context.left_s / 2),
             expected=told,
         )  # fmt: skip
@@ -71,14 +73,14 @@ def rung(context: Context, name: str, batch: int) -> None:
 def shares(context: Context, batch: int) -> None:
     """What each part of the step costs."""
     rounds = 1 if context.rehearsal else 3
-    for row in train.shares(size(context), context.device, batch, rounds=rounds, budget_s=context.left_s / 4):
+    for row in parts.shares(size(context), context.device, batch, rounds=rounds, budget_s=context.left_s / 4):
         context.row(row)
 
 
 def kernels(context: Context, batch: int) -> None:
     """Device time of one step of the quickest rung: by part, then kernel by kernel."""
-    found = train.step_profile(size(context), context.device, batch)
-    rung = train.quickest(context.device).name
+    found = parts.step_profile(size(context), context.device, batch)
+    rung = parts.quickest(context.device).name
     work = _work(context, batch)
     for row in kernel_parts.rows("a training step", f"{rung}, batch {batch}", found, batch, work):
         context.row(row)
@@ -86,9 +88,9 @@ def kernels(context: Context, batch: int) -> None:
 
 def _work(context: Context, batch: int, counted: int = 2) -> dict[str, kernel_parts.Work]:
     """FLOP of a step, counted on plain torch ops with few images: they grow with the batch."""
-    plain = train.rung_named(PLAIN)
-    with train.opened(train.trainer_of(plain, sized(size(context), counted), context.device)) as trainer:
+    plain = rungs.rung_named(PLAIN)
+    with rungs.opened(rungs.trainer_of(plain, sized(size(context), counted), context.device)) as trainer:
         with FlopCounterMode(display=False) as counter:
-            trainer.step(0, train.LATE)
+            trainer.step(0, rungs.LATE)
         flop = kernel_parts.flop_by_part(counter)
     return {part: kernel_parts.Work(flop=value * batch / counted) for part, value in flop.items()}

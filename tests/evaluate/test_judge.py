@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import judge
+from bench.claims import judge
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.errors import MissingDependency, VectorError

@@ -14,7 +14,7 @@ ROWS = 8
 @pytest.fixture(scope="module", params=sorted(_tuned.tables()))
 def bound(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
     """(choice of a table, base size with random weights in fp32, frozen and bound)."""
-    from bench import ladder
+    from bench.generation import ladder
     from v2f_engine.backends import Machine, choose
     from v2f_engine.models import bind_ops
     from v2f_engine.models.fold import freeze
@@ -28,7 +28,7 @@ def bound(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
 
 
 def test_faces_are_right_and_the_graph_makes_the_same(bound) -> None:  # type: ignore[no-untyped-def]
-    from bench import ladder
+    from bench.generation import ladder
     from v2f_engine.runtime.cuda_graph import CudaGraphRunner
     from v2f_engine.runtime.eager import EagerRunner
 
@@ -45,7 +45,7 @@ def test_faces_are_right_and_the_graph_makes_the_same(bound) -> None:  # type: i
 
 def test_steering_goes_back_through_it(bound) -> None:  # type: ignore[no-untyped-def]
     """The gradient of a face with respect to its vector, against that of plain torch in the same precision."""
-    from bench import ladder
+    from bench.generation import ladder
     from v2f_engine.models import bind_ops
 
     choice, _, frozen = bound

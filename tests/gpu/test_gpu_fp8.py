@@ -39,7 +39,7 @@ def test_kernels_agree_with_the_specification(channels: int, out: int, side: int
 
 
 def test_faces_stay_who_they_are() -> None:
-    from bench import fp8
+    from bench.generation import fp8
 
     for name, passed, words in fp8.judged("mini", "mini", "cuda:0", 64):
         assert passed, f"{name}: {words}"

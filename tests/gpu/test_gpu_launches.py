@@ -1,4 +1,4 @@
-"""Every Triton kernel on hardware at odd shapes under every launch configuration in reach: see `bench/launches.py`.
+"""Every Triton kernel on hardware at odd shapes under every launch in reach: see `bench/kernels/launches.py`.
 
 The same code is rehearsed with injected faults by `tests/kernels/test_launches_interpreted.py`.
 """
@@ -10,8 +10,8 @@ import warnings
 import pytest
 import torch
 
-from bench.launches import attempt, gate_of, in_child, problems
-from bench.odd_shapes import trials
+from bench.kernels.launches import attempt, gate_of, in_child, problems
+from bench.kernels.odd_shapes import trials
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.aot
 
 
 def test_table_regenerates() -> None:
-    from bench.aot import TABLE, build, differences
+    from bench.kernels.aot import TABLE, build, differences
 
     table, unfit = build()
     assert not unfit, "\n".join(unfit)
     changed = differences(table, json.loads(TABLE.read_text()))
-    assert not changed, "run `python -m bench.aot` and read the diff:\n" + "\n".join(changed)
+    assert not changed, "run `python -m bench.kernels.aot` and read the diff:\n" + "\n".join(changed)
 
 
 def test_every_shipped_configuration_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_every_shipped_configuration_is_compiled(monkeypatch: pytest.MonkeyPatch
     from v2f_kernels._triton import launch
     from v2f_kernels._triton.aot import ops_under_gate
 
-    from bench.aot import TARGETS
+    from bench.kernels.aot import TARGETS
 
     read: set[tuple[str, str]] = set()
     lookup = launch._lookup
@@ -101,7 +101,7 @@ def test_a_case_that_launches_nothing_is_refused() -> None:
 
 
 def test_candidates_for_tuning_pass_this_gate_or_are_refused() -> None:
-    from bench.tune import compile_gate, keys_under_gate
+    from bench.kernels.tune import compile_gate, keys_under_gate
 
     gate = compile_gate(90)
     assert "forward/half" in keys_under_gate("gelu_linear")

@@ -24,14 +24,14 @@ def fresh_lookups() -> Iterator[None]:
 
 
 def trial(name: str) -> Any:
-    from bench.odd_shapes import trials
+    from bench.kernels.odd_shapes import trials
 
     return next(one for one in trials("cpu") if one.name == name)
 
 
 def outcomes(name: str, gate: Callable[[Any], list[str]] = lambda call: []) -> dict[int, Any]:
     """Outcome by number of warps."""
-    from bench.launches import attempt
+    from bench.kernels.launches import attempt
 
     return {one.entry["num_warps"]: one for one in attempt(trial(name), "cpu", gate)}
 
@@ -51,8 +51,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, fault: Callable[[torch.Tensor, int], 
 
 
 def test_a_sound_kernel_passes_and_another_process_has_its_bits() -> None:
-    from bench.launches import attempt, in_child, problems
-    from bench.odd_shapes import trials
+    from bench.kernels.launches import attempt, in_child, problems
+    from bench.kernels.odd_shapes import trials
 
     group = "perturb B5 D512"
     found = outcomes(f"{group}: float32 forward")
@@ -66,7 +66,7 @@ def test_a_sound_kernel_passes_and_another_process_has_its_bits() -> None:
 
 def test_columns_wrong_at_four_warps_are_found_there_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault of the first run on a card: the last 16 columns of a head."""
-    from bench.launches import problems
+    from bench.kernels.launches import problems
 
     def fault(out: torch.Tensor, num_warps: int) -> None:
         if num_warps == 4:
@@ -124,7 +124,7 @@ def test_what_raises_is_a_failure_and_the_rest_is_tried(monkeypatch: pytest.Monk
 
 
 def test_a_device_that_answers_no_more_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import launches
+    from bench.kernels import launches
 
     def fault(out: torch.Tensor, num_warps: int) -> None:
         if num_warps == 1:
@@ -162,7 +162,7 @@ def test_what_the_gate_refuses_is_told_and_not_run(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_configuration_in_use_may_not_be_skipped() -> None:
-    from bench.launches import problems
+    from bench.kernels.launches import problems
 
     found = outcomes(ATTENTION, lambda call: ["shared memory 300000 B exceeds the 232448 B of sm_90"])
     assert {warps: one.status for warps, one in found.items()} == {
@@ -187,7 +187,7 @@ def test_sections_of_all_devices_are_tried(monkeypatch: pytest.MonkeyPatch) -> N
     }
     monkeypatch.setattr(launch, "sections", lambda op: MappingProxyType(every))
     launch._lookup.cache_clear()
-    from bench.launches import attempt
+    from bench.kernels.launches import attempt
 
     told = list(attempt(trial(NORM), "cpu", lambda call: []))
     assert {(one.entry["ROWS"], one.entry["num_warps"]) for one in told} == {
@@ -201,7 +201,7 @@ def test_sections_of_all_devices_are_tried(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_bits_that_differ_from_run_to_run_are_found() -> None:
-    from bench.launches import Outcome, problems
+    from bench.kernels.launches import Outcome, problems
 
     one = Outcome("a trial", "op/forward", {"num_warps": 4}, "passed", "", "0123")
     assert problems([one], [one]) == []
@@ -210,7 +210,7 @@ def test_bits_that_differ_from_run_to_run_are_found() -> None:
 
 
 def test_a_gradient_leaves_its_forward_pass_to_the_forward_trial() -> None:
-    from bench.launches import attempt
+    from bench.kernels.launches import attempt
 
     name = "attention B3 N1 H1 d40: float32 gradients"
     told = list(attempt(trial(name), "cpu", lambda call: []))
@@ -222,7 +222,7 @@ def test_every_kernel_has_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     from triton.runtime.interpreter import GridExecutor
     from v2f_kernels._triton import launch
 
-    from bench import launches, odd_shapes
+    from bench.kernels import launches, odd_shapes
 
     monkeypatch.setattr(GridExecutor, "__call__", lambda *args, **kwargs: None)
     monkeypatch.setattr(odd_shapes.ops, "yardstick", lambda *args: lambda results: (True, ""))

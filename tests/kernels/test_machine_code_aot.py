@@ -320,7 +320,7 @@ def test_a_card_is_watched_from_its_first_configuration_on(monkeypatch: pytest.M
 def test_the_trial_of_launches_asks_the_gate_for_this_card(monkeypatch: pytest.MonkeyPatch) -> None:
     from split_attention import split_case
 
-    from bench.launches import gate_of
+    from bench.kernels.launches import gate_of
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     gate = gate_of("cuda:0")

@@ -240,10 +240,10 @@ def machine_instructions(tmp_path, cubin):
 @pytest.mark.aot
 def test_the_committed_table_is_what_the_compiler_says():
     pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="CuPy and NVRTC are not installed")
-    from bench import aot_cuda
+    from bench.kernels import aot_cuda
 
     assert aot_cuda.TABLE.read_text() == aot_cuda.text(), (
-        "run `python bench/aot_cuda.py` and read the difference"
+        "run `python -m bench.kernels.aot_cuda` and read the difference"
     )
 
 

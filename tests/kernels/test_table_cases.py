@@ -11,7 +11,7 @@ import pytest
 from v2f_kernels import _tuned
 from v2f_kernels._shapes import SHAPES
 
-from bench.device_table import DeviceTable, forget
+from bench.kernels.device_table import DeviceTable, forget
 
 pytest.importorskip("triton")
 from v2f_kernels._triton.table_cases import BUILDERS, table_cases

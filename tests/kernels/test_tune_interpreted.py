@@ -15,8 +15,8 @@ pytestmark = pytest.mark.interpreter
 
 
 def test_keys_are_found_judged_and_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import tune
-    from bench.cases import layer_norm
+    from bench.kernels import tune
+    from bench.kernels.cases import layer_norm
 
     monkeypatch.setattr(tune, "keys_under_gate", lambda op: {"forward": ["a"], "backward": ["a"]})
     case = layer_norm(1, 64)
@@ -41,14 +41,14 @@ def test_keys_are_found_judged_and_timed(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_backend_and_its_launch_are_chosen_end_to_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Everything `bench.choose` does on a card, with interpreted kernels: judge, clock, search, table, again."""
+    """Everything `bench.kernels.choose` does on a card, with interpreted kernels: judge, clock, search, table."""
     from v2f_kernels import _tuned
     from v2f_kernels._triton import launch
 
-    from bench import choose, tune
-    from bench.cases import layer_norm
-    from bench.device_table import DeviceTable, forget
-    from bench.network_calls import Item
+    from bench.kernels import choose, tune
+    from bench.kernels.cases import layer_norm
+    from bench.kernels.device_table import DeviceTable, forget
+    from bench.kernels.network_calls import Item
 
     shutil.copy(_tuned.TUNED / "default.json", tmp_path)
     monkeypatch.setattr(launch, "TUNED", tmp_path)

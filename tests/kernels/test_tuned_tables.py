@@ -12,7 +12,7 @@ from v2f_kernels import _tuned
 from v2f_kernels._shapes import SHAPES, parse_shape, shape_class
 from v2f_kernels._tuned import Table, TunedTableError, parse, read, tables
 
-from bench.device_table import spelled
+from bench.kernels.device_table import spelled
 
 DEFAULT = read(_tuned.TUNED / "default.json", None)
 H200 = "NVIDIA H200"

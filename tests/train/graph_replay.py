@@ -24,7 +24,7 @@ from v2f_engine.train.generator import GeneratorTrainer, GeneratorTraining
 from v2f_engine.train.graphed import GraphedTrainer
 
 sys.path.append(str(Path(__file__).parents[2]))
-from bench.training_setup import published_start
+from bench.training.setup import published_start
 
 PROGRESS = (0.02, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.9)
 """Another rate at every step; two mask schedules in turn, the discriminator from 0.4: four graphs, each used twice."""

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 sys.path.append(str(Path(__file__).parents[2]))
-from bench import train, training_setup
-from bench.published_training import PublishedLoop
-from bench.training_setup import SIZES, recogniser_of, sized
+from bench.training import rungs, setup, shares
+from bench.training.published import PublishedLoop
+from bench.training.setup import SIZES, recogniser_of, sized
 from v2f_engine.models.iresnet import IResNetConfig
 
-PUBLISHED = tuple(rung.name for rung in train.RUNGS if rung.published)
-LOOP = train.RUNGS[2].name
+PUBLISHED = tuple(rung.name for rung in rungs.RUNGS if rung.published)
+LOOP = rungs.RUNGS[2].name
 DEEP = replace(SIZES["tiny"], recogniser=IResNetConfig((3, 13, 30, 3), (64, 128, 256, 128), stem_stride=4))
 """iresnet100's depth, small pictures: random weights leave fp32, as they do at base size."""
 
@@ -27,13 +27,13 @@ DEEP = replace(SIZES["tiny"], recogniser=IResNetConfig((3, 13, 30, 3), (64, 128,
 @pytest.fixture(scope="module")
 def told() -> dict[str, float]:
     """The oracle as another process would get it."""
-    return dict(json.loads(json.dumps(train.oracle("tiny", "cpu"))))
+    return dict(json.loads(json.dumps(rungs.oracle("tiny", "cpu"))))
 
 
-@pytest.mark.parametrize("name", [rung.name for rung in train.RUNGS if not rung.gpu])
+@pytest.mark.parametrize("name", [rung.name for rung in rungs.RUNGS if not rung.gpu])
 def test_a_rung_runs_alone_and_computes_what_fp32_computes(name: str, told: dict[str, float]) -> None:
     """The published ones under anomaly mode, which stops at the first NaN of a gradient."""
-    row = train.run_rung(name, "tiny", "cpu", rounds=1, budget_s=0.1, expected=told)
+    row = rungs.run_rung(name, "tiny", "cpu", rounds=1, budget_s=0.1, expected=told)
     assert row.passed, row.check
     assert (row.case, row.contender, row.items) == ("tiny, batch 2", name, 2)
     assert row.timing is not None
@@ -43,48 +43,48 @@ def test_a_rung_runs_alone_and_computes_what_fp32_computes(name: str, told: dict
     "name", [n if n != LOOP else pytest.param(n, marks=pytest.mark.slow) for n in PUBLISHED]
 )
 def test_the_published_rungs_are_finite_at_mini_size(name: str) -> None:
-    row = train.run_rung(name, "mini", "cpu", batch=2, rounds=1, budget_s=0.1)
+    row = rungs.run_rung(name, "mini", "cpu", batch=2, rounds=1, budget_s=0.1)
     assert row.passed, row.check
     assert row.case == "mini, batch 2"
 
 
 def test_what_a_deep_random_recogniser_does_to_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its norms' statistics the published step dies of NaN, and the corrected one is refused, not timed."""
-    monkeypatch.setitem(training_setup.SIZES, "deep", DEEP)  # type: ignore[index]
-    assert train.run_rung(PUBLISHED[0], "deep", "cpu", rounds=1, budget_s=0.1).passed
-    training_setup._calibrated.cache_clear()
+    monkeypatch.setitem(setup.SIZES, "deep", DEEP)  # type: ignore[index]
+    assert rungs.run_rung(PUBLISHED[0], "deep", "cpu", rounds=1, budget_s=0.1).passed
+    setup._calibrated.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(training_setup, "calibrate", lambda recogniser, images: recogniser.eval())
-        expected = train.oracle("deep", "cpu")
+        patch.setattr(setup, "calibrate", lambda recogniser, images: recogniser.eval())
+        expected = rungs.oracle("deep", "cpu")
         with pytest.raises(RuntimeError, match="returned nan values"):
-            train.run_rung(PUBLISHED[0], "deep", "cpu", rounds=1, budget_s=0.1, expected=expected)
-        row = train.run_rung(train.ORACLE, "deep", "cpu", rounds=1, budget_s=0.1, expected=expected)
+            rungs.run_rung(PUBLISHED[0], "deep", "cpu", rounds=1, budget_s=0.1, expected=expected)
+        row = rungs.run_rung(rungs.ORACLE, "deep", "cpu", rounds=1, budget_s=0.1, expected=expected)
         assert not row.passed
         assert "not finite" in row.check
-    training_setup._calibrated.cache_clear()
+    setup._calibrated.cache_clear()
 
 
 def test_losses_agree_or_are_named() -> None:
-    assert train.agree({"pixel": 1.02, "gan": 0.5}, {"pixel": 1.0, "gan": 0.5})[0]
-    assert train.agree({"pixel": 1.04, "gan": 0.5}, {"pixel": 1.0, "gan": 0.5}) == (
+    assert rungs.agree({"pixel": 1.02, "gan": 0.5}, {"pixel": 1.0, "gan": 0.5})[0]
+    assert rungs.agree({"pixel": 1.04, "gan": 0.5}, {"pixel": 1.0, "gan": 0.5}) == (
         False, "loss terms within 4.00 % of fp32's (pixel)",
     )  # fmt: skip
     for found, wanted in ((math.nan, 1.0), (1.0, math.nan), (math.nan, math.nan), (math.inf, math.inf)):
-        passed, words = train.agree({"pixel": 1.0, "gan": found}, {"pixel": 1.0, "gan": wanted})
+        passed, words = rungs.agree({"pixel": 1.0, "gan": found}, {"pixel": 1.0, "gan": wanted})
         assert not passed
         assert "not finite: gan" in words
 
 
 def test_a_calibrated_recogniser_gives_features_of_the_published_size() -> None:
-    images = torch.from_numpy(training_setup.pictures(training_setup.CALIBRATED_ON).images)
+    images = torch.from_numpy(setup.pictures(setup.CALIBRATED_ON).images)
     with torch.no_grad():
-        features = recogniser_of(SIZES["mini"], "cpu")(training_setup.to_network(images))
+        features = recogniser_of(SIZES["mini"], "cpu")(setup.to_network(images))
     assert float(features.norm(dim=1).mean()) == pytest.approx(512**0.5, rel=0.1)
     assert recogniser_of(SIZES["mini"], "cpu") is not recogniser_of(SIZES["mini"], "cpu")
 
 
 def test_the_published_loop_is_in_its_own_precision() -> None:
-    with train.opened(train.trainer_of(train.NAMED[LOOP], sized("tiny"), "cpu")) as trainer:
+    with rungs.opened(rungs.trainer_of(rungs.NAMED[LOOP], sized("tiny"), "cpu")) as trainer:
         assert isinstance(trainer, PublishedLoop)
         seen: dict[str, torch.Tensor] = {}
 
@@ -98,7 +98,7 @@ def test_the_published_loop_is_in_its_own_precision() -> None:
         ):  # fmt: skip
             hear(name, module)
         for number in range(2):
-            trainer.step(number, train.LATE)
+            trainer.step(number, rungs.LATE)
         types = {name: made.dtype for name, (_, made) in seen.items()}
         assert types == {
             "qkv": torch.float32, "fc2": torch.float32,
@@ -114,43 +114,43 @@ def test_the_published_loop_is_in_its_own_precision() -> None:
 
 def test_a_skipped_step_moves_nothing() -> None:
     """A scale that overflows fp16, outside of anomaly mode: what a gradient scaler is for."""
-    with train.opened(train.trainer_of(train.NAMED[LOOP], sized("tiny"), "cpu")) as trainer:
+    with rungs.opened(rungs.trainer_of(rungs.NAMED[LOOP], sized("tiny"), "cpu")) as trainer:
         assert isinstance(trainer, PublishedLoop)
         trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
         before = [p.detach().clone() for p in trainer.model.parameters()]
-        trainer.update(trainer.batches(0), *trainer.set_rates(train.LATE))
+        trainer.update(trainer.batches(0), *trainer.set_rates(rungs.LATE))
         assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
         assert trainer.scaler.get_scale() == 2.0**39
 
 
 def test_the_waste_is_there() -> None:
     """Weight gradients of the frozen recogniser, torch's own AdamW; the corrected rung has neither."""
-    with train.opened(train.trainer_of(train.NAMED[PUBLISHED[0]], sized("tiny"), "cpu")) as trainer:
-        trainer.step(0, train.LATE)
+    with rungs.opened(rungs.trainer_of(rungs.NAMED[PUBLISHED[0]], sized("tiny"), "cpu")) as trainer:
+        trainer.step(0, rungs.LATE)
         eye = trainer.view.recogniser.recogniser
         assert all(p.grad is not None for p in eye.parameters())
-    with train.opened(train.trainer_of(train.NAMED[train.ORACLE], sized("tiny"), "cpu")) as trainer:
-        trainer.step(0, train.LATE)
+    with rungs.opened(rungs.trainer_of(rungs.NAMED[rungs.ORACLE], sized("tiny"), "cpu")) as trainer:
+        trainer.step(0, rungs.LATE)
         assert all(p.grad is None for p in trainer.view.recogniser.recogniser.parameters())
 
 
 def test_kernels_and_shares_of_a_step() -> None:
-    kernels = train.step_profile("tiny", "cpu", 1)
+    kernels = shares.step_profile("tiny", "cpu", 1)
     assert sum(kernel.share for kernel in kernels) == pytest.approx(1)
     assert [k.us for k in kernels] == sorted((k.us for k in kernels), reverse=True)
     named = {kernel.name: kernel for kernel in kernels}
     # 3 convolutions of the stem, 3 stages of two and 2 of the head, three times: the critic alone has 33.
     assert named["aten::convolution_backward"].launches > 33
-    assert "others" in train.kernel_table(kernels, 5)
-    rows = train.shares("tiny", "cpu", 1, rounds=1, budget_s=0.4)
+    assert "others" in shares.kernel_table(kernels, 5)
+    rows = shares.shares("tiny", "cpu", 1, rounds=1, budget_s=0.4)
     assert {"discriminator", "generator and optimiser"} <= {row.contender for row in rows}
     assert {row.case for row in rows} == {"tiny, batch 1"}
 
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(KeyError, match="Known: 1 as published"):
-        train.run_rung("8", "tiny", "cpu")
+        rungs.run_rung("8", "tiny", "cpu")
     with pytest.raises(KeyError, match="Known: tiny, mini, base"):
-        train.run_rung(train.ORACLE, "huge", "cpu")
-    assert train.baseline("cuda:0") == LOOP
-    assert train.baseline("cpu") == PUBLISHED[1]
+        rungs.run_rung(rungs.ORACLE, "huge", "cpu")
+    assert rungs.baseline("cuda:0") == LOOP
+    assert rungs.baseline("cpu") == PUBLISHED[1]

@@ -209,8 +209,8 @@ BENCH = Scene(
     "<what=machine> --model {small} --images 2 --rounds 1",
     {
         "what": (
-            case("ops", (SUBPROCESS, "popenargs.0.1", lambda path: path.endswith("bench/ops.py"))),
-            case("compare", (SUBPROCESS, "popenargs.0.1", lambda path: path.endswith("bench/generate.py"))),
+            case("ops", (SUBPROCESS, "popenargs.0.2", "bench.kernels.ops")),
+            case("compare", (SUBPROCESS, "popenargs.0.2", "bench.generation.compare")),
         ),
         "--model": (
             case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),

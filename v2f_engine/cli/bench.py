@@ -7,17 +7,16 @@ from typing import Annotated
 import typer
 
 SCRIPTS = {
-    "ops": "every op: each backend judged, then timed",
-    "ladder": "from the published way to the CUDA graph, one change a rung",
-    "compare": "ours against the published way on the same weights",
-    "writers": "the five dataset formats",
-    "reject": "rejection of similar identities on the CPU",
-    "train": "the training step by rungs",
-    "gpu": "all checks and measurements of a GPU",
-    "tune": "launch configurations of a GPU by time",
+    "ops": "bench.kernels.ops",  # every op: each backend judged, then timed
+    "ladder": "bench.generation.ladder",  # from the published way to the CUDA graph, one change a rung
+    "compare": "bench.generation.compare",  # ours against the published way on the same weights
+    "writers": "bench.cpu.writers",  # the five dataset formats
+    "reject": "bench.cpu.reject",  # rejection of similar identities on the CPU
+    "train": "bench.training",  # the training step by rungs
+    "gpu": "bench.gpu",  # all checks and measurements of a GPU
+    "tune": "bench.kernels.tune",  # launch configurations of a GPU by time
 }
-"""Name -> what it measures; scripts of the folder `bench/`, whose options follow the name."""
-FILES = {"compare": "generate"}
+"""Name -> module of the folder `bench/`, whose options follow the name."""
 
 
 def bench(
@@ -43,7 +42,7 @@ def bench(
         at_least("rounds", rounds, 1)
         _machine(model, device, precision, runner, images, rounds)
     else:
-        raise typer.Exit(_script(FILES.get(what, what), _passed_on(context)))
+        raise typer.Exit(_script(SCRIPTS[what], _passed_on(context)))
 
 
 def _passed_on(context: typer.Context) -> list[str]:
@@ -56,20 +55,22 @@ def _passed_on(context: typer.Context) -> list[str]:
     return [*named, *context.args]
 
 
-def _script(name: str, arguments: list[str]) -> int:
+def _script(module: str, arguments: list[str]) -> int:
+    import os
     import subprocess
     import sys
     from pathlib import Path
 
     from v2f_engine.errors import MissingDependency
 
-    path = Path(__file__).parents[2] / "bench" / f"{name}.py"
-    if not path.is_file():
+    root = Path(__file__).parents[2]
+    if not (root / "bench").is_dir():
         raise MissingDependency(
-            f"The benchmark scripts are in the source checkout, not in the installed package ({path} is not"
-            " there). Clone the repository and run `python bench/" + name + ".py` in it."
+            "The benchmark scripts are in the source checkout, not in the installed package"
+            f" ({root / 'bench'} is not there). Clone the repository and run `python -m {module}` in it."
         )
-    return subprocess.run([sys.executable, str(path), *arguments], check=False).returncode
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(root), os.environ.get("PYTHONPATH", "")))}
+    return subprocess.run([sys.executable, "-m", module, *arguments], check=False, env=environment).returncode
 
 
 def _machine(model: str, device: str, precision: str, runner: str, images: int, rounds: int) -> None:

@@ -50,7 +50,7 @@ class Parity:
         spread: standard deviation of the reference images in grey levels; faces have 40 and more.
         recogniser: whose features.
         measured_with: what ran the export.
-        images_per_second: of the last call; a first impression, `bench/export.py` measures.
+        images_per_second: of the last call; a first impression, `bench/generation/export.py` measures.
     """
 
     images: int

@@ -9,7 +9,7 @@ To put an op under the gate, add `aot_cases.py` to its folder with
 
     CASES = {"forward 50x48 bf16": lambda: launch_forward(torch.empty(..., device="meta"), ...)}
 
-`bench/aot.py` finds it, writes the committed table, and `pytest -m aot` compares. Cannot run in a process
+`bench/kernels/aot.py` finds it, writes the committed table, and `pytest -m aot` compares. Cannot run in a process
 whose kernels were imported under TRITON_INTERPRET=1.
 """
 

@@ -17,7 +17,7 @@ Returns:
 
 `e4m3` rounds to nearest even and saturates at 448: activations up to 28 are kept, and those below 2^-10 vanish. Three
 bits of mantissa are a relative error of up to 6 %; whether faces stay the same person is asked of a recogniser
-(`bench/fp8.py`), and no answer is assumed. Not differentiable. Needs compute capability 8.9.
+(`bench/generation/fp8.py`), and no answer is assumed. Not differentiable. Needs compute capability 8.9.
 Raises ValueError on shapes or dtypes that do not fit, BackendUnavailable on an older GPU.
 """
 

@@ -1,0 +1,350 @@
+"""The cases of every op: inputs, visible arithmetic of FLOPs and bytes, and the torch alternatives.
+
+FLOP = 2 x multiply-add; element-wise work is not counted. Bytes = every input read once and the output written
+once, the least any implementation can move; a rate above the copy ceiling would mean that caches helped.
+`real` shapes are those of base size; `small` ones suit a CPU, `tiny` ones a rehearsal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from v2f_kernels import Op
+from v2f_kernels.upsample_conv3x3.fold import fold_weights
+
+Tensors = dict[str, torch.Tensor]
+Function = Callable[..., Any]
+SIZES = ("tiny", "small", "real")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An op on inputs of one shape.
+
+    Args:
+        op: as `v2f_engine.backends.op_named` knows it.
+        name: of the case.
+        make: generator -> named inputs, fp32 (or integers, bool), on the generator's device.
+        call: (the backend's function, inputs) -> output.
+        flop: of one forward call.
+        gradients: names of inputs that get a gradient.
+        judge: `error` (at most twice torch's own), `bytes` (one grey level) or `exact`.
+        plain: plain torch in the inputs' dtype, for ops without a `torch` backend.
+        alternatives: other ways in torch, on a GPU: name -> (inputs -> output).
+        half: whether fp16 and bf16 make sense.
+    """
+
+    op: str
+    name: str
+    make: Callable[[torch.Generator], Tensors]
+    call: Callable[[Function, Tensors], Any]
+    flop: float
+    gradients: tuple[str, ...] = ()
+    judge: str = "error"
+    plain: Function | None = None
+    alternatives: Mapping[str, Callable[[Tensors], Any]] = field(default_factory=dict)
+    half: bool = True
+
+    def inputs(self, seed: int, device: str, dtype: torch.dtype) -> Tensors:
+        """Fresh random inputs; floating ones rounded to `dtype`, images channels-last."""
+        made = self.make(torch.Generator(device).manual_seed(seed))
+        return {name: placed(t, device, dtype) for name, t in made.items()}
+
+
+def placed(t: torch.Tensor, device: str, dtype: torch.dtype) -> torch.Tensor:
+    moved = t.to(device, dtype if t.is_floating_point() else None)
+    return moved.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else moved
+
+
+def normal(generator: torch.Generator, *shape: int, scale: float = 1.0) -> torch.Tensor:
+    return torch.randn(*shape, generator=generator, device=generator.device) * scale
+
+
+class Alternative:
+    """Another way in torch; it takes the named inputs rather than the op's arguments."""
+
+    def __init__(self, way: Callable[[Tensors], Any]) -> None:
+        self.way = way
+
+
+def apply(case: Case, function: Any, inputs: Tensors) -> Any:
+    """The output of a backend's function or of an `Alternative`."""
+    return function.way(inputs) if isinstance(function, Alternative) else case.call(function, inputs)
+
+
+def compiled(function: Callable[[Tensors], Any]) -> Callable[[Tensors], Any]:
+    """`torch.compile`, at the first call: importing its machinery takes seconds."""
+
+    @cache
+    def once() -> Callable[[Tensors], Any]:
+        return torch.compile(function, mode="max-autotune-no-cudagraphs", dynamic=False)
+
+    return lambda inputs: once()(inputs)
+
+
+def attention(batch: int, tokens: int, heads: int, depth: int) -> Case:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def through(backend: SDPBackend, t: Tensors) -> torch.Tensor:
+        q, k, v = t["qkv"].permute(2, 0, 3, 1, 4)
+        with sdpa_kernel(backend):
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def written_out(t: Tensors) -> torch.Tensor:
+        q, k, v = t["qkv"].permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-1, -2) * depth**-0.5).softmax(-1)
+        return (weights @ v).transpose(1, 2).flatten(2)
+
+    kinds = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
+    return Case(
+        "attention",
+        f"B{batch} N{tokens} H{heads} d{depth}",
+        lambda g: {"qkv": normal(g, batch, tokens, 3, heads, depth)},
+        lambda f, t: f(t["qkv"]),
+        4.0 * batch * heads * tokens * tokens * depth,
+        ("qkv",),
+        alternatives={
+            **{f"sdpa {name}": partial(through, kind) for name, kind in kinds.items()},
+            "written out": written_out,
+            # Autotuning the products takes most of a minute a shape, so one shape stands for all.
+            **({"compile": compiled(written_out)} if tokens == 45 else {}),
+        },
+    )
+
+
+def layer_norm(batch: int, width: int, tokens: int = 45) -> Case:
+    return Case(
+        "layer_norm",
+        f"B{batch} N{tokens} D{width} with residual",
+        lambda g: {
+            "x": normal(g, batch, tokens, width),
+            "weight": 1 + normal(g, width, scale=0.1),
+            "bias": normal(g, width, scale=0.1),
+            "residual": normal(g, batch, tokens, width),
+        },
+        lambda f, t: f(t["x"], t["weight"], t["bias"], 1e-6, t["residual"]),
+        0.0,
+        ("x", "weight", "bias", "residual"),
+    )
+
+
+def gelu_linear(batch: int, width: int, tokens: int = 45) -> Case:
+    return Case(
+        "gelu_linear",
+        f"B{batch} N{tokens} {width} to {4 * width}",
+        lambda g: {
+            "x": normal(g, batch, tokens, width),
+            "weight": normal(g, 4 * width, width, scale=width**-0.5),
+            "bias": normal(g, 4 * width, scale=0.1),
+        },
+        lambda f, t: f(t["x"], t["weight"], t["bias"]),
+        2.0 * batch * tokens * width * 4 * width,
+        ("x", "weight", "bias"),
+    )
+
+
+def expand_tokens(batch: int, width: int, tokens: int = 45) -> Case:
+    """`tokens`: what is kept, the projected vector among them."""
+
+    def make(g: torch.Generator) -> Tensors:
+        order = torch.rand(batch, 49, generator=g, device=g.device).argsort(1)
+        return {
+            "feature": normal(g, batch, width),
+            "weight": normal(g, 49),
+            "bias": normal(g, 49),
+            "masked": order.argsort(1) < 16,
+            "kept": order[:, 50 - tokens :].sort(1).values,
+            "position": normal(g, 50, width, scale=0.1),
+            "norm_weight": 1 + normal(g, width, scale=0.1),
+            "norm_bias": normal(g, width, scale=0.1),
+        }
+
+    return Case(
+        "expand_tokens",
+        f"B{batch} K{tokens - 1} D{width}",
+        make,
+        lambda f, t: f(*t.values(), 1e-6),
+        0.0,
+        ("feature", "weight", "bias", "position", "norm_weight", "norm_bias"),
+    )
+
+
+def group_norm_silu(batch: int, channels: int, side: int, groups: int = 32) -> Case:
+    def stock(t: Tensors) -> torch.Tensor:
+        return F.silu(F.group_norm(t["x"], groups, t["weight"], t["bias"], 1e-6))
+
+    return Case(
+        "group_norm_silu",
+        f"B{batch} C{channels} {side}x{side}",
+        lambda g: {
+            "x": normal(g, batch, channels, side, side),
+            "weight": 1 + normal(g, channels, scale=0.1),
+            "bias": normal(g, channels, scale=0.1),
+        },
+        lambda f, t: f(t["x"], t["weight"], t["bias"], groups, 1e-6),
+        0.0,
+        ("x", "weight", "bias"),
+        alternatives={
+            "F.group_norm + F.silu": stock,
+            "compile": compiled(stock),
+        },
+    )
+
+
+def conv3x3(batch: int, channels: int, side: int, residual: bool, out: int | None = None) -> Case:
+    """`out`: channels of the output, those of the input by default."""
+    out = out or channels
+    wider = f" to {out}" if out != channels else ""
+
+    def make(g: torch.Generator) -> Tensors:
+        made = {
+            "x": normal(g, batch, channels, side, side),
+            "weight": normal(g, out, channels, 3, 3, scale=(9 * channels) ** -0.5),
+        }
+        return made | ({"residual": normal(g, batch, out, side, side)} if residual else {})
+
+    return Case(
+        "conv3x3",
+        f"B{batch} C{channels}{wider} {side}x{side}{' + residual' if residual else ''}",
+        make,
+        lambda f, t: f(t["x"], t["weight"], residual=t.get("residual")),
+        2.0 * batch * channels * out * 9 * side * side,
+        ("x", "weight", *(("residual",) if residual else ())),
+    )
+
+
+def upsample(batch: int, channels: int, side: int, folded: bool) -> Case:
+    def make(g: torch.Generator) -> Tensors:
+        weight = normal(g, channels, channels, 3, 3, scale=(9 * channels) ** -0.5)
+        return {
+            "x": normal(g, batch, channels, side, side),
+            "weight": fold_weights(weight) if folded else weight,
+            "bias": normal(g, channels, scale=0.1),
+        }
+
+    # Folded: four 2x2 products an input pixel, 16 taps, instead of 4 x 9.
+    return Case(
+        "upsample_conv3x3_folded" if folded else "upsample_conv3x3",
+        f"B{batch} C{channels} {side} to {2 * side}",
+        make,
+        lambda f, t: f(t["x"], t["weight"], t["bias"]),
+        2.0 * batch * channels * channels * (16 if folded else 36) * side * side,
+        () if folded else ("x", "weight", "bias"),
+    )
+
+
+def to_uint8(batch: int, channels: int, side: int, groups: int = 32) -> Case:
+    def call(f: Function, t: Tensors) -> Any:
+        norm, conv = (t["norm_weight"], t["norm_bias"]), (t["conv_weight"], t["conv_bias"])
+        return f(t["x"], *norm, groups, 1e-6, *conv)
+
+    return Case(
+        "to_uint8",
+        f"B{batch} C{channels} {side}x{side}",
+        lambda g: {
+            "x": normal(g, batch, channels, side, side),
+            "norm_weight": 1 + normal(g, channels, scale=0.1),
+            "norm_bias": normal(g, channels, scale=0.1),
+            "conv_weight": normal(g, 3, channels, 3, 3, scale=(9 * channels) ** -0.5),
+            "conv_bias": normal(g, 3, scale=0.1),
+        },
+        call,
+        2.0 * batch * channels * 3 * 9 * side * side,
+        judge="bytes",
+    )
+
+
+def perturb(batch: int) -> Case:
+    def plain(x: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        moved = x + sigma[:, None] * noise
+        return moved * (x.norm(dim=1, keepdim=True) / moved.norm(dim=1, keepdim=True))
+
+    return Case(
+        "perturb",
+        f"B{batch} D512",
+        lambda g: {
+            "vectors": normal(g, batch, 512),
+            "sigma": torch.rand(batch, generator=g, device=g.device),
+            "noise": normal(g, batch, 512),
+        },
+        lambda f, t: f(t["vectors"], t["sigma"], t["noise"]),
+        0.0,
+        ("vectors", "sigma", "noise"),
+        plain=plain,
+        half=False,
+    )
+
+
+def reject_similar(rows: int) -> Case:
+    return Case(
+        "reject_similar",
+        f"N{rows} D512",
+        lambda g: {"vectors": normal(g, rows, 512)},
+        lambda f, t: f(t["vectors"], 0.1),
+        512.0 * rows * rows,
+        judge="exact",
+        half=False,
+    )
+
+
+def nearest_cosine(queries: int, gallery: int) -> Case:
+    return Case(
+        "nearest_cosine",
+        f"Q{queries} G{gallery} D512",
+        lambda g: {"queries": normal(g, queries, 512), "gallery": normal(g, gallery, 512)},
+        lambda f, t: f(t["queries"], t["gallery"]),
+        2.0 * 512 * queries * gallery,
+        judge="exact",
+        half=False,
+    )
+
+
+def cases(size: str) -> list[Case]:
+    """All cases of a size."""
+    batch = {"tiny": 1, "small": 2, "real": 256}[size]
+    sides = {"tiny": (7,), "small": (28,), "real": (56, 112)}[size]
+    width = 64 if size == "tiny" else 768
+    channels = 32 if size == "tiny" else 128
+    image_batch = 64 if size == "real" else batch
+    found = [
+        *(attention(batch, n, 12, 64) for n in ((9,) if size == "tiny" else (45, 50, 25))),
+        attention(batch, 10 if size == "tiny" else 50, 16, 48),
+        layer_norm(batch, width),
+        gelu_linear(batch, width),
+        expand_tokens(batch, width),
+        *(group_norm_silu(image_batch, channels, side) for side in sides),
+        *(conv3x3(image_batch, channels, side, residual) for side in sides for residual in (False, True)),
+        *(upsample(image_batch, channels, side // 2, folded) for side in sides for folded in (False, True)),
+        to_uint8(image_batch, channels, sides[-1]),
+        perturb(batch * 64),
+    ]
+    if size != "real":  # on the host: bench/cpu/reject.py measures these at length
+        found += [reject_similar(256 * batch), nearest_cosine(64 * batch, 256 * batch)]
+    return found
+
+
+def least_bytes(inputs: Tensors, output: Any) -> float:
+    """Every input read once, every output written once."""
+    tensors = [*inputs.values(), *flat(output)]
+    return float(sum(t.numel() * t.element_size() for t in tensors))
+
+
+def flat(output: Any) -> list[torch.Tensor]:
+    """Tensors of an output that may be a tensor, an array or a tuple of them."""
+    parts = output if isinstance(output, tuple) else (output,)
+    return [torch.as_tensor(part) for part in parts]
+
+
+def backends_of(op: Op) -> list[str]:
+    """All but the judge."""
+    return [name for name in op.backends if name != "reference"]

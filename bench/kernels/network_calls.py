@@ -1,0 +1,176 @@
+"""Which op a real network calls, at which shapes and how often: the work list of `bench.kernels.choose`.
+
+The network runs once on meta tensors, of which nothing is computed, with every bound op replaced by one that notes
+its arguments. So the list is what binding will look up, call by call, and no copy of the network's sizes exists.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from v2f_kernels._tuned import key_of
+
+from bench.kernels import cases
+from bench.kernels.cases import Case
+from v2f_engine.models.fold import freeze
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+from v2f_engine.models.ops import Bound
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+FLOP_RATE, BYTE_RATE = 6e14, 2e12
+"""Of a card of the H100's class: they order the work by value, and no result depends on them."""
+
+
+CHECKED_ROWS = (3, 12)
+"""Images and rows of tokens that a backend is judged on: what a program computes does not depend on the batch."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an op in the network.
+
+    Args:
+        op, shape: the shape class it is bound for.
+        sizes: of its tensors, in order.
+        groups: of its GroupNorm; 0 without one.
+        residual: whether one is given.
+    """
+
+    op: str
+    shape: str
+    sizes: tuple[tuple[int, ...], ...]
+    groups: int
+    residual: bool
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one entry of a table decides.
+
+    Args:
+        op, shape, dtype, gradients: its key.
+        cases: inputs it is timed by, and how often the network makes each call.
+        checks: the same on few rows, which it is judged by.
+        seconds: least a card of the H100's class could need for these calls, an image: the order of the work.
+    """
+
+    op: str
+    shape: str
+    dtype: str
+    gradients: bool
+    cases: tuple[tuple[Case, int], ...]
+    checks: tuple[Case, ...]
+    seconds: float
+
+    @property
+    def key(self) -> str:
+        return key_of(self.shape, self.dtype, self.gradients)
+
+    @property
+    def calls(self) -> int:
+        """How often the network makes them, an image."""
+        return sum(times for _, times in self.cases)
+
+    @property
+    def label(self) -> str:
+        return f"{self.op} {self.key}"
+
+
+def items(
+    config: Vec2FaceConfig, *, dtype: str, gradients: bool, image_rows: int = 64, token_rows: int = 256
+) -> list[Item]:
+    """The entries of a network, most valuable first: generation, or training where `gradients`.
+
+    Args:
+        image_rows, token_rows: batch of the image decoder's ops and of the transformers'.
+    """
+    counted = calls(config, DTYPES[dtype], gradients)
+    grouped: dict[tuple[str, str], list[tuple[Call, int]]] = {}
+    for call, times in counted.items():
+        grouped.setdefault((call.op, call.shape), []).append((call, times))
+    found = []
+    for (op, shape), group in grouped.items():
+        made: dict[str, tuple[Case, int]] = {}
+        checks: dict[str, Case] = {}
+        for call, times in group:
+            case, check = (_case(call, gradients, rows) for rows in ((image_rows, token_rows), CHECKED_ROWS))
+            made[case.name] = (case, made.get(case.name, (case, 0))[1] + times)
+            checks[check.name] = check
+        if not gradients or all(check.gradients for check in checks.values()):
+            seconds = sum(times * _least(call, DTYPES[dtype]) for call, times in group) * (
+                3 if gradients else 1
+            )
+            entry = tuple(made.values()), tuple(checks.values())
+            found.append(Item(op, shape, dtype, gradients, *entry, seconds))
+    return sorted(found, key=lambda item: -item.seconds)
+
+
+def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counter[Call]:
+    """Every call of an op in one forward pass, and how many of each."""
+    with torch.device("meta"):
+        model = Vec2Face(config)
+    if not gradients:
+        model = freeze(model, device="meta", dtype=dtype)
+    seen: Counter[Call] = Counter()
+    for module in model.modules():
+        if isinstance(module, Bound):
+            named = zip(module.uses, module.shapes(), module.ops, strict=True)
+            module.ops = tuple(_noting(seen, op, shape, function) for op, shape, function in named)
+    schedule = MASK_SCHEDULES["train" if gradients else "generate"]
+    rows = (
+        torch.empty(1, config.vector_dim, device="meta", dtype=torch.float32 if gradients else dtype),
+        torch.empty(1, 49, device="meta"),
+        torch.empty(1, device="meta", dtype=torch.int64),
+    )
+    with torch.no_grad():
+        (model.eval().forward if gradients else model.decode)(*rows, schedule.n_dropped)
+    return seen
+
+
+def _noting(seen: Counter[Call], op: str, shape: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(*args: Any, **named: Any) -> Any:
+        sizes = tuple(tuple(a.shape) for a in args if isinstance(a, torch.Tensor))
+        groups = next((a for a in args if isinstance(a, int)), 0)
+        seen[Call(op, shape, sizes, groups, named.get("residual") is not None)] += 1
+        return function(*args, **named)
+
+    return noted
+
+
+def _case(call: Call, gradients: bool, rows: tuple[int, int]) -> Case:
+    """`rows`: of an op on images and of one on tokens."""
+    case = BUILDERS[call.op](call, rows[0] if len(call.sizes[0]) == 4 else rows[1])
+    return case if gradients else replace(case, gradients=())
+
+
+def _least(call: Call, dtype: torch.dtype) -> float:
+    """Seconds of an image's arithmetic, or of reading and writing its activations: the larger."""
+    case = BUILDERS[call.op](call, 1)
+    numbers = 1
+    for size in call.sizes[0]:
+        numbers *= size
+    return max(case.flop / FLOP_RATE, 2.0 * numbers * dtype.itemsize / BYTE_RATE)
+
+
+def _attention(call: Call, rows: int) -> Case:
+    _, tokens, _, heads, depth = call.sizes[0]
+    return cases.attention(rows, tokens, heads, depth)
+
+
+BUILDERS: dict[str, Callable[[Call, int], Case]] = {
+    "attention": _attention,
+    "conv3x3": lambda c, b: cases.conv3x3(b, c.sizes[0][1], c.sizes[0][2], c.residual, c.sizes[1][0]),
+    "expand_tokens": lambda c, b: cases.expand_tokens(b, c.sizes[0][1], 1 + c.sizes[4][1]),
+    "gelu_linear": lambda c, b: cases.gelu_linear(b, c.sizes[0][2], c.sizes[0][1]),
+    "group_norm_silu": lambda c, b: cases.group_norm_silu(b, c.sizes[0][1], c.sizes[0][2], c.groups),
+    "layer_norm": lambda c, b: cases.layer_norm(b, c.sizes[0][2], c.sizes[0][1]),
+    "to_uint8": lambda c, b: cases.to_uint8(b, c.sizes[0][1], c.sizes[0][2], c.groups),
+    "upsample_conv3x3": lambda c, b: cases.upsample(b, c.sizes[0][1], c.sizes[0][2], folded=False),
+    "upsample_conv3x3_folded": lambda c, b: cases.upsample(b, c.sizes[0][1], c.sizes[0][2], folded=True),
+}
+"""Op -> (call, rows) -> the case that stands for it."""
