@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.generation import ladder
+from bench.generation import rungs
 from bench.kernels import kernel_parts
 from bench.kernels.step_profile import Kernel
 from v2f_engine.backends import choose
@@ -61,7 +61,7 @@ def test_rows_hold_all_the_time_once_and_rates_where_work_is_known() -> None:
 
 def test_work_is_what_the_layers_add_up_to() -> None:
     """FLOP of the decoder's convolutions by their own formula; bytes of the uint8 tail by its shapes."""
-    model, choice = ladder.network("mini"), choose("cpu", "fp32")
+    model, choice = rungs.network("mini"), choose("cpu", "fp32")
     frozen = freeze(model, device="cpu", dtype=torch.float32)
     flop, tail = 0.0, frozen.im_decoder
 
@@ -71,9 +71,9 @@ def test_work_is_what_the_layers_add_up_to() -> None:
         flop += 2.0 * output.numel() * module.in_features
 
     hooks = [m.register_forward_hook(counted) for m in frozen.modules() if isinstance(m, nn.Linear)]
-    vectors, noise, n_masked = ladder.Batch.draw(1, "cpu").device
+    vectors, noise, n_masked = rungs.Batch.draw(1, "cpu").device
     with torch.no_grad():
-        frozen.decode(vectors, noise, n_masked, ladder.N_DROPPED)
+        frozen.decode(vectors, noise, n_masked, rungs.N_DROPPED)
     for hook in hooks:
         hook.remove()
     work = kernel_parts.work_of_generation(model, choice, 4)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from bench import plots
 from bench.generation import energy, steady
-from bench.gpu import plots
 from bench.protocol import Report, Row, Timing
 
 

@@ -22,7 +22,7 @@ from v2f_kernels.upsample_conv3x3.fold import fold_weights
 
 from bench.cpu import host_path
 from bench.generation.compare import network
-from bench.generation.ladder import N_DROPPED, Batch, published
+from bench.generation.rungs import N_DROPPED, Batch, published
 from v2f_engine.backends import choose
 from v2f_engine.data.encode import Encoder
 from v2f_engine.models import bind_ops

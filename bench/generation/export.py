@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from bench import protocol
-from bench.generation import ladder
+from bench.generation import ladder, rungs
 from v2f_engine import backends
 from v2f_engine.export.onnx import export_onnx
 from v2f_engine.export.tensorrt import BuildSettings, export_engine
@@ -39,7 +39,7 @@ def loaded_model(name: str) -> LoadedModel:
     """A named model, or a published size with random weights, whose layers cost the same."""
     if name not in ("base", "large", "huge"):
         return load_generator(name)
-    return as_loaded(ladder.network(name), name)
+    return as_loaded(rungs.network(name), name)
 
 
 def as_loaded(network: Vec2Face, name: str) -> LoadedModel:
@@ -53,7 +53,7 @@ def close(made: np.ndarray, expected: np.ndarray, precision: str) -> tuple[bool,
     """Whether images are close enough for their precision, and in words how close."""
     off = np.abs(made.astype(np.int16) - expected)
     share, mean = float(np.mean(off <= 1)), float(off.mean())
-    passed = {"fp32": share == 1.0, "fp16": share >= 0.999}.get(precision, mean <= ladder.GREY)
+    passed = {"fp32": share == 1.0, "fp16": share >= 0.999}.get(precision, mean <= rungs.GREY)
     words = f"max {off.max()}, mean {mean:.3f} grey levels off, {100 * share:.2f} % within one"
     return passed and float(expected.std()) > 2, words
 
@@ -62,9 +62,7 @@ def runners(loaded: LoadedModel, folder: Path, rows: int, threads: int) -> Itera
     """(name, precision, runner) of every way to generate on this CPU."""
     for precision in dict.fromkeys(("fp32", backends.choose("cpu").precision)):
         choice = backends.choose("cpu", precision)
-        runner = EagerRunner(
-            frozen_model(loaded, choice), choice, n_dropped=ladder.N_DROPPED, batch_size=rows
-        )
+        runner = EagerRunner(frozen_model(loaded, choice), choice, n_dropped=rungs.N_DROPPED, batch_size=rows)
         yield f"eager {precision}", precision, runner
     for precision, opset in (("fp32", 20), ("fp32", 21), ("fp16", 20)):
         made = export_onnx(
@@ -74,7 +72,7 @@ def runners(loaded: LoadedModel, folder: Path, rows: int, threads: int) -> Itera
         yield (
             f"onnxruntime {precision}, opset {opset}",
             precision,
-            OnnxRunner(session, n_dropped=ladder.N_DROPPED, batch_size=rows),
+            OnnxRunner(session, n_dropped=rungs.N_DROPPED, batch_size=rows),
         )
 
 
@@ -82,7 +80,7 @@ def measure(
     loaded: LoadedModel, *, rows: int, rounds: int, budget_s: float, threads: int
 ) -> list[protocol.Row]:
     """Rows of all contenders."""
-    batch = ladder.Batch.draw(rows, "cpu")
+    batch = rungs.Batch.draw(rows, "cpu")
     with tempfile.TemporaryDirectory() as folder:
         found = list(runners(loaded, Path(folder), rows, threads))
     expected = found[0][2](*batch.host)
@@ -109,7 +107,7 @@ def engine_rungs(
     """
     found: list[protocol.Row] = []
     notes: list[str] = []
-    batch = ladder.Batch.draw(rows, device)
+    batch = rungs.Batch.draw(rows, device)
     for number, flavour in enumerate(FLAVOURS.values(), 11):
         name = f"{number} {flavour.kind} fp16, CUDA graph"
         if not device.startswith("cuda"):
@@ -132,9 +130,9 @@ def engine_rungs(
                     check_images=0, library=library,
                 )  # fmt: skip
                 choice = backends.choose(device)
-                runner = TensorRTRunner(made.path, choice, n_dropped=ladder.N_DROPPED, batch_size=rows)
-            expected = ladder.oracle(network.to(device), batch)
-            passed, words = ladder.grey_check(torch.from_numpy(runner(*batch.host)).to(device), expected)
+                runner = TensorRTRunner(made.path, choice, n_dropped=rungs.N_DROPPED, batch_size=rows)
+            expected = rungs.oracle(network.to(device), batch)
+            passed, words = rungs.grey_check(torch.from_numpy(runner(*batch.host)).to(device), expected)
             timing = ladder.wall(runner.replay, device, rounds, 20.0) if passed else None
         except ImportError as error:
             notes.append(f"rung {name}: {error}")
@@ -144,7 +142,7 @@ def engine_rungs(
         found.append(
             protocol.Row(
                 "ladder, device only", f"batch {rows}", name, passed, words, timing,
-                items=rows, inputs=protocol.hash_of(batch.device), baseline=ladder.BASELINE,
+                items=rows, inputs=protocol.hash_of(batch.device), baseline=rungs.BASELINE,
             )
         )  # fmt: skip
     return found, notes

@@ -22,7 +22,7 @@ from torch import nn
 from v2f_kernels.conv3x3_fp8 import OP, quantise_weight
 
 from bench import protocol
-from bench.generation import ladder
+from bench.generation import rungs
 from v2f_engine.backends import choose
 from v2f_engine.models import bind_ops
 from v2f_engine.models.features import extract_features
@@ -79,7 +79,7 @@ def faces(model: Vec2Face, dtype: torch.dtype, device: str, images: int, source:
             part = [
                 torch.from_numpy(a[first : first + 16]).to(device) for a in (table.vectors, noise, n_masked)
             ]
-            made.append(model.decode(part[0].to(dtype), part[1], part[2], ladder.N_DROPPED).cpu().numpy())
+            made.append(model.decode(part[0].to(dtype), part[1], part[2], rungs.N_DROPPED).cpu().numpy())
     return np.concatenate(made)
 
 
@@ -127,15 +127,15 @@ def judged(model: str, recogniser: str, device: str, images: int) -> list[tuple[
 
 def timed(device: str, rows: int, rounds: int) -> list[protocol.Row]:
     """Base size, device only: what `choose` takes, and the same with 8-bit blocks, interleaved."""
-    batch, calls = ladder.Batch.draw(rows, device), {}
+    batch, calls = rungs.Batch.draw(rows, device), {}
     for name, eight in (("half precision", False), ("e4m3 residual convolutions", True)):
-        network, dtype = frozen(ladder.network("base"), device, "fp16")
+        network, dtype = frozen(rungs.network("base"), device, "fp16")
         network = eight_bit(network, "triton") if eight else network
         vectors = batch.device[0].to(dtype)
 
         def call(_: int, n: Vec2Face = network, v: torch.Tensor = vectors) -> object:
             with torch.inference_mode():
-                return n.decode(v, batch.device[1], batch.device[2], ladder.N_DROPPED)
+                return n.decode(v, batch.device[1], batch.device[2], rungs.N_DROPPED)
 
         calls[name] = call
     found = protocol.time_calls(calls, device=device, rounds=rounds, budget_s=60.0)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from bench import protocol
-from bench.generation import ladder, steady
+from bench.generation import ladder, rungs, steady
+from bench.generation.with_host import with_host
 from bench.gpu.job import Context
 from bench.kernels import kernel_parts
 from bench.kernels.step_profile import kernels_of
@@ -20,19 +21,19 @@ from v2f_engine.models.vec2face import Vec2Face
 ROWS = 256
 WARM_ROWS = 64
 """Of the calls that only compile: Triton's kernels do not depend on the batch, and several run side by side."""
-COMPILED = tuple(rung.name for rung in ladder.COMPILED)
-NAMED = {rung.name: rung for rung in (*ladder.RUNGS, *ladder.COMPILED)}
+COMPILED = tuple(rung.name for rung in rungs.COMPILED)
+NAMED = {rung.name: rung for rung in (*rungs.RUNGS, *rungs.COMPILED)}
 
 
 @cache
 def network(rehearsal: bool) -> Vec2Face:
     """Base size with random weights; `mini` in a rehearsal. The process that starts jobs makes it once for all."""
-    return ladder.network("mini" if rehearsal else "base")
+    return rungs.network("mini" if rehearsal else "base")
 
 
-def chosen_rung(rehearsal: bool) -> ladder.Rung:
+def chosen_rung(rehearsal: bool) -> rungs.Rung:
     """What `backends.choose` takes, as a graph; on a CPU the folds."""
-    return next(r for r in ladder.RUNGS if (r.folded and not r.needs_gpu if rehearsal else r.chosen))
+    return next(r for r in rungs.RUNGS if (r.folded and not r.needs_gpu if rehearsal else r.chosen))
 
 
 def base_choice(context: Context) -> Choice:
@@ -43,11 +44,11 @@ def rows_of(context: Context) -> int:
     return 2 if context.rehearsal else ROWS
 
 
-def expected(context: Context, rows: int, batch: ladder.Batch) -> torch.Tensor:
+def expected(context: Context, rows: int, batch: rungs.Batch) -> torch.Tensor:
     """The oracle's images on the device: from the scratch folder, where the first process to need them puts them."""
     path = context.folder / f"oracle-{rows}.npy"
     if not path.exists():
-        made = ladder.oracle(network(context.rehearsal).to(context.device), batch).to(torch.uint8)
+        made = rungs.oracle(network(context.rehearsal).to(context.device), batch).to(torch.uint8)
         temporary = path.with_suffix(f".{os.getpid()}")
         with temporary.open("wb") as file:
             np.save(file, made.cpu().numpy())
@@ -58,15 +59,15 @@ def expected(context: Context, rows: int, batch: ladder.Batch) -> torch.Tensor:
 def oracle(context: Context) -> None:
     """Makes the oracle's images for the rungs."""
     rows = rows_of(context)
-    expected(context, rows, ladder.Batch.draw(rows, base_choice(context).device))
+    expected(context, rows, rungs.Batch.draw(rows, base_choice(context).device))
 
 
 def warm(context: Context, rung: str) -> None:
     """Compiles what a rung needs; tells nothing."""
     rows = 1 if context.rehearsal else WARM_ROWS
     base = base_choice(context)
-    runner, _ = ladder.build(NAMED[rung], network(context.rehearsal), base, rows)
-    runner(*ladder.Batch.draw(rows, base.device).host)
+    runner, _ = rungs.build(NAMED[rung], network(context.rehearsal), base, rows)
+    runner(*rungs.Batch.draw(rows, base.device).host)
 
 
 def ceilings(context: Context) -> None:
@@ -86,7 +87,7 @@ def ceilings(context: Context) -> None:
 def rung(context: Context, name: str) -> None:
     """One rung of the ladder, judged and timed."""
     rows, base = rows_of(context), base_choice(context)
-    batch = ladder.Batch.draw(rows, base.device)
+    batch = rungs.Batch.draw(rows, base.device)
     row, _ = ladder.run_rung(
         NAMED.get(name),
         network(context.rehearsal),
@@ -117,7 +118,7 @@ def kernels(context: Context) -> None:
     """Device time of one call of what `choose` takes: by part, then kernel by kernel."""
     rows, base = rows_of(context), base_choice(context)
     model = network(context.rehearsal)
-    _, call = ladder.build(chosen_rung(context.rehearsal), model, base, rows)
+    _, call = rungs.build(chosen_rung(context.rehearsal), model, base, rows)
     found = kernels_of(call, context.device)
     work = kernel_parts.work_of_generation(model, base, rows)
     for row in kernel_parts.rows("generation", f"batch {rows}", found, rows, work):
@@ -131,10 +132,10 @@ def sizes(context: Context, batches: list[int]) -> None:
     for rows in batches:
         label = f"batch {rows}"
         context.begin(label)
-        batch = ladder.Batch.draw(rows, base.device)
-        runner, call = ladder.build(chosen, model, base, rows)
+        batch = rungs.Batch.draw(rows, base.device)
+        runner, call = rungs.build(chosen, model, base, rows)
         made = torch.from_numpy(runner(*batch.host)).to(base.device)
-        passed, words = ladder.grey_check(made, ladder.oracle(model.to(base.device), batch))
+        passed, words = rungs.grey_check(made, rungs.oracle(model.to(base.device), batch))
         timing = ladder.wall(call, base.device, 1 if context.rehearsal else 10, 1.5) if passed else None
         context.row(
             protocol.Row(
@@ -150,13 +151,13 @@ def sizes(context: Context, batches: list[int]) -> None:
 def host(context: Context, images: int) -> None:
     """The chosen path with bytes on the host, and through the null writer."""
     rows, base = rows_of(context), base_choice(context)
-    chosen, batch = chosen_rung(context.rehearsal), ladder.Batch.draw(rows, base.device)
-    runner, _ = ladder.build(chosen, network(context.rehearsal), base, rows)
+    chosen, batch = chosen_rung(context.rehearsal), rungs.Batch.draw(rows, base.device)
+    runner, _ = rungs.build(chosen, network(context.rehearsal), base, rows)
     made = torch.from_numpy(runner(*batch.host)).to(base.device)
-    passed, words = ladder.grey_check(made, expected(context, rows, batch))
+    passed, words = rungs.grey_check(made, expected(context, rows, batch))
     if not passed:
         raise RuntimeError(f"the check failed, so nothing was timed: {words}")
-    found, notes = ladder.with_host(chosen, runner, images, words, protocol.hash_of(batch.device))
+    found, notes = with_host(chosen, runner, images, words, protocol.hash_of(batch.device))
     for row in found:
         context.row(row)
     for note in notes:
@@ -166,17 +167,17 @@ def host(context: Context, images: int) -> None:
 def steady_state(context: Context, seconds: float) -> None:
     """A minute of what `choose` takes, then a sixth of the published way: rates held, energy of an image."""
     rows, base, model = rows_of(context), base_choice(context), network(context.rehearsal)
-    batch = ladder.Batch.draw(rows, base.device)
+    batch = rungs.Batch.draw(rows, base.device)
     images = expected(context, rows, batch)
     baseline = model.to(base.device).requires_grad_(True)
     chosen = chosen_rung(context.rehearsal)
-    runner, call = ladder.build(chosen, model, base, rows)
+    runner, call = rungs.build(chosen, model, base, rows)
     made = torch.from_numpy(runner(*batch.host)).to(base.device)
     for name, function, length, (passed, words) in (
-        (chosen.name, call, seconds, ladder.grey_check(made, images)),
+        (chosen.name, call, seconds, rungs.grey_check(made, images)),
         (
-            ladder.BASELINE,
-            lambda: ladder.published(baseline, batch),
+            rungs.BASELINE,
+            lambda: rungs.published(baseline, batch),
             seconds / 6,
             (True, "the published way"),
         ),

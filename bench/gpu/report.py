@@ -51,7 +51,7 @@ def make(folder: Path) -> protocol.Report:
     report.rows = condensed(rows.values())
     report.write(folder, "gpu")
     if find_spec("matplotlib"):
-        from bench.gpu import plots
+        from bench import plots
 
         plots.draw(folder / "gpu.json")
     return report

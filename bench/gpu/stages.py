@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import ROOT
-from bench.generation import ladder
+from bench.generation import ladder, rungs
 from bench.gpu import inference
 from bench.gpu.job import Job
 from bench.kernels.cases import cases
@@ -85,7 +85,7 @@ def correct(rehearsal: bool) -> tuple[list[Job], list[str]]:
     stage = "correctness"
     warmed = [inference.chosen_rung(rehearsal).name]
     if not rehearsal:
-        warmed += [r.name for r in ladder.RUNGS if r.name.startswith(("9 ", "10 "))]
+        warmed += [r.name for r in rungs.RUNGS if r.name.startswith(("9 ", "10 "))]
     found = [_job(stage, "oracle of the ladder", "inference:oracle", 15.0, alone=False)]
     found += [
         _job(stage, f"compile rung {name}", "inference:warm", 45.0, arguments={"rung": name}, alone=False)
@@ -119,11 +119,11 @@ LADDER_ORDER = ("8 ", "1 ", "7 ", "2 ", "3 ", "4 ", "5 ", "6 ", "10 ", "9 ", "4b
 
 def climb(rehearsal: bool) -> tuple[list[Job], list[str]]:
     case = f"batch {2 if rehearsal else inference.ROWS}"
-    names = [ladder.BASELINE, *(rung.name for rung in ladder.RUNGS)]
+    names = [rungs.BASELINE, *(rung.name for rung in rungs.RUNGS)]
     names.sort(key=lambda name: next(i for i, start in enumerate(LADDER_ORDER) if name.startswith(start)))
     able, notes = _able(names, rehearsal)
     jobs = [
-        _job("ladder", name, "inference:rung", 11.0 if name == ladder.BASELINE else 6.0,
+        _job("ladder", name, "inference:rung", 11.0 if name == rungs.BASELINE else 6.0,
              arguments={"name": name}, blame=(ladder.SECTION, case, name))
         for name in able
     ]  # fmt: skip
@@ -141,7 +141,7 @@ def engines(rehearsal: bool) -> tuple[list[Job], list[str]]:
 
 
 def _able(names: Iterable[str], rehearsal: bool) -> tuple[list[str], list[str]]:
-    needing = {rung.name for rung in (*ladder.RUNGS, *ladder.COMPILED) if rehearsal and rung.needs_gpu}
+    needing = {rung.name for rung in (*rungs.RUNGS, *rungs.COMPILED) if rehearsal and rung.needs_gpu}
     return [n for n in names if n not in needing], [f"rung {n}: needs a GPU" for n in names if n in needing]
 
 

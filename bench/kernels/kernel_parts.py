@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import protocol
-from bench.generation import ladder
+from bench.generation import rungs
 from bench.kernels.cases import flat
 from bench.kernels.step_profile import Kernel
 from v2f_engine.backends import Choice
@@ -114,9 +114,9 @@ def work_of_generation(model: Vec2Face, choice: Choice, images: int) -> dict[str
     seen = []
     for number in (1, 2):
         moved.clear()
-        vectors, noise, n_masked = ladder.Batch.draw(number, choice.device).device
+        vectors, noise, n_masked = rungs.Batch.draw(number, choice.device).device
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            frozen.decode(vectors.to(choice.dtype), noise, n_masked, ladder.N_DROPPED)
+            frozen.decode(vectors.to(choice.dtype), noise, n_masked, rungs.N_DROPPED)
         seen.append((dict(moved), flop_by_part(counter)))
     (bytes_one, _), (bytes_two, flop_two) = seen
     work = {part: Work(flop=flop / 2 * images) for part, flop in flop_two.items()}

@@ -1,6 +1,6 @@
 """Pictures of a result file: the ladder, and the kernels against the ceilings measured in the same run.
 
-    python -m bench.gpu.plots bench/results/nvidia-h200/gpu.json      ladder and roofline, PNG and SVG, beside it
+    python -m bench.plots bench/results/nvidia-h200/gpu.json      ladder and roofline, PNG and SVG, beside it
 
 Only what stands in the file is drawn: rows whose check failed are left out and counted in the title. A rehearsal's
 pictures say across the middle that they are none of a GPU.
