@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from v2f_kernels import _tuned
+import v2f_kernels
+from v2f_kernels import Op, UnknownBackend, _tuned
+from v2f_kernels._shapes import SHAPES, parse_shape
 
-from v2f_engine.backends import OPS, Choice, Machine, choose, op_named
+from v2f_engine.backends import HOST, OPS, TABLE, TUNED, Choice, choose, function, op_named
 from v2f_engine.errors import BackendUnavailable, ConfigError, DatasetError
+from v2f_engine.machine import Machine
 from v2f_engine.models import bind_ops
 from v2f_engine.models.image_decoder import ResidualBlock, Upsample
 from v2f_engine.models.ops import Bound
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.randomness import Purpose, normals
 
 ZEN4 = Machine(cuda_devices=0, cpu_flags=frozenset({"avx512f", "avx512_bf16"}), has_triton=True)
 SAPPHIRE = Machine(cuda_devices=0, cpu_flags=frozenset({"amx_bf16"}), has_triton=False)
@@ -31,7 +38,79 @@ CARD = Machine(cuda_devices=2, cpu_flags=frozenset(), has_triton=True, gpus=("Un
 def test_cpu_precision(machine: Machine, precision: str) -> None:
     choice = choose(machine=machine)
     assert (choice.device, choice.precision) == ("cpu", precision)
-    assert set(choice.backends.values()) == {"torch"}
+    assert {choice.backends[op] for op in SHAPES} == {"torch"}
+
+
+def test_cpu_with_gradients() -> None:
+    """What goes back quickly on a CPU serves training and steering; the rest is as without gradients."""
+    plain, training = choose("cpu", machine=ZEN4), choose("cpu", gradients=True, machine=ZEN4)
+    other = {op: use for op, use in training.backends.items() if use != plain.backends[op]}
+    assert other == {"attention": "torch_products", "group_norm_silu": "torch_rows"}
+    network = base_network()
+    bind_ops(network, training)
+    assert runs(network.blocks[0].attn) == ["torch_products"]  # type: ignore[arg-type, union-attr]
+    assert runs(network.im_decoder.mid.block_1) == ["torch_rows", "torch", "torch_rows", "torch"]
+
+
+def every_op() -> dict[str, Op]:
+    """Each op of `v2f_kernels` by its name."""
+    folders = [m.name for m in pkgutil.iter_modules(v2f_kernels.__path__) if m.ispkg and m.name[0] != "_"]
+    homes = [vars(importlib.import_module(f"v2f_kernels.{folder}")) for folder in folders]
+    return {value.name: value for home in homes for value in home.values() if isinstance(value, Op)}
+
+
+def test_every_op_there_is_has_a_line() -> None:
+    assert set(OPS) == set(every_op())
+    assert set(SHAPES) == {op for op, (_, _, cuda) in TABLE.items() if cuda == TUNED}
+    for name, op in every_op().items():
+        assert op_named(name) is op
+        assert {use for use in TABLE[name] if use not in (HOST, TUNED)} <= set(op.backends)
+
+
+def test_the_host_has_one_answer_wherever_the_network_runs() -> None:
+    host = [op for op, row in TABLE.items() if HOST in row]
+    for machine in (ZEN4, GPU):
+        assert {choose(machine=machine).backends[op] for op in host} == {"native"}
+        without = replace(machine, no_extension="it is missing; build it")
+        assert {choose(machine=without).backends[op] for op in host} == {"reference"}
+        assert {choose(machine=without).reasons[op] for op in host} == {"NumPy: it is missing; build it"}
+    with pytest.raises(ValueError, match="chosen by device: `choose`"):
+        function("attention")
+
+
+def test_backends_by_name() -> None:
+    assert function("reject_similar", "reference") is op_named("reject_similar").backend("reference")
+    assert function("reject_similar") is op_named("reject_similar").backend("native")
+    with pytest.raises(UnknownBackend, match="did you mean 'reference'"):
+        function("reject_similar", "referense")
+
+
+def test_a_missing_extension_is_told_with_the_way_out() -> None:
+    """Drawing goes on in NumPy, with one warning a process; asking for the extension by name is an error."""
+    code = """
+import sys
+sys.modules["v2f_kernels._C"] = None
+from v2f_engine import backends, errors
+from v2f_engine.randomness import Purpose, normals
+for _ in range(2):
+    print(normals(1, Purpose.SIGMA, 0, 0, 1)[0, 0], backends.told_on_host().split()[0])
+try:
+    backends.function("reject_similar", "native")
+except errors.BackendUnavailable as error:
+    print(error)
+from typer.testing import CliRunner
+from v2f_engine.cli.main import app
+print(CliRunner().invoke(app, ["env"]).output)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("RuntimeWarning: nearest_cosine, perturb_measured, philox_draw") == 1, (
+        done.stderr
+    )
+    assert "pip install -e ." in done.stderr
+    assert done.stdout.startswith(f"{normals(1, Purpose.SIGMA, 0, 0, 1)[0, 0]!s} reference\n")
+    assert "reject_similar/native cannot run here: the compiled extension" in done.stdout
+    assert "compiled extension: missing; the compiled extension v2f_kernels._C is missing" in done.stdout
+    assert "reference       NumPy: the compiled extension v2f_kernels._C is missing" in done.stdout
 
 
 def test_gpu() -> None:
@@ -61,7 +140,7 @@ def test_pure() -> None:
 def test_describe_is_json() -> None:
     told = json.loads(json.dumps(choose(machine=GPU).describe()))
     assert told["device"] == "cuda:0"
-    assert set(told["backends"]) == set(OPS)
+    assert set(told["backends"]) == set(SHAPES)  # the others decide no byte
 
 
 @pytest.mark.parametrize(
@@ -127,7 +206,8 @@ def runs(module: Bound) -> list[str]:
     """The backend behind each op of a bound module."""
     names = {
         "torch_native": "torch",
-        "torch_sdpa": "torch",
+        "torch_products": "torch_products",
+        "torch_rows": "torch_rows",
         "triton_op": "triton",
         "reference": "reference",
     }
@@ -181,7 +261,7 @@ def test_shapes_reported_are_those_the_network_is_called_with() -> None:
     }
     assert {call.op for call in seen} == set(met)
     for call in seen:
-        reported = _tuned.parse_shape(call.op, call.shape)
+        reported = parse_shape(call.op, call.shape)
         assert met[call.op](call.sizes).items() <= reported.items(), call
         if call.op == "attention":
             assert reported["N"] == 64 >= call.sizes[0][1]
@@ -231,7 +311,7 @@ def test_an_unknown_card_takes_the_default_and_is_described_as_before_there_were
 
 def test_a_cpu_is_described_as_before_there_were_tables() -> None:
     told = choose("cpu", "fp32", machine=ZEN4).describe()
-    assert told == {"device": "cpu", "precision": "fp32", "backends": dict.fromkeys(sorted(OPS), "torch")}
+    assert told == {"device": "cpu", "precision": "fp32", "backends": dict.fromkeys(sorted(SHAPES), "torch")}
 
 
 def test_a_dataset_of_an_earlier_commit_goes_on_where_its_bytes_do() -> None:
@@ -279,7 +359,7 @@ def test_env_shows_table_rule_and_every_shape(monkeypatch: pytest.MonkeyPatch) -
     from v2f_engine.cli.main import app
 
     card = table(group_norm_silu={"C=512 HW=7, fp16": "torch"})
-    monkeypatch.setattr(backends.Machine, "look", classmethod(lambda cls: CARD))
+    monkeypatch.setattr(Machine, "look", classmethod(lambda cls: CARD))
     monkeypatch.setattr(backends, "tables", lambda: {"default": _tuned.tables()["default"], "A Card": card})
     said = CliRunner().invoke(app, ["env", "--device", "cuda:1"]).output
     lines = [" ".join(line.split()) for line in said.splitlines()]

@@ -1,77 +1,78 @@
 """Which backend runs each op on a device, and why: decided once, shown by `v2f env`, kept in manifests.
 
-On a CPU every op is torch's. On a GPU the answer is read from `v2f_kernels/tuned/<device>.json`, by op, shape class,
-dtype and use; see `v2f_kernels._tuned` for the format and `RULE` for what serves a shape or a device that no file
-names. Nothing here looks anything up in a hot loop, and no environment variable changes the answer.
+The only place where a backend is chosen. `TABLE` lists every op; what it calls `TUNED` is read from
+`v2f_kernels/tuned/<device>.json`, by op, shape class, dtype and use; see `v2f_kernels._tuned` for the format and
+`RULE` for what serves a shape or a device that no file names. Nothing here looks anything up in a hot loop, and no
+environment variable changes the answer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2f_kernels._shapes import ANY, SHAPES
 from v2f_kernels._tuned import DEFAULT, Pick, Table, tables
 from v2f_kernels._tuned import op_named as op_named
 
-from v2f_engine.config import one_of
-from v2f_engine.errors import BackendUnavailable, ConfigError
+from v2f_engine.errors import BackendUnavailable
+from v2f_engine.machine import Machine, device_of, no_extension, precision_of
 
 if TYPE_CHECKING:
     import torch
 
-_CPU = "oneDNN and ATen: the fastest form measured on a CPU"
+TUNED = "tuned"
+"""In `TABLE`: the GPU's file decides, by shape class and dtype."""
+HOST = "host"
+"""In `TABLE`: NumPy arrays go in and come out wherever the network runs, and every backend gives the same bits."""
 
-OPS = tuple(SHAPES)
-"""The ops a `Vec2Face` binds."""
+TABLE: Mapping[str, tuple[str, str, str]] = {
+    # op                        CPU          CPU, gradients    CUDA
+    "attention":               ("torch",     "torch_products", TUNED),
+    "conv3x3":                 ("torch",     "torch",          TUNED),
+    "expand_tokens":           ("torch",     "torch",          TUNED),
+    "gelu_linear":             ("torch",     "torch",          TUNED),
+    "group_norm_silu":         ("torch",     "torch_rows",     TUNED),
+    "layer_norm":              ("torch",     "torch",          TUNED),
+    "to_uint8":                ("torch",     "torch",          TUNED),
+    "upsample_conv3x3":        ("torch",     "torch",          TUNED),
+    "upsample_conv3x3_folded": ("torch",     "torch",          TUNED),
+    "nearest_cosine":          (HOST,        HOST,             HOST),
+    "perturb_measured":        (HOST,        HOST,             HOST),
+    "philox_draw":             (HOST,        HOST,             HOST),
+    "reject_similar":          (HOST,        HOST,             HOST),
+    "similar_to_earlier":      (HOST,        HOST,             HOST),
+    "conv3x3_fp8":             ("reference", "reference",      "triton"),
+    "group_statistics":        ("reference", "reference",      "triton"),
+    "perturb":                 ("reference", "reference",      "triton"),
+    "perturb_drawn":           ("reference", "reference",      "triton"),
+    "philox":                  ("reference", "reference",      "reference"),
+}  # fmt: skip
+"""Op -> backend on a CPU, on a CPU where gradients are asked for, and on a GPU. First what the network calls, then
+what vectors and random numbers call, then what only other ops and measurements call."""
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_WHY = {
+    "torch": "oneDNN and ATen: the fastest form measured on a CPU",
+    "torch_products": "two batched products go back in 8 ms where ATen's flash attention takes 45",
+    "torch_rows": "sums over rows: forward and backward in 130 ms where ATen's GroupNorm takes 258",
+    "triton": "the form made for a GPU",
+    "reference": "no other form runs here",
+}
+
+OPS = tuple(TABLE)
+_HOST_OPS = tuple(op for op, row in TABLE.items() if HOST in row)
+
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_MATRIX_BF16 = ("avx512_bf16", "amx_bf16")
-"""CPU features that multiply bf16 in hardware; without them bf16 is emulated and slower than fp32."""
-
 
 RULE = (
     "a shape that the device's table does not name takes the device's entry for any shape, then the default table's;"
     " an entry without gradients says nothing about training"
 )
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the choice depends on, gathered by `look` or made up by a test.
-
-    Args:
-        cuda_devices: how many CUDA devices torch sees.
-        cpu_flags: CPU features as the kernel names them.
-        has_triton: whether triton can be imported.
-        gpus: their names as torch gives them; one that is missing is a GPU that no table knows.
-    """
-
-    cuda_devices: int
-    cpu_flags: frozenset[str]
-    has_triton: bool
-    gpus: tuple[str, ...] = ()
-
-    @classmethod
-    @cache
-    def look(cls) -> Machine:
-        """This machine."""
-        import torch
-
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return cls(
-            count,
-            _cpu_flags(),
-            find_spec("triton") is not None,
-            tuple(torch.cuda.get_device_name(index) for index in range(count)),
-        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Choice:
     Args:
         device: `cpu` or `cuda:N`.
         precision: `fp32`, `bf16` or `fp16`.
-        backends: op -> backend of every shape that `shapes` does not name.
+        backends: every op -> backend of every shape that `shapes` does not name.
         reasons: op -> why; `precision`, `device` and `table` have reasons too.
         shapes: op -> shape class -> what runs there and why, for this precision and use.
         gradients: whether it was made for training.
@@ -110,16 +111,17 @@ class Choice:
         return self.backends[op] if pick is None else pick.use
 
     def describe(self) -> dict[str, Any]:
-        """Plain values, for manifests: device, precision and op -> backend.
+        """Plain values, for manifests: device, precision and op -> backend, of the ops that decide an image's bytes.
 
-        Where a shape class has another backend than the rest of its op, `shapes` has op -> class -> backend; where
-        the device has launch configurations of its own, `launch` identifies them. On a CPU and on a GPU without a
-        table neither is there, so that datasets begun before they existed go on.
+        Ops on host arrays give the same bits by any backend: see `told_on_host`. Where a shape class has another
+        backend than the rest of its op, `shapes` has op -> class -> backend; where the device has launch
+        configurations of its own, `launch` identifies them. On a CPU and on a GPU without a table neither is there,
+        so that datasets begun before they existed go on.
         """
         told: dict[str, Any] = {
             "device": self.device,
             "precision": self.precision,
-            "backends": dict(sorted(self.backends.items())),
+            "backends": {op: use for op, use in sorted(self.backends.items()) if op in SHAPES},
         }
         other = {
             op: {shape: pick.use for shape, pick in sorted(listed.items()) if pick.use != self.backends[op]}
@@ -155,76 +157,93 @@ def choose(
         TunedTableError: a file of `v2f_kernels/tuned` that cannot be used.
     """
     seen = machine or Machine.look()
-    one_of("precision", precision, PRECISIONS)
-    kind, where, why_device = _device(device, seen)
-    numbers, why_precision = _precision(precision, kind, seen)
-    about = {"device": why_device, "precision": why_precision}
-    if kind == "cpu":
-        reasons = {**dict.fromkeys(OPS, _CPU), **about, "table": "none: a CPU runs torch's own operators"}
-        return Choice(where, numbers, dict.fromkeys(OPS, "torch"), reasons, gradients=gradients)
-    if not seen.has_triton:
-        raise BackendUnavailable(
-            "A GPU's kernels need triton: pip install 'v2f-engine[gpu]', or use device='cpu'."
+    kind, where, why_device = device_of(device, seen)
+    numbers, why_precision = precision_of(precision, kind, seen)
+    picks: dict[str, Pick] = {}
+    shapes: dict[str, Mapping[str, Pick]] = {}
+    column, table, launch = int(gradients), "none: a CPU runs torch's own operators", ""
+    if kind == "cuda":
+        if not seen.has_triton:
+            raise BackendUnavailable(
+                "A GPU's kernels need triton: pip install 'v2f-engine[gpu]', or use device='cpu'."
+            )
+        name = next(iter(seen.gpus[int(where.partition(":")[2]) :]), "")
+        listed = tables() if known is None else known
+        own = [listed[name]] if name in listed and name != DEFAULT else []
+        picks, shapes = _tuned([*own, listed[DEFAULT]], numbers, gradients)
+        column, table, launch = 2, _origin(name, own), _launch_of(own)
+    picks |= {op: _listed(op, column, seen) for op in OPS if op not in picks}
+    reasons = {op: pick.why for op, pick in picks.items()}
+    reasons |= {"device": why_device, "precision": why_precision, "table": table}
+    uses = {op: picks[op].use for op in OPS}
+    return Choice(where, numbers, uses, reasons, shapes, gradients, launch)
+
+
+def function(op: str, backend: str = "auto") -> Callable[..., Any]:
+    """The function of an op: by a backend's name, or, of an op on host arrays, as `on_host` has it.
+
+    Raises:
+        UnknownBackend, BackendUnavailable: a name that the op lacks, or that cannot run on this machine.
+    """
+    return op_named(op).backend(on_host(op) if backend == "auto" else backend)
+
+
+@cache
+def on_host(op: str) -> str:
+    """The backend of an op on host arrays, whichever device the network runs on; the fastest, as bits are the same.
+
+    Without the compiled extension that is NumPy, of which the user is warned, once a process.
+    """
+    if op not in _HOST_OPS:
+        raise ValueError(
+            f"{op}: expected one of {sorted(_HOST_OPS)}; the others are chosen by device: `choose`"
         )
-    name = next(iter(seen.gpus[int(where.partition(":")[2]) :]), "")
-    return _chosen(where, numbers, gradients, name, about, tables() if known is None else known)
+    if no_extension():
+        _warn()
+    return _on_host(no_extension()).use
 
 
-def _device(device: str, seen: Machine) -> tuple[str, str, str]:
-    if device == "auto":
-        if seen.cuda_devices:
-            return "cuda", "cuda:0", "the first GPU"
-        return "cpu", "cpu", "no GPU that torch can see"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()) or (kind == "cpu" and index):
-        raise ConfigError(f"device {device!r} is not known. Known: auto, cpu, cuda, cuda:N.")
-    if kind == "cpu":
-        return "cpu", "cpu", "asked for"
-    number = int(index or 0)
-    if number >= seen.cuda_devices:
-        raise BackendUnavailable(
-            f"device {device!r}: torch sees {seen.cuda_devices} GPUs here. Use device='cpu', or install a"
-            " driver and a torch built for CUDA."
-        )
-    return "cuda", f"cuda:{number}", "asked for"
+@cache
+def _warn() -> None:
+    warnings.warn(
+        f"{', '.join(sorted(_HOST_OPS))} run in NumPy, with the same results many times slower, because"
+        f" {no_extension()}.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
-def _precision(precision: str, kind: str, seen: Machine) -> tuple[str, str]:
-    if precision == "auto":
-        if kind == "cuda":
-            return "fp16", "smallest error of the two half formats (3.3e-3 against 2.6e-2), same rate"
-        found = next((flag for flag in _MATRIX_BF16 if flag in seen.cpu_flags), None)
-        if found:
-            return "bf16", f"the CPU multiplies bf16 in hardware ({found})"
-        return "fp32", "the CPU has neither avx512_bf16 nor amx_bf16"
-    if precision == "fp16" and kind == "cpu":
-        raise ConfigError(
-            "precision 'fp16' on a CPU is emulated and slower than fp32; use bf16, fp32 or auto."
-        )
-    return precision, "asked for"
+def told_on_host() -> str:
+    """What ran the ops on host arrays, for manifests, where it is information: it decides no byte."""
+    return f"{_on_host(no_extension()).use} for {', '.join(sorted(_HOST_OPS))}"
 
 
-def _chosen(
-    where: str,
-    precision: str,
-    gradients: bool,
-    gpu: str,
-    about: Mapping[str, str],
-    known: Mapping[str, Table],
-) -> Choice:
-    """What the GPU's table and the default say, the most specific entry first."""
-    own = [known[gpu]] if gpu in known and gpu != DEFAULT else []
-    order = [*own, known[DEFAULT]]
-    backends, reasons, shapes = {}, {}, {}
-    for op in OPS:
-        rest = next(
+def _on_host(missing: str) -> Pick:
+    if missing:
+        return Pick("reference", f"NumPy: {missing}")
+    return Pick("native", "the compiled extension; the same bits as NumPy, many times faster")
+
+
+def _listed(op: str, column: int, seen: Machine) -> Pick:
+    """What `TABLE` says in a column that is not `TUNED`."""
+    use = TABLE[op][column]
+    return _on_host(seen.no_extension) if use == HOST else Pick(use, _WHY[use])
+
+
+def _tuned(
+    order: list[Table], precision: str, gradients: bool
+) -> tuple[dict[str, Pick], dict[str, Mapping[str, Pick]]]:
+    """(op -> pick of every shape that is not named, op -> shape class -> pick) of tables, the most specific first."""
+    picks: dict[str, Pick] = {}
+    shapes: dict[str, Mapping[str, Pick]] = {}
+    for op in (op for op, row in TABLE.items() if TUNED in row):
+        table, picks[op] = next(
             (table, pick)
             for table in order
             if (pick := table.pick(op, ANY, precision, gradients)) is not None
         )
-        backends[op], reasons[op] = rest[1].use, rest[1].why
         # A table's `*` hides what later tables say of single shapes.
-        reached = order[: order.index(rest[0]) + 1]
+        reached = order[: order.index(table) + 1]
         named = {
             shape: pick
             for table in reversed(reached)
@@ -232,8 +251,7 @@ def _chosen(
         }
         if named:
             shapes[op] = named
-    reasons |= {**about, "table": _origin(gpu, own)}
-    return Choice(where, precision, backends, reasons, shapes, gradients, _launch_of(own))
+    return picks, shapes
 
 
 def _origin(gpu: str, own: list[Table]) -> str:
@@ -255,13 +273,3 @@ def _launch_of(own: list[Table]) -> str:
         for op, listed in table.launch.items()
     }
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:12] if entries else ""
-
-
-def _cpu_flags() -> frozenset[str]:
-    """Features of the first core, as Linux names them; empty elsewhere, where fp32 is the answer."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    found = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(found.partition(":")[2].split())

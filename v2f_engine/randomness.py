@@ -12,18 +12,18 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from v2f_kernels.philox import DRAW
 
+from v2f_engine.backends import function
 from v2f_engine.errors import ConfigError
 
 Floats = NDArray[np.float32]
 
-BACKENDS = ("native", "reference")
-"""Order in which a way to draw on the host is looked for; the bits are the same from each."""
-
 
 class Purpose(IntEnum):
-    """What a stream is for. Numbers are part of the data format: append, never renumber or reuse."""
+    """What a stream is for. Numbers are part of the data format: append, never renumber or reuse.
+
+    9, 12, 14 and 16 named streams that nothing drew from; they are not given out again.
+    """
 
     IDENTITY_VECTOR = 1
     """Candidate identity vectors; identity = candidate index."""
@@ -32,31 +32,23 @@ class Purpose(IntEnum):
     PERTURBATION = 3
     """The 512 normals added to an identity vector for one image."""
     MASK_ROWS = 4
-    """The 49 uniforms whose order decides which rows are masked."""
+    """The 49 uniforms whose order decides which rows are masked; in training identity = step, image = place in it."""
     MASK_COUNT = 5
-    """The truncated-normal mask ratio of one image."""
+    """The truncated-normal mask ratio of one image; in training as MASK_ROWS."""
     RENDER_PERSON = 6
     """Traits of a rendered person; image = 0."""
     RENDER_IMAGE = 7
     """Pose, light, expression and camera of one rendered image."""
     TRAIN_ORDER = 8
     """Order of the examples of an epoch; identity = epoch."""
-    TRAIN_MASK = 9
-    """Masks in generator training; identity = step."""
     AUGMENT = 10
     """Augmentation of one training example."""
     DROPOUT = 11
     """Seeds of the dropout kernels; identity = step, image = layer."""
-    PLANNER = 12
-    """Pilot samples and sub-samples of measurements."""
     INITIALISATION = 13
     """Initial weights; identity = index of the parameter."""
-    STEERING = 14
-    """Masks inside the attribute steering loop; image = step."""
     EVALUATION = 15
     """Pairs and folds drawn by evaluations."""
-    SPLIT = 16
-    """Division of identities into training, judging and held-out sets."""
     ATTRIBUTE = 17
     """Attribute goals of one image."""
     CLASS_SAMPLE = 18
@@ -68,7 +60,7 @@ def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: 
 
     Args:
         seed: 0 .. 2**64 - 1.
-        purpose: the use; different uses never share numbers.
+        purpose: the use; different purposes never share numbers.
         identity: integers `[B]`, or one integer for all, each in 0 .. 2**32 - 1.
         image: integers `[B]`, or one integer for all, each in 0 .. 2**32 - 1.
         n: words per place.
@@ -94,6 +86,6 @@ def normals(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, 
 
 def _draw(kind: str, seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> Any:
     try:
-        return DRAW.first(BACKENDS)[1](kind, seed, int(purpose), identity, image, n)
+        return function("philox_draw")(kind, seed, int(purpose), identity, image, n)
     except ValueError as error:
         raise ConfigError(f"Cannot draw random numbers for {Purpose(purpose).name}: {error}.") from error

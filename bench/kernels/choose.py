@@ -31,7 +31,8 @@ from bench import protocol
 from bench.kernels import ops, tune
 from bench.kernels.device_table import DeviceTable, measurement
 from bench.kernels.network_calls import DTYPES, Item, items
-from v2f_engine.backends import Machine, choose
+from v2f_engine.backends import choose
+from v2f_engine.machine import Machine
 from v2f_engine.models.vec2face import Vec2FaceConfig
 
 GAIN = tune.GAIN

@@ -2,20 +2,19 @@
 
 An op's folder holds its contract in `__init__.py` and one module per backend. The table maps a
 backend's name to `"module:function"`; the module is imported when the backend is asked for, so
-importing an op imports neither triton nor cupy. Every op has `reference`: plain torch, fp32 inside,
-the specification, the CPU backend and the judge of all others.
+importing an op imports neither triton nor cupy. Every op has `reference`: plain torch or NumPy, fp32 inside,
+the specification and the judge of all others; what runs on a CPU is `torch` or `native`. Which backend runs
+where is no matter of this package: `v2f_engine.backends` chooses.
 """
 
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from importlib import import_module
-from typing import Any
-
-log = logging.getLogger(__name__)
+from typing import Any, Protocol
 
 
 class UnknownBackend(LookupError):
@@ -65,17 +64,27 @@ class Op:
             raise BackendUnavailable(f"{self.name}/{name} cannot run here: {error}") from error
         return implementation  # type: ignore[no-any-return]
 
-    def first(self, names: Sequence[str]) -> tuple[str, Callable[..., Any]]:
-        """(name, function) of the first of `names` that the op lists and that can run here; for backends that give
-        the same bits. What is passed over is logged with its reason.
 
-        Raises:
-            BackendUnavailable: none of them.
-        """
-        for name in names:
-            if name in self.backends:
-                try:
-                    return name, self.backend(name)
-                except BackendUnavailable as reason:
-                    log.info("%s", reason)
-        raise BackendUnavailable(f"{self.name}: none of {tuple(names)} can run here")
+class Arguments(Protocol):
+    """A contract's arguments as one value, a named tuple."""
+
+    def check(self) -> None:
+        """Raises ValueError on shapes, dtypes or numbers outside of the contract."""
+
+
+def takes(arguments: Callable[..., Arguments]) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
+    """A backend called with its contract's arguments, by place or by name, has them checked and as one value.
+
+    So a long signature and its checks are written once an op, not once a backend.
+    """
+
+    def decorate(backend: Callable[[Any], Any]) -> Callable[..., Any]:
+        @wraps(backend)
+        def checked(*places: Any, **names: Any) -> Any:
+            given = arguments(*places, **names)
+            given.check()
+            return backend(given)
+
+        return checked
+
+    return decorate

@@ -47,7 +47,14 @@ MEASURED: Mapping[str, type] = {
 }
 """What a device's file says about its measurement."""
 WARPS = (1, 2, 4, 8, 16, 32)
-_HOMES = {"upsample_conv3x3_folded": ("upsample_conv3x3", "FOLDED")}
+_HOMES = {
+    "group_statistics": ("group_norm_silu", "STATISTICS"),
+    "perturb_drawn": ("perturb", "DRAWN"),
+    "perturb_measured": ("perturb", "MEASURED"),
+    "philox_draw": ("philox", "DRAW"),
+    "similar_to_earlier": ("reject_similar", "EARLIER"),
+    "upsample_conv3x3_folded": ("upsample_conv3x3", "FOLDED"),
+}
 
 
 class TunedTableError(ValueError):

@@ -15,7 +15,8 @@ ROWS = 8
 def bound(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
     """(choice of a table, base size with random weights in fp32, frozen and bound)."""
     from bench.generation import rungs
-    from v2f_engine.backends import Machine, choose
+    from v2f_engine.backends import choose
+    from v2f_engine.machine import Machine
     from v2f_engine.models import bind_ops
     from v2f_engine.models.fold import freeze
 

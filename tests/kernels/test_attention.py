@@ -8,7 +8,7 @@ from v2f_kernels.attention.checks import drop_below
 from v2f_kernels.attention.reference import dropout_mask
 from v2f_kernels.philox.reference import philox4x32
 
-reference, native = OP.backend("reference"), OP.backend("torch")
+reference = OP.backend("reference")
 
 
 def random_qkv(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
@@ -38,18 +38,19 @@ def test_against_a_written_out_sum() -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("backend", ["reference", "torch", "torch_products"])
 def test_gradient(backend: str, dropout: float) -> None:
     qkv = random_qkv(1, 5, 3, 2, 16).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: OP.backend(backend)(x, dropout=dropout, seed=3), qkv)
 
 
+@pytest.mark.parametrize("backend", ["torch", "torch_products"])
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 @pytest.mark.parametrize(("tokens", "heads", "depth"), [(1, 2, 48), (25, 2, 64), (50, 1, 48)])
-def test_plain_torch_agrees(tokens: int, heads: int, depth: int, dropout: float) -> None:
+def test_plain_torch_agrees(backend: str, tokens: int, heads: int, depth: int, dropout: float) -> None:
     qkv = random_qkv(3, tokens, 3, heads, depth)
     expected = reference(qkv, dropout=dropout, seed=2**63 + 5)
-    torch.testing.assert_close(native(qkv, dropout=dropout, seed=2**63 + 5), expected)
+    torch.testing.assert_close(OP.backend(backend)(qkv, dropout=dropout, seed=2**63 + 5), expected)
 
 
 def test_mask_is_the_contracts_word() -> None:
@@ -82,7 +83,7 @@ def test_mask_has_its_rate_and_depends_on_the_seed_alone() -> None:
         ((2, 5, 3, 2, 16), {"seed": torch.tensor(1.0)}, "one int64"),
     ],
 )
-@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("backend", ["reference", "torch", "torch_products"])
 def test_bad_input_is_named(
     backend: str, shape: tuple[int, ...], arguments: dict[str, float], message: str
 ) -> None:

@@ -15,6 +15,7 @@ from v2f_kernels.upsample_conv3x3.fold import fold_weights
 
 EPS = 1e-6
 BACKENDS = ("reference", "torch")
+NORMS = (*BACKENDS, "torch_rows")
 
 
 def noise(*shape, seed=0, dtype=torch.float64):
@@ -23,7 +24,7 @@ def noise(*shape, seed=0, dtype=torch.float64):
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", NORMS)
 def test_norm_by_hand(backend):
     # One image, two groups of one channel, pixels 0 and 2: mean 1, variance 1, so z = -1 and 1 (eps 0).
     x = torch.tensor([0.0, 2.0, 0.0, 2.0], dtype=torch.float64).view(1, 2, 1, 2)
@@ -33,7 +34,7 @@ def test_norm_by_hand(backend):
     assert torch.allclose(y.flatten(), z / (1 + torch.exp(-z)), atol=1e-14, rtol=0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", NORMS)
 @pytest.mark.parametrize(("channels", "groups"), [(32, 32), (48, 8), (12, 1)])
 def test_norm_agrees_with_its_definition(backend, channels, groups):
     x = noise(3, channels, 5, 7) * 3 + 20
@@ -44,7 +45,7 @@ def test_norm_agrees_with_its_definition(backend, channels, groups):
     z = z.reshape(x.shape) * weight[:, None, None] + bias[:, None, None]
     y = NORM.backend(backend)(x, weight, bias, groups, EPS)
     assert torch.allclose(y, z * torch.sigmoid(z), atol=1e-11)
-    given = STATISTICS.backend(backend)(x, groups)
+    given = STATISTICS.backend("torch" if backend == "torch_rows" else backend)(x, groups)
     assert torch.allclose(NORM.backend(backend)(x, weight, bias, groups, EPS, given), y, atol=1e-11)
     assert y.is_contiguous(memory_format=torch.channels_last)
 
@@ -59,7 +60,10 @@ def test_norm_answers_in_the_memory_order_it_was_given(monkeypatch):
     assert x.is_contiguous(memory_format=torch.channels_last)
     y = NORM.backend("torch")(x, noise(16, seed=1), noise(16, seed=2), 4, EPS)
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert NORM.backend("torch")(x.contiguous(), noise(16, seed=1), noise(16, seed=2), 4, EPS).is_contiguous()
+    for name in ("torch", "torch_rows"):
+        assert NORM.backend(name)(
+            x.contiguous(), noise(16, seed=1), noise(16, seed=2), 4, EPS
+        ).is_contiguous()
 
 
 def test_norm_with_given_statistics_rounds_once_in_bf16():
@@ -79,8 +83,9 @@ def test_gradients_in_fp64():
 
     x, weight, bias = noise(2, 4, 3, 2), noise(4, seed=1), noise(4, seed=2)
     kernel, out_bias, residual = noise(3, 4, 3, 3, seed=3), noise(3, seed=4), noise(2, 3, 3, 2, seed=5)
-    for name in BACKENDS:
+    for name in NORMS:
         check(lambda x, w, b, n=name: NORM.backend(n)(x, w, b, 2, EPS), x, weight, bias)
+    for name in BACKENDS:
         check(
             lambda x, k, b, r, w, s, n=name: CONV.backend(n)(x, k, b, r, (w, s, 2, EPS)),
             x, kernel, out_bias, residual, weight, bias,

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from v2f_engine import ranges
-from v2f_engine.backends import Machine, choose
+from v2f_engine.backends import choose
 from v2f_engine.errors import BackendUnavailable, ConfigError
+from v2f_engine.machine import Machine
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.runtime import cuda_graph
 

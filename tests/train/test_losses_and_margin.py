@@ -5,11 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from v2f_kernels.attention import OP as ATTENTION
 
 from v2f_engine.errors import ConfigError
-from v2f_engine.models import cpu_forms
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.perceptual import RecogniserView, map_distance
 from v2f_engine.train.losses import (
@@ -100,34 +97,3 @@ def test_learning_rate() -> None:
     assert cosine(0.05, 0.1) == 0.5
     assert cosine(0.1, 0.1) == 1.0
     assert cosine(1.0, 0.1, floor=0.02) == pytest.approx(0.02)
-
-
-def test_cpu_forms_equal_the_ops() -> None:
-    generator = torch.Generator().manual_seed(3)
-    x = (
-        torch.randn(2, 16, 5, 7, generator=generator)
-        .contiguous(memory_format=torch.channels_last)
-        .requires_grad_()
-    )
-    weight, bias = (torch.randn(16, generator=generator).requires_grad_() for _ in range(2))
-    grad = torch.randn(2, 16, 5, 7, generator=generator)
-    for mine, theirs in zip(
-        _with_grads(cpu_forms.group_norm_silu(x, weight, bias, 4, 1e-6), (x, weight, bias), grad),
-        _with_grads(F.silu(F.group_norm(x, 4, weight, bias, 1e-6)), (x, weight, bias), grad),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
-    qkv = torch.randn(2, 5, 3, 2, 8, generator=generator).requires_grad_()
-    grad = torch.randn(2, 5, 16, generator=generator)
-    for mine, theirs in zip(
-        _with_grads(cpu_forms.attention(qkv), (qkv,), grad),
-        _with_grads(ATTENTION.backend("reference")(qkv), (qkv,), grad),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ConfigError, match="dropout"):
-        cpu_forms.attention(qkv, dropout=0.1)
-
-
-def _with_grads(y: torch.Tensor, inputs: tuple[torch.Tensor, ...], grad: torch.Tensor) -> list[torch.Tensor]:
-    return [y.detach(), *torch.autograd.grad(y, inputs, grad)]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from v2f_kernels.reject_similar import OP
 
+from v2f_engine.backends import function
 from v2f_engine.errors import ConfigError, OutputFolderError, SaturationError
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.vectors.acceptance import accepted, isotropic_violation
 from v2f_engine.vectors.pilot import estimate, fit_acceptance, run_pilot
 from v2f_engine.vectors.planner import feasible_cosine, plan_identities
 from v2f_engine.vectors.plots import plot_saturation
-from v2f_engine.vectors.separability import pick_backend
 from v2f_engine.vectors.sources import GaussianSource
 
 
@@ -27,7 +27,7 @@ class Uneven:
 
 
 def kept_by_greedy(source, n, max_cosine, seed=0):
-    indices = pick_backend(OP)[1](source.candidates(seed, 0, n), max_cosine)
+    indices = function("reject_similar")(source.candidates(seed, 0, n), max_cosine)
     return lambda m: int(np.searchsorted(indices, m))
 
 

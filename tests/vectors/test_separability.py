@@ -4,15 +4,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from v2f_kernels import Op, UnknownBackend, _cosine
-from v2f_kernels.reject_similar import OP
+from v2f_kernels import _cosine
 
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.vectors.plots import plot_separability
 from v2f_engine.vectors.separability import (
     calibrate_threshold,
-    pick_backend,
     reject_similar,
     separability_curve,
 )
@@ -40,15 +38,6 @@ def test_reject_similar_passes_the_gate_and_keeps_the_first():
         reject_similar(vectors, 0.4)
     with pytest.raises(ConfigError, match="max_cosine must lie between"):
         reject_similar(table(), 2.0)
-
-
-def test_backends_by_name():
-    assert pick_backend(OP, "reference") == ("reference", OP.backend("reference"))
-    assert pick_backend(OP)[0] in ("native", "reference")
-    with pytest.raises(UnknownBackend, match="did you mean 'reference'"):
-        pick_backend(OP, "referense")
-    broken = Op("broken", {"reference": OP.backends["reference"], "native": "v2f_kernels.not_there:f"})
-    assert pick_backend(broken)[0] == "reference"
 
 
 def published(vectors, threshold, step):

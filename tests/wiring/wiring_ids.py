@@ -13,7 +13,7 @@ CALIBRATE = "v2f_engine.vectors.separability:calibrate_threshold"
 FACES = "v2f_engine.pipeline.proof:FaceFeatures"
 FIT = "v2f_engine.vectors.statistics:fit_statistics"
 OPEN = "v2f_engine.data.reader:open_dataset"
-PICK = "v2f_engine.vectors.separability:pick_backend"
+PICK = "v2f_engine.backends:function"
 PILOT = "v2f_engine.vectors.planner:plan_identities"
 PROVE = "v2f_engine.vectors.proof:prove_identities"
 TAKE = "v2f_engine.vectors.sampling:IdentityStream.take"
@@ -58,7 +58,7 @@ SAMPLE = Scene(
         ),
         "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
         "--seed": case("7", (STREAM, "self.seed", 7)),
-        "--backend": case("reference", (STREAM, "self.backend", "reference"), (PICK, "name", "reference")),
+        "--backend": case("reference", (STREAM, "self.backend", "reference"), (PICK, "backend", "reference")),
     },
 )
 

@@ -23,6 +23,7 @@ def env(
     from v2f_kernels._triton import ptxas
 
     from v2f_engine import backends
+    from v2f_engine.machine import no_extension
     from v2f_engine.runtime import RUNNERS, runner_for
 
     typer.echo(f"python {platform.python_version()}  {platform.platform()}")
@@ -45,26 +46,36 @@ def env(
         typer.echo(f"ptxas {ptxas.versions()}")
     except ptxas.PtxasMissing as error:
         typer.echo(f"ptxas: {error}")
-    try:
-        import v2f_kernels._C as extension
+    missing = no_extension()
+    if missing:
+        typer.echo(f"compiled extension: missing; {missing}")
+    else:
+        from v2f_kernels._native import EXTENSION
 
-        typer.echo(f"compiled extension: {getattr(extension, 'simd', lambda: 'present')()}")
-    except ImportError as error:
-        typer.echo(f"compiled extension: not built ({error})")
+        typer.echo(f"compiled extension: {', '.join(EXTENSION.instruction_sets())}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index in range(count):
         typer.echo(f"cuda:{index} {torch.cuda.get_device_name(index)}")
     choice = backends.choose(device, precision)
+    training = backends.choose(device, precision, gradients=True)
     typer.echo(f"device {choice.device}: {choice.reasons['device']}")
     typer.echo(f"precision {choice.precision}: {choice.reasons['precision']}")
     typer.echo(f"runner {runner_for('auto', choice.device)} (known: {', '.join(RUNNERS)})")
     typer.echo(f"table {choice.reasons['table']}")
     typer.echo(f"rule: {backends.RULE}")
-    for op, backend in sorted(choice.backends.items()):
-        typer.echo(f"{op:24} {'*':24} {backend:10} {choice.reasons[op]}")
+    for op in sorted(backends.OPS):
+        _show(op, "*", choice.backends[op], choice.reasons[op])
         for shape, pick in choice.shapes.get(op, {}).items():
-            typer.echo(f"{'':24} {shape:24} {pick.use:10} {pick.why}")
+            _show("", shape, pick.use, pick.why)
+        if training.backends[op] != choice.backends[op]:
+            _show("", "*, gradients", training.backends[op], training.reasons[op])
+        for shape, pick in training.shapes.get(op, {}).items():
+            _show("", f"{shape}, gradients", pick.use, pick.why)
     if self_test:
         from v2f_engine.pipeline import Engine
 
         typer.echo(f"self-test: {Engine.load(model, device=device, precision=precision).self_test()}")
+
+
+def _show(op: str, shape: str, use: str, why: str) -> None:
+    typer.echo(f"{op:24} {shape:24} {use:15} {why}")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from v2f_kernels.nearest_cosine import OP
 
+from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import VectorError
 from v2f_engine.scores import TELLING
-from v2f_engine.vectors.separability import calibrate_threshold, pick_backend
+from v2f_engine.vectors.separability import calibrate_threshold
 
 BLOCK = 65_536
 """Queries at a time: the gallery is then quantised once per 65,536 queries, 2 % of the work at a million rows."""
@@ -119,7 +119,7 @@ def measure_leakage(
         )
     if not len(synthetic) or not len(gallery):
         raise VectorError("Leakage needs a synthetic row and a gallery row at least.")
-    nearest = pick_backend(OP, backend)[1]
+    nearest = function("nearest_cosine", backend)
     cosine, index = np.empty(len(synthetic), np.float64), np.empty(len(synthetic), np.int64)
     started = time.perf_counter()
     for start in range(0, len(synthetic), block):

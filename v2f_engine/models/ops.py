@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from v2f_engine.backends import Choice, op_named
+from v2f_engine.backends import Choice, function
 
 
 class Bound(nn.Module):
@@ -39,7 +39,7 @@ class Bound(nn.Module):
             names = [chosen.backend_of(op, shape) for op, shape in zip(self.uses, self.shapes(), strict=True)]
         else:
             names = [chosen.get(op, "torch") for op in self.uses]
-        self.ops = tuple(op_named(op).backend(name) for op, name in zip(self.uses, names, strict=True))
+        self.ops = tuple(function(op, name) for op, name in zip(self.uses, names, strict=True))
 
 
 def bind_ops(model: nn.Module, choice: Choice | Mapping[str, str]) -> None:

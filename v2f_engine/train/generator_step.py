@@ -17,7 +17,6 @@ from torch import nn
 from v2f_engine.backends import choose
 from v2f_engine.data.training_set import TrainingSet
 from v2f_engine.models import bind_ops
-from v2f_engine.models.cpu_forms import quicken
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.features import to_network
 from v2f_engine.models.iresnet import IResNet
@@ -80,11 +79,8 @@ class GeneratorTrainer:
             restore({f"model/{k}": v for k, v in state.items()}, {"model": self.model}, {})
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(UNREAD))
-        if self.device.type == "cuda":
-            precision = "bf16" if settings.bf16 else "fp32"
-            bind_ops(self.model, choose(str(self.device), precision, gradients=True))
-        elif not settings.model.dropout:
-            quicken(self.model)
+        precision = "bf16" if settings.bf16 else "fp32"
+        bind_ops(self.model, choose(str(self.device), precision, gradients=True))
         self.ema = twin(self.model)
         self.view: FrozenView = open_view(recogniser, settings.vgg, settings.loss_weights.vgg_layers).to(
             **layout

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from v2f_engine.backends import choose
 from v2f_engine.config import at_least, one_of
 from v2f_engine.errors import DatasetError
-from v2f_engine.models import landmarks
-from v2f_engine.models.cpu_forms import quicken
+from v2f_engine.models import bind_ops, landmarks
 from v2f_engine.models.features import to_network
 from v2f_engine.models.fmae import LoRALinear
 from v2f_engine.models.iresnet import IResNet
@@ -207,8 +207,8 @@ class PoseTrainer:
             pose = pose or PoseModel(base.config.width)
         pose.requires_grad_(True)
         self.model = Conditioned(generator, pose).to(**layout)
-        if self.device.type == "cpu":
-            quicken(generator)
+        precision = "bf16" if settings.bf16 else "fp32"
+        bind_ops(generator, choose(str(self.device), precision, gradients=True))
         self.view = open_view(recogniser, settings.vgg, 5).to(**layout)
         self.wrapped = self.group.wrap(self.model)
         heavy = [p for p in pose.parameters() if p.ndim > 1]

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from v2f_kernels.nearest_cosine import OP
 
+from v2f_engine.backends import function
 from v2f_engine.config import between
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.vectors.npy import FloatRows, parts_of, stream
-from v2f_engine.vectors.separability import pick_backend
 
 Float32 = NDArray[np.float32]
 
@@ -71,7 +70,7 @@ class Exclusion:
                 raise VectorError(f"exclude: expected shape [G, {dimension}], found [G, {block.shape[1]}].")
             digest.update(np.ascontiguousarray(block, "<f4").data)
             rows += len(block)
-        return cls(parts, float(threshold), rows, digest.hexdigest(), pick_backend(OP, backend)[1])
+        return cls(parts, float(threshold), rows, digest.hexdigest(), function("nearest_cosine", backend))
 
     def passing(self, candidates: Float32) -> NDArray[np.int64]:
         """Indices of the candidates `[N, D]` below the threshold with all gallery rows; reads them once."""

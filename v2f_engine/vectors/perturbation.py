@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from v2f_kernels import _cosine
-from v2f_kernels.perturb import MEASURED
 
+from v2f_engine.backends import function
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, VectorError
-from v2f_engine.randomness import BACKENDS, Purpose, uniforms
+from v2f_engine.randomness import Purpose, uniforms
 
 Float32 = NDArray[np.float32]
 
@@ -110,7 +110,7 @@ class Perturbation:
             found = f"{centres.dtype} {list(centres.shape)}"
             raise VectorError(f"expected float32 centres [{count}, D], one per image, found {found}.")
         sigma = self.sigma(centres, identity, image, seed=seed)
-        perturb = MEASURED.first(BACKENDS)[1]
+        perturb = function("perturb_measured")
         vectors, measured = perturb(centres, sigma, seed, Purpose.PERTURBATION, identity, image)
         cosine = measured.astype(np.float32)
         if not np.isfinite(cosine).all():

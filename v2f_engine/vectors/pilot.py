@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from v2f_kernels.reject_similar import OP, Kept
+from v2f_kernels.reject_similar import Kept
 
+from v2f_engine.backends import function, on_host
 from v2f_engine.vectors.acceptance import accepted, isotropic_violation, poisson_bounds
-from v2f_engine.vectors.separability import pick_backend
 from v2f_engine.vectors.sources import Source
 
 Float32 = NDArray[np.float32]
@@ -103,7 +103,8 @@ def run_pilot(
         np.add.at(degree, j, 1)
         for row in np.unique(i):
             alive[start + row] = not alive[: similar.shape[1]][similar[row]].any()
-    name, reject = pick_backend(OP, backend)
+    name = on_host("reject_similar") if backend == "auto" else backend
+    reject = function("reject_similar", name)
     timed = vectors[:FEWEST_ROWS]
     started = time.perf_counter()
     survivors = reject(timed, max_cosine, kept=Kept(source.dimension, capacity=len(timed)))

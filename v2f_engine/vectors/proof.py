@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from v2f_kernels.reject_similar import EARLIER, OP, Kept
+from v2f_kernels.reject_similar import Kept
 
+from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError, VectorError
 from v2f_engine.vectors.gate import check_vectors
@@ -26,7 +27,7 @@ from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import MOST_ROWS
 from v2f_engine.vectors.planner import MARGIN, Plan, feasible_cosine, plan_identities
 from v2f_engine.vectors.sampling import IdentityStream
-from v2f_engine.vectors.separability import Calibration, pick_backend
+from v2f_engine.vectors.separability import Calibration
 
 Float32 = NDArray[np.float32]
 
@@ -202,7 +203,7 @@ def prove_identities(
     most = MOST_MADE * n if max_made is None else max_made
     at_least("max_made", most, n)
     drawn = max_candidates or max(100_000, 20 * most)
-    reject = pick_backend(OP, backend)[1]
+    reject = function("reject_similar", backend)
     kept: Kept | None = None
     rows: list[NDArray[np.int64]] = []
     parts: list[Float32] = []
@@ -266,8 +267,8 @@ def keyed_by_candidate(table: Identities) -> Identities:
 
 def collisions(features: Float32, max_cosine: float, backend: str = "auto") -> Collisions:
     """Counts at a threshold, each by an operation of its own, from the features alone."""
-    repeated = pick_backend(EARLIER, backend)[1](features, max_cosine)
-    survivors = pick_backend(OP, backend)[1](features, max_cosine)
+    repeated = function("similar_to_earlier", backend)(features, max_cosine)
+    survivors = function("reject_similar", backend)(features, max_cosine)
     return Collisions(
         len(features), int(repeated.sum()), len(features) - len(survivors), nearest_other(features)
     )

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from v2f_kernels.reject_similar import OP, Kept
+from v2f_kernels.reject_similar import Kept
 
+from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError
 from v2f_engine.vectors.exclusion import Exclusion
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import FEWEST_ROWS, MOST_ROWS
 from v2f_engine.vectors.planner import budget_for, plan_identities
-from v2f_engine.vectors.separability import Calibration, limit_of, pick_backend
+from v2f_engine.vectors.separability import Calibration, limit_of
 from v2f_engine.vectors.sources import Source, find_source
 from v2f_engine.vectors.statistics import Statistics
 
@@ -125,7 +126,7 @@ class IdentityStream:
         self._reject = (
             _keep_all
             if max_cosine is None
-            else partial(pick_backend(OP, backend)[1], max_cosine=float(max_cosine))
+            else partial(function("reject_similar", backend), max_cosine=float(max_cosine))
         )
         self._kept = Kept(self.source.dimension)
         self._numbers: list[NDArray[np.int64]] = []

@@ -10,31 +10,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from v2f_kernels import Op
-from v2f_kernels.reject_similar import EARLIER, OP
 
+from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import ConfigError
 from v2f_engine.scores import ScoreHistogram, require_pairs
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.npy import open_vectors
 
-AUTO = ("native", "reference")
-"""Order in which `"auto"` looks; the answer is the same from each. `cupy` must be asked for by name."""
 PUBLISHED_THRESHOLD = 0.40
 """Of the published measure, with ArcFace-R100 trained on Glint360K as the judge."""
 MATRIX_BLOCK = 2048
-
-
-def pick_backend(op: Op, name: str = "auto") -> tuple[str, Callable[..., Any]]:
-    """(name, function) of a backend of `op`; `"auto"` is the first of AUTO that can run here.
-
-    Raises:
-        UnknownBackend, BackendUnavailable: a name that the op lacks, or that cannot run on this machine.
-    """
-    if name != "auto":
-        return name, op.backend(name)
-    return op.first(AUTO)
 
 
 def reject_similar(vectors: ArrayLike, max_cosine: float = 0.3, backend: str = "auto") -> NDArray[np.int64]:
@@ -55,7 +41,7 @@ def reject_similar(vectors: ArrayLike, max_cosine: float = 0.3, backend: str = "
     """
     between("max_cosine", max_cosine, -1, 1)
     rows = check_vectors(vectors, allow_duplicates=True, dimension=None)
-    kept: NDArray[np.int64] = pick_backend(OP, backend)[1](rows, float(max_cosine))
+    kept: NDArray[np.int64] = function("reject_similar", backend)(rows, float(max_cosine))
     return kept
 
 
@@ -113,7 +99,7 @@ def separability_curve(
         if progress is not None:
             progress(done * (done - 1) // 2, total * (total - 1) // 2)
 
-    repeated: NDArray[np.bool_] = pick_backend(EARLIER, backend)[1](rows, above, progress=seen)
+    repeated: NDArray[np.bool_] = function("similar_to_earlier", backend)(rows, above, progress=seen)
     first = np.unique(np.append(np.arange(step, len(rows), step), len(rows)))
     unique = np.cumsum(~repeated)[first - 1]
     return SeparabilityCurve(first, unique, threshold, repeated)

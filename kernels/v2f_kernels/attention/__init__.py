@@ -35,6 +35,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.attention.reference:attention",
         "torch": "v2f_kernels.attention.torch_native:attention",
+        "torch_products": "v2f_kernels.attention.torch_products:attention",
         "triton": "v2f_kernels.attention.triton_op:attention",
     },
 )

@@ -32,6 +32,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.group_norm_silu.reference:group_norm_silu",
         "torch": "v2f_kernels.group_norm_silu.torch_native:group_norm_silu",
+        "torch_rows": "v2f_kernels.group_norm_silu.torch_rows:group_norm_silu",
         "triton": "v2f_kernels.group_norm_silu.triton_op:group_norm_silu",
     },
 )
