@@ -16,10 +16,8 @@ from v2f_engine.randomness import Purpose
 def test_purpose_numbers_are_part_of_the_data_format():
     assert {p.name: int(p) for p in Purpose} == {
         "IDENTITY_VECTOR": 1, "SIGMA": 2, "PERTURBATION": 3, "MASK_ROWS": 4, "MASK_COUNT": 5,
-        "RENDER_PERSON": 6, "RENDER_IMAGE": 7, "TRAIN_ORDER": 8, "TRAIN_MASK": 9, "AUGMENT": 10,
-        "DROPOUT": 11, "PLANNER": 12,
-        "INITIALISATION": 13, "STEERING": 14, "EVALUATION": 15, "SPLIT": 16,
-        "ATTRIBUTE": 17, "CLASS_SAMPLE": 18,
+        "RENDER_PERSON": 6, "RENDER_IMAGE": 7, "TRAIN_ORDER": 8, "AUGMENT": 10, "DROPOUT": 11,
+        "INITIALISATION": 13, "EVALUATION": 15, "ATTRIBUTE": 17, "CLASS_SAMPLE": 18,
     }  # fmt: skip
 
 
