@@ -36,8 +36,8 @@ from v2f_engine.models import landmarks  # noqa: E402
 from v2f_engine.models.features import extract_features, to_network  # noqa: E402
 from v2f_engine.models.weights import load_recogniser  # noqa: E402
 from v2f_engine.pipeline import Engine  # noqa: E402
-from v2f_engine.pipeline.posed import PoseCondition, Posed  # noqa: E402
-from v2f_engine.pipeline.steered import references  # noqa: E402
+from v2f_engine.pipeline.draws import Draw, Draws  # noqa: E402
+from v2f_engine.pipeline.makers.posed import PoseCondition  # noqa: E402
 from v2f_engine.vectors.perturbation import Perturbation  # noqa: E402
 from v2f_engine.vectors.sampling import sample_identities  # noqa: E402
 
@@ -47,16 +47,10 @@ CENTRE_FROM = 1000
 """Image numbers of the unsteered images that make a centre."""
 
 
-def unsteered(engine: Engine, vectors: Floats, identity: Any, image: Any, seed: int) -> tuple[Any, ...]:
-    """(images, perturbed vectors, noise, n_masked)."""
-    perturbed = Perturbation().draw(vectors[identity], identity, image, seed=seed)
-    noise, n_masked = engine.masks.draw(seed, identity, image)
-    size = engine.runner.batch_size
-    parts = [
-        engine.runner(perturbed.vectors[i : i + size], noise[i : i + size], n_masked[i : i + size])
-        for i in range(0, len(identity), size)
-    ]
-    return np.concatenate(parts), perturbed.vectors, noise, n_masked
+def unsteered(engine: Engine, draws: Draws, identity: Any, image: Any) -> tuple[Images, Draw]:
+    """Images as the plain way makes them, and their draws."""
+    draw = draws.at(identity, image)
+    return engine.plain(draw).images, draw
 
 
 @torch.inference_mode()
@@ -83,13 +77,11 @@ def sheet(path: Path, images: Images, columns: list[str]) -> None:
     page.save(path)
 
 
-def steer(
-    control: Control, inputs: tuple[Any, ...], goals: dict[str, Floats], centres: Floats
-) -> tuple[Any, float]:
+def steer(control: Control, draw: Draw, goals: dict[str, Floats], centres: Floats) -> tuple[Any, float]:
     start = time.perf_counter()
     names = tuple(attribute.name for attribute in control.attributes)
     said = lambda done, total: print(f"  steered {done}/{total}", file=sys.stderr)  # noqa: E731
-    made = control.steerer(names)(*inputs, goals, centres, progress=said)
+    made = control.steerer(names)(*draw.inputs, goals, centres, progress=said)
     return made, time.perf_counter() - start
 
 
@@ -98,15 +90,16 @@ class YawTask:
 
     def __init__(self, options: argparse.Namespace, engine: Engine, vectors: Floats) -> None:
         self.options, self.engine, self.vectors = options, engine, vectors
+        self.draws = Draws.of(vectors, None, 1, options.seed, Perturbation(), engine.masks)
         self.targets = [float(part) for part in options.yaw.split(",")]
         count = len(vectors)
         self.identity = np.repeat(np.arange(count), len(self.targets))
         image = np.tile(np.arange(len(self.targets)), count)
         self.goal = np.tile(np.asarray(self.targets, np.float32), count)
-        self.plain, *self.inputs = unsteered(engine, vectors, self.identity, image, options.seed)
+        self.plain, self.draw = unsteered(engine, self.draws, self.identity, image)
         many = np.repeat(np.arange(count), options.centre_images)
         numbers = CENTRE_FROM + np.tile(np.arange(options.centre_images), count)
-        centre_images = unsteered(engine, vectors, many, numbers, options.seed)[0]
+        centre_images, _ = unsteered(engine, self.draws, many, numbers)
         self.pose = load_estimator(options.judge_pose).model
         self.referee = load_recogniser(options.judge).model
         features = unit(extract_features(self.referee, centre_images))
@@ -147,16 +140,16 @@ class YawTask:
 
     def steering(self) -> dict[str, Any]:
         """By gradient, image by image."""
-        options, count = self.options, len(self.vectors)
+        options = self.options
         asked = AttributeControl(
             {"yaw": Goal.of(options.yaw)},
             iterations=options.iterations,
             tolerance={"yaw": options.tolerance},
             min_cosine=options.min_cosine,
         )
-        control = self.engine.control(asked)
-        kept = references(self.engine, control, self.vectors, np.arange(count), options.seed, Perturbation())
-        made, seconds = steer(control, tuple(self.inputs), {"yaw": self.goal}, kept[self.identity])
+        maker: Any = self.engine.control(asked).maker
+        kept = maker.before.references(self.draws)
+        made, seconds = steer(maker.control, self.draw, {"yaw": self.goal}, kept[self.identity])
         return {
             **self.result("steering", made.images, seconds),
             "own_estimator_error": float(np.abs(made.values["yaw"] - self.goal).mean()),
@@ -168,16 +161,11 @@ class YawTask:
     def pose_model(self) -> dict[str, Any]:
         """By the pose model: one pass an image, from the same vectors and masks."""
         engine = Engine.load(self.options.pose_model, precision=self.options.precision)
-        condition = Posed(PoseCondition({"yaw": Goal.of(self.options.yaw)}), engine)
-        rows, total = engine.runner.batch_size, len(self.goal)
-        start, parts = time.perf_counter(), []
-        for first in range(0, total, rows):
-            part = slice(first, first + rows)
-            pictures = landmarks.draw(landmarks.project(self.goal[part], np.zeros_like(self.goal[part])))
-            arrays = [array[part] for array in self.inputs]
-            parts.append(condition.decode(*arrays, engine.masks.n_dropped, pictures, rows))
-        seconds = time.perf_counter() - start
-        return self.result("pose-model", np.concatenate(parts), seconds)
+        condition = engine.control(PoseCondition({"yaw": Goal.of(self.options.yaw)}))
+        start = time.perf_counter()
+        pictures = landmarks.draw(landmarks.project(self.goal, np.zeros_like(self.goal)))
+        made = condition(self.draw.noting({}, pictures=pictures)).images
+        return self.result("pose-model", made, time.perf_counter() - start)
 
 
 def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) -> dict[str, Any]:
@@ -227,14 +215,15 @@ def measure_quality(options: argparse.Namespace, engine: Engine, vectors: Floats
     count = len(vectors)
     identity = np.repeat(np.arange(count), options.quality_images)
     image = np.tile(np.arange(options.quality_images), count)
-    plain, *inputs = unsteered(engine, vectors, identity, image, options.seed)
+    draws = Draws.of(vectors, None, 1, options.seed, Perturbation(), engine.masks)
+    plain, draw = unsteered(engine, draws, identity, image)
     asked = AttributeControl(
         {"quality": options.quality}, iterations=options.iterations, min_cosine=options.min_cosine
     )
-    control = engine.control(asked)
+    maker: Any = engine.control(asked).maker
     goal = np.full(len(identity), options.quality, np.float32)
-    kept = references(engine, control, vectors, np.arange(count), options.seed, Perturbation())[identity]
-    made, seconds = steer(control, tuple(inputs), {"quality": goal}, kept)
+    kept = maker.before.references(draws)[identity]
+    made, seconds = steer(maker.control, draw, {"quality": goal}, kept)
     judge = load_estimator(options.judge_quality).model
     before, after = judged(judge, plain), judged(judge, made.images)
     sheet(options.out / "steering-quality.png", np.concatenate([plain[:5], made.images[:5]]), [""] * 5)

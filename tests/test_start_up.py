@@ -141,10 +141,10 @@ def engine_of(runner: Imitated) -> Engine:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[Imitated], None]:
-    """Makes `Engine.load` give an engine with this runner."""
+    """Makes `Engine.open` give an engine with this runner."""
 
     def install(runner: Imitated) -> None:
-        monkeypatch.setattr(Engine, "load", classmethod(lambda cls, *_, **__: engine_of(runner)))
+        monkeypatch.setattr(Engine, "open", classmethod(lambda cls, *_, **__: engine_of(runner)))
 
     return install
 

@@ -19,7 +19,9 @@ from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import load_generator, save_weights
 from v2f_engine.pipeline import Engine, generate
-from v2f_engine.pipeline.posed import PoseCondition, landmark_files
+from v2f_engine.pipeline.draws import Draws
+from v2f_engine.pipeline.makers.posed import PoseCondition, landmark_files
+from v2f_engine.vectors.perturbation import Perturbation
 
 SMALL = Vec2FaceConfig(
     width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
@@ -96,9 +98,9 @@ def test_identities_are_refined_once_and_keep_their_length(engine: Engine, folde
     assert "verdict" not in batch.attributes
     assert not np.array_equal(batch.images, plain.images)
     np.testing.assert_array_equal(batch.attributes["sigma"], plain.attributes["sigma"])
-    place = np.arange(2)
-    noise, n_masked = engine.masks.draw(5, place, place)
-    refined = control.refine(vectors, noise, n_masked, place, vectors, 5).vectors  # type: ignore[union-attr]
+    draws = Draws.of(vectors, None, 3, 5, Perturbation(), engine.masks)
+    refined = control.maker.prepared(draws).centres
+    assert not np.array_equal(refined, vectors)
     np.testing.assert_allclose(np.linalg.norm(refined, axis=1), np.linalg.norm(vectors, axis=1), rtol=1e-5)
     both = engine.control(asked(folder, use="both"))
     (steered,) = list(engine.images(vectors, 3, seed=5, control=both))
@@ -164,18 +166,18 @@ def test_the_merged_pose_model_is_the_unmerged_one(folder: Path) -> None:
     pictures = landmarks.draw(landmarks.project(np.array([30.0], np.float32), np.zeros(1, np.float32)))
     control = engine.control(PoseCondition({"yaw": 30.0}))
     vectors = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
-    place = np.zeros(1, np.int64)
-    noise, n_masked = engine.masks.draw(0, place, place)
-    found = control.decode(vectors, noise, n_masked, engine.masks.n_dropped, pictures, 4)  # type: ignore[union-attr]
+    (draw,) = Draws.of(vectors, None, 1, 0, Perturbation((0.0,), (1.0,)), engine.masks).batches(4)
+    found = control(control.maker.furnished(draw)).images
     loaded = load_generator(path)
     assert loaded.pose is not None
     from v2f_engine.models.features import to_network
 
     with torch.no_grad():
         condition = loaded.pose(to_network(torch.from_numpy(pictures)))
-        arrays = (torch.from_numpy(a) for a in (vectors, noise, n_masked))
+        arrays = (torch.from_numpy(array) for array in draw.inputs)
         expected = loaded.model(*arrays, engine.masks.n_dropped, condition).images
     levels = ((expected.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(control.maker.furnished(draw).given["pictures"], pictures)
     assert np.abs(found - levels).max() <= 1
 
 

@@ -21,14 +21,14 @@ MUTANTS = [
     Mutant(
         "perturbation not passed on to the engine",
         f"{ENGINE}/generation.py",
-        "perturbation=perturbation,",
+        "perturbation=images.perturbation,",
         "",
         WHOLE,
     ),
     Mutant(
         "generate drops exclude",
         f"{ENGINE}/generation.py",
-        "exclude=exclude,",
+        "exclude=asked.exclude,",
         "",
         (*EXCLUDED, "-k", "generate"),
     ),
@@ -56,7 +56,7 @@ MUTANTS = [
     Mutant(
         "prove drops exclude",
         f"{ENGINE}/proof.py",
-        "exclude=exclude,",
+        "exclude=asked.exclude,",
         "",
         (*EXCLUDED, "-k", "prove"),
     ),
@@ -83,8 +83,8 @@ MUTANTS = [
     ),
     Mutant(
         "generate ignores jpeg_quality",
-        f"{ENGINE}/generation.py",
-        "Encoder(quality=jpeg_quality)",
+        "v2f_engine/options.py",
+        "Encoder(quality=self.jpeg_quality)",
         "Encoder()",
         WHOLE,
     ),

@@ -170,7 +170,7 @@ PROVE_SCENE = Scene(
             case("{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"),
         ),
         "--images": (
-            case("3", (FACES, "images_per_id", 3)),
+            case("3", (FACES, "images.images_per_id", 3)),
             case(
                 "2",
                 ("v2f_engine.pipeline.references:face_centres", "images_per_row", 2),
@@ -186,13 +186,15 @@ PROVE_SCENE = Scene(
             case("{faces}", (OPEN, "path", "{faces}"), also="--fmr 0.5"),
         ),
         "--exclude": case("{gallery}", (STREAM, "self.shield.rows", 5)),
-        "--sigma": case("0.1,0.2,0.4", (FACES, "perturbation.levels", (0.1, 0.2, 0.4))),
-        "--sigma-weights": case("0.5,0.25,0.25", (FACES, "perturbation.weights", (0.5, 0.25, 0.25))),
+        "--sigma": case("0.1,0.2,0.4", (FACES, "images.perturbation.levels", (0.1, 0.2, 0.4))),
+        "--sigma-weights": case("0.5,0.25,0.25", (FACES, "images.perturbation.weights", (0.5, 0.25, 0.25))),
         "--target-cosine": case(
-            "0.9,0.8", (FACES, "perturbation.levels", (0.9, 0.8)), (FACES, "perturbation.unit", "cosine")
+            "0.9,0.8",
+            (FACES, "images.perturbation.levels", (0.9, 0.8)),
+            (FACES, "images.perturbation.unit", "cosine"),
         ),
         "--masks": case("demo", (FACES, "engine.masks.maximum", 0.5)),
-        "--seed": case("7", (STREAM, "self.seed", 7), (FACES, "seed", 7)),
+        "--seed": case("7", (STREAM, "self.seed", 7), (FACES, "images.seed", 7)),
         "--max-rounds": case("3", (PROVE, "max_rounds", 3)),
         "--max-made": case("17", (PROVE, "max_made", 17)),
         "--device": case("cpu", (CHOOSE, "device", "cpu")),

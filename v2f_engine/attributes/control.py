@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from v2f_engine.attributes.from_file import attribute_from_file
 from v2f_engine.attributes.goals import Goal, draw_goals
-from v2f_engine.attributes.steering import SteeredBatch, Steerer, SteeringSettings
+from v2f_engine.attributes.steering import Steerer, SteeringSettings
 from v2f_engine.attributes.targets import (
     Attribute,
     Objective,
@@ -29,6 +30,7 @@ from v2f_engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from v2f_engine.backends import Choice
+    from v2f_engine.models.vec2face import Vec2Face
     from v2f_engine.models.weights import LoadedModel
 
 POSE = ("yaw", "pitch", "roll")
@@ -137,14 +139,14 @@ class Control:
         asked: see `AttributeControl`.
         loaded: the generator's weights and name.
         frozen: the generator as the runner has it, or frozen anew where its runner holds none.
-        choice: device and precision.
+        choice: device, precision and the backends that `frozen` is bound to.
         n_dropped: of the mask schedule.
     """
 
     def __init__(
-        self, asked: AttributeControl, loaded: LoadedModel, frozen: nn.Module, choice: Choice, n_dropped: int
+        self, asked: AttributeControl, loaded: LoadedModel, frozen: Vec2Face, choice: Choice, n_dropped: int
     ) -> None:
-        self.asked = asked
+        self.asked, self.settings = asked, asked.steering(choice.device)
         self.choice, self._frozen, self._n_dropped = choice, frozen, n_dropped
         self.sources: dict[str, str] = {}
         self.attributes = self._attributes(loaded.name)
@@ -233,16 +235,22 @@ class Control:
         found = extract_features(self.attributes[0].measure, images, batch=SLOTS["cpu"] * 4)
         return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
+    def with_slots(self, slots: int) -> Control:
+        """The same with other slots; its loops are built anew, and those of `self` go."""
+        other = copy.copy(self)
+        other.settings, other._steerers = replace(self.settings, slots=slots), {}
+        self._steerers.clear()
+        return other
+
     def steerer(self, names: tuple[str, ...]) -> Steerer:
         """The loop over these attributes (identity always among them)."""
         if names not in self._steerers:
             chosen = [attribute for attribute in self.attributes if attribute.name in names]
-            settings = self.asked.steering(self.choice.device)
             cuda = self.choice.device.startswith("cuda")
             self._steerers[names] = Steerer(
-                self._frozen,  # type: ignore[arg-type]
+                self._frozen,
                 Objective(chosen),
-                settings,
+                self.settings,
                 n_dropped=self._n_dropped,
                 graph=cuda,
             )
@@ -253,47 +261,6 @@ class Control:
     ) -> dict[str, NDArray[np.float32]]:
         """Goals of these images, by attribute."""
         return draw_goals(self.asked.goals, seed, identity, image)  # type: ignore[arg-type]
-
-    def images(
-        self,
-        vectors: NDArray[np.float32],
-        noise: NDArray[np.float32],
-        n_masked: NDArray[np.int64],
-        identity: NDArray[np.int64],
-        image: NDArray[np.int64],
-        kept: NDArray[np.float32],
-        seed: int,
-    ) -> tuple[SteeredBatch, dict[str, NDArray[np.float32]]]:
-        """Steers these images, each keeping the identity feature `kept` `[B, D]`.
-
-        Returns:
-            the batch, and what to record of each image (`yaw`, `yaw_goal`, `verdict`, ...).
-        """
-        goals = self.goals(seed, identity, image)
-        made = self.steerer(tuple(a.name for a in self.attributes))(vectors, noise, n_masked, goals, kept)
-        told = {name: values for name, values in made.values.items() if name != "identity"}
-        told["identity_cosine"] = made.values["identity"]
-        told |= {f"{name}_goal": values for name, values in goals.items()}
-        told["verdict"] = made.verdicts.astype(np.float32)
-        told["iterations"] = made.iterations.astype(np.float32)
-        return made, {name: np.ascontiguousarray(values, np.float32) for name, values in told.items()}
-
-    def refine(
-        self,
-        vectors: NDArray[np.float32],
-        noise: NDArray[np.float32],
-        n_masked: NDArray[np.int64],
-        identity: NDArray[np.int64],
-        kept: NDArray[np.float32],
-        seed: int,
-    ) -> SteeredBatch:
-        """Identity vectors refined once, without pose, as the published script does before it perturbs them."""
-        names = tuple(attribute.name for attribute in self.attributes if attribute.name not in POSE)
-        drawn = self.goals(seed, identity, np.zeros_like(identity))
-        goals = {name: values for name, values in drawn.items() if name in names}
-        made = self.steerer(names)(vectors, noise, n_masked, goals, kept)
-        norm = np.linalg.norm(vectors, axis=1) / np.linalg.norm(made.vectors, axis=1)
-        return replace(made, vectors=np.asarray(made.vectors * norm[:, None], np.float32))
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides a steered image's bytes, for manifests."""
@@ -316,4 +283,10 @@ class Control:
             ],
             "judges": dict(sorted(self.sources.items())),
             "loop": asked.steering(self.choice.device).describe(),
+            **_backends(self.choice),
         }
+
+
+def _backends(choice: Choice) -> dict[str, Any]:
+    """What the steered network runs, where that is not the same since there are steered datasets: on a CPU it is."""
+    return {} if choice.device == "cpu" else {"network": choice.describe()}

@@ -73,6 +73,7 @@ class SteeredBatch:
         vectors: float32 `[N, 512]` that made them.
         verdicts: int8 `[N]`, a `Verdict` each.
         iterations: int32 `[N]`, images of that sample that were judged.
+        spoilt: bool `[N]`, samples that met something not finite, which ended them before their time.
         values: attribute -> float32 `[N]`, of the image returned.
         start: attribute -> float32 `[N]`, of the unsteered image.
     """
@@ -81,6 +82,7 @@ class SteeredBatch:
     vectors: NDArray[np.float32]
     verdicts: NDArray[np.int8]
     iterations: NDArray[np.int32]
+    spoilt: NDArray[np.bool_]
     values: Mapping[str, NDArray[np.float32]]
     start: Mapping[str, NDArray[np.float32]]
 
@@ -96,7 +98,7 @@ class Slots:
         self.noise, self.n_masked = zeros(N_TOKENS), zeros(dtype=torch.int64)
         self.goals, self.identity = zeros(goals), zeros(feature)
         self.count, self.active = zeros(dtype=torch.int32), zeros(dtype=torch.bool)
-        self.met, self.kept = zeros(dtype=torch.bool), zeros(dtype=torch.bool)
+        self.met, self.kept, self.spoilt = (zeros(dtype=torch.bool) for _ in range(3))
         self.score, self.values, self.start = zeros(), zeros(goals), zeros(goals)
         self.best = zeros(dim)
         self.image = zeros(IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
@@ -108,8 +110,10 @@ class Slots:
         """Fresh samples into slots `at`."""
         for name, values in rows.items():
             getattr(self, name)[at] = values
-        for tensor in (self.first, self.second, self.count, self.met, self.kept, self.values, self.start):
+        for tensor in (self.first, self.second, self.count, self.values, self.start):
             tensor[at] = 0
+        for tensor in (self.met, self.kept, self.spoilt):
+            tensor[at] = False
         self.best[at] = self.vectors[at]
         self.score[at] = torch.inf
         self.active[at] = True
@@ -202,6 +206,7 @@ class Steerer:
         state.score.copy_(torch.where(better, score, state.score))
         state.kept.copy_(torch.where(better, judged.kept, state.kept))
         state.met.copy_(torch.where(better, judged.met, state.met))
+        state.spoilt.logical_or_(state.active & ~sound)
         state.count.add_(state.active.to(torch.int32))
         state.active.logical_and_(~judged.met & sound & (state.count < settings.iterations))
         self._step(gradient)
@@ -250,6 +255,7 @@ class Steerer:
         images = np.zeros((total, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         best = np.zeros((total, vectors.shape[1]), np.float32)
         verdicts, iterations = np.zeros(total, np.int8), np.zeros(total, np.int32)
+        spoilt = np.zeros(total, np.bool_)
         values, start = np.zeros((2, total, len(names)), np.float32)
         for rows, slots in self._finished(queue, total, progress):
             state = self.slots
@@ -257,6 +263,7 @@ class Steerer:
             best[rows] = state.best[slots].cpu().numpy()
             values[rows], start[rows] = state.values[slots].cpu().numpy(), state.start[slots].cpu().numpy()
             iterations[rows] = state.count[slots].cpu().numpy()
+            spoilt[rows] = state.spoilt[slots].cpu().numpy()
             met, kept = state.met[slots].cpu().numpy(), state.kept[slots].cpu().numpy()
             verdicts[rows] = np.where(met, Verdict.MET, np.where(kept, Verdict.BEST_EFFORT, Verdict.FAILED))
         return SteeredBatch(
@@ -264,6 +271,7 @@ class Steerer:
             best,
             verdicts,
             iterations,
+            spoilt,
             {name: values[:, i] for i, name in enumerate(names)},
             {name: start[:, i] for i, name in enumerate(names)},
         )

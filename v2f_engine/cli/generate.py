@@ -13,7 +13,7 @@ from v2f_engine.ranges import recorded, stage
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
-    from v2f_engine.pipeline.posed import PoseCondition
+    from v2f_engine.pipeline.makers.posed import PoseCondition
 
 
 def numbers(text: str, what: str) -> tuple[float, ...]:
@@ -66,7 +66,7 @@ def pairs(texts: list[str], what: str) -> dict[str, str | int]:
 
 
 def _condition(goals: dict[str, str], folder: Path | None) -> PoseCondition:
-    from v2f_engine.pipeline.posed import PoseCondition, landmark_files
+    from v2f_engine.pipeline.makers.posed import PoseCondition, landmark_files
 
     return PoseCondition(goals, () if folder is None else landmark_files(folder))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,24 +10,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import at_least, one_of
+from v2f_engine.batch import ImageBatch
+from v2f_engine.data.manifest import Manifest
+from v2f_engine.data.plan import Plan
+from v2f_engine.data.shards import IDENTITIES
+from v2f_engine.data.sidecar import read_attributes
+from v2f_engine.data.write import WriteReport, write_dataset
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
+from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions, OutputOptions, WorkerOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.pipeline.self_test import self_tested
+from v2f_engine.pipeline.shard_source import OPEN
 from v2f_engine.pipeline.start_up import StartUp, timed
 from v2f_engine.ranges import stage
-from v2f_engine.runtime import compiling
-from v2f_engine.vectors.gate import check_vectors
+from v2f_engine.runtime import NetworkRunner, compiling
+from v2f_engine.scale import Source, write_scaled
+from v2f_engine.scale.executors.local import gpus
+from v2f_engine.vectors.gate import DIMENSION
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities, sample_identities
 from v2f_engine.vectors.separability import Calibration
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
-    from v2f_engine.data.plan import Plan
-    from v2f_engine.data.write import WriteReport
-    from v2f_engine.pipeline.posed import PoseCondition
+    from v2f_engine.pipeline.makers.posed import PoseCondition
 
 
 @dataclass(frozen=True)
@@ -130,88 +137,136 @@ def generate(
         OutputFolderError, DiskFull, ModelNotFound, CheckpointError, VectorError, ConfigError,
             BackendUnavailable: as named.
     """
-    with timed() as clock, compiling.watched(notify, on=_may_compile(device)) as kernels:
-        with stage("import"):
-            from v2f_engine.data.encode import Encoder
-            from v2f_engine.data.formats import get_format
-            from v2f_engine.data.plan import Plan
-            from v2f_engine.data.shards import IDENTITIES
-            from v2f_engine.data.write import write_dataset
-            from v2f_engine.pipeline.shard_source import OPEN
-            from v2f_engine.scale import Source, write_scaled
+    asked = Request(
+        EngineOptions(model, device, precision, masks, compute_batch, runner, fetch),
+        IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude),
+        ImageOptions(images_per_id, seed, perturbation or Perturbation()),
+        OutputOptions(Path(out), format, jpeg_quality, images_per_shard),
+        WorkerOptions(executor, workers, executor_options or {}),
+        attributes,
+    )
+    return run(asked, progress, notify)
 
-        # Every option is looked at before a model is loaded.
-        get_format(format)
-        encoder = Encoder(quality=jpeg_quality)
-        at_least("images_per_id", images_per_id, 1)
-        perturbation = perturbation or Perturbation()
-        engine = Engine.load(
-            model,
-            device=device,
-            precision=precision,
-            masks=masks,
-            compute_batch=compute_batch,
-            runner=runner,
-            fetch=fetch,
-        )
-        control = None if attributes is None else engine.control(attributes)
-        with stage("identities"):
-            table = _identity_table(
-                n_ids, identities, engine, source, max_cosine, fmr, calibration, exclude, seed
+
+@dataclass(frozen=True)
+class Request:
+    """A call of `generate`, its arguments in groups."""
+
+    engine: EngineOptions
+    identities: IdentityOptions
+    images: ImageOptions
+    output: OutputOptions
+    workers: WorkerOptions = field(default_factory=WorkerOptions)
+    attributes: AttributeControl | PoseCondition | None = None
+
+    @property
+    def executor(self) -> str:
+        """Who makes the images: `auto` decided.
+
+        Raises:
+            ConfigError: steering by more than one process.
+        """
+        steered, workers = self.attributes is not None, self.workers.workers
+        chosen = self.workers.executor
+        if chosen == "auto":
+            many = (workers or 0) > 1 or (
+                workers is None and self.engine.device in ("auto", "cuda") and gpus() > 1
             )
-        plan = Plan.of(len(table.vectors), images_per_id, images_per_shard)
+            chosen = "local" if many and not (steered and workers is None) else "inline"
+        if chosen != "inline" and steered:
+            raise ConfigError(
+                "Steering attributes runs in one process: leave out the executor and the workers."
+            )
+        return chosen
+
+
+def run(
+    asked: Request,
+    progress: Callable[[int, int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> GenerateReport:
+    """`generate`, of options that are together already."""
+    executor, images = asked.executor, asked.images
+    with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
+        engine = Engine.open(asked.engine)
+        control = None if asked.attributes is None else engine.control(asked.attributes)
+        with stage("identities"):
+            table = identity_table(asked.identities.for_model(engine.loaded), images.seed)
+        plan = Plan.of(len(table), images.images_per_id, asked.output.images_per_shard)
         settings = {
-            "seed": seed,
+            "seed": images.seed,
             "identities": table.describe(),
-            "perturbation": perturbation.describe(),
+            "perturbation": images.perturbation.describe(),
             **engine.describe(),
             **({} if control is None else {"attributes": control.describe()}),
         }
         common: dict[str, Any] = {
-            "format": format,
-            "encoder": encoder,
+            "format": asked.output.format,
+            "encoder": asked.output.encoder,
             "progress": clock.progress(progress),
             "attachments": {IDENTITIES: table.to_bytes},
         }
-        chosen = _executor(executor, workers, device, attributes is not None)
-        worth = plan.images >= WORTH_A_SELF_TEST * engine.runner.batch_size
-        with self_tested(engine, seed, on=worth and hasattr(engine.runner, "model")) as test:
-            if chosen == "inline":
-                clock.writing()
-                written = write_dataset(
-                    Path(out),
-                    settings,
-                    plan,
-                    lambda ids: clock.batches(
-                        engine.images(
-                            table,
-                            images_per_id,
-                            seed=seed,
-                            perturbation=perturbation,
-                            batch_size=engine.runner.batch_size,
-                            select=ids,
-                            control=control,
-                        )
-                    ),
-                    **common,
+
+        def make(ids: range) -> Iterable[ImageBatch]:
+            return clock.batches(
+                engine.images(
+                    table,
+                    images.images_per_id,
+                    seed=images.seed,
+                    perturbation=images.perturbation,
+                    batch_size=engine.runner.batch_size,
+                    select=ids,
+                    control=control,
                 )
+            )
+
+        worth = plan.images >= WORTH_A_SELF_TEST * engine.runner.batch_size
+        tested = worth and isinstance(engine.runner, NetworkRunner)
+        with self_tested(engine, images.seed, on=tested) as test:
+            if executor == "inline":
+                clock.writing()
+                written = write_dataset(asked.output.out, settings, plan, make, **common)
             self_test = test()
-        if chosen != "inline":
-            images = Source(OPEN, {"model": str(model), "fetch": fetch})
-            del engine, control, test  # the workers have their own; on a GPU this one's memory is theirs
+        if executor != "inline":
+            source = Source(OPEN, {"model": str(asked.engine.model), "fetch": asked.engine.fetch})
+            del engine, control, test, make  # workers have their own; on a GPU this one's memory is theirs
             written = write_scaled(
-                Path(out),
+                asked.output.out,
                 settings,
                 plan,
-                images,
-                executor=chosen,
-                workers=workers,
-                device=device,
-                options=executor_options,
+                source,
+                executor=executor,
+                workers=asked.workers.workers,
+                device=asked.engine.device,
+                options=asked.workers.options,
                 **common,
             )
         start_up = clock.told(kernels.compiled)
-    return _report(Path(out), plan, written, clock.seconds, self_test, start_up)
+    return _report(asked.output.out, plan, written, clock.seconds, self_test, start_up)
+
+
+def identity_table(asked: IdentityOptions, seed: int) -> Identities:
+    """The identities asked for: sampled, or given.
+
+    Raises:
+        SaturationError, VectorError, ConfigError: as `sample_identities`; or another number than those given.
+    """
+    given = asked.identities
+    if given is None:
+        assert asked.n_ids is not None, "checked at birth"
+        return sample_identities(
+            asked.n_ids,
+            max_cosine=asked.max_cosine,
+            fmr=asked.fmr,
+            calibration=asked.calibration,
+            seed=seed,
+            source=asked.source,
+            exclude=asked.exclude,
+        )
+    table = given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
+    if asked.n_ids not in (None, len(table)):
+        raise ConfigError(f"n_ids is {asked.n_ids} but {len(table)} identities were given; leave n_ids out.")
+    return table
 
 
 def _may_compile(device: str) -> bool:
@@ -220,24 +275,6 @@ def _may_compile(device: str) -> bool:
         import torch
 
     return not device.startswith("cpu") and torch.cuda.is_available()
-
-
-def _executor(executor: str, workers: int | None, device: str, steered: bool) -> str:
-    """The executor's name: `auto` decided, and what cannot be refused."""
-    from v2f_engine.scale.executors import EXECUTORS
-    from v2f_engine.scale.executors.local import gpus
-
-    one_of("executor", executor, ["auto", "inline", *EXECUTORS])
-    if workers is not None:
-        at_least("workers", workers, 1)
-    if executor == "auto":
-        many = (workers or 0) > 1 or (workers is None and device in ("auto", "cuda") and gpus() > 1)
-        executor = "local" if many and not (steered and workers is None) else "inline"
-    if executor == "inline" and (workers or 1) > 1:
-        raise ConfigError(f"The executor 'inline' is one process, found workers {workers}. Use 'local'.")
-    if executor != "inline" and steered:
-        raise ConfigError("Steering attributes runs in one process: leave out the executor and the workers.")
-    return executor
 
 
 def _report(
@@ -252,65 +289,17 @@ def _report(
         images_per_second=written.images_written / seconds,
         contact_sheet=written.contact_sheet,
         manifest=written.manifest,
-        failed=_failed(out, written),
+        failed=_failed(written),
         self_test=self_test,
         start_up=start_up,
     )
 
 
-def _failed(out: Path, written: WriteReport) -> int:
+def _failed(written: WriteReport) -> int:
     """How many images of a finished dataset are recorded as failed."""
-    from v2f_engine.data.manifest import Manifest
-    from v2f_engine.data.sidecar import read_attributes
-
     if written.manifest is None or not written.complete:
         return 0
-    columns = read_attributes(out, Manifest.load(written.manifest))
+    columns = read_attributes(written.path, Manifest.load(written.manifest))
     if columns is None or "failed" not in (columns.dtype.names or ()):
         return 0
-    return int(np.count_nonzero(columns["failed"]))
-
-
-def _identity_table(
-    n_ids: int | None,
-    identities: Identities | NDArray[np.float32] | None,
-    engine: Engine,
-    source: str | Path,
-    max_cosine: float | None,
-    fmr: float | None,
-    calibration: Calibration | str | Path | NDArray[np.float32] | None,
-    exclude: str | Path | None,
-    seed: int,
-) -> Identities:
-    if identities is None:
-        if n_ids is None:
-            raise ConfigError(
-                "Give either n_ids, to sample identities, or identities, to use your own vectors."
-            )
-        at_least("n_ids", n_ids, 1)
-        chosen = _source(engine, source)
-        return sample_identities(
-            n_ids,
-            max_cosine=engine.loaded.max_cosine if max_cosine is None else max_cosine,
-            fmr=fmr,
-            calibration=calibration,
-            seed=seed,
-            source=chosen,
-            exclude=exclude,
-        )
-    table = (
-        identities
-        if isinstance(identities, Identities)
-        else Identities.from_vectors(check_vectors(identities))
-    )
-    if n_ids is not None and n_ids != len(table.vectors):
-        raise ConfigError(
-            f"n_ids is {n_ids} but {len(table.vectors)} identities were given; leave n_ids out."
-        )
-    return table
-
-
-def _source(engine: Engine, source: str | Path) -> str | Path:
-    if source != "auto":
-        return source
-    return engine.loaded.statistics
+    return int(np.count_nonzero(columns["failed"] == 1))

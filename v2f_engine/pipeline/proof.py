@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import at_least
 from v2f_engine.errors import VectorError
+from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.vectors.files import read_tensors, write_tensors
 from v2f_engine.vectors.identities import Identities
@@ -43,8 +43,8 @@ class FaceFeatures:
     Args:
         engine: the generator.
         recogniser: the judge.
-        images_per_id: images of each identity; its feature is the mean of their unit features.
-        seed, perturbation: as the dataset will be generated with; then its first images are those seen here.
+        images: which of each identity, as the dataset will be generated with; then its first images are those
+            seen here. A feature is the mean of their unit features.
         work: folder for finished pieces, so that an interrupted run goes on; None keeps nothing.
         progress: called as progress(images done, images of this and earlier rounds) after each piece.
         bf16: see `models.features.extract_features`.
@@ -52,34 +52,32 @@ class FaceFeatures:
 
     engine: Engine
     recogniser: LoadedRecogniser
-    images_per_id: int = 1
-    seed: int = 0
-    perturbation: Perturbation = field(default_factory=Perturbation)
+    images: ImageOptions = field(default_factory=lambda: ImageOptions(1))
     work: Path | None = None
     progress: Callable[[int, int], None] | None = None
     bf16: bool = False
 
     def __post_init__(self) -> None:
-        at_least("images_per_id", self.images_per_id, 1)
         self._done = 0
 
     def describe(self) -> dict[str, Any]:
         """JSON values: everything that decides a feature but the vector."""
         return {
             "recogniser": {"name": self.recogniser.name, "sha256": self.recogniser.sha256, "bf16": self.bf16},
-            "images_per_id": self.images_per_id,
-            "seed": self.seed,
-            "perturbation": self.perturbation.describe(),
+            "images_per_id": self.images.images_per_id,
+            "seed": self.images.seed,
+            "perturbation": self.images.perturbation.describe(),
             **self.engine.describe(),
         }
 
     def __call__(self, identities: Identities) -> Float32:
         """float32 `[N, D]`, a feature of each identity."""
-        total, parts = self._done + len(identities) * self.images_per_id, []
+        each = self.images.images_per_id
+        total, parts = self._done + len(identities) * each, []
         for start in range(0, len(identities), PIECE):
             part = identities.part(slice(start, start + PIECE))
             parts.append(self._piece(part))
-            self._done += len(part) * self.images_per_id
+            self._done += len(part) * each
             if self.progress is not None:
                 self.progress(self._done, total)
         return np.concatenate(parts)
@@ -103,8 +101,9 @@ class FaceFeatures:
         return features
 
     def _look(self, part: Identities) -> Float32:
+        asked = self.images
         made = self.engine.images(
-            part, self.images_per_id, seed=self.seed, perturbation=self.perturbation, batch_size=FACES
+            part, asked.images_per_id, seed=asked.seed, perturbation=asked.perturbation, batch_size=FACES
         )
         sums: NDArray[np.float64] | None = None
         for batch in made:
@@ -113,7 +112,7 @@ class FaceFeatures:
                 sums = np.zeros((len(part), features.shape[1]))
             np.add.at(sums, batch.identity, features / np.linalg.norm(features, axis=1, keepdims=True))
         assert sums is not None
-        return np.asarray(sums / self.images_per_id, np.float32)
+        return np.asarray(sums / asked.images_per_id, np.float32)
 
 
 def _padded_features(recogniser: LoadedRecogniser, images: NDArray[np.uint8], bf16: bool) -> Float32:
@@ -152,18 +151,16 @@ def prove(
 
     Args:
         n_ids: how many.
-        model, device, precision, masks, compute_batch, runner, fetch: see `Engine.load`.
+        model, device, precision, masks, compute_batch, runner, fetch: see `options.EngineOptions`.
         recogniser: the judge of faces, a name or a path.
-        source: where vectors come from; `auto` is the model's own statistics.
-        max_cosine: threshold between vectors; the model's own by default.
+        source, max_cosine, exclude: of the vectors, see `options.IdentityOptions`.
         image_cosine: threshold between faces, as a cosine or as `calibrate_threshold` found it for this
             recogniser; by default the limit on the recogniser's card (a false-match rate of 1e-4).
         images_per_id: images looked at of each identity.
         perturbation, seed: as the dataset will be generated with. `generate(identities=proof.require())`
             with the same seed, perturbation, masks, model and runner makes exactly the images seen here first.
-        exclude: features of real people that no vector may resemble.
         max_rounds, max_made: bounds on the work.
-        work: folder for finished pieces; a repeated call goes on from them. Removed when the table is had.
+        work: folder for finished pieces; a repeated call goes on from them. Removed when there is a table.
         progress: called with (images done, images known to be needed).
 
     Returns:
@@ -172,51 +169,70 @@ def prove(
     Raises:
         SaturationError: not enough separable vectors. Errors of `Engine.load` and of the recogniser.
     """
-    from v2f_engine.models.weights import load_recogniser
-
-    engine = Engine.load(
-        model,
-        device=device,
-        precision=precision,
-        masks=masks,
-        compute_batch=compute_batch,
-        runner=runner,
-        fetch=fetch,
-    )
-    judge = load_recogniser(recogniser, fetch=fetch)
-    limit = judge_limit(recogniser) if image_cosine is None else image_cosine
-    calibration = limit if isinstance(limit, Calibration) else None
-    faces = FaceFeatures(
-        engine,
-        judge,
-        images_per_id,
-        seed,
-        perturbation or Perturbation(),
+    return run(
+        EngineOptions(model, device, precision, masks, compute_batch, runner, fetch),
+        IdentityOptions(n_ids, None, source, max_cosine, exclude=exclude),
+        ImageOptions(images_per_id, seed, perturbation or Perturbation()),
+        ProofOptions(recogniser, image_cosine, max_rounds, max_made, backend),
         None if work is None else Path(work),
         progress,
     )
+
+
+@dataclass(frozen=True)
+class ProofOptions:
+    """Who judges the faces, and how far a proof may go; fields as in `prove`."""
+
+    recogniser: str | Path = "mini"
+    image_cosine: float | Calibration | None = None
+    max_rounds: int = ROUNDS
+    max_made: int | None = None
+    backend: str = "auto"
+
+    @property
+    def limit(self) -> float | Calibration:
+        """The threshold between faces."""
+        return judge_limit(self.recogniser) if self.image_cosine is None else self.image_cosine
+
+
+def run(
+    generator: EngineOptions,
+    identities: IdentityOptions,
+    images: ImageOptions,
+    proof: ProofOptions,
+    work: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Proof:
+    """`prove`, of options that are together already."""
+    from v2f_engine.models.weights import load_recogniser
+
+    engine = Engine.open(generator)
+    judge = load_recogniser(proof.recogniser, fetch=generator.fetch)
+    asked, limit = identities.for_model(engine.loaded), proof.limit
+    assert asked.n_ids is not None, "a proof samples"
+    faces = FaceFeatures(engine, judge, images, work, progress)
     stream = IdentityStream(
-        source=engine.loaded.statistics if source == "auto" else source,
-        seed=seed,
-        max_cosine=engine.loaded.max_cosine if max_cosine is None else max_cosine,
-        exclude=exclude,
-        backend=backend,
+        source=asked.source,
+        seed=images.seed,
+        max_cosine=asked.max_cosine,
+        exclude=asked.exclude,
+        backend=proof.backend,
     )
-    proof = prove_identities(
-        n_ids,
+    found = prove_identities(
+        asked.n_ids,
         stream,
         faces,
         max_cosine=limit.threshold if isinstance(limit, Calibration) else limit,
-        calibration=calibration,
+        calibration=limit if isinstance(limit, Calibration) else None,
         about=faces.describe(),
-        max_rounds=max_rounds,
-        max_made=max_made,
-        backend=backend,
+        max_rounds=proof.max_rounds,
+        max_made=proof.max_made,
+        backend=proof.backend,
         name=f"{engine.loaded.name} through {judge.name}",
     )
-    if work is not None and proof.table is not None:
+    if work is not None and found.table is not None:
         shutil.rmtree(work, ignore_errors=True)
-    return proof
+    return found
 
 
 def judge_limit(recogniser: str | Path) -> float:

@@ -12,9 +12,8 @@ from contextlib import contextmanager, nullcontext
 
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.ranges import stage
-from v2f_engine.runtime import Runner
+from v2f_engine.runtime import Runner, network_runner, with_rows
 from v2f_engine.runtime.batch_invariance import begin, finish
-from v2f_engine.runtime.micro_batch import with_rows
 
 NOT_MEASURED = "not measured"
 
@@ -29,7 +28,7 @@ class SelfTest:
     Two calls of the runner are made here, in the caller's thread; the rest uses runners of its own.
 
     Args:
-        engine: its runner has a `model` and a `choice`.
+        engine: its runner is a `NetworkRunner`.
         seed: of the batch that is made.
         smaller: gives the runner with other numbers of rows.
     """
@@ -40,7 +39,7 @@ class SelfTest:
         self._stop = threading.Event()
         self._smaller = smaller or with_rows
         self._told = NOT_MEASURED
-        self._device = str(engine.runner.choice.device)  # type: ignore[attr-defined]
+        self._device = str(network_runner(engine.runner, "The self-test").choice.device)
         with stage("self-test begun"):
             self._begun = begin(engine.runner, engine.test_inputs(seed))
         self._thread: threading.Thread | None = None

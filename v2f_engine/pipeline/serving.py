@@ -9,7 +9,7 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.runtime.artefact import ServedModel, is_artefact, open_artefact, served_model
 
 if TYPE_CHECKING:
-    from v2f_engine.models.mask_schedule import MaskSchedule
+    from v2f_engine.options import EngineOptions
 
 
 def file_runner(model: str | Path, runner: str, precision: str) -> tuple[ServedModel, str, int | None]:
@@ -29,16 +29,15 @@ def file_runner(model: str | Path, runner: str, precision: str) -> tuple[ServedM
     return served_model(path, sidecar), sidecar.kind, largest
 
 
-def exported_for(
-    model: str | Path, precision: str, masks: MaskSchedule, device: str, fetch: bool
-) -> ServedModel:
+def exported_for(asked: EngineOptions, device: str) -> ServedModel:
     """The model as an ONNX file, exported on first use; `auto` is fp32 on a CPU, where onnxruntime has no bf16,
     and fp16 on a GPU. Raises as `export.onnx.cached_onnx`."""
     from v2f_engine.export.onnx import cached_onnx
 
+    precision = asked.precision
     if precision == "auto":
         precision = "fp16" if device.startswith("cuda") else "fp32"
-    return cached_onnx(model, precision, masks, fetch=fetch)
+    return cached_onnx(asked.model, precision, asked.schedule, fetch=asked.fetch)
 
 
 __all__ = ["exported_for", "file_runner", "is_artefact"]

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.config import at_least, one_of
+from v2f_engine.errors import ConfigError, OutOfMemory
 
 if TYPE_CHECKING:
     from v2f_engine.backends import Choice
+    from v2f_engine.models.vec2face import Vec2Face
     from v2f_engine.models.weights import LoadedModel
     from v2f_engine.runtime.artefact import ServedModel
 
@@ -48,6 +50,56 @@ class Runner(Protocol):
     def describe(self) -> dict[str, Any]:
         """What decides the bytes of an image: runner, device, precision, backends, batch size."""
         ...
+
+
+@runtime_checkable
+class NetworkRunner(Runner, Protocol):
+    """A runner that holds the network itself: what gradients, poses and other numbers of rows need.
+
+    The engines of other libraries (ONNX, TensorRT) are not of this kind.
+    """
+
+    model: Vec2Face
+    choice: Choice
+
+
+def network_runner(runner: Runner, what: str) -> NetworkRunner:
+    """`runner`, if it holds the network.
+
+    Args:
+        what: that cannot be done without: the start of the message.
+
+    Raises:
+        ConfigError: it is the engine of another library.
+    """
+    if isinstance(runner, NetworkRunner):
+        return runner
+    raise ConfigError(
+        f"{what} needs the network itself, which runner {runner.describe().get('runner')!r} does not have."
+        " Use runner='eager' or 'cuda_graph'."
+    )
+
+
+def with_rows(runner: Runner, rows: int) -> Runner:
+    """The same network and kernels with `rows` rows a call, called op by op.
+
+    Raises:
+        OutOfMemory: the runner is a fixed engine (TensorRT, ONNX), whose rows cannot be changed.
+    """
+    from v2f_engine.runtime.eager import EagerRunner
+
+    if not isinstance(runner, NetworkRunner):
+        raise OutOfMemory(
+            f"Out of memory, and the runner {runner.describe().get('runner')} computes {runner.batch_size} rows a "
+            "call, no fewer. Free memory on the device, or build it with a smaller batch."
+        )
+    return EagerRunner(runner.model, runner.choice, n_dropped=runner.n_dropped, batch_size=rows)
+
+
+def rows_of(inputs: Inputs, rows: slice | NDArray[np.int64]) -> Inputs:
+    """Some rows of a batch's inputs."""
+    vectors, noise, n_masked = inputs
+    return vectors[rows], noise[rows], n_masked[rows]
 
 
 RUNNERS = {

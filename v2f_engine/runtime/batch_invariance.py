@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.runtime import Inputs, Runner
-from v2f_engine.runtime.micro_batch import rows_of, with_rows
+from v2f_engine.runtime import Inputs, Runner, rows_of, with_rows
 
 
 @dataclass(frozen=True)

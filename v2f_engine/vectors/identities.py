@@ -64,9 +64,11 @@ class Identities:
         return replace(self, vectors=self.vectors[rows], candidate=self.candidate[rows])
 
     @classmethod
-    def from_vectors(cls, vectors: Any, name: str = "given vectors") -> Identities:
+    def from_vectors(
+        cls, vectors: Any, name: str = "given vectors", dimension: int | None = None
+    ) -> Identities:
         """A table of vectors from elsewhere, after `gate.check_vectors`."""
-        rows = check_vectors(vectors, name, dimension=None)
+        rows = check_vectors(vectors, name, dimension=dimension)
         return cls(rows, np.arange(len(rows), dtype=np.int64), {"source": name})
 
     @property

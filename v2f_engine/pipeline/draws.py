@@ -1,0 +1,157 @@
+"""Which images are made, and every random number of theirs: the only place that enumerates, perturbs and draws masks.
+
+A number is keyed by (seed, purpose, identity's key, image), so a draw depends neither on its batch nor on the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.config import at_least
+from v2f_engine.errors import ConfigError
+from v2f_engine.models.mask_schedule import MaskSchedule
+from v2f_engine.ranges import stage
+from v2f_engine.runtime import Inputs
+from v2f_engine.vectors.gate import check_vectors
+from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.perturbation import Perturbation
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is known of a batch before its images are there.
+
+    Args:
+        seed, keys, image: what keys the random numbers of each image; int64 `[B]` the latter, see `Identities.keys`.
+        identity: int64 `[B]`, as in `ImageBatch`.
+        vectors: float32 `[B, 512]`.
+        noise: float32 `[B, 49]`.
+        n_masked: int64 `[B]`.
+        attributes: name -> float32 `[B]`, recorded with the images.
+        given: name -> `[B, ...]`: what a maker needs beside (goals, pictures, features to keep); not recorded.
+    """
+
+    seed: int
+    keys: NDArray[np.int64]
+    image: NDArray[np.int64]
+    identity: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    n_masked: NDArray[np.int64]
+    attributes: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.identity)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a runner is given."""
+        return self.vectors, self.noise, self.n_masked
+
+    def rows(self, rows: slice | NDArray[np.int64]) -> Draw:
+        """Some of them."""
+        return Draw(
+            self.seed,
+            self.keys[rows],
+            self.image[rows],
+            self.identity[rows],
+            self.vectors[rows],
+            self.noise[rows],
+            self.n_masked[rows],
+            {name: values[rows] for name, values in self.attributes.items()},
+            {name: values[rows] for name, values in self.given.items()},
+        )
+
+    def parts(self, size: int) -> Generator[Draw]:
+        """In batches of `size`, the last one shorter."""
+        for start in range(0, len(self), size):
+            yield self.rows(slice(start, start + size))
+
+    def noting(self, attributes: Mapping[str, NDArray[np.float32]], **given: NDArray[Any]) -> Draw:
+        """The same with further attributes and things given."""
+        return replace(self, attributes={**self.attributes, **attributes}, given={**self.given, **given})
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All images of some identities, `images_per_id` each, in order of (identity, image).
+
+    Args:
+        identity: int64 `[I]`, the identities' numbers in their table.
+        keys: int64 `[I]`.
+        centres: float32 `[I, 512]`.
+        images_per_id: images of each.
+        seed: 64-bit seed of perturbation and masks.
+        perturbation, masks: what is drawn around a centre, and of its masks.
+        given: name -> `[I, ...]`: what each identity's images are given.
+    """
+
+    identity: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    centres: NDArray[np.float32]
+    images_per_id: int
+    seed: int
+    perturbation: Perturbation
+    masks: MaskSchedule
+    given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at_least("images_per_id", self.images_per_id, 1)
+
+    @classmethod
+    def of(
+        cls, identities: Identities | NDArray[np.float32], select: range | None, *drawn_with: Any
+    ) -> Draws:
+        """The draws of a table, or of vectors `[N, 512]`, of which `select` are made (all by default).
+
+        Args:
+            drawn_with: images_per_id, seed, perturbation and masks.
+
+        Raises:
+            VectorError: vectors of another shape, not finite, or of zero norm.
+            ConfigError: a `select` beyond the table.
+        """
+        table = identities if isinstance(identities, Identities) else None
+        vectors = check_vectors(identities) if table is None else table.vectors
+        keys = np.arange(len(vectors)) if table is None else table.keys
+        chosen = range(len(vectors)) if select is None else select
+        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(vectors):
+            raise ConfigError(f"select {chosen} reaches outside the {len(vectors)} identities given.")
+        rows = slice(chosen.start, chosen.stop, chosen.step)
+        return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], *drawn_with)
+
+    def __len__(self) -> int:
+        return len(self.identity) * self.images_per_id
+
+    def batches(self, size: int) -> Generator[Draw]:
+        """In batches of `size`, the last one shorter."""
+        for start in range(0, len(self), size):
+            position = np.arange(start, min(len(self), start + size), dtype=np.int64)
+            yield self.at(position // self.images_per_id, position % self.images_per_id)
+
+    def at(self, row: NDArray[np.int64], image: NDArray[np.int64], *, perturbed: bool = True) -> Draw:
+        """The draws of these images.
+
+        Args:
+            row: int64 `[B]`, places in `identity`.
+            image: int64 `[B]`, any numbers.
+            perturbed: False gives the centres themselves.
+        """
+        keys, centres = self.keys[row], self.centres[row]
+        attributes: dict[str, NDArray[np.float32]] = {}
+        if perturbed:
+            with stage("perturb"):
+                drawn = self.perturbation.draw(centres, keys, image, seed=self.seed)
+            centres = drawn.vectors
+            attributes = {"sigma": drawn.sigma, "cosine_to_centre": drawn.cosine}
+        with stage("mask"):
+            noise, n_masked = self.masks.draw(self.seed, keys, image)
+        attributes["n_masked"] = n_masked.astype(np.float32)
+        given = {name: values[row] for name, values in self.given.items()}
+        return Draw(self.seed, keys, image, self.identity[row], centres, noise, n_masked, attributes, given)
