@@ -215,7 +215,7 @@ def _warn() -> None:
 
 def told_on_host() -> str:
     """What ran the ops on host arrays, for manifests, where it is information: it decides no byte."""
-    return f"{_on_host(no_extension()).use} for {', '.join(sorted(_HOST_OPS))}"
+    return f"{_on_host(no_extension()).use} ({' '.join(sorted(_HOST_OPS))})"
 
 
 def _on_host(missing: str) -> Pick:

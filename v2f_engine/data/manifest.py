@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from v2f_engine.backends import told_on_host
 from v2f_engine.data import fs
 from v2f_engine.data.pieces import Piece, is_sha256
 from v2f_engine.data.plan import Plan
@@ -248,8 +249,8 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions worth knowing when a dataset cannot be reproduced."""
-    versions = {"python": platform.python_version()}
+    """Versions worth knowing when a dataset cannot be reproduced, and what ran the ops that decide no byte."""
+    versions = {"python": platform.python_version(), "ops on the host": told_on_host()}
     for package in ("v2f-engine", "numpy", "pillow", "simplejpeg", "torch"):
         try:
             versions[package] = metadata.version(package)
