@@ -12,9 +12,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any
 
 
 class UnknownBackend(LookupError):
@@ -63,28 +62,3 @@ class Op:
         except ImportError as error:
             raise BackendUnavailable(f"{self.name}/{name} cannot run here: {error}") from error
         return implementation  # type: ignore[no-any-return]
-
-
-class Arguments(Protocol):
-    """A contract's arguments as one value, a named tuple."""
-
-    def check(self) -> None:
-        """Raises ValueError on shapes, dtypes or numbers outside of the contract."""
-
-
-def takes(arguments: Callable[..., Arguments]) -> Callable[[Callable[[Any], Any]], Callable[..., Any]]:
-    """A backend called with its contract's arguments, by place or by name, has them checked and as one value.
-
-    So a long signature and its checks are written once an op, not once a backend.
-    """
-
-    def decorate(backend: Callable[[Any], Any]) -> Callable[..., Any]:
-        @wraps(backend)
-        def checked(*places: Any, **names: Any) -> Any:
-            given = arguments(*places, **names)
-            given.check()
-            return backend(given)
-
-        return checked
-
-    return decorate

@@ -92,12 +92,12 @@ def alone(whole: torch.Tensor, image: int, head: int, poison: float) -> torch.Te
 
 def forward_and_backward(qkv: torch.Tensor, dout: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """out [B, N, H, d] and dqkv; the memory around them must stay as it was."""
-    from v2f_kernels.attention.triton_op import launch_backward, launch_forward
+    from v2f_kernels.attention.triton_op import Backward, Forward
 
     out, around_out = between(tuple(dout.shape), dout.dtype, 7.0)
-    launch_forward(qkv, out, 0.25, 3)
+    Forward(qkv, 0.25, 3, None).launch(out)
     dqkv, around_dqkv = between(tuple(qkv.shape), qkv.dtype, 7.0)
-    launch_backward(qkv, dout, dqkv, 0.25, 3)
+    Backward(dout, qkv, 0.25, 3, None).launch(dqkv)
     for around in (around_out, around_dqkv):
         assert bool((around[:MARGIN] == 7.0).all() and (around[-MARGIN:] == 7.0).all())
     return out, dqkv

@@ -40,14 +40,14 @@ def spoil(monkeypatch: pytest.MonkeyPatch, fault: Callable[[torch.Tensor, int], 
     """Attention's forward launcher, followed by `fault(out, num_warps)`."""
     from v2f_kernels.attention import triton_op
 
-    whole = triton_op.launch_forward
+    whole = triton_op.Forward.launch
 
-    def launch_forward(qkv: torch.Tensor, out: torch.Tensor, *rest: Any) -> None:
-        whole(qkv, out, *rest)
-        variant = triton_op.variant_of(qkv)
-        fault(out, triton_op.launch_config("attention", "forward", qkv.device, variant).num_warps)
+    def launch(call: Any, out: torch.Tensor) -> None:
+        whole(call, out)
+        variant = triton_op.variant_of(call.qkv)
+        fault(out, triton_op.launch_config("attention", "forward", out.device, variant).num_warps)
 
-    monkeypatch.setattr(triton_op, "launch_forward", launch_forward)
+    monkeypatch.setattr(triton_op.Forward, "launch", launch)
 
 
 def test_a_sound_kernel_passes_and_another_process_has_its_bits() -> None:

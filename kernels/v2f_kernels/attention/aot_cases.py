@@ -7,7 +7,8 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.attention.triton_op import launch_backward, launch_forward
+from v2f_kernels._triton.register import run
+from v2f_kernels.attention.triton_op import Backward, Forward
 
 BATCH = 8
 HALF = (torch.float16, torch.bfloat16)
@@ -15,12 +16,12 @@ HALF = (torch.float16, torch.bfloat16)
 
 def _forward(dtype: torch.dtype, tokens: int, heads: int, depth: int, dropout: float) -> None:
     qkv = torch.empty((BATCH, tokens, 3, heads, depth), dtype=dtype, device="meta")
-    launch_forward(qkv, qkv[:, :, 0].flatten(2), dropout, seed=1)
+    run(Forward(qkv, dropout, 1, None))
 
 
 def _backward(dtype: torch.dtype, tokens: int, heads: int, depth: int, dropout: float) -> None:
     qkv = torch.empty((BATCH, tokens, 3, heads, depth), dtype=dtype, device="meta")
-    launch_backward(qkv, qkv[:, :, 0].flatten(2), torch.empty_like(qkv), dropout, seed=1)
+    run(Backward(qkv[:, :, 0].flatten(2), qkv, dropout, 1, None))
 
 
 def _label(way: str, dtype: torch.dtype, tokens: int, heads: int, depth: int, dropout: float) -> str:

@@ -6,36 +6,30 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.expand_tokens.triton_op import launch_backward, launch_forward
+from v2f_kernels._triton.register import run
+from v2f_kernels.expand_tokens.triton_op import Backward, Forward
 
 BATCH = 8
-Inputs = tuple[
-    torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
-]
 
 
 def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def _inputs(width: int, kept: int, dtype: torch.dtype, parameters: torch.dtype) -> Inputs:
-    line = _empty(49, dtype=parameters)
-    masked, rows = _empty(BATCH, 49, dtype=torch.uint8), _empty(BATCH, kept, dtype=torch.int64)
-    position, norm = _empty(50, width, dtype=parameters), _empty(width, dtype=parameters)
-    return _empty(BATCH, width, dtype=dtype), line, line, masked, rows, position, norm
+def _call(width: int, kept: int, dtype: torch.dtype, parameters: torch.dtype) -> Forward:
+    line, norm = _empty(49, dtype=parameters), _empty(width, dtype=parameters)
+    masked, rows = _empty(BATCH, 49, dtype=torch.bool), _empty(BATCH, kept, dtype=torch.int64)
+    feature, position = _empty(BATCH, width, dtype=dtype), _empty(50, width, dtype=parameters)
+    return Forward(feature, line, line, masked, rows, position, norm, norm, 1e-6)
 
 
 def _forward(width: int, kept: int, dtype: torch.dtype, parameters: torch.dtype) -> None:
-    inputs = _inputs(width, kept, dtype, parameters)
-    tokens = _empty(BATCH, 1 + kept, width, dtype=dtype)
-    launch_forward(*inputs, inputs[-1], 1e-6, tokens)
+    run(_call(width, kept, dtype, parameters))
 
 
 def _backward(width: int, kept: int, dtype: torch.dtype, parameters: torch.dtype) -> None:
-    inputs = _inputs(width, kept, dtype, parameters)
-    dtokens, shares = _empty(BATCH, 1 + kept, width, dtype=dtype), _empty(BATCH, 2, 49)
-    norm, dposition = _empty(BATCH, 2, width), _empty(50, width)
-    launch_backward(dtokens, *inputs, 1e-6, inputs[0], shares, norm, dposition)
+    *tensors, _, eps = _call(width, kept, dtype, parameters)
+    run(Backward._make((_empty(BATCH, 1 + kept, width, dtype=dtype), *tensors, eps)))
 
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32

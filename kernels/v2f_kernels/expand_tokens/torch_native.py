@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from v2f_kernels.expand_tokens.checks import check_expand_tokens
+from v2f_kernels._contract import takes
+from v2f_kernels.expand_tokens.checks import Arguments
+from v2f_kernels.expand_tokens.reference import expanded
 
 
-def expand_tokens(
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    eps: float,
-) -> torch.Tensor:
+@takes(Arguments)
+def expand_tokens(given: Arguments) -> torch.Tensor:
     """See the contract in `v2f_kernels.expand_tokens`."""
-    check_expand_tokens(feature, weight, bias, masked, kept, position, norm_weight, norm_bias)
-    dtype = feature.dtype
-    f = feature.to(dtype)[:, None]
-    expanded = weight.to(dtype)[kept][:, :, None] * f + bias.to(dtype)[kept][:, :, None]
-    rows = torch.where(masked.gather(1, kept)[:, :, None], f, expanded)
-    place = position.to(dtype)
-    tokens = torch.cat([f + place[0], rows + place[1 + kept]], dim=1)
-    normal = F.layer_norm(tokens, tokens.shape[-1:], norm_weight.to(dtype), norm_bias.to(dtype), eps)
-    return normal.to(feature.dtype)
+    return expanded(given, given.feature.dtype)

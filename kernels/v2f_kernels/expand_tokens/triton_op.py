@@ -1,14 +1,17 @@
-"""Token expansion on a GPU: launchers that write into given buffers, the registered ops, the public function."""
+"""Token expansion on a GPU: launches, the registered ops, the public function."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
+from torch import Tensor
 
+from v2f_kernels._contract import takes
 from v2f_kernels._triton.launch import launch_config, require_cuda
-from v2f_kernels.expand_tokens.checks import ROWS, check_expand_tokens
+from v2f_kernels._triton.register import registered
+from v2f_kernels.expand_tokens.checks import ROWS, Arguments
 from v2f_kernels.expand_tokens.triton_expand import (
     expand_backward_kernel,
     expand_forward_kernel,
@@ -19,199 +22,116 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 WIDEST = 2048
 
 
-def _shape(feature: torch.Tensor, kept: torch.Tensor) -> dict[str, int]:
+class Forward(Arguments):
+    """tokens <- everything else."""
+
+    __slots__ = ()
+
+    def outputs(self) -> Tensor:
+        """[B, 1 + K, D]."""
+        batch, width = self.feature.shape
+        return self.feature.new_empty((batch, 1 + self.kept.shape[1], width))
+
+    def launch(self, tokens: Tensor) -> None:
+        shape = _shape(self.feature, self.kept)
+        config = launch_config("expand_tokens", "forward", self.feature.device, f"block={shape['BLOCK']}")
+        grid = (triton.cdiv(1 + shape["K"], config.blocks["ROWS"]), self.feature.shape[0])
+        expand_forward_kernel[grid](*map(_plain, self[:-1]), tokens, self.eps, **shape, **config.arguments)
+
+
+class Backward(NamedTuple):
+    """Every gradient <- that of the tokens [B, 1 + K, D]; fp32 but for the feature's."""
+
+    dtokens: Tensor
+    feature: Tensor
+    weight: Tensor
+    bias: Tensor
+    masked: Tensor
+    kept: Tensor
+    position: Tensor
+    norm_weight: Tensor
+    eps: float
+
+    def outputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """dfeature [B, D]; (dweight, dbias) [2, 49]; (dnorm_weight, dnorm_bias) [2, D]; dposition [50, D]."""
+        width, wide = self.feature.shape[1], torch.float32
+        dfeature = torch.empty_like(self.feature, memory_format=torch.contiguous_format)
+        shapes = (2, ROWS), (2, width), (1 + ROWS, width)
+        dline, dnorm, dposition = (self.feature.new_empty(shape, dtype=wide) for shape in shapes)
+        return dfeature, dline, dnorm, dposition
+
+    def launch(self, dfeature: Tensor, dline: Tensor, dnorm: Tensor, dposition: Tensor) -> None:
+        """Each image writes its share of dline and dnorm; they are summed here, in a fixed order."""
+        (batch, width), device = self.feature.shape, self.feature.device
+        shape = _shape(self.feature, self.kept)
+        line = torch.zeros((batch, *dline.shape), dtype=torch.float32, device=device)
+        norm = torch.empty((batch, *dnorm.shape), dtype=torch.float32, device=device)
+        de = torch.empty(self.dtokens.shape, dtype=torch.float32, device=device)
+        slot = torch.full((batch, 1 + ROWS), -1, dtype=torch.int32, device=device)
+        config = launch_config("expand_tokens", "backward", device, f"block={shape['BLOCK']}")
+        expand_backward_kernel[(batch,)](
+            *map(_plain, self[:-1]), dfeature, line, norm, de, slot, self.eps, **shape, **config.arguments
+        )
+        config = launch_config("expand_tokens", "position", device)
+        expand_position_kernel[(triton.cdiv(width, config.blocks["COLUMNS"]), 1 + ROWS)](
+            de, slot, dposition, batch, K=shape["K"], D=width, **config.arguments
+        )
+        torch.sum(line, 0, out=dline)
+        torch.sum(norm, 0, out=dnorm)
+
+
+def _shape(feature: Tensor, kept: Tensor) -> dict[str, int]:
     width = feature.shape[1]
     return {"K": kept.shape[1], "D": width, "BLOCK": triton.next_power_of_2(width)}
 
 
-def launch_forward(
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    eps: float,
-    tokens: torch.Tensor,
-) -> None:
-    """tokens [B, 1 + K, D] <- everything else; all contiguous, masked as uint8."""
-    shape = _shape(feature, kept)
-    config = launch_config("expand_tokens", "forward", feature.device, f"block={shape['BLOCK']}")
-    grid = (triton.cdiv(1 + shape["K"], config.blocks["ROWS"]), feature.shape[0])
-    expand_forward_kernel[grid](
-        feature, weight, bias, masked, kept, position, norm_weight, norm_bias, tokens, eps,
-        **shape, **config.arguments,
-    )  # fmt: skip
+def _plain(tensor: Tensor) -> Tensor:
+    """As the kernels read it: contiguous, a mask as bytes."""
+    tensor = tensor.contiguous()
+    return tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor
 
 
-def launch_backward(
-    dtokens: torch.Tensor,
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
-    dfeature: torch.Tensor,
-    line: torch.Tensor,
-    norm: torch.Tensor,
-    dposition: torch.Tensor,
-) -> None:
-    """Writes dfeature [B, D], each image's shares line [B, 2, 49] (dweight, dbias) and norm [B, 2, D]
-    (dnorm_weight, dnorm_bias), and dposition [50, D]; the last three fp32, `line` zeroed beforehand."""
-    shape, device = _shape(feature, kept), feature.device
-    batch, width = feature.shape
-    de = torch.empty(dtokens.shape, dtype=torch.float32, device=device)
-    slot = torch.full((batch, 1 + ROWS), -1, dtype=torch.int32, device=device)
-    config = launch_config("expand_tokens", "backward", device, f"block={shape['BLOCK']}")
-    expand_backward_kernel[(batch,)](
-        dtokens, feature, weight, bias, masked, kept, position, norm_weight,
-        dfeature, line, norm, de, slot, eps, **shape, **config.arguments,
-    )  # fmt: skip
-    config = launch_config("expand_tokens", "position", device)
-    expand_position_kernel[(triton.cdiv(width, config.blocks["COLUMNS"]), 1 + ROWS)](
-        de, slot, dposition, batch, K=shape["K"], D=width, **config.arguments
-    )
+backward_op = registered("v2f::expand_tokens_backward", Backward)
 
 
-@torch.library.custom_op("v2f::expand_tokens", mutates_args=())
-def forward_op(
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    eps: float,
-) -> torch.Tensor:
-    """tokens [B, 1 + K, D]."""
-    batch, width = feature.shape
-    tokens = torch.empty((batch, 1 + kept.shape[1], width), dtype=feature.dtype, device=feature.device)
-    launch_forward(
-        feature.contiguous(), weight.contiguous(), bias.contiguous(), masked.contiguous().view(torch.uint8),
-        kept.contiguous(), position.contiguous(), norm_weight.contiguous(), norm_bias.contiguous(), eps, tokens,
-    )  # fmt: skip
-    return tokens
-
-
-@forward_op.register_fake
-def _(
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    eps: float,
-) -> torch.Tensor:
-    return feature.new_empty((feature.shape[0], 1 + kept.shape[1], feature.shape[1]))
-
-
-@torch.library.custom_op("v2f::expand_tokens_backward", mutates_args=())
-def backward_op(
-    dtokens: torch.Tensor,
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(dfeature, (dweight, dbias) [2, 49], (dnorm_weight, dnorm_bias) [2, D], dposition); fp32 but dfeature."""
-    batch, width = feature.shape
-    wide = feature.new_empty((), dtype=torch.float32)
-    dfeature = torch.empty_like(feature, memory_format=torch.contiguous_format)
-    line = wide.new_zeros((batch, 2, ROWS))
-    norm = wide.new_empty((batch, 2, width))
-    dposition = wide.new_empty((1 + ROWS, width))
-    launch_backward(
-        dtokens.contiguous(), feature.contiguous(), weight.contiguous(), bias.contiguous(),
-        masked.contiguous().view(torch.uint8), kept.contiguous(), position.contiguous(),
-        norm_weight.contiguous(), eps, dfeature, line, norm, dposition,
-    )  # fmt: skip
-    return dfeature, line.sum(0), norm.sum(0), dposition
-
-
-@backward_op.register_fake
-def _(
-    dtokens: torch.Tensor,
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    wide = feature.new_empty((), dtype=torch.float32)
-    width = feature.shape[1]
-    dfeature = torch.empty_like(feature, memory_format=torch.contiguous_format)
-    return dfeature, wide.new_empty((2, ROWS)), wide.new_empty((2, width)), wide.new_empty((1 + ROWS, width))
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     *tensors, norm_bias, ctx.eps = inputs
     ctx.norm_bias_dtype = norm_bias.dtype
     ctx.save_for_backward(*tensors)
 
 
-def _backward(ctx: Any, dtokens: torch.Tensor) -> tuple[Any, ...]:
-    feature, weight, bias, masked, kept, position, norm_weight = ctx.saved_tensors
-    dfeature, line, norm, dposition = backward_op(
-        dtokens, feature, weight, bias, masked, kept, position, norm_weight, ctx.eps
-    )
+def _backward(ctx: Any, dtokens: Tensor) -> tuple[Any, ...]:
+    call = Backward._make((dtokens, *ctx.saved_tensors, ctx.eps))
+    dfeature, line, norm, dposition = backward_op(*call)
     return (
         dfeature,
-        line[0].to(weight.dtype),
-        line[1].to(bias.dtype),
+        line[0].to(call.weight.dtype),
+        line[1].to(call.bias.dtype),
         None,
         None,
-        dposition.to(position.dtype),
-        norm[0].to(norm_weight.dtype),
+        dposition.to(call.position.dtype),
+        norm[0].to(call.norm_weight.dtype),
         norm[1].to(ctx.norm_bias_dtype),
         None,
     )
 
 
-forward_op.register_autograd(_backward, setup_context=_setup_context)
+forward_op = registered("v2f::expand_tokens", Forward, setup_context=_setup_context, backward=_backward)
 
 
-def expand_tokens(
-    feature: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    masked: torch.Tensor,
-    kept: torch.Tensor,
-    position: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    eps: float,
-) -> torch.Tensor:
+@takes(Arguments)
+def expand_tokens(given: Arguments) -> Tensor:
     """See the contract in `v2f_kernels.expand_tokens`."""
-    check_expand_tokens(feature, weight, bias, masked, kept, position, norm_weight, norm_bias)
-    floating = (feature, weight, bias, position, norm_weight, norm_bias)
-    require_cuda("expand_tokens", *floating, masked, kept)
-    for tensor in floating:
-        if tensor.dtype not in DTYPES:
+    *tensors, _ = given
+    require_cuda("expand_tokens", *tensors)
+    for tensor in tensors:
+        if tensor.is_floating_point() and tensor.dtype not in DTYPES:
             raise ValueError(
                 f"expand_tokens/triton: expected float16, bfloat16 or float32, found {tensor.dtype}"
             )
-    if feature.shape[1] > WIDEST:
+    if given.feature.shape[1] > WIDEST:
         raise ValueError(
-            f"expand_tokens/triton: expected D <= {WIDEST}, found {feature.shape[1]}; use 'torch'"
+            f"expand_tokens/triton: expected D <= {WIDEST}, found {given.feature.shape[1]}; use 'torch'"
         )
-    tokens: torch.Tensor = forward_op(
-        feature, weight, bias, masked, kept, position, norm_weight, norm_bias, eps
-    )
+    tokens: Tensor = forward_op(*given)
     return tokens

@@ -6,7 +6,8 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.gelu_linear.triton_op import launch_backward, launch_forward, n_chunks
+from v2f_kernels._triton.register import run
+from v2f_kernels.gelu_linear.triton_op import Backward, Forward
 
 ROWS = 3200
 
@@ -16,14 +17,13 @@ def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _forward(inner: int, dtype: torch.dtype, save: bool) -> None:
-    y = _empty(ROWS, 4 * inner, dtype=dtype)
     weight, bias = _empty(4 * inner, inner, dtype=dtype), _empty(4 * inner, dtype=dtype)
-    launch_forward(_empty(ROWS, inner, dtype=dtype), weight, bias, y, y if save else None)
+    run(Forward(_empty(ROWS, inner, dtype=dtype), weight, bias, save))
 
 
 def _backward(inner: int, dtype: torch.dtype) -> None:
-    y = _empty(ROWS, 4 * inner, dtype=dtype)
-    launch_backward(y, y, y, _empty(n_chunks(ROWS, y.device), 4 * inner, dtype=torch.float32))
+    z = _empty(ROWS, 4 * inner, dtype=dtype)
+    run(Backward(z, z))
 
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32

@@ -6,7 +6,8 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.layer_norm.triton_op import launch_backward, launch_forward, n_programs
+from v2f_kernels._triton.register import run
+from v2f_kernels.layer_norm.triton_op import AddNorm, Backward, Norm
 
 ROWS = 3200
 
@@ -17,13 +18,12 @@ def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
 
 def _forward(width: int, dtype: torch.dtype, residual: bool, parameters: torch.dtype) -> None:
     x, weight = _empty(ROWS, width, dtype=dtype), _empty(width, dtype=parameters)
-    launch_forward(x, x if residual else None, weight, weight, 1e-6, x, x if residual else None)
+    run(AddNorm(x, x, weight, weight, 1e-6) if residual else Norm(x, weight, weight, 1e-6))
 
 
 def _backward(width: int, dtype: torch.dtype, residual: bool, parameters: torch.dtype) -> None:
     x, weight = _empty(ROWS, width, dtype=dtype), _empty(width, dtype=parameters)
-    partial_ = _empty(n_programs(ROWS, x.device, width), 2, width, dtype=torch.float32)
-    launch_backward(x, x if residual else None, x, weight, 1e-6, x, partial_)
+    run(Backward(x, x if residual else None, x, weight, 1e-6))
 
 
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
