@@ -9,10 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from v2f_engine.attributes.control import AttributeControl
+from v2f_engine.attributes.control import AttributeControl, Control
 from v2f_engine.attributes.steering import SteeringSettings
 from v2f_engine.attributes.targets import Attribute, Verdict
+from v2f_engine.backends import choose, function
 from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.machine import Machine
 from v2f_engine.models import landmarks
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.pose import PoseModel
@@ -67,6 +69,29 @@ def asked(folder: Path, **more: object) -> AttributeControl:
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Engine:
     return Engine.load(folder / "small.safetensors", device="cpu", precision="fp32", compute_batch=4)
+
+
+def test_the_steered_network_is_bound_for_gradients_and_the_runners_own_is_not(
+    engine: Engine, folder: Path
+) -> None:
+    control = engine.control(asked(folder)).maker.control  # type: ignore[attr-defined]
+    assert control.choice == choose("cpu", "fp32", gradients=True)
+    quick, plain = (network.im_decoder.ops[0] for network in (control._frozen, engine.runner.model))  # type: ignore[attr-defined]
+    assert (quick, plain) == tuple(function("group_norm_silu", name) for name in ("torch_rows", "torch"))
+    assert control._frozen.im_decoder.conv_in.weight is engine.runner.model.im_decoder.conv_in.weight  # type: ignore[attr-defined]
+
+
+def test_a_manifest_names_what_steering_runs_where_that_is_not_the_same_for_all(folder: Path) -> None:
+    """On a CPU it is what it was before it was named, so that datasets begun then go on."""
+    loaded, card = (
+        load_generator(folder / "small.safetensors"),
+        Machine(1, frozenset(), True, ("NVIDIA H200",)),
+    )
+    steering = choose("cuda", "fp16", gradients=True, machine=card)
+    told = Control(asked(folder), loaded, Vec2Face(SMALL), choose("cpu", "fp32"), 4)
+    assert "network" not in told.describe()
+    told.choice = steering
+    assert told.describe()["network"] == steering.describe()
 
 
 def test_steered_images_carry_goals_and_values(engine: Engine, folder: Path) -> None:

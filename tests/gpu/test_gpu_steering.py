@@ -17,7 +17,7 @@ MASKS = MASK_SCHEDULES["generate"]
 
 
 def test_the_graph_steers_as_the_eager_loop_does() -> None:
-    choice = backends.choose("cuda:0", "fp32")
+    choice = backends.choose("cuda:0", "fp32", gradients=True)
     network = freeze(load_generator("mini").model, device=choice.device, dtype=choice.dtype)
     bind_ops(network, choice)
     light = Attribute.from_callable("light", lambda x: x.mean((1, 2, 3)) * 100, tolerance=0.5)
