@@ -14,9 +14,9 @@ import pytest
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.reader import open_dataset
-from v2f_engine.data.write import write_dataset
+from v2f_engine.data.formats import open_dataset
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.errors import ConfigError, ModelNotFound, OutputFolderError, VectorError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.write import write_dataset
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.errors import ConfigError, SaturationError
 from v2f_engine.models.features import extract_features
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
@@ -145,7 +145,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 def test_statistics_and_thresholds_straight_from_faces(
     models: tuple[Path, Path], known: tuple[Path, np.ndarray]
 ) -> None:
-    from v2f_engine.data.reader import open_dataset
+    from v2f_engine.data.formats import open_dataset
 
     folder, _ = known
     stored = open_dataset(folder)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2f_engine.config import at_least, one_of
-from v2f_engine.data.encode import Encoder
 from v2f_engine.data.formats import get_format
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.runtime import RUNNERS

@@ -38,10 +38,10 @@ from numpy.typing import NDArray
 
 from bench import protocol
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.assembly_line import BATCHES_AHEAD
-from v2f_engine.data.encode import Encoder, collect, submit
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.write import write_dataset
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.writing.assembly_line import BATCHES_AHEAD
+from v2f_engine.data.writing.encode import Encoder, collect, submit
+from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.pipeline import Engine
 from v2f_engine.runtime import Inputs

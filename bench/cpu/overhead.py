@@ -17,9 +17,10 @@ import numpy as np
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, write_dataset
-from v2f_engine.data.formats import Sample, get_format
-from v2f_engine.data.manifest import Manifest, software_versions
-from v2f_engine.data.shards import open_run
+from v2f_engine.data.formats import get_format
+from v2f_engine.data.formats.protocol import Sample
+from v2f_engine.data.records.manifest import Manifest, software_versions
+from v2f_engine.data.writing.open_run import open_run
 from v2f_engine.pipeline import Engine
 
 

@@ -31,12 +31,14 @@ import simplejpeg
 
 from bench.cpu.writers import jpegs
 from v2f_engine.data import open_training_set
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.formats import Sample, get_format
-from v2f_engine.data.manifest import Manifest
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.shards import Run, open_run
-from v2f_engine.data.training_lmdb import write_training_lmdb
+from v2f_engine.data.formats import get_format
+from v2f_engine.data.formats.lmdb.entries import write_training_lmdb
+from v2f_engine.data.formats.protocol import Sample
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.open_run import open_run
+from v2f_engine.data.writing.run import DatasetRun
 
 FORMATS = ("published lmdb", "lmdb", "webdataset", "recordio", "parquet", "imagefolder")
 PER_ID, BATCH = 50, 128
@@ -54,7 +56,7 @@ def write(root: Path, format: str, pool: list[bytes], images: int) -> Path:
         format, get_format(format).describe(), plan, Encoder().describe(), {"bench": "reading"}
     )
     with open_run(root / format, manifest) as run:
-        assert isinstance(run, Run)
+        assert isinstance(run, DatasetRun)
         for number in run.missing():
             sink = run.sink(number)
             for identity in plan.shard(number).identities:

@@ -24,7 +24,7 @@ from bench.cpu import host_path
 from bench.generation.compare import network
 from bench.generation.rungs import N_DROPPED, Batch, published
 from v2f_engine.backends import choose
-from v2f_engine.data.encode import Encoder
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.models import bind_ops
 from v2f_engine.models.fold import freeze
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES

@@ -28,11 +28,13 @@ from pathlib import Path
 import numpy as np
 
 from v2f_engine.data import verify_dataset
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.formats import Sample, get_format
-from v2f_engine.data.manifest import Manifest
-from v2f_engine.data.plan import MAX_IMAGES_PER_SHARD, Plan
-from v2f_engine.data.shards import Run, open_run
+from v2f_engine.data.formats import get_format
+from v2f_engine.data.formats.protocol import Sample
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.plan import MAX_IMAGES_PER_SHARD, Plan
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.open_run import open_run
+from v2f_engine.data.writing.run import DatasetRun
 
 FORMATS = ("webdataset", "lmdb", "recordio", "parquet", "imagefolder")
 PER_ID = 50
@@ -55,7 +57,7 @@ def write(root: Path, format: str, encoder: Encoder, pool: list[bytes], images: 
     manifest = Manifest(format, get_format(format).describe(), plan, encoder.describe(), {"bench": "writers"})
     wall, processor = time.perf_counter(), time.process_time()
     with open_run(root, manifest) as run:
-        assert isinstance(run, Run)
+        assert isinstance(run, DatasetRun)
         for number in run.missing():
             sink = run.sink(number)
             for identity in plan.shard(number).identities:

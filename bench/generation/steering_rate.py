@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from v2f_engine.models.cpu_forms import quicken
 
 from bench import RESULTS
 from bench.generation.published import published_forward
@@ -36,7 +37,6 @@ from v2f_engine.attributes.sixd import OUTPUTS, SixDRepNet
 from v2f_engine.attributes.steering import Steerer, SteeringSettings, to_bytes_through
 from v2f_engine.attributes.targets import Objective, feature_norm, identity_cosine, pose
 from v2f_engine.models import bind_ops
-from v2f_engine.models.cpu_forms import quicken
 from v2f_engine.models.fold import freeze
 from v2f_engine.models.iresnet import Block, IResNet, IResNetConfig
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES

@@ -18,9 +18,9 @@ def null_writer_seconds(runner: Any, images: int) -> float:
     """Wall seconds to make, encode and write `images` into nowhere."""
     import tempfile
 
-    from v2f_engine.data.encode import Encoder
-    from v2f_engine.data.plan import Plan
-    from v2f_engine.data.write import write_dataset
+    from v2f_engine.data.records.plan import Plan
+    from v2f_engine.data.writing.encode import Encoder
+    from v2f_engine.data.writing.write import write_dataset
     from v2f_engine.models.mask_schedule import MASK_SCHEDULES
     from v2f_engine.pipeline import Engine
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models.fmae import Block
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.ops import Bound

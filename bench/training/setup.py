@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from v2f_engine.data.training_set import MemorySet
+from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.models.features import to_network
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.vec2face import Vec2FaceConfig

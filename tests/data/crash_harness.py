@@ -21,7 +21,9 @@ from pathlib import Path
 
 from stub_people import make_batches, tree
 
-from v2f_engine.data import Encoder, Plan, contact_sheet, fs, open_dataset, write_dataset
+from v2f_engine import disk
+from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset
+from v2f_engine.data.writing import contact_sheet
 from v2f_engine.errors import DatasetError
 
 PLAN = Plan.of(5, 3, 6)  # shards of 2, 2 and 1 identities
@@ -60,7 +62,7 @@ def counting(root: Path, format: str, kill_at: int, log: Path | None = None) -> 
             os.kill(os.getpid(), signal.SIGKILL)
         done += 1
 
-    fs.before = before
+    disk.before = before
     write(root, format)
     if log is not None:
         log.write_text(str(done))

@@ -22,11 +22,12 @@ def write(root: Path) -> None:
     from stub_people import picture
 
     from v2f_engine.data import Encoder
-    from v2f_engine.data.formats import Sample, get_format
-    from v2f_engine.data.formats.recordio import MAGIC_BYTES
-    from v2f_engine.data.manifest import Manifest
-    from v2f_engine.data.plan import Plan
-    from v2f_engine.data.shards import open_run
+    from v2f_engine.data.formats import get_format
+    from v2f_engine.data.formats.protocol import Sample
+    from v2f_engine.data.formats.recordio_frames import MAGIC_BYTES
+    from v2f_engine.data.records.manifest import Manifest
+    from v2f_engine.data.records.plan import Plan
+    from v2f_engine.data.writing.open_run import open_run
 
     plan = Plan.of(40, 5, 50)
     kind = get_format("recordio")

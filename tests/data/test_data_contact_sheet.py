@@ -10,7 +10,7 @@ from PIL import Image
 from stub_people import make_batches, picture
 
 from v2f_engine.data import Encoder, Plan, write_dataset
-from v2f_engine.data.contact_sheet import GAP, MARGIN, contact_sheet
+from v2f_engine.data.writing.contact_sheet import GAP, MARGIN, contact_sheet
 from v2f_engine.errors import ConfigError
 
 IMAGES = np.stack([[picture(row, column) for column in range(4)] for row in range(3)])

@@ -13,16 +13,9 @@ import numpy as np
 import pytest
 from stub_people import make_batches, picture, tree
 
-from v2f_engine.data import (
-    Encoder,
-    Plan,
-    convert,
-    convert_dataset,
-    fs,
-    open_dataset,
-    verify_dataset,
-    write_dataset,
-)
+from v2f_engine import disk
+from v2f_engine.data import Encoder, Plan, convert_dataset, open_dataset, verify_dataset, write_dataset
+from v2f_engine.data.writing import convert
 from v2f_engine.errors import ConfigError, DatasetError
 
 FORMATS = ("imagefolder", "webdataset", "lmdb", "recordio", "parquet")
@@ -130,7 +123,7 @@ def test_resumes_and_repeats(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fs, "before", before)
+        patch.setattr(disk, "before", before)
         with pytest.raises(KeyboardInterrupt):
             run("killed")
     calls: list[tuple[int, int]] = []

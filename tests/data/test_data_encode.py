@@ -9,8 +9,8 @@ import pytest
 from stub_people import picture
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.decode import MAX_SIDE, decode
-from v2f_engine.data.encode import Encoder, check_batch, collect, submit
+from v2f_engine.data.gate.decode import MAX_SIDE, decode
+from v2f_engine.data.writing.encode import Encoder, check_batch, collect, submit
 from v2f_engine.errors import ConfigError, DatasetError
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from v2f_engine.data import convert_dataset, open_dataset
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.foreign import Zip, split_line
+from v2f_engine.data.formats.image_list import split_line
+from v2f_engine.data.formats.zips import Zip
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import DatasetError
 
 COUNTS = (3, 1, 2)

@@ -13,8 +13,7 @@ import pytest
 from stub_people import make_batches, picture
 
 from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset
-from v2f_engine.data.formats import FORMATS, get_format
-from v2f_engine.data.reader import detect_format
+from v2f_engine.data.formats import FORMATS, detect_format, get_format
 from v2f_engine.errors import ConfigError, DatasetError, MissingDependency
 
 STORED = [name for name in FORMATS if name != "null"]
@@ -97,7 +96,7 @@ def test_read_shard_needs_no_index(written: tuple[str, Path]) -> None:
     name, root = written
     dataset = open_dataset(root)
     assert dataset.manifest is not None
-    from v2f_engine.data.formats import Place
+    from v2f_engine.data.formats.protocol import Place
 
     kind, place = get_format(name), Place(root, PLAN, "jpg")
     samples = [sample for record in dataset.manifest.shards for sample in kind.read_shard(place, record)]

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from stub_people import make_batches, picture
 
-from v2f_engine.data import Encoder, Plan, fs, open_dataset, write_dataset
-from v2f_engine.data.formats.lmdb import Lmdb, decimal_order, write_values
-from v2f_engine.data.formats.lmdb_reader import TreeReader
-from v2f_engine.data.formats.lmdb_writer import TreeWriter
+from v2f_engine import atomic
+from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset
+from v2f_engine.data.formats.lmdb.entries import decimal_order, write_values
+from v2f_engine.data.formats.lmdb.reader import Lmdb
+from v2f_engine.data.formats.lmdb.tree_reader import TreeReader
+from v2f_engine.data.formats.lmdb.tree_writer import TreeWriter
 from v2f_engine.errors import DatasetError
 
 
 def bulk(path: Path, values: list[bytes]) -> None:
-    file = fs.DurableFile(path, "t", whole=False)
+    file = atomic.DurableFile(path, "t", whole=False)
     write_values(file, [(0, values[: len(values) // 2]), (1, values[len(values) // 2 :])], 3)
     file.prepare()
     file.publish()
@@ -220,7 +222,7 @@ def test_a_branch_page_never_has_one_child(tmp_path: Path) -> None:
         (65, 4),
         (200, 4),
     ):
-        file = fs.DurableFile(tmp_path / "x.lmdb", "t", whole=False)
+        file = atomic.DurableFile(tmp_path / "x.lmdb", "t", whole=False)
         file.begin_region()
         writer = TreeWriter(file)
         page = writer.value(b"v")

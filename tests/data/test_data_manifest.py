@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v2f_engine.data import Manifest, Plan, ledger
-from v2f_engine.data.manifest import ShardRecord, differences
-from v2f_engine.data.pieces import Piece
+from v2f_engine.data import Manifest, Plan
+from v2f_engine.data.records import ledger
+from v2f_engine.data.records.manifest import differences
+from v2f_engine.data.records.pieces import Piece
+from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import ConfigError, DatasetError
 
 HASH = "0123456789abcdef" * 4

@@ -10,11 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_people import make_batches, picture
 
-from v2f_engine.data import Encoder, Plan, fs, open_dataset, write_dataset
-from v2f_engine.data.dataset import OpenFiles
-from v2f_engine.data.formats import Sample, recordio
-from v2f_engine.data.formats.recordio import MAGIC_BYTES, frame, image_record, range_record, read_record
-from v2f_engine.data.manifest import ShardRecord
+from v2f_engine import atomic
+from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset
+from v2f_engine.data.formats import recordio, recordio_frames
+from v2f_engine.data.formats.protocol import Sample
+from v2f_engine.data.formats.recordio_frames import (
+    MAGIC_BYTES,
+    frame,
+    image_record,
+    range_record,
+    read_record,
+)
+from v2f_engine.data.gate.open_files import OpenFiles
+from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import ConfigError, DatasetError
 
 ENCODER = Encoder(quality=90)
@@ -56,7 +64,8 @@ def test_layout_that_insightface_reads(tmp_path: Path) -> None:
 
 def test_sets_too_large_for_float32_have_no_meta_record(tmp_path: Path) -> None:
     rec, idx = (
-        fs.DurableFile(tmp_path / name, "t", whole=name != "train.rec") for name in ("train.rec", "train.idx")
+        atomic.DurableFile(tmp_path / name, "t", whole=name != "train.rec")
+        for name in ("train.rec", "train.idx")
     )
     records = {0: ShardRecord(0, 0, 2, 4, 4, "", ())}
     samples = [Sample(identity, number, b"\xff\xd8\xff") for identity in (0, 1) for number in (0, 1)]
@@ -100,7 +109,7 @@ def test_payloads_that_hold_the_magic(tmp_path_factory: pytest.TempPathFactory, 
     at = 0
     while at < len(record):
         starts.append(at)
-        length = struct.unpack_from("<I", record, at + 4)[0] & recordio.MAX_LENGTH
+        length = struct.unpack_from("<I", record, at + 4)[0] & recordio_frames.MAX_LENGTH
         at += 8 + length + -length % 4
     assert aligned == starts, "the magic stands at a multiple of 4 only where a part begins"
 
@@ -151,7 +160,7 @@ def test_broken_records(tmp_path: Path) -> None:
 
 class Huge(bytes):
     def __len__(self) -> int:
-        return recordio.MAX_LENGTH + 1
+        return recordio_frames.MAX_LENGTH + 1
 
 
 def test_record_beyond_the_format() -> None:

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from stub_people import make_batches, tree
 
+from v2f_engine import disk
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data import Encoder, Plan, fs, open_dataset, verify_dataset, write_dataset
-from v2f_engine.data.manifest import MANIFEST
+from v2f_engine.data import Encoder, Plan, open_dataset, verify_dataset, write_dataset
+from v2f_engine.data.layout import MANIFEST
 from v2f_engine.errors import ConfigError, DatasetError, DiskFull, OutputFolderError
 
 PLAN = Plan.of(5, 3, 6)
@@ -231,7 +232,7 @@ def failing(number: int, at: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         if done[0] == at + 1:
             raise OSError(number, os.strerror(number), path)
 
-    monkeypatch.setattr(fs, "before", before)
+    monkeypatch.setattr(disk, "before", before)
     return done
 
 
@@ -276,7 +277,7 @@ def test_full_disk_says_how_much_is_needed(tmp_path: Path, monkeypatch: pytest.M
         write(tmp_path / "a", make=stopping(4))
     files = ("a/shard-000000.tar", "a/attributes/shard-000000.npy")
     size = sum((tmp_path / name).stat().st_size for name in files)
-    monkeypatch.setattr(fs, "free_bytes", lambda folder: 5000)
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 5000)
     asked: list[range] = []
     with pytest.raises(DiskFull, match=r"more needed, 5\.0 kB \(5000 bytes\) free") as caught:
         write(tmp_path / "a", make=noting(asked))

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.formats import Sample, get_format
-from v2f_engine.data.manifest import Manifest, ShardRecord
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.shards import Run, open_run
-from v2f_engine.data.sink import ShardSink
+from v2f_engine.data.formats import get_format
+from v2f_engine.data.formats.protocol import Sample
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.records.shard_record import ShardRecord
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.open_run import open_run
+from v2f_engine.data.writing.run import DatasetRun
+from v2f_engine.data.writing.sink import ShardSink
 from v2f_engine.errors import DatasetError
 
 Fill = Callable[[ShardSink, list[tuple[int, int]]], None]
@@ -37,7 +40,7 @@ def in_batches(size: int, dtype: type[np.integer] = np.int64) -> Fill:
 def shard(folder: Path, plan: Plan, fill: Fill, places: list[tuple[int, int]]) -> tuple[ShardRecord, bytes]:
     manifest = Manifest("webdataset", get_format("webdataset").describe(), plan, Encoder().describe(), {})
     with open_run(folder, manifest) as run:
-        assert isinstance(run, Run)
+        assert isinstance(run, DatasetRun)
         sink = run.sink(1)
         try:
             fill(sink, places)

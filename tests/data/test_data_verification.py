@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v2f_engine.data.encode import Encoder
+from v2f_engine.data.gate.pickle_reader import PickleReader
 from v2f_engine.data.verification import VerificationSet, open_verification_set, write_bin
-from v2f_engine.data.verification.opcodes import PickleReader
 from v2f_engine.data.verification.sets import parse_bin
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import DatasetError
 
 IMAGES = [bytes([n, 0, 39, 92, 10, 255]) * (n * 50 + 1) for n in range(8)]

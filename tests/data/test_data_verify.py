@@ -12,8 +12,7 @@ from stub_people import make_batches, tree
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, repair_dataset, verify_dataset, write_dataset
-from v2f_engine.data.card import CARD
-from v2f_engine.data.manifest import MANIFEST
+from v2f_engine.data.layout import CARD, MANIFEST
 from v2f_engine.errors import ConfigError, DatasetError
 
 FORMATS = ("imagefolder", "webdataset", "lmdb", "recordio", "parquet")

@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 from v2f_engine.batch import ImageBatch
 from v2f_engine.cli.main import app
 from v2f_engine.data import open_dataset
-from v2f_engine.data.card import CARD, card_text, licence_chain
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.plan import Plan
+from v2f_engine.data.layout import CARD
+from v2f_engine.data.records.card import card_text, licence_chain
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.records.verify import verify_dataset
 from v2f_engine.data.verification import write_bin
-from v2f_engine.data.verify import verify_dataset
-from v2f_engine.data.write import write_dataset
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.report import make_report, page
 from v2f_engine.evaluate.report.charts import Axis

@@ -10,8 +10,8 @@ import pytest
 import torch
 from sklearn.model_selection import KFold
 
-from v2f_engine.data.encode import Encoder
 from v2f_engine.data.verification import open_verification_set, write_bin
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.evaluate.verification import fold_edges, measure_verification, verify_pairs
 

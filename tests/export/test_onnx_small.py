@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from v2f_engine.data.reader import open_dataset
+from v2f_engine.data.formats import open_dataset
 from v2f_engine.errors import AccuracyLoss, BackendUnavailable, ConfigError
 from v2f_engine.export.graph import image_bytes
 from v2f_engine.export.onnx import export_onnx

@@ -14,13 +14,13 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["v2f_engine"]):
-    from v2f_engine.data.decode import decode
-    from v2f_engine.data.ledger import record_of
-    from v2f_engine.data.manifest import Manifest
-    from v2f_engine.data.npy import from_bytes
-    from v2f_engine.data.plan import Plan
+    from v2f_engine.data.gate.decode import decode
+    from v2f_engine.data.records.ledger import record_of
+    from v2f_engine.data.records.manifest import Manifest
+    from v2f_engine.data.records.plan import Plan
     from v2f_engine.data.verification.sets import parse_bin
     from v2f_engine.errors import V2FError
+    from v2f_engine.npy import from_bytes
     from v2f_engine.scale.identity import Worker
 
 TARGETS: tuple[Callable[[bytes], Any], ...] = (

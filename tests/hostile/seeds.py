@@ -19,13 +19,13 @@ sys.path[:0] = [str(HERE.parent / "data")]
 from stub_people import make_batches, picture  # noqa: E402
 
 from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset  # noqa: E402
-from v2f_engine.data.decode import decode  # noqa: E402
-from v2f_engine.data.npy import map_file  # noqa: E402
+from v2f_engine.data.gate.decode import decode  # noqa: E402
+from v2f_engine.data.records.verify import verify_dataset  # noqa: E402
 from v2f_engine.data.verification.sets import open_verification_set, write_bin  # noqa: E402
-from v2f_engine.data.verify import verify_dataset  # noqa: E402
+from v2f_engine.npy import map_file  # noqa: E402
 from v2f_engine.vectors.gate import check_vectors  # noqa: E402
 from v2f_engine.vectors.identities import Identities  # noqa: E402
-from v2f_engine.vectors.npy import open_vectors  # noqa: E402
+from v2f_engine.vectors.streams import open_vectors  # noqa: E402
 
 
 @dataclass(frozen=True)

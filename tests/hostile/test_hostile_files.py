@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from v2f_engine.data.formats import open_dataset
 from v2f_engine.data.inspect_file import inspect_file
-from v2f_engine.data.npy import map_file
-from v2f_engine.data.reader import open_dataset
 from v2f_engine.data.verification import open_verification_set
 from v2f_engine.errors import CheckpointError, DatasetError, VectorError
 from v2f_engine.models.checkpoint_file import read_checkpoint
+from v2f_engine.npy import map_file
 from v2f_engine.outside import admit
-from v2f_engine.vectors.npy import open_vectors
+from v2f_engine.vectors.streams import open_vectors
 
 ROOT = Path(__file__).parents[2]
 

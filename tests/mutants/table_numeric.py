@@ -115,7 +115,7 @@ MUTANTS = [
     ),
     Mutant(
         "a bad record is named by a number that is not its own",
-        "v2f_engine/data/dataset.py",
+        "v2f_engine/data/formats/dataset.py",
         'return f"{self.path}: record {index}"',
         'return f"{self.path}: record {index + 1}"',
         ("tests/train/test_train_generator_command.py",),

@@ -29,11 +29,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "data")]
 
 from stub_people import make_batches, tree  # noqa: E402
 
-from v2f_engine.data import Encoder, Plan, contact_sheet, fs, write_dataset  # noqa: E402
+from v2f_engine import disk  # noqa: E402
+from v2f_engine.data import Encoder, Plan, write_dataset  # noqa: E402
 from v2f_engine.data.formats import get_format  # noqa: E402
-from v2f_engine.data.manifest import Manifest, software_versions  # noqa: E402
-from v2f_engine.data.shards import open_run  # noqa: E402
-from v2f_engine.data.verify import verify_manifest  # noqa: E402
+from v2f_engine.data.records.manifest import Manifest, software_versions  # noqa: E402
+from v2f_engine.data.records.verify import verify_manifest  # noqa: E402
+from v2f_engine.data.writing import contact_sheet  # noqa: E402
+from v2f_engine.data.writing.open_run import open_run  # noqa: E402
 from v2f_engine.errors import V2FError  # noqa: E402
 
 PLAN = Plan.of(3, 2, 2)
@@ -84,7 +86,7 @@ def recording(log: Log) -> Iterator[None]:
         name: getattr(os, name) for name in ("open", "write", "pwrite", "fsync", "replace", "mkdir", "rmdir")
     }
     real |= {name: getattr(os, name) for name in ("unlink", "ftruncate")}
-    sync = fs.sync_file_system
+    sync = disk.sync_file_system
     folders: dict[int, str] = {}
     position: dict[int, int] = {}
 
@@ -187,12 +189,12 @@ def recording(log: Log) -> Iterator[None]:
     try:
         for name, function in patched.items():
             setattr(os, name, function)
-        fs.sync_file_system = sync_file_system
+        disk.sync_file_system = sync_file_system
         yield
     finally:
         for name in patched:
             setattr(os, name, real[name])
-        fs.sync_file_system = sync
+        disk.sync_file_system = sync
         builtins.open = plain_open
 
 
@@ -262,7 +264,7 @@ def main(format: str, states: int, seed: int, careless: bool = False) -> None:
         (base / "logged").mkdir()
         with recording(log):
             if careless:  # the same writer without a single fsync: the model must notice
-                fs.fsync = fs.fsync_folder = fs.sync_file_system = lambda *nothing: None
+                disk.fsync = disk.fsync_folder = disk.sync_file_system = lambda *nothing: None
             run(base / "logged")
         asked = Manifest(
             format, get_format(format).describe(), PLAN, ENCODER.describe(), SETTINGS, software_versions()

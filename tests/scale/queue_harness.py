@@ -32,10 +32,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "data")]
 
 from stub_people import make_batches, tree  # noqa: E402
 
-from v2f_engine.data import Encoder, Plan, contact_sheet, fs, write_dataset  # noqa: E402
+from v2f_engine import disk  # noqa: E402
+from v2f_engine.data import Encoder, Plan, write_dataset  # noqa: E402
 from v2f_engine.data.formats import get_format  # noqa: E402
-from v2f_engine.data.manifest import Manifest, software_versions  # noqa: E402
-from v2f_engine.scale import Source, make_shard, write_scaled  # noqa: E402
+from v2f_engine.data.records.manifest import Manifest, software_versions  # noqa: E402
+from v2f_engine.data.writing import contact_sheet  # noqa: E402
+from v2f_engine.data.writing.write import manifest_for  # noqa: E402
+from v2f_engine.scale import Source, Workforce, make_shard, write_scaled  # noqa: E402
 from v2f_engine.scale.coordinator import BACK_OFF_S  # noqa: E402
 from v2f_engine.scale.executors import Ended  # noqa: E402
 from v2f_engine.scale.job import Job  # noqa: E402
@@ -131,13 +134,9 @@ def scaled(
     watch: list[Any] = []
     write_scaled(
         root,
-        SETTINGS,
-        plan,
+        manifest_for(format, plan, ENCODER.describe(), SETTINGS),
         Source(SOURCE, how),
-        format=format,
-        encoder=ENCODER,
-        executor=executor,
-        workers=workers,
+        Workforce(executor, workers),
         watch=watch,
     )
     return watch[0] if watch else None
@@ -249,7 +248,7 @@ def operations(base: Path) -> dict[str, Any]:
                 if kill_at < 0:
                     counter.write_text(str(done))
 
-            fs.before = before
+            disk.before = before
 
         return prepare
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from stub_people import make_batches
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.manifest import Manifest
-from v2f_engine.data.repair import MakeBatches
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.writing.repair import MakeBatches
 
 
 def open_stub(manifest: Manifest, root: Path, device: str, **how: Any) -> MakeBatches:

@@ -13,14 +13,16 @@ import pytest
 from stub_people import make_batches, tree
 
 from v2f_engine.data import Encoder, Plan, write_dataset
+from v2f_engine.data.writing.write import manifest_for
 from v2f_engine.errors import ConfigError, DatasetError, ShardsFailed
-from v2f_engine.scale import Source, write_scaled
+from v2f_engine.scale import Source, Workforce, write_scaled
 from v2f_engine.scale.coordinator import Watch
 from v2f_engine.scale.executors import EXECUTORS, get_executor
 from v2f_engine.scale.limits import Limits
 
 PLAN = Plan.of(16, 3, 6)  # 8 shards
 SETTINGS = {"seed": 3}
+MANIFEST = manifest_for("webdataset", PLAN, Encoder().describe(), SETTINGS)
 OPTIONS: dict[str, dict[str, Any]] = {"local": {}, "ray": {}, "slurm": {"cluster": "local"}}
 EXTRA = {"local": "v2f_engine", "ray": "ray", "slurm": "submitit"}
 
@@ -36,14 +38,9 @@ def scaled(root: Path, executor: str, workers: int = 2, limits: Limits | None = 
     watch: list[Watch] = []
     write_scaled(
         root,
-        SETTINGS,
-        how.pop("plan", PLAN),
+        manifest_for("webdataset", how.pop("plan", PLAN), Encoder(quality=80).describe(), SETTINGS),
         Source("stub_source:open_stub", how),
-        encoder=Encoder(quality=80),
-        executor=executor,
-        workers=workers,
-        limits=limits or Limits(),
-        options=OPTIONS[executor],
+        Workforce(executor, workers, limits=limits or Limits(), options=OPTIONS[executor]),
         watch=watch,
     )
     return watch[0]
@@ -126,13 +123,14 @@ def test_named_errors_end_the_run_at_once(tmp_path: Path) -> None:
 
 def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(ShardsFailed, match="(?s)keep dying before they make anything.*No module named"):
-        write_scaled(tmp_path / "set", SETTINGS, PLAN, Source("not_there:open"), workers=1)
+        write_scaled(tmp_path / "set", MANIFEST, Source("not_there:open"), Workforce(workers=1))
 
 
 def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="local"):
         get_executor("lokal")
     with pytest.raises(ConfigError, match="workers"):
-        write_scaled(tmp_path / "set", SETTINGS, PLAN, Source("stub_source:open_stub"), workers=0)
+        write_scaled(tmp_path / "set", MANIFEST, Source("stub_source:open_stub"), Workforce(workers=0))
+    nothing = manifest_for("null", PLAN, Encoder().describe(), SETTINGS)
     with pytest.raises(ConfigError, match="null"):
-        write_scaled(tmp_path / "set", SETTINGS, PLAN, Source("stub_source:open_stub"), format="null")
+        write_scaled(tmp_path / "set", nothing, Source("stub_source:open_stub"), Workforce())

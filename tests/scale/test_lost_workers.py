@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from v2f_engine.data import Plan
+from v2f_engine.data.writing.write import manifest_for
 from v2f_engine.errors import ShardsFailed
-from v2f_engine.scale import Source, write_scaled
+from v2f_engine.scale import Source, Workforce, write_scaled
 from v2f_engine.scale.coordinator import Watch
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.heartbeat import Beat
@@ -128,7 +129,7 @@ def test_why_a_coordinator_ended_a_worker_is_told(tmp_path: Path, rate: int, rea
     executor = StuckExecutor(rate)
     with pytest.raises(ShardsFailed, match=reason):
         write_scaled(
-            tmp_path / "set", {}, Plan(1, 1, 1), Source("unused:unused"), executor=executor, workers=1,
-            limits=executor.limits, watch=watch,
+            tmp_path / "set", manifest_for("webdataset", Plan(1, 1, 1), {}, {}),
+            Source("unused:unused"), Workforce(executor, 1), watch=watch,
         )  # fmt: skip
     assert [why.split(" for")[0] for why in watch[0].killed][:1] == ["no image"] * (rate == 0)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from stub_people import make_batches, tree
 
-from v2f_engine.data import Encoder, Plan, contact_sheet, repair_dataset, verify_dataset, write_dataset
-from v2f_engine.data.manifest import Manifest, software_versions
+from v2f_engine.data import Encoder, Plan, repair_dataset, verify_dataset, write_dataset
+from v2f_engine.data.records.manifest import Manifest, software_versions
+from v2f_engine.data.writing import contact_sheet
 from v2f_engine.errors import DatasetError
 from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.limits import Limits

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from stub_people import make_batches, tree
 
+from v2f_engine import disk
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data import Encoder, Plan, fs, write_dataset
+from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.formats import get_format
-from v2f_engine.data.formats.staging import WORK
-from v2f_engine.data.manifest import Manifest, software_versions
-from v2f_engine.data.repair import MakeBatches
-from v2f_engine.data.shards import QUEUE, RUN, open_run
-from v2f_engine.scale import Source, write_scaled
+from v2f_engine.data.layout import QUEUE, RUN, WORK
+from v2f_engine.data.records.manifest import Manifest, software_versions
+from v2f_engine.data.writing.open_run import open_run
+from v2f_engine.data.writing.repair import MakeBatches
+from v2f_engine.data.writing.write import manifest_for
+from v2f_engine.scale import Source, Workforce, write_scaled
 from v2f_engine.scale.coordinator import Watch
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.heartbeat import Beat
@@ -42,16 +44,16 @@ def test_a_lease_that_changed_hands_is_not_taken_from_its_new_holder(
     mine = ShardQueue(tmp_path, PLAN, Worker.here("mine"), Limits())
     mine.make()
     assert dead.claim() == 0
-    before = fs.before
+    before = disk.before
 
     def overtaken(operation: str, path: str) -> None:
         if operation == "take-back":
-            monkeypatch.setattr(fs, "before", before)
+            monkeypatch.setattr(disk, "before", before)
             assert new.reap("dead", "seen by the other one") == [0]
             assert new.claim() == 0
         before(operation, path)
 
-    monkeypatch.setattr(fs, "before", overtaken)
+    monkeypatch.setattr(disk, "before", overtaken)
     assert mine.reap("dead", "seen by us, too late") == []
     assert new.holds(0)
     assert mine.crash_count() == 1  # the death is counted once, not once for each who saw it
@@ -176,8 +178,8 @@ def test_a_worker_that_beats_without_making_images_is_ended(tmp_path: Path) -> N
     limits = Limits(lease_s=60.0, beat_s=0.02, stopped_s=60.0, stall_s=0.4, poll_s=0.05)
     watch: list[Watch] = []
     write_scaled(
-        tmp_path / "set", {"seed": 3}, PLAN, Source("stub_source:open_stub", {}), encoder=ENCODER,
-        executor=FirstIsStuck(limits), workers=1, watch=watch,
+        tmp_path / "set", manifest_for("webdataset", PLAN, ENCODER.describe(), {"seed": 3}),
+        Source("stub_source:open_stub", {}), Workforce(FirstIsStuck(limits), 1), watch=watch,
     )  # fmt: skip
     assert [what.split(" for ")[0] for what in watch[0].killed] == ["no image"]
     assert (watch[0].started, watch[0].lost) == (2, 1)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from train_harness import ALL, TINY, eye, people, settings
 
-from v2f_engine.data.lock import exclusive
-from v2f_engine.data.training_set import MemorySet
+from v2f_engine.data.training.memory_set import MemorySet
+from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.errors import ConfigError, DatasetError, NonFiniteLoss, OutputFolderError
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import convert, load_discriminator, load_generator

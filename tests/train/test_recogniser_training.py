@@ -15,8 +15,8 @@ import torch
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, MemorySet, Plan, open_training_set, write_dataset
-from v2f_engine.data.lock import exclusive
-from v2f_engine.data.training_lmdb import write_training_lmdb
+from v2f_engine.data.formats.lmdb.entries import write_training_lmdb
+from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.errors import CheckpointError, ConfigError, OutputFolderError
 from v2f_engine.models.iresnet import LAYERS, IResNet, IResNetConfig
 from v2f_engine.models.weights import load_recogniser

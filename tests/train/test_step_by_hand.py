@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 from train_harness import ALL, TINY, eye, people, settings
 
-from v2f_engine.data.training_set import MemorySet, Rows
+from v2f_engine.data.training.memory_set import MemorySet
+from v2f_engine.data.training.rows import Rows
 from v2f_engine.models import landmarks
 from v2f_engine.models.iresnet import IResNetConfig
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES

@@ -10,8 +10,8 @@ from train_harness import people
 from typer.testing import CliRunner
 
 from v2f_engine.cli.main import app
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.training_lmdb import write_training_lmdb
+from v2f_engine.data.formats.lmdb.entries import write_training_lmdb
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.weights import load_generator
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from v2f_engine.data.memory_set import MemorySet
+from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.errors import CheckpointError
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.registry import CARD

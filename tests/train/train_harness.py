@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from v2f_engine.data.training_set import MemorySet
+from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.vec2face import Vec2FaceConfig
 from v2f_engine.train.distributed import joined

@@ -10,7 +10,7 @@ import pytest
 
 from v2f_engine.errors import VectorError
 from v2f_engine.vectors.gate import check_vectors, refuse_duplicates, row_hashes
-from v2f_engine.vectors.npy import open_vectors, parts_of, stream
+from v2f_engine.vectors.streams import open_vectors, parts_of, stream
 
 
 def good(n=50, d=512, seed=0):

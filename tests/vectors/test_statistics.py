@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from v2f_engine.errors import ConfigError, OutputFolderError, VectorError
 from v2f_engine.vectors.files import read_tensors, write_tensors
-from v2f_engine.vectors.npy import parts_of, stream
 from v2f_engine.vectors.statistics import (
     FORMAT,
     Moments,
@@ -19,6 +18,7 @@ from v2f_engine.vectors.statistics import (
     load_statistics,
     save_statistics,
 )
+from v2f_engine.vectors.streams import parts_of, stream
 
 
 def features(n=3000, d=24, seed=0):

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.write import write_dataset
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.models.registry import locate
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import save_weights

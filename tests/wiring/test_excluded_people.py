@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wiring_case import play
 from wiring_spies import stop
 
-from v2f_engine.data.shards import IDENTITIES
+from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.errors import ConfigError
 from v2f_engine.pipeline import generate
 from v2f_engine.pipeline.proof import prove

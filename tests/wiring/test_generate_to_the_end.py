@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from wiring_case import play
 
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.reader import open_dataset
-from v2f_engine.data.verify import verify_dataset
+from v2f_engine.data.formats import open_dataset
+from v2f_engine.data.records.verify import verify_dataset
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.pipeline import Engine, generate
 from v2f_engine.vectors.perturbation import Perturbation

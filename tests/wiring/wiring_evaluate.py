@@ -13,8 +13,8 @@ from wiring_spies import Answer, give, stop
 from wiring_train import EXTRACT, features
 
 CALIBRATE = "v2f_engine.evaluate.separability:calibrate"
-NPY = "v2f_engine.vectors.npy:open_vectors"
-OPEN = "v2f_engine.data.reader:open_dataset"
+NPY = "v2f_engine.vectors.streams:open_vectors"
+OPEN = "v2f_engine.data.formats:open_dataset"
 PLOT = "v2f_engine.evaluate.plots:plot_{}"
 WRITE = "v2f_engine.atomic:write_atomically"
 
@@ -187,7 +187,7 @@ IJB = Scene(
 
 REPORTING = "v2f_engine.evaluate.report.measure:make_report"
 PAGE = "v2f_engine.evaluate.report.page:page"
-CARD = "v2f_engine.data.card:write_card"
+CARD = "v2f_engine.data.records.card:write_card"
 WHOLE: dict[str, Answer] = {
     REPORTING: give(SimpleNamespace(record={})),
     PAGE: give("<html>"),

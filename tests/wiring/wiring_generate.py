@@ -12,12 +12,12 @@ from wiring_spies import give, stop, through
 CHOOSE = "v2f_engine.backends:choose"
 CONTROL = "v2f_engine.attributes.control:Control"
 DRAW = "v2f_engine.vectors.perturbation:Perturbation.draw"
-ENCODER = "v2f_engine.data.encode:submit"
+ENCODER = "v2f_engine.data.writing.encode:submit"
 EXCLUSION = "v2f_engine.vectors.exclusion:Exclusion.passing"
 GENERATOR = "v2f_engine.models.weights:load_generator"
-LINE = "v2f_engine.data.assembly_line:AssemblyLine"
+LINE = "v2f_engine.data.writing.assembly_line:AssemblyLine"
 MASKS = "v2f_engine.models.mask_schedule:MaskSchedule.draw"
-OPEN_RUN = "v2f_engine.data.shards:open_run"
+OPEN_RUN = "v2f_engine.data.writing.open_run:open_run"
 POSED = "v2f_engine.pipeline.makers.posed:Posed"
 RECOGNISER = "v2f_engine.models.weights:load_recogniser"
 RUNNER = "v2f_engine.runtime:open_runner"
@@ -76,7 +76,7 @@ GENERATE = Scene(
         ),
         "--references": case(
             "{faces}",
-            ("v2f_engine.data.reader:open_dataset", "path", "{faces}"),
+            ("v2f_engine.data.formats:open_dataset", "path", "{faces}"),
             (OPEN_RUN, "manifest.plan.identities", 8),
             instead="--images 2 --out {out} --model {small}",
         ),
@@ -94,7 +94,7 @@ GENERATE = Scene(
         "--fmr": case("0.05", (STREAM, "calibration.fmr", 0.05), also="--calibration {known}"),
         "--calibration": (
             case("{known}", (STREAM, "calibration.origin", "known.npy"), also="--fmr 0.05"),
-            case("{faces}", ("v2f_engine.data.reader:open_dataset", "path", "{faces}"), also="--fmr 0.5"),
+            case("{faces}", ("v2f_engine.data.formats:open_dataset", "path", "{faces}"), also="--fmr 0.5"),
         ),
         "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
         "--sigma": case("0.1,0.2,0.4", (DRAW, "self.levels", (0.1, 0.2, 0.4))),
@@ -173,7 +173,7 @@ CONVERT = Scene(
     "convert",
     "<source={faces}> <target={out}>",
     {
-        "source": case("{strangers}", ("v2f_engine.data.reader:open_dataset", "path", "{strangers}")),
+        "source": case("{strangers}", ("v2f_engine.data.formats:open_dataset", "path", "{strangers}")),
         "target": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
         "--format": case("recordio", (OPEN_RUN, "manifest.format", "recordio")),
         "--precision": case(
@@ -184,7 +184,7 @@ CONVERT = Scene(
     },
 )
 
-VERIFY_MANIFEST = "v2f_engine.data.verify:verify_manifest"
+VERIFY_MANIFEST = "v2f_engine.data.records.verify:verify_manifest"
 VERIFY = Scene(
     "verify",
     "<dataset={faces}>",
@@ -223,7 +223,9 @@ BENCH = Scene(
         "--device": case("cpu", (CHOOSE, "device", "cpu")),
         "--precision": case("fp32", (CHOOSE, "precision", "fp32")),
         "--runner": case("cuda_graph", (RUNNER, "name", "cuda_graph"), spies={RUNNER: stop}),
-        "--images": case("3", (SAMPLE, "n", 3), ("v2f_engine.data.write:write_dataset", "plan.images", 3)),
+        "--images": case(
+            "3", (SAMPLE, "n", 3), ("v2f_engine.data.writing.write:write_dataset", "plan.images", 3)
+        ),
         "--rounds": case("2", ("statistics:median", "data", lambda seconds: len(seconds) == 2)),
     },
     {SUBPROCESS: give(CompletedProcess([], 0)), SAMPLE: through},

@@ -12,7 +12,7 @@ from wiring_spies import give, stop
 CALIBRATE = "v2f_engine.vectors.separability:calibrate_threshold"
 FACES = "v2f_engine.pipeline.proof:FaceFeatures"
 FIT = "v2f_engine.vectors.statistics:fit_statistics"
-OPEN = "v2f_engine.data.reader:open_dataset"
+OPEN = "v2f_engine.data.formats:open_dataset"
 PICK = "v2f_engine.backends:function"
 PILOT = "v2f_engine.vectors.planner:plan_identities"
 PROVE = "v2f_engine.vectors.proof:prove_identities"

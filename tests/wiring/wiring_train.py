@@ -13,8 +13,8 @@ from wiring_spies import stop
 EXTRACT = "v2f_engine.models.features:extract_features"
 HOLD_OUT = "v2f_engine.train.held_out:hold_out"
 JOINED = "v2f_engine.train.distributed:joined"
-OPEN = "v2f_engine.data.training_set:open_training_set"
-MEMORY = "v2f_engine.data.memory_set:MemorySet.load"
+OPEN = "v2f_engine.data.training.training_set:open_training_set"
+MEMORY = "v2f_engine.data.training.memory_set:MemorySet.load"
 
 
 def features(call: Any, arguments: Mapping[str, Any]) -> Any:
@@ -37,7 +37,9 @@ RECOGNISER_SCENE = Scene(
         "--on-bad": (
             case("skip", (OPEN, "on_bad", "skip")),
             case(
-                "skip", ("v2f_engine.data.stored_set:StoredSet", "skip", True), also="--held-out {strangers}"
+                "skip",
+                ("v2f_engine.data.training.stored_set:StoredSet", "skip", True),
+                also="--held-out {strangers}",
             ),
         ),
         "--held-out": case("{strangers}", (TRAINER, "held_out.dataset.path", "{strangers}")),
@@ -170,13 +172,13 @@ FEATURES_SCENE = Scene(
         "dataset": case("{strangers}", (OPEN, "path", "{strangers}")),
         "--out": case("{out}-b.npy", ("v2f_engine.atomic:write_atomically", "path", "{out}-b.json")),
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}")),
-        "--mask": case("{index}", ("v2f_engine.data.stored_set:StoredSet", "subset", np.arange(14))),
+        "--mask": case("{index}", ("v2f_engine.data.training.stored_set:StoredSet", "subset", np.arange(14))),
         "--channels": case("bgr", (EMBEDDER, "self.pixels.channels", "bgr")),
         "--mean": case("120", (EMBEDDER, "self.pixels.mean", 120.0), also="--std 127.5"),
         "--std": case("128", (EMBEDDER, "self.pixels.std", 128.0), also="--mean 127.5"),
-        "--on-bad": case("skip", ("v2f_engine.data.stored_set:StoredSet", "skip", True)),
+        "--on-bad": case("skip", ("v2f_engine.data.training.stored_set:StoredSet", "skip", True)),
         "--batch": case("5", (EMBEDDER, "images", lambda images: len(images) == 5)),
-        "--threads": case("3", ("v2f_engine.data.prefetch:Prefetcher", "threads", 3)),
+        "--threads": case("3", ("v2f_engine.data.training.prefetch:Prefetcher", "threads", 3)),
         "--bf16": case(None, (EMBEDDER, "self.bf16", True)),
         "--device": case("meta", (EMBEDDER, "self.device", "meta")),
     },

@@ -80,9 +80,9 @@ def _machine(model: str, device: str, precision: str, runner: str, images: int, 
     from collections.abc import Callable
     from pathlib import Path
 
-    from v2f_engine.data.encode import Encoder
-    from v2f_engine.data.plan import Plan
-    from v2f_engine.data.write import write_dataset
+    from v2f_engine.data.records.plan import Plan
+    from v2f_engine.data.writing.encode import Encoder
+    from v2f_engine.data.writing.write import write_dataset
     from v2f_engine.pipeline import Engine
     from v2f_engine.vectors.sampling import sample_identities
 

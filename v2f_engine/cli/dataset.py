@@ -24,7 +24,7 @@ def convert(
 
         typer.echo(f"{target}  sha256 {convert_weights(source, target, precision=precision)}")
         return
-    from v2f_engine.data.convert import convert_dataset
+    from v2f_engine.data.writing.convert import convert_dataset
 
     with progress_bar("convert", "images") as progress:
         report = convert_dataset(source, target, format, progress=progress)
@@ -38,7 +38,7 @@ def verify(
     ] = True,
 ) -> None:
     """Check every file of a dataset against its manifest; a single flipped bit is found."""
-    from v2f_engine.data.verify import verify_dataset
+    from v2f_engine.data.records.verify import verify_dataset
     from v2f_engine.errors import DatasetError
 
     report = verify_dataset(dataset, "full" if full else "fast")
@@ -61,7 +61,8 @@ def repair(
     from v2f_engine.pipeline.repairing import repair as mend
 
     made = mend(dataset, model=model, device=device, fetch=fetch)
-    from v2f_engine.data.manifest import MANIFEST, Manifest
+    from v2f_engine.data.layout import MANIFEST
+    from v2f_engine.data.records.manifest import Manifest
 
     shards = Manifest.load(dataset / MANIFEST).plan.shards
     typer.echo(

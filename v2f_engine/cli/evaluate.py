@@ -302,7 +302,7 @@ def ijb(
     from v2f_engine.errors import ConfigError
     from v2f_engine.evaluate.ijb import measure_ijb, read_protocol
     from v2f_engine.evaluate.plots import plot_ijb
-    from v2f_engine.vectors.npy import open_vectors
+    from v2f_engine.vectors.streams import open_vectors
 
     protocol = read_protocol(meta, name)
     if (features is None) == (crops is None):
@@ -353,7 +353,7 @@ def report(
     import sys
 
     from v2f_engine.atomic import write_atomically
-    from v2f_engine.data.card import write_card
+    from v2f_engine.data.records.card import write_card
     from v2f_engine.evaluate.report import make_report, page
 
     accuracies = [_accuracy(text) for text in accuracy or ()]

@@ -158,9 +158,9 @@ def check(
 ) -> None:
     """Published separability: identities with no earlier one above the threshold, over prefixes."""
     from v2f_engine.vectors.identities import Identities
-    from v2f_engine.vectors.npy import open_vectors
     from v2f_engine.vectors.plots import plot_separability
     from v2f_engine.vectors.separability import PUBLISHED_THRESHOLD, separability_curve
+    from v2f_engine.vectors.streams import open_vectors
 
     known = calibrated(threshold, fmr, calibration, recogniser)
     limit = (PUBLISHED_THRESHOLD if threshold is None else threshold) if known is None else known.threshold

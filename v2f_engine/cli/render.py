@@ -23,9 +23,9 @@ def render(
     quality: Annotated[int, typer.Option(help="JPEG quality")] = 95,
 ) -> None:
     """Render people who do not exist, with exact pose, expression and light of every image."""
-    from v2f_engine.data.encode import Encoder
-    from v2f_engine.data.plan import Plan
-    from v2f_engine.data.write import write_dataset
+    from v2f_engine.data.records.plan import Plan
+    from v2f_engine.data.writing.encode import Encoder
+    from v2f_engine.data.writing.write import write_dataset
     from v2f_engine.rendered import WORLD_VERSION, render_people
 
     with progress_bar("render", "images") as progress:

@@ -64,7 +64,8 @@ def recogniser(
     device: str = "cpu",
 ) -> None:
     """Train a recogniser with margin softmax; several ranks: `torchrun ... -m v2f_engine train recogniser ...`."""
-    from v2f_engine.data.training_set import MemorySet, open_training_set
+    from v2f_engine.data.training.memory_set import MemorySet
+    from v2f_engine.data.training.training_set import open_training_set
     from v2f_engine.models.iresnet import IResNetConfig
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.held_out import hold_out
@@ -205,7 +206,8 @@ def _with_features(data: Path, features: Path | None, mask: Path | None, on_bad:
     """A training set with features: its own, those of a file, or extracted now into memory."""
     from dataclasses import replace
 
-    from v2f_engine.data.training_set import MemorySet, open_training_set
+    from v2f_engine.data.training.memory_set import MemorySet
+    from v2f_engine.data.training.training_set import open_training_set
     from v2f_engine.models.features import extract_features
 
     stored = open_training_set(data, features, mask, on_bad=on_bad)

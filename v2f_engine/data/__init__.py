@@ -6,34 +6,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from v2f_engine.data.convert import convert_dataset
-    from v2f_engine.data.dataset import Dataset
-    from v2f_engine.data.encode import Encoder
-    from v2f_engine.data.formats import FORMATS
-    from v2f_engine.data.manifest import Manifest
-    from v2f_engine.data.plan import Plan
-    from v2f_engine.data.reader import open_dataset
-    from v2f_engine.data.repair import repair_dataset
-    from v2f_engine.data.training_set import MemorySet, StoredSet, TrainingSet, open_training_set
-    from v2f_engine.data.verify import verify_dataset
-    from v2f_engine.data.write import WriteReport, write_dataset
+    from v2f_engine.data.formats import FORMATS, open_dataset
+    from v2f_engine.data.formats.dataset import Dataset
+    from v2f_engine.data.records.manifest import Manifest
+    from v2f_engine.data.records.plan import Plan
+    from v2f_engine.data.records.verify import verify_dataset
+    from v2f_engine.data.training.memory_set import MemorySet
+    from v2f_engine.data.training.rows import TrainingSet
+    from v2f_engine.data.training.stored_set import StoredSet
+    from v2f_engine.data.training.training_set import open_training_set
+    from v2f_engine.data.writing.convert import convert_dataset
+    from v2f_engine.data.writing.encode import Encoder
+    from v2f_engine.data.writing.repair import repair_dataset
+    from v2f_engine.data.writing.write import WriteReport, write_dataset
 
 _MODULES = {
     "FORMATS": "formats",
-    "Dataset": "dataset",
-    "Encoder": "encode",
-    "Manifest": "manifest",
-    "Plan": "plan",
-    "MemorySet": "memory_set",
-    "StoredSet": "stored_set",
-    "TrainingSet": "training_rows",
-    "WriteReport": "write",
-    "convert_dataset": "convert",
-    "open_dataset": "reader",
-    "open_training_set": "training_set",
-    "repair_dataset": "repair",
-    "verify_dataset": "verify",
-    "write_dataset": "write",
+    "Dataset": "formats.dataset",
+    "Encoder": "writing.encode",
+    "Manifest": "records.manifest",
+    "MemorySet": "training.memory_set",
+    "Plan": "records.plan",
+    "StoredSet": "training.stored_set",
+    "TrainingSet": "training.rows",
+    "WriteReport": "writing.write",
+    "convert_dataset": "writing.convert",
+    "open_dataset": "formats",
+    "open_training_set": "training.training_set",
+    "repair_dataset": "writing.repair",
+    "verify_dataset": "records.verify",
+    "write_dataset": "writing.write",
 }
 
 __all__ = [

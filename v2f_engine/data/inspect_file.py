@@ -29,7 +29,7 @@ def _weights(path: Path) -> str:
 
 
 def _vectors(path: Path) -> str:
-    from v2f_engine.data.npy import map_file
+    from v2f_engine.npy import map_file
 
     array = map_file(path)
     return f"array {array.dtype} {list(array.shape)}"
@@ -42,14 +42,14 @@ def _pairs(path: Path) -> str:
 
 
 def _images(path: Path) -> str:
-    from v2f_engine.data.decode import decode
+    from v2f_engine.data.gate.decode import decode
 
     height, width, _ = decode(path.read_bytes(), str(path)).shape
     return f"image of {height}x{width}"
 
 
 def _dataset(path: Path) -> str:
-    from v2f_engine.data.reader import open_dataset
+    from v2f_engine.data.formats import open_dataset
 
     data = open_dataset(path)
     for index in range(len(data)):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import IMAGE_SIZE
-from v2f_engine.data.decode import decode
+from v2f_engine.data.gate.decode import decode
 from v2f_engine.errors import DatasetError
 
 if TYPE_CHECKING:

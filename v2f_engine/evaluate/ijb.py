@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.tables import read_columns
+from v2f_engine.data.gate.tables import read_columns
 from v2f_engine.errors import DatasetError, VectorError
 
 FPRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from v2f_engine.batch import IMAGE_SIZE
-from v2f_engine.data.contact_sheet import contact_sheet
+from v2f_engine.data.writing.contact_sheet import contact_sheet
 from v2f_engine.evaluate.source import Source
 
 

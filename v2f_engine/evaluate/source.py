@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.evaluate.features import FeatureTable
-from v2f_engine.vectors.npy import open_vectors
+from v2f_engine.vectors.streams import open_vectors
 
 if TYPE_CHECKING:
     from v2f_engine.data import Dataset
@@ -126,7 +126,7 @@ def read_labels(path: Path, rows: int) -> NDArray[np.int64]:
     Raises:
         VectorError: another shape or type.
     """
-    from v2f_engine.data import npy
+    from v2f_engine import npy
 
     found = npy.map_file(path)
     if found.shape != (rows,) or found.dtype.kind not in "iu":

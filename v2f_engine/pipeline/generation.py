@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.manifest import Manifest
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.shards import IDENTITIES
-from v2f_engine.data.sidecar import read_attributes
-from v2f_engine.data.write import WriteReport, write_dataset
+from v2f_engine.data.layout import IDENTITIES
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.records.sidecar import read_attributes
+from v2f_engine.data.writing.write import WriteReport, manifest_for, write_dataset
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions, OutputOptions, WorkerOptions
@@ -25,7 +25,7 @@ from v2f_engine.pipeline.shard_source import OPEN
 from v2f_engine.pipeline.start_up import StartUp, timed
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import NetworkRunner, compiling
-from v2f_engine.scale import Source, write_scaled
+from v2f_engine.scale import Source, Workforce, write_scaled
 from v2f_engine.scale.executors.local import gpus
 from v2f_engine.vectors.gate import DIMENSION
 from v2f_engine.vectors.perturbation import Perturbation
@@ -232,14 +232,13 @@ def run(
             del engine, control, test, make  # workers have their own; on a GPU this one's memory is theirs
             written = write_scaled(
                 asked.output.out,
-                settings,
-                plan,
+                manifest_for(common["format"], plan, common["encoder"].describe(), settings),
                 source,
-                executor=executor,
-                workers=asked.workers.workers,
-                device=asked.engine.device,
-                options=asked.workers.options,
-                **common,
+                Workforce(
+                    executor, asked.workers.workers, asked.engine.device, options=asked.workers.options or {}
+                ),
+                progress=common["progress"],
+                attachments=common["attachments"],
             )
         start_up = clock.told(kernels.compiled)
     return _report(asked.output.out, plan, written, clock.seconds, self_test, start_up)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.vectors.gate import check_vectors
-from v2f_engine.vectors.npy import open_vectors
 from v2f_engine.vectors.sampling import Identities
 from v2f_engine.vectors.separability import Calibration, calibrate_threshold
 from v2f_engine.vectors.statistics import Statistics, fit_statistics
+from v2f_engine.vectors.streams import open_vectors
 
 FACES_A_BATCH = 128
 """Reference faces per call of the recogniser."""
@@ -89,7 +89,7 @@ def face_centres(
         DatasetError: no images, broken ones, or no person with `images_per_row` of them.
         ModelNotFound, CheckpointError: of the recogniser.
     """
-    from v2f_engine.data.reader import open_dataset
+    from v2f_engine.data.formats import open_dataset
     from v2f_engine.models.features import extract_features
     from v2f_engine.models.weights import load_recogniser
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.manifest import MANIFEST, Manifest
-from v2f_engine.data.mend_manifest import mend_manifest
-from v2f_engine.data.repair import repair_dataset
-from v2f_engine.data.shards import ATTACHED
-from v2f_engine.data.verify import verify_dataset
+from v2f_engine.data.layout import ATTACHED, MANIFEST
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.mend_manifest import mend_manifest
+from v2f_engine.data.records.verify import verify_dataset
+from v2f_engine.data.writing.repair import repair_dataset
 from v2f_engine.errors import DatasetError
 from v2f_engine.scale.shard import encoder_of
 

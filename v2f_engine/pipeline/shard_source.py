@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.manifest import Manifest, flat
-from v2f_engine.data.shards import IDENTITIES
+from v2f_engine.data.layout import IDENTITIES
+from v2f_engine.data.records.manifest import Manifest, flat
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.pipeline.engine import Engine

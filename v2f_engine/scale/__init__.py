@@ -9,16 +9,17 @@ if TYPE_CHECKING:
     from v2f_engine.scale.executors import EXECUTORS
     from v2f_engine.scale.job import Source
     from v2f_engine.scale.shard import make_shard
-    from v2f_engine.scale.write import write_scaled
+    from v2f_engine.scale.write import Workforce, write_scaled
 
 _MODULES = {
     "EXECUTORS": "executors",
     "Source": "job",
     "make_shard": "shard",
+    "Workforce": "write",
     "write_scaled": "write",
 }
 
-__all__ = ["EXECUTORS", "Source", "make_shard", "write_scaled"]
+__all__ = ["EXECUTORS", "Source", "Workforce", "make_shard", "write_scaled"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from v2f_engine.data.shards import Run
-from v2f_engine.data.signals import StopRequest
+from v2f_engine.data.writing.run import DatasetRun
+from v2f_engine.data.writing.signals import StopRequest
 from v2f_engine.errors import ShardsFailed, V2FError
 from v2f_engine.scale.executors import Ended, Executor, Handle
 from v2f_engine.scale.identity import Worker
@@ -56,7 +56,7 @@ class Coordinator:
 
     def __init__(
         self,
-        run: Run,
+        run: DatasetRun,
         job: Job,
         executor: Executor,
         workers: int,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from v2f_engine.data import ledger
-from v2f_engine.data.manifest import ShardRecord
-from v2f_engine.data.plan import Plan
+from v2f_engine.data.records import ledger
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.records.shard_record import ShardRecord
 
 
 class Done:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from v2f_engine.data.strict import canonical, fields, parse
+from v2f_engine.data.gate.strict_json import canonical, fields, parse
 from v2f_engine.errors import DatasetError
 
 

@@ -9,9 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from v2f_engine.data.manifest import Manifest
-from v2f_engine.data.repair import MakeBatches
-from v2f_engine.data.strict import canonical, plain
+from v2f_engine.data.gate.strict_json import canonical, plain
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.writing.repair import MakeBatches
 from v2f_engine.scale.limits import Limits
 
 

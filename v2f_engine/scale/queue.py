@@ -23,10 +23,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from v2f_engine.data import fs
-from v2f_engine.data.formats.staging import WORK
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.shards import QUEUE
+from v2f_engine import disk
+from v2f_engine.data.layout import QUEUE, WORK
+from v2f_engine.data.records.plan import Plan
 from v2f_engine.scale.done import Done
 from v2f_engine.scale.heartbeat import Silence
 from v2f_engine.scale.identity import Worker
@@ -65,12 +64,12 @@ class ShardQueue:
         """An empty queue; whatever an earlier run left in it goes."""
         self.remove()
         for folder in (self.leases, self.beats, self.crashes):
-            fs.make_folder(folder)
+            disk.make_folder(folder)
 
     def remove(self) -> None:
         for _ in range(5):
             try:
-                fs.remove(self._folder)
+                disk.remove(self._folder)
                 return
             except OSError as error:
                 # A process that is just ending made a file while its folder was being emptied.
@@ -123,11 +122,11 @@ class ShardQueue:
         return self._plan.shards - len(done) - len(self.poisoned())
 
     def _take(self, number: int) -> bool:
-        mine = self.leases / f"{fs.TEMPORARY}{self.worker.name}"
+        mine = self.leases / f"{disk.TEMPORARY}{self.worker.name}"
         try:
-            fs.before("write-lease", str(mine))
+            disk.before("write-lease", str(mine))
             mine.write_bytes(self.worker.to_bytes())
-            fs.before("link-lease", str(self._lease(number)))
+            disk.before("link-lease", str(self._lease(number)))
             os.link(mine, self._lease(number))
         except (FileExistsError, FileNotFoundError):
             return False
@@ -142,7 +141,7 @@ class ShardQueue:
 
     def release(self, number: int) -> None:
         if self.holds(number):
-            fs.before("release", str(self._lease(number)))
+            disk.before("release", str(self._lease(number)))
             self._lease(number).unlink(missing_ok=True)
 
     def fail(self, number: int, why: str) -> None:
@@ -211,9 +210,9 @@ class ShardQueue:
 
     def _take_back(self, number: int, holder: Worker, why: str) -> bool:
         """Removes a lease if it is still `holder`'s. Of several who try, one succeeds."""
-        aside = self.leases / f"{fs.TEMPORARY}{self.worker.name}.{number}"
+        aside = self.leases / f"{disk.TEMPORARY}{self.worker.name}.{number}"
         try:
-            fs.before("take-back", str(aside))
+            disk.before("take-back", str(aside))
             os.rename(self._lease(number), aside)
         except FileNotFoundError:
             return False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from v2f_engine.data.assembly_line import AssemblyLine
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.manifest import Manifest, ShardRecord
-from v2f_engine.data.repair import MakeBatches
-from v2f_engine.data.shards import Run
-from v2f_engine.data.sink import ShardSink
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.shard_record import ShardRecord
+from v2f_engine.data.writing.assembly_line import AssemblyLine
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.repair import MakeBatches
+from v2f_engine.data.writing.run import DatasetRun
 from v2f_engine.errors import DatasetError
 
 
@@ -34,21 +34,6 @@ def encoder_of(manifest: Manifest) -> Encoder:
             f"{encoder.describe()}, which gives other bytes. Install that version here."
         )
     return encoder
-
-
-class _OneShard(Run):
-    """A run that publishes one shard and records nothing."""
-
-    guard: Callable[[], bool] = staticmethod(lambda: True)
-
-    def commit(self, sink: ShardSink) -> ShardRecord:
-        record = sink.prepare()
-        if not self.guard():
-            sink.abort()
-            raise Abandoned
-        sink.publish()
-        self._records[record.number] = record
-        return record
 
 
 def make_shard(
@@ -78,8 +63,12 @@ def make_shard(
         Abandoned: as said; the temporary files are gone.
         DiskFull, OutputFolderError, DatasetError: as `write_dataset`.
     """
-    run = _OneShard(folder, manifest, {}, writer)
-    run.guard = guard
+
+    def still_ours() -> None:
+        if not guard():
+            raise Abandoned
+
+    run = DatasetRun(folder, manifest, {}, writer, persistent=False, before_publish=still_ours)
     with AssemblyLine(run, encoder_of(manifest), threads) as line:
         for batch in make_batches(manifest.plan.shard(number).identities):
             line.add(number, batch)

@@ -16,12 +16,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from v2f_engine.data import fs, ledger
-from v2f_engine.data.formats.staging import WORK
-from v2f_engine.data.manifest import Manifest, ShardRecord
-from v2f_engine.data.repair import MakeBatches
-from v2f_engine.data.shards import LEDGER, RUN
-from v2f_engine.data.signals import StopRequest, stop_request
+from v2f_engine import disk
+from v2f_engine.data.layout import LEDGER, RUN, WORK
+from v2f_engine.data.records import ledger
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.shard_record import ShardRecord
+from v2f_engine.data.writing.repair import MakeBatches
+from v2f_engine.data.writing.signals import StopRequest, stop_request
 from v2f_engine.errors import V2FError
 from v2f_engine.scale.heartbeat import Beat
 from v2f_engine.scale.identity import Worker
@@ -44,7 +45,7 @@ class _Recorder:
 
     def record(self, record: ShardRecord) -> None:
         if self._ledger is None:
-            fs.make_folder(self._folder)
+            disk.make_folder(self._folder)
             self._ledger = ledger.Ledger(self._folder, self._worker, [])
         self._ledger.append(record)
 

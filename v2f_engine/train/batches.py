@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.randomness import Purpose, uniforms

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from v2f_engine.config import at_least
-from v2f_engine.data.lock import exclusive
+from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.errors import ConfigError
 
 TIMEOUT = timedelta(minutes=30)

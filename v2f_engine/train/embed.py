@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.memory_set import MemorySet
+from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.models.registry import CARD, write_card
 from v2f_engine.models.weights import load_generator, load_recogniser, save_weights
 from v2f_engine.scores import genuine_impostor, threshold_at_fmr

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.attributes.estimators import Estimator, EstimatorConfig, save_estimator
 from v2f_engine.config import at_least, one_of
-from v2f_engine.data.reader import open_dataset
+from v2f_engine.data.formats import open_dataset
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.features import to_network
 from v2f_engine.train.loop import Budget, Loop

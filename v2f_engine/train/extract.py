@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
-from v2f_engine.data.features_file import RECORD, digest_of_labels
-from v2f_engine.data.lock import exclusive
-from v2f_engine.data.prefetch import Prefetcher
-from v2f_engine.data.training_lmdb import TrainingRecord, write_training_lmdb
-from v2f_engine.data.training_set import Rows, StoredSet, open_training_set
+from v2f_engine.data.formats.lmdb.entries import TrainingRecord, write_training_lmdb
+from v2f_engine.data.training.features_file import RECORD, digest_of_labels
+from v2f_engine.data.training.prefetch import Prefetcher
+from v2f_engine.data.training.rows import Rows
+from v2f_engine.data.training.stored_set import StoredSet
+from v2f_engine.data.training.training_set import open_training_set
+from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.errors import OutputFolderError
 from v2f_engine.models.embedder import Embedder
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from v2f_engine.atomic import write_atomically
-from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, write_tensors

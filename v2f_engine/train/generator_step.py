@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from v2f_engine.backends import choose
-from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models import bind_ops
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.features import to_network

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
-from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.ranges import stage

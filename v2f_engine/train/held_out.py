@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from v2f_engine.data.training_set import MemorySet, StoredSet
+from v2f_engine.data.training.memory_set import MemorySet
+from v2f_engine.data.training.stored_set import StoredSet
 from v2f_engine.errors import ConfigError
 
 Set = TypeVar("Set", MemorySet, StoredSet)

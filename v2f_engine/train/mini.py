@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.plan import Plan
-from v2f_engine.data.training_set import MemorySet, open_training_set
-from v2f_engine.data.write import write_dataset
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.training.memory_set import MemorySet
+from v2f_engine.data.training.training_set import open_training_set
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.models.features import extract_features
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.weights import load_generator, load_recogniser

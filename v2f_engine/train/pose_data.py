@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from v2f_engine.data.manifest import MANIFEST
-from v2f_engine.data.training_set import open_training_set
+from v2f_engine.data.layout import MANIFEST
+from v2f_engine.data.training.training_set import open_training_set
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.features import extract_features
 from v2f_engine.models.iresnet import IResNet

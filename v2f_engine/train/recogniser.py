@@ -23,8 +23,8 @@ from torch import nn
 
 from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
-from v2f_engine.data.prefetch import Prefetcher
-from v2f_engine.data.training_set import Rows, TrainingSet
+from v2f_engine.data.training.prefetch import Prefetcher
+from v2f_engine.data.training.rows import Rows, TrainingSet
 from v2f_engine.models.features import extract_features, to_network
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.scores import equal_error_rate, genuine_impostor

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from v2f_engine.config import at_least
-from v2f_engine.data.training_set import TrainingSet
+from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.errors import DatasetError, VectorError
 from v2f_engine.models.features import to_network
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES

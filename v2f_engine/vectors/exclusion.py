@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from v2f_engine.backends import function
 from v2f_engine.config import between
 from v2f_engine.errors import ConfigError, VectorError
-from v2f_engine.vectors.npy import FloatRows, parts_of, stream
+from v2f_engine.vectors.streams import FloatRows, parts_of, stream
 
 Float32 = NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from v2f_engine.config import at_least, between
 from v2f_engine.errors import ConfigError
 from v2f_engine.scores import ScoreHistogram, require_pairs
 from v2f_engine.vectors.gate import check_vectors
-from v2f_engine.vectors.npy import open_vectors
+from v2f_engine.vectors.streams import open_vectors
 
 PUBLISHED_THRESHOLD = 0.40
 """Of the published measure, with ArcFace-R100 trained on Glint360K as the judge."""

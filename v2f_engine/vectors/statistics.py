@@ -21,7 +21,7 @@ from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.vectors.files import read_tensors, write_tensors
 from v2f_engine.vectors.gate import DIMENSION
-from v2f_engine.vectors.npy import parts_of, stream
+from v2f_engine.vectors.streams import parts_of, stream
 
 FORMAT = "v2f-statistics/1"
 

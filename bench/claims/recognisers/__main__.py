@@ -29,11 +29,11 @@ from bench import RESULTS
 from bench.claims.recognisers.emphases import EMPHASES, write_tests
 from bench.claims.recognisers.picture import figure, table
 from v2f_engine.data import open_dataset
-from v2f_engine.data.encode import Encoder
-from v2f_engine.data.memory_set import MemorySet
-from v2f_engine.data.plan import Plan
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.data.verification import open_verification_set
-from v2f_engine.data.write import write_dataset
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.errors import OutputFolderError, V2FError
 from v2f_engine.evaluate.verification import measure_verification
 from v2f_engine.models.features import extract_features

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.encode import Encoder
 from v2f_engine.data.verification import write_bin
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.randomness import Purpose, uniforms
 from v2f_engine.rendered.camera import draw_pose
 from v2f_engine.rendered.draw import Draw, draws

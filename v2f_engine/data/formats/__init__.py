@@ -1,104 +1,22 @@
-"""Dataset formats: one file each, one small protocol, one table of names.
+"""Dataset formats: each a file or a folder, reader beside writer; one protocol, one table of names.
 
-A format knows four things: how to write a shard, what a finished dataset needs besides its shards, how to
-read a shard back in order, and how to open a dataset (its own or a stranger's) for reading. Formats that
-keep everything in one file (`staged`) get their shards as tar files in a staging folder first; `finish`
-then assembles the file in one deterministic pass.
+What nobody needs to write (`zip`, `list`) is read only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import cast
 
 from v2f_engine.config import one_of
-from v2f_engine.data.dataset import Dataset
-from v2f_engine.data.manifest import ShardRecord
-from v2f_engine.data.pieces import Piece
-from v2f_engine.data.plan import Plan, Shard
-
-
-class Sample(NamedTuple):
-    """One encoded image: `identity` is its label, `image` its index within the identity."""
-
-    identity: int
-    image: int
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and how a dataset is written.
-
-    Args:
-        root: the dataset's folder.
-        plan: its shape.
-        extension: of its encoded images, `"jpg"` or `"png"`.
-        writer: name of the writing process, part of temporary names.
-    """
-
-    root: Path
-    plan: Plan
-    extension: str
-    writer: str = "main"
-
-
-class ShardWriter(Protocol):
-    """Takes a shard's samples in order; `prepare` makes them durable, `publish` gives them their names."""
-
-    def write(self, sample: Sample) -> None: ...
-    def prepare(self) -> tuple[Piece, ...]: ...
-    def publish(self) -> None: ...
-    def abort(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a format's last step leaves: the shards' final pieces (without attributes), and the others."""
-
-    shards: Mapping[int, tuple[Piece, ...]]
-    files: tuple[Piece, ...]
-
-
-ReadShard = Callable[[int], Iterator[Sample]]
-
-
-class Format(Protocol):
-    """One way of storing a dataset."""
-
-    name: str
-    stores: bool
-    """False for the format that writes nothing."""
-    staged: bool
-    """Shards are staged as tar files and assembled into one file at the end."""
-
-    def describe(self) -> dict[str, str]:
-        """What besides plan, settings and encoder decides the bytes: layout revision, library versions."""
-        ...
-
-    def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
-        """Opens shard `shard` for writing."""
-        ...
-
-    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
-        """Writes what the dataset needs besides its shards; `read` yields a (staged) shard's samples."""
-        ...
-
-    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
-        """The samples of a finished shard, in order, needing no index."""
-        ...
-
-    def recognises(self, path: Path) -> bool:
-        """Whether `path` (file or folder) looks like this format."""
-        ...
-
-    def open(self, path: Path) -> Dataset:
-        """Opens a dataset for reading."""
-        ...
-
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.protocol import Format, Readable
+from v2f_engine.data.layout import MANIFEST, WORK
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.errors import DatasetError, MissingDependency
+from v2f_engine.outside import admit
 
 FORMATS: Mapping[str, str] = {
     "imagefolder": "v2f_engine.data.formats.imagefolder:FORMAT",
@@ -108,24 +26,89 @@ FORMATS: Mapping[str, str] = {
     "parquet": "v2f_engine.data.formats.parquet:FORMAT",
     "null": "v2f_engine.data.formats.null:FORMAT",
 }
-"""Format name -> where it lives; imported when asked for."""
+"""Name of a format that is written -> where it lives; imported when asked for."""
+
+READERS: Mapping[str, str] = {
+    "recordio": FORMATS["recordio"],
+    "lmdb": FORMATS["lmdb"],
+    "webdataset": FORMATS["webdataset"],
+    "parquet": FORMATS["parquet"],
+    "imagefolder": FORMATS["imagefolder"],
+    "list": "v2f_engine.data.formats.image_list:FORMAT",
+    "zip": "v2f_engine.data.formats.zips:FORMAT",
+}
+"""Name of a format that is read -> where it lives; the most telling files first: a folder may hold anything."""
 
 
 def get_format(name: str) -> Format:
-    """The format called `name`.
+    """The format called `name`, to write.
 
     Raises:
         ConfigError: an unknown name; the message names the nearest one.
         MissingDependency: the format needs an optional package.
     """
-    module, attribute = FORMATS[one_of("format", name, FORMATS)].split(":")
-    return cast(Format, getattr(import_module(module), attribute))
+    return cast(Format, _imported(FORMATS[one_of("format", name, FORMATS)]))
 
 
-def file_pieces(pieces: tuple[Piece, ...], prefix: str = "") -> Iterator[Piece]:
-    """The pieces that hold images, so not the attribute sidecars."""
-    return (
-        piece
-        for piece in pieces
-        if not piece.name.startswith("attributes/") and piece.name.startswith(prefix)
+def _reader(name: str) -> Readable:
+    return cast(Readable, _imported(READERS[name])) if name in READERS else get_format(name)
+
+
+def _imported(place: str) -> object:
+    module, attribute = place.split(":")
+    return getattr(import_module(module), attribute)
+
+
+def detect_format(path: Path) -> str:
+    """The format of the dataset at `path`: as its manifest says, else as its files look.
+
+    Raises:
+        DatasetError: nothing there, an unfinished dataset, or no format that fits.
+    """
+    admit(path, DatasetError)
+    if not path.exists():
+        raise DatasetError(
+            f"{path} does not exist; expected a dataset (a folder, or a .lmdb, .rec, .tar, .parquet file)."
+        )
+    if (path / MANIFEST).is_file():
+        name = Manifest.load(path / MANIFEST).format
+        if name not in FORMATS:
+            raise DatasetError(f"{path / MANIFEST}: format {name!r} is not known; known: {sorted(FORMATS)}.")
+        return name
+    if (path / WORK).is_dir():
+        raise DatasetError(
+            f"{path} is not finished: its run was interrupted or still lasts. Repeat the command that makes "
+            "it; it continues where it stopped."
+        )
+    missing: MissingDependency | None = None
+    for name in READERS:
+        try:
+            if _reader(name).recognises(path):
+                return name
+        except MissingDependency as error:
+            missing = error
+    if missing is not None and (path.suffix == ".parquet" or any(path.rglob("*.parquet"))):
+        raise missing
+    raise DatasetError(
+        f"{path}: no dataset found. Expected train.rec + train.idx, an .lmdb file, .tar shards, .parquet "
+        "files, a folder per identity with JPEG or PNG images, zips of such folders, or a text file of "
+        "`path label`."
     )
+
+
+def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
+    """Opens a dataset for reading, whoever wrote it.
+
+    Args:
+        path: its folder, or the one file it consists of (`.lmdb`, `.rec`, `.tar`, `.parquet`, `.zip`, `.txt`).
+        format: name in `FORMATS` or `READERS`; by default detected.
+
+    Returns:
+        a `Dataset`: `len`, `labels`, `record(i) -> (bytes, label)`, iteration, `image(i)`, `images(indices)`.
+
+    Raises:
+        DatasetError: nothing that can be read; the message says what was expected.
+        MissingDependency: the format needs an optional package.
+    """
+    path = Path(path)
+    return _reader(format or detect_format(path)).open(path)

@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data import fs
-from v2f_engine.data.dataset import Dataset
-from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter, file_pieces
-from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
-from v2f_engine.data.pieces import Piece, folder_header
-from v2f_engine.data.plan import Shard
+from v2f_engine import disk
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.protocol import Finished, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
+from v2f_engine.data.layout import IMAGES
+from v2f_engine.data.records.pieces import Piece, folder_header, image_pieces
+from v2f_engine.data.records.plan import PlannedShard
+from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import DatasetError
-
-IMAGES = "images"
-EXTENSIONS = {".jpg", ".jpeg", ".png"}
 
 
 class FolderWriter:
@@ -34,13 +33,13 @@ class FolderWriter:
     folders are replaced on the next attempt.
     """
 
-    def __init__(self, place: Place, shard: Shard) -> None:
+    def __init__(self, place: Place, shard: PlannedShard) -> None:
         self._place = place
         self._images = place.root / IMAGES
-        fs.make_folder(self._images)
-        self._temporary = fs.temporary_path(self._images / f"shard-{shard.number:06d}", place.writer)
-        fs.remove(self._temporary)
-        fs.make_folder(self._temporary)
+        disk.make_folder(self._images)
+        self._temporary = disk.temporary_path(self._images / f"shard-{shard.number:06d}", place.writer)
+        disk.remove(self._temporary)
+        disk.make_folder(self._temporary)
         self._folders: list[str] = []
         self._hash = hashlib.sha256()
         self._bytes = 0
@@ -49,32 +48,32 @@ class FolderWriter:
         folder = self._place.plan.identity_name(sample.identity)
         if not self._folders or self._folders[-1] != folder:
             self._folders.append(folder)
-            fs.make_folder(self._temporary / folder)
+            disk.make_folder(self._temporary / folder)
         name = f"{folder}/{self._place.plan.image_name(sample.image)}.{self._place.extension}"
         self._hash.update(folder_header(name, len(sample.data)))
         self._hash.update(sample.data)
         self._bytes += len(sample.data)
         path = f"{self._temporary}/{name}"
-        fs.before("create", path)
+        disk.before("create", path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
-            fs.write_all(descriptor, sample.data, path)
+            disk.write_all(descriptor, sample.data, path)
         finally:
             os.close(descriptor)
 
     def prepare(self) -> tuple[Piece, ...]:
-        fs.sync_file_system(self._temporary)
+        disk.sync_file_system(self._temporary)
         return (Piece("folders", IMAGES, self._bytes, self._hash.hexdigest(), folders=tuple(self._folders)),)
 
     def publish(self) -> None:
         for folder in self._folders:
-            fs.remove(self._images / folder)
-            fs.rename(self._temporary / folder, self._images / folder)
-        fs.remove(self._temporary)
-        fs.fsync_folder(self._images)
+            disk.remove(self._images / folder)
+            disk.rename(self._temporary / folder, self._images / folder)
+        disk.remove(self._temporary)
+        disk.fsync_folder(self._images)
 
     def abort(self) -> None:
-        fs.remove(self._temporary)
+        disk.remove(self._temporary)
 
 
 class ImageFolder(Dataset):
@@ -86,9 +85,7 @@ class ImageFolder(Dataset):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "imagefolder")
-        if (path / MANIFEST).exists():
-            self.manifest = Manifest.load(path / MANIFEST)
-        root = path / IMAGES if (path / IMAGES).is_dir() else path
+        root = _root(path)
         self._classes: list[str] = []
         self._names: list[str] = []
         labels: list[int] = []
@@ -123,13 +120,18 @@ class ImageFolder(Dataset):
             raise DatasetError(f"{self._names[index]}: cannot be read: {error.strerror}.") from error
 
 
+def _root(path: Path) -> Path:
+    """The folder that holds the class folders: of a dataset of ours, `images/`."""
+    return path / IMAGES if (path / IMAGES).is_dir() else path
+
+
 def class_folders(root: Path) -> list[Path]:
     """The class folders of `root`, sorted by name; hidden ones do not count."""
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file()
+    return os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file()
 
 
 class ImageFolderFormat:
@@ -140,14 +142,16 @@ class ImageFolderFormat:
     def describe(self) -> dict[str, str]:
         return {"revision": "1"}
 
-    def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
+    def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         return FolderWriter(place, shard)
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
-        return Finished({number: tuple(file_pieces(record.pieces)) for number, record in records.items()}, ())
+        return Finished(
+            {number: tuple(image_pieces(record.pieces)) for number, record in records.items()}, ()
+        )
 
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
-        for piece in file_pieces(record.pieces):
+        for piece in image_pieces(record.pieces):
             for folder in piece.folders:
                 for path in sorted((place.root / piece.name / folder).iterdir()):
                     yield Sample(int(folder), int(path.stem), path.read_bytes())
@@ -155,7 +159,7 @@ class ImageFolderFormat:
     def recognises(self, path: Path) -> bool:
         if not path.is_dir():
             return False
-        root = path / IMAGES if (path / IMAGES).is_dir() else path
+        root = _root(path)
         return any(_is_image(entry) for folder in class_folders(root)[:8] for entry in os.scandir(folder))
 
     def open(self, path: Path) -> Dataset:

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data import fs
-from v2f_engine.data.dataset import Dataset
-from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter, file_pieces
-from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
-from v2f_engine.data.pieces import Piece
-from v2f_engine.data.plan import Shard
+from v2f_engine import disk
+from v2f_engine.atomic import DurableFile
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.protocol import Finished, OneFileWriter, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.layout import PARQUET, parquet_name
+from v2f_engine.data.records.pieces import Piece, image_pieces
+from v2f_engine.data.records.plan import PlannedShard
+from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import DatasetError, MissingDependency
 
 try:
@@ -31,7 +33,6 @@ except ImportError as error:
         "The parquet format needs pyarrow. Install it with: pip install 'v2f-engine[parquet]'"
     ) from error
 
-FOLDER = "data"
 ROWS_PER_GROUP = 1_000
 """About 7 MB: what a reader takes for one image."""
 
@@ -46,7 +47,7 @@ _SCHEMA = pa.schema(
 class _Sink(io.RawIOBase):
     """What pyarrow writes to: a DurableFile behind Python's file methods."""
 
-    def __init__(self, file: fs.DurableFile) -> None:
+    def __init__(self, file: DurableFile) -> None:
         self._file = file
 
     def writable(self) -> bool:
@@ -60,16 +61,15 @@ class _Sink(io.RawIOBase):
         return self._file.size
 
 
-class ParquetWriter:
+class ParquetWriter(OneFileWriter):
     """Writes one shard as one Parquet file. Images are stored as they are: JPEGs do not compress further."""
 
-    def __init__(self, place: Place, shard: Shard) -> None:
+    def __init__(self, place: Place, shard: PlannedShard) -> None:
+        disk.make_folder(place.root / PARQUET)
+        super().__init__(place, parquet_name(shard.number, place.plan.shards))
         self._place = place
-        self._name = f"{FOLDER}/train-{shard.number:05d}-of-{place.plan.shards:05d}.parquet"
-        fs.make_folder(place.root / FOLDER)
-        self._file = fs.DurableFile(place.root / self._name, place.writer)
         self._parquet = pq.ParquetWriter(
-            _Sink(self._file), _SCHEMA, compression="none", use_dictionary=False, write_statistics=["label"]
+            _Sink(self.file), _SCHEMA, compression="none", use_dictionary=False, write_statistics=["label"]
         )
         self._rows: list[Sample] = []
 
@@ -96,14 +96,7 @@ class ParquetWriter:
     def prepare(self) -> tuple[Piece, ...]:
         self._flush()
         self._parquet.close()
-        written = self._file.prepare()
-        return (Piece("file", self._name, written.bytes, written.sha256),)
-
-    def publish(self) -> None:
-        self._file.publish()
-
-    def abort(self) -> None:
-        self._file.abort()
+        return super().prepare()
 
 
 class ParquetDataset(Dataset):
@@ -111,8 +104,6 @@ class ParquetDataset(Dataset):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "parquet")
-        if path.is_dir() and (path / MANIFEST).exists():
-            self.manifest = Manifest.load(path / MANIFEST)
         self._paths = _files(path)
         if not self._paths:
             raise DatasetError(
@@ -176,7 +167,7 @@ class ParquetDataset(Dataset):
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted((path / FOLDER if (path / FOLDER).is_dir() else path).glob("*.parquet"))
+    return sorted((path / PARQUET if (path / PARQUET).is_dir() else path).glob("*.parquet"))
 
 
 class ParquetFormat:
@@ -187,14 +178,16 @@ class ParquetFormat:
     def describe(self) -> dict[str, str]:
         return {"revision": "1", "pyarrow": str(pa.__version__)}
 
-    def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
+    def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         return ParquetWriter(place, shard)
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
-        return Finished({number: tuple(file_pieces(record.pieces)) for number, record in records.items()}, ())
+        return Finished(
+            {number: tuple(image_pieces(record.pieces)) for number, record in records.items()}, ()
+        )
 
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
-        for piece in file_pieces(record.pieces):
+        for piece in image_pieces(record.pieces):
             with pq.ParquetFile(place.root / piece.name) as file:
                 for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
                     for row in batch.to_pylist():

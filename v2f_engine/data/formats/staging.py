@@ -15,49 +15,35 @@ from pathlib import Path
 
 import numpy as np
 
-from v2f_engine.data import fs
-from v2f_engine.data.dataset import OpenFiles
-from v2f_engine.data.formats import Place, Sample
-from v2f_engine.data.pieces import Piece
-from v2f_engine.data.plan import Shard
+from v2f_engine import disk
+from v2f_engine.data.formats.protocol import OneFileWriter, Place, Sample
+from v2f_engine.data.gate.open_files import OpenFiles
+from v2f_engine.data.layout import pack_name
+from v2f_engine.data.records.pieces import Piece
+from v2f_engine.data.records.plan import PlannedShard
 from v2f_engine.errors import DatasetError
 
-WORK = ".v2f"
-STAGING = "staging"
 _MAGIC = b"v2f-pack"
 _ROW = 24
 
 
-def pack_name(number: int) -> str:
-    """Path of a staged shard inside its dataset."""
-    return f"{WORK}/{STAGING}/shard-{number:06d}.pack"
-
-
-class PackWriter:
+class PackWriter(OneFileWriter):
     """Writes one shard into the staging folder."""
 
-    def __init__(self, place: Place, shard: Shard) -> None:
-        self._name = pack_name(shard.number)
-        path = place.root / self._name
-        fs.make_folder(path.parent)
-        self._file = fs.DurableFile(path, place.writer)
+    def __init__(self, place: Place, shard: PlannedShard) -> None:
+        name = pack_name(shard.number)
+        disk.make_folder((place.root / name).parent)
+        super().__init__(place, name)
         self._rows = array("q")
 
     def write(self, sample: Sample) -> None:
-        self._file.write(sample.data)
+        self.file.write(sample.data)
         self._rows.extend((sample.identity, sample.image, len(sample.data)))
 
     def prepare(self) -> tuple[Piece, ...]:
         rows = np.asarray(self._rows, "<i8")
-        self._file.write(rows.tobytes() + (len(rows) // 3).to_bytes(8, "little") + _MAGIC)
-        written = self._file.prepare()
-        return (Piece("file", self._name, written.bytes, written.sha256),)
-
-    def publish(self) -> None:
-        self._file.publish()
-
-    def abort(self) -> None:
-        self._file.abort()
+        self.file.write(rows.tobytes() + (len(rows) // 3).to_bytes(8, "little") + _MAGIC)
+        return super().prepare()
 
 
 def read_staged(root: Path, number: int) -> Iterator[Sample]:

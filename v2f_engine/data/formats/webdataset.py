@@ -15,47 +15,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data import fs
-from v2f_engine.data.dataset import Dataset, OpenFiles, planned_labels
-from v2f_engine.data.formats import Finished, Place, ReadShard, Sample, ShardWriter, file_pieces, ustar
-from v2f_engine.data.manifest import MANIFEST, Manifest, ShardRecord
-from v2f_engine.data.pieces import Piece
-from v2f_engine.data.plan import Shard
+from v2f_engine.data.formats import ustar
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.protocol import Finished, OneFileWriter, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
+from v2f_engine.data.gate.open_files import OpenFiles
+from v2f_engine.data.layout import WIDS_INDEX, tar_name
+from v2f_engine.data.records.pieces import Piece, image_pieces, write_piece
+from v2f_engine.data.records.plan import PlannedShard
+from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import DatasetError
 
-INDEX = "datasets_webdataset.json"
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png")
 
+class TarWriter(OneFileWriter):
+    """Writes one tar shard."""
 
-def shard_name(number: int) -> str:
-    return f"shard-{number:06d}.tar"
-
-
-class TarWriter:
-    """Writes one tar shard into `folder`."""
-
-    def __init__(self, folder: Path, place: Place, shard: Shard) -> None:
-        self._place = place
-        self._file = fs.DurableFile(folder / shard_name(shard.number), place.writer)
-        self._name = (folder / shard_name(shard.number)).relative_to(place.root).as_posix()
+    def __init__(self, place: Place, shard: PlannedShard) -> None:
+        super().__init__(place, tar_name(shard.number))
+        self._plan = place.plan
         self._extension = b"." + place.extension.encode()
 
     def write(self, sample: Sample) -> None:
-        plan = self._place.plan
-        key = f"{plan.identity_name(sample.identity)}_{plan.image_name(sample.image)}".encode()
-        self._file.write(ustar.member(key + self._extension, sample.data))
-        self._file.write(ustar.member(key + b".cls", b"%d" % sample.identity))
+        key = f"{self._plan.identity_name(sample.identity)}_{self._plan.image_name(sample.image)}".encode()
+        self.file.write(ustar.member(key + self._extension, sample.data))
+        self.file.write(ustar.member(key + b".cls", b"%d" % sample.identity))
 
     def prepare(self) -> tuple[Piece, ...]:
-        self._file.write(ustar.end(self._file.size))
-        written = self._file.prepare()
-        return (Piece("file", self._name, written.bytes, written.sha256),)
-
-    def publish(self) -> None:
-        self._file.publish()
-
-    def abort(self) -> None:
-        self._file.abort()
+        self.file.write(ustar.end(self.file.size))
+        return super().prepare()
 
 
 def read_tar(path: Path) -> Iterator[Sample]:
@@ -89,7 +76,7 @@ def samples_of(path: Path) -> Iterator[tuple[str, ustar.Member, ustar.Member]]:
 
 
 def _sample(path: Path, key: str, group: dict[str, ustar.Member]) -> tuple[str, ustar.Member, ustar.Member]:
-    image = next((group[extension] for extension in IMAGE_EXTENSIONS if extension in group), None)
+    image = next((group[suffix[1:]] for suffix in IMAGE_SUFFIXES if suffix[1:] in group), None)
     if image is None or "cls" not in group:
         raise DatasetError(
             f"{path}: sample {key!r} has {sorted(group)}; expected an image (jpg or png) and cls."
@@ -111,8 +98,6 @@ class WebDataset(Dataset):
         super().__init__(path, "webdataset")
         self._files = OpenFiles()
         folder = path if path.is_dir() else path.parent
-        if path.is_dir() and (path / MANIFEST).exists():
-            self.manifest = Manifest.load(path / MANIFEST)
         self._tars = sorted(folder.glob("*.tar")) if path.is_dir() else [path]
         if not self._tars:
             raise DatasetError(f"{path}: no .tar shard; expected shard-000000.tar and so on.")
@@ -134,7 +119,7 @@ class WebDataset(Dataset):
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        known = planned_labels(self.manifest) if self.manifest is not None else None
+        known = self.planned_labels()
         if known is not None:
             return known
         labels = [
@@ -172,18 +157,16 @@ class WebDatasetFormat:
     def describe(self) -> dict[str, str]:
         return {"revision": "1"}
 
-    def shard_writer(self, place: Place, shard: Shard) -> ShardWriter:
-        return TarWriter(place.root, place, shard)
+    def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
+        return TarWriter(place, shard)
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
-        pieces = {number: tuple(file_pieces(record.pieces)) for number, record in records.items()}
-        shards = [{"url": shard_name(n), "nsamples": records[n].count} for n in range(place.plan.shards)]
+        shards = [{"url": tar_name(n), "nsamples": records[n].count} for n in range(place.plan.shards)]
         text = json.dumps({"wids_version": 1, "shardlist": shards}, indent=1).encode()
-        written = fs.write_file(place.root / INDEX, text, place.writer)
-        return Finished(pieces, (Piece("file", INDEX, written.bytes, written.sha256),))
+        return Finished.as_written(records, write_piece(place.root, WIDS_INDEX, text, place.writer))
 
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
-        for piece in file_pieces(record.pieces):
+        for piece in image_pieces(record.pieces):
             yield from read_tar(place.root / piece.name)
 
     def recognises(self, path: Path) -> bool:

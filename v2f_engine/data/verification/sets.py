@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine import npy
+from v2f_engine.atomic import write_file
 from v2f_engine.batch import IMAGE_SIZE
-from v2f_engine.data import fs, npy
-from v2f_engine.data.decode import decode
-from v2f_engine.data.verification.opcodes import PickleReader, value_of
+from v2f_engine.data.gate.decode import decode
+from v2f_engine.data.gate.pickle_calls import value_of
+from v2f_engine.data.gate.pickle_reader import PickleReader
 from v2f_engine.errors import DatasetError
 from v2f_engine.outside import admit
 
@@ -142,7 +144,7 @@ def write_bin(path: str | Path, encoded: Sequence[bytes], same: Sequence[bool] |
     """
     labels = [bool(item) for item in same]
     VerificationSet(Path(path).stem, np.asarray(labels), encoded=list(encoded))
-    fs.write_file(Path(path), pickle.dumps((list(encoded), labels), protocol=4), "verification")
+    write_file(Path(path), pickle.dumps((list(encoded), labels), protocol=4), "verification")
 
 
 def _kind(value: Any) -> str:

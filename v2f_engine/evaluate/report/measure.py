@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.card import flat, licence_chain
-from v2f_engine.data.encode import Encoder
+from v2f_engine.data.records.card import flat, licence_chain
+from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.evaluate.consistency import measure_consistency
 from v2f_engine.evaluate.dcface import measure_uniqueness
 from v2f_engine.evaluate.leakage import (

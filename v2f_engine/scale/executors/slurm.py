@@ -10,8 +10,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from v2f_engine.data.formats.staging import WORK
-from v2f_engine.data.shards import QUEUE
+from v2f_engine.data.layout import QUEUE, WORK
 from v2f_engine.errors import ConfigError, MissingDependency, V2FError
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job

@@ -1,0 +1,180 @@
+"""What every dataset offers a reader, whatever its format."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.batch import IMAGE_SIZE, ImageBatch
+from v2f_engine.data.gate.decode import decode
+from v2f_engine.data.layout import MANIFEST
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.errors import DatasetError
+
+
+class Record(NamedTuple):
+    """A record, taken apart: encoded image, label; in a generator's set also a feature's .npy, a landmark picture."""
+
+    image: bytes
+    label: int
+    feature: bytes | None = None
+    landmark: bytes | None = None
+
+
+class Dataset(ABC):
+    """Encoded face images with labels, by index.
+
+    Args:
+        path: file or folder, for messages.
+        format: name in `formats.READERS`.
+
+    `manifest` is the one beside the data, where this engine wrote it.
+    `labels` is int64 `[N]`. `record(i)` is (encoded bytes, label); `image(i)` the decoded uint8 `[H, W, 3]`
+    RGB. Safe to use from several threads, and after a fork.
+    """
+
+    composite = False
+    """Whether a record may hold more than image and label: `parts` then reads it, and labels are read one by one."""
+
+    def __init__(self, path: Path, format: str) -> None:
+        self.path = path
+        self.format = format
+        self.manifest = Manifest.load(path / MANIFEST) if (path / MANIFEST).is_file() else None
+
+    @property
+    @abstractmethod
+    def labels(self) -> NDArray[np.int64]:
+        """int64 `[N]`."""
+
+    @abstractmethod
+    def data(self, index: int) -> bytes:
+        """The encoded image `index`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def label(self, index: int) -> int:
+        """The label of image `index` alone: a damaged record elsewhere does not matter.
+
+        Raises:
+            DatasetError: it cannot be read.
+        """
+        return int(self.labels[index])
+
+    def parts(self, index: int) -> Record:
+        """Record `index`, taken apart, its label unread (0) where the format is not `composite`.
+
+        Raises:
+            DatasetError: missing or broken.
+        """
+        return Record(self.data(index), 0)
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The name of each label; None where labels have none."""
+        return None
+
+    def planned_labels(self) -> NDArray[np.int64] | None:
+        """Labels of a finished dataset from its manifest alone; None when there is none or its plan fixes none."""
+        if self.manifest is None or not self.manifest.complete or not self.manifest.plan.uniform:
+            return None
+        plan = self.manifest.plan
+        return np.repeat(np.arange(plan.identities, dtype=np.int64), plan.images_per_id)
+
+    def labels_one_by_one(self, count: int) -> NDArray[np.int64]:
+        """int64 `[count]` from the records themselves."""
+        return np.fromiter((self.label(index) for index in range(count)), np.int64, count)
+
+    def where(self, index: int) -> str:
+        """What to call image `index` in messages."""
+        return f"{self.path}: record {index}"
+
+    def record(self, index: int) -> tuple[bytes, int]:
+        """(encoded bytes, label) of image `index`.
+
+        Raises:
+            IndexError: no such image.
+            DatasetError: the record is broken.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path}: record {index} does not exist; there are {len(self)}.")
+        return self.data(index), int(self.labels[index])
+
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        for index in range(len(self)):
+            yield self.record(index)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Image `index`, decoded: uint8 `[H, W, 3]`, RGB."""
+        return decode(self.record(index)[0], self.where(index))
+
+    def images(self, indices: Sequence[int] | NDArray[np.int64], threads: int = 1) -> NDArray[np.uint8]:
+        """Several decoded images: uint8 `[B, 112, 112, 3]`, RGB; decoding leaves the GIL.
+
+        Raises:
+            DatasetError: an image is broken or not 112x112; the message names it.
+        """
+        batch = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+
+        def fill(row: int) -> None:
+            index = int(indices[row])
+            image = self.image(index)
+            if image.shape != batch.shape[1:]:
+                raise DatasetError(
+                    f"{self.where(index)}: {image.shape[0]}x{image.shape[1]} pixels; expected aligned faces "
+                    f"of {IMAGE_SIZE}x{IMAGE_SIZE}."
+                )
+            batch[row] = image
+
+        if threads <= 1 or len(indices) < 2:
+            for row in range(len(indices)):
+                fill(row)
+        else:
+            list(self._pool(threads).map(fill, range(len(indices)), chunksize=8))
+        return batch
+
+    def batches(self, size: int, threads: int = 1) -> Iterator[ImageBatch]:
+        """All images in order, decoded, `size` at a time; `identity` is the label, `image` its count."""
+        seen: dict[int, int] = {}
+        for start in range(0, len(self), size):
+            rows = np.arange(start, min(len(self), start + size), dtype=np.int64)
+            labels = self.labels[rows]
+            numbers = np.empty_like(labels)
+            for row, label in enumerate(labels.tolist()):
+                numbers[row] = seen[label] = seen.get(label, -1) + 1
+            yield ImageBatch(self.images(rows, threads), labels, numbers)
+
+    def _pool(self, threads: int) -> ThreadPoolExecutor:
+        key = (os.getpid(), threads)  # a pool's threads do not survive a fork
+        if self._pools.get("key") != key:
+            self._pools = {"key": key, "pool": ThreadPoolExecutor(threads, "v2f-decode")}
+        pool = self._pools["pool"]
+        assert isinstance(pool, ThreadPoolExecutor)
+        return pool
+
+    @cached_property
+    def _pools(self) -> dict[str, object]:
+        return {}
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        """Pickles as its path, so that data-loader processes open it themselves: readers are made of a path alone."""
+        return type(self), (self.path,)
+
+    @property
+    def classes(self) -> int:
+        """Number of distinct identities, taken as largest label + 1."""
+        return int(self.labels.max()) + 1 if len(self) else 0
+
+    def attributes(self) -> NDArray[np.void] | None:
+        """Per-image attributes (structured, `[N]`, in record order), or None where none were recorded."""
+        from v2f_engine.data.records.sidecar import read_attributes
+
+        return None if self.manifest is None else read_attributes(self.path, self.manifest)

@@ -1,0 +1,137 @@
+"""What a format is: how to write a shard, what a finished dataset needs besides its shards, how to read both.
+
+Formats that keep everything in one file (`staged`) get their shards as packs in a staging folder first (`staging`);
+`finish` then assembles the file in one deterministic pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from v2f_engine.atomic import DurableFile
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.records.pieces import Piece, file_piece, image_pieces
+from v2f_engine.data.records.plan import Plan, PlannedShard
+from v2f_engine.data.records.shard_record import ShardRecord
+
+
+class Sample(NamedTuple):
+    """One encoded image: `identity` is its label, `image` its index within the identity."""
+
+    identity: int
+    image: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a dataset is written.
+
+    Args:
+        root: the dataset's folder.
+        plan: its shape.
+        extension: of its encoded images, `"jpg"` or `"png"`.
+        writer: name of the writing process, part of temporary names.
+    """
+
+    root: Path
+    plan: Plan
+    extension: str
+    writer: str = "main"
+
+
+class ShardWriter(Protocol):
+    """Takes a shard's samples in order; `prepare` makes them durable, `publish` gives them their names."""
+
+    def write(self, sample: Sample) -> None: ...
+    def prepare(self) -> tuple[Piece, ...]: ...
+    def publish(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class OneFileWriter:
+    """The `ShardWriter` of formats whose shard is one file, but for `write`.
+
+    Args:
+        place: of the dataset.
+        name: the shard's file inside it; its folder exists.
+    """
+
+    def __init__(self, place: Place, name: str) -> None:
+        self.name = name
+        self.file = DurableFile(place.root / name, place.writer)
+
+    def prepare(self) -> tuple[Piece, ...]:
+        return (file_piece(self.name, self.file.prepare()),)
+
+    def publish(self) -> None:
+        self.file.publish()
+
+    def abort(self) -> None:
+        self.file.abort()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a format's last step leaves: the shards' final pieces (without attributes), and the others."""
+
+    shards: Mapping[int, tuple[Piece, ...]]
+    files: tuple[Piece, ...]
+
+    @classmethod
+    def as_written(cls, records: Mapping[int, ShardRecord], *files: Piece) -> Finished:
+        """Where shards stay what they were committed as."""
+        return cls({number: image_pieces(record.pieces) for number, record in records.items()}, files)
+
+
+ReadShard = Callable[[int], Iterator[Sample]]
+
+
+class Readable(Protocol):
+    """A format as a reader sees it."""
+
+    name: str
+
+    def recognises(self, path: Path) -> bool:
+        """Whether `path` (file or folder) looks like this format."""
+        ...
+
+    def open(self, path: Path) -> Dataset:
+        """Opens a dataset for reading, ours or a stranger's."""
+        ...
+
+
+class Format(Readable, Protocol):
+    """One way of storing a dataset."""
+
+    stores: bool
+    """False for the format that writes nothing."""
+    staged: bool
+    """Shards are staged as packs and assembled into one file at the end."""
+
+    def describe(self) -> dict[str, str]:
+        """What besides plan, settings and encoder decides the bytes: layout revision, library versions."""
+        ...
+
+    def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
+        """Opens shard `shard` for writing."""
+        ...
+
+    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
+        """Writes what the dataset needs besides its shards; `read` yields a (staged) shard's samples."""
+        ...
+
+    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
+        """The samples of a finished shard, in order, needing no index."""
+        ...
+
+
+def numbered(images: Iterable[tuple[int, bytes]]) -> Iterator[Sample]:
+    """Samples of (label, encoded image): the n-th image of a label is its image n."""
+    seen: dict[int, int] = {}
+    for label, data in images:
+        seen[label] = seen.get(label, -1) + 1
+        yield Sample(label, seen[label], data)

@@ -1,0 +1,58 @@
+"""Every file and folder name of a dataset, finished or being written."""
+
+from __future__ import annotations
+
+MANIFEST = "manifest.json"
+"""Written last: a folder with it is a finished dataset."""
+CARD = "DATASET_CARD.md"
+SHEET = "contact_sheet.png"
+IDENTITIES = "identities.safetensors"
+"""The attachment that holds the identity vectors of a generated dataset."""
+ATTACHED = frozenset({IDENTITIES})
+"""Names of attachments: no image depends on them, and no format writes them."""
+ATTRIBUTES = "attributes"
+"""Folder of the sidecars, one per shard."""
+
+# While it is written
+WORK = ".v2f"
+"""Everything a run needs until it is finished; gone afterwards."""
+RUN = "run.json"
+"""In `WORK`: the manifest without records."""
+LEDGER = "ledger"
+"""In `WORK`: one line per committed shard, a file per writer."""
+STAGING = "staging"
+"""In `WORK`: shards of formats that keep everything in one file."""
+QUEUE = "queue"
+"""In `WORK`: what several workers share (`scale.queue`); gone as soon as another run opens the folder, so that workers
+of a coordinator that died stop."""
+LOCK = "lock"
+
+# What trainers look for, by format
+IMAGES = "images"
+"""imagefolder: apart from everything else, since ImageFolder takes every folder it sees for a class."""
+LMDB = "train.lmdb"
+REC, IDX, PROPERTY = "train.rec", "train.idx", "property"
+"""recordio"""
+WIDS_INDEX = "datasets_webdataset.json"
+PARQUET = "data"
+"""parquet: folder of its files, as Hugging Face has it."""
+
+
+def sidecar_name(shard: int) -> str:
+    """The attributes of a shard."""
+    return f"{ATTRIBUTES}/shard-{shard:06d}.npy"
+
+
+def pack_name(shard: int) -> str:
+    """A staged shard."""
+    return f"{WORK}/{STAGING}/shard-{shard:06d}.pack"
+
+
+def tar_name(shard: int) -> str:
+    """A webdataset shard."""
+    return f"shard-{shard:06d}.tar"
+
+
+def parquet_name(shard: int, shards: int) -> str:
+    """A parquet shard."""
+    return f"{PARQUET}/train-{shard:05d}-of-{shards:05d}.parquet"

@@ -1,0 +1,106 @@
+"""Checks every byte of a dataset against its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from v2f_engine.config import one_of
+from v2f_engine.data.layout import MANIFEST, WORK
+from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.pieces import Piece, check_piece
+from v2f_engine.errors import DatasetError
+
+LEVELS = ("fast", "full")
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify_dataset` found.
+
+    Args:
+        shards, files: how many were checked (files: pieces of shards and of the dataset).
+        bytes: their size by the manifest.
+        broken: numbers of the broken shards.
+        broken_names: names of the broken files.
+        faults: a line for each broken piece, those that belong to no shard included.
+    """
+
+    shards: int
+    files: int
+    bytes: int
+    broken: tuple[int, ...]
+    broken_names: frozenset[str]
+    faults: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+def verify_dataset(path: str | Path, level: str = "full", threads: int = 2) -> VerifyReport:
+    """Compares a finished dataset with its manifest.
+
+    Args:
+        path: the dataset's folder.
+        level: `"fast"`: existence and sizes; `"full"`: every sha256 too, so that any flipped bit is found.
+        threads: files hashed at a time.
+
+    Raises:
+        DatasetError: no manifest, an unfinished dataset, or a manifest that was changed after it was written.
+        ConfigError: an unknown level.
+    """
+    one_of("level", level, LEVELS)
+    root = Path(path)
+    if not (root / MANIFEST).is_file():
+        state = (
+            "its run was interrupted or still lasts"
+            if (root / WORK).is_dir()
+            else f"it holds no {MANIFEST}, so there is nothing to compare it with"
+        )
+        raise DatasetError(f"{root} cannot be verified: {state}.")
+    return verify_manifest(root, Manifest.load(root / MANIFEST), level == "full", threads)
+
+
+def verify_manifest(root: Path, manifest: Manifest, full: bool, threads: int = 2) -> VerifyReport:
+    """Compares the files in `root` with `manifest`."""
+    pieces = list(_all_pieces(manifest))
+    with ThreadPoolExecutor(threads, "v2f-verify") as pool:
+        results = list(pool.map(lambda item: check_piece(root, item[1], full=full), pieces))
+    faults = [
+        (number, piece.name, fault)
+        for (number, piece), fault in zip(pieces, results, strict=True)
+        if fault is not None
+    ]
+    faults += [(None, name, fault) for name, fault in _lengths(root, manifest)]
+    return VerifyReport(
+        shards=len(manifest.shards),
+        files=len(pieces),
+        bytes=sum(piece.bytes for _, piece in pieces),
+        broken=tuple(sorted({number for number, _, _ in faults if number is not None})),
+        broken_names=frozenset(name for _, name, _ in faults),
+        faults=tuple(fault if number is None else f"shard {number}: {fault}" for number, _, fault in faults),
+    )
+
+
+def _all_pieces(manifest: Manifest) -> Iterator[tuple[int | None, Piece]]:
+    for shard in manifest.shards:
+        for piece in shard.pieces:
+            yield shard.number, piece
+    for piece in manifest.files:
+        yield None, piece
+
+
+def _lengths(root: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Files made of regions must end where the last region ends."""
+    ends: dict[str, int] = {}
+    for _, piece in _all_pieces(manifest):
+        if piece.kind == "region":
+            ends[piece.name] = max(ends.get(piece.name, 0), piece.offset + piece.bytes)
+    for name, end in ends.items():
+        path = root / name
+        found = path.stat().st_size if path.is_file() else None
+        if found is not None and found > end:
+            yield name, f"{name}: expected {end} bytes, found {found}"

@@ -1,0 +1,1 @@
+"""Rows of (image, label, feature) for trainers, from any dataset."""

@@ -1,0 +1,1 @@
+"""From batches of images to a finished dataset, whatever happens in between."""

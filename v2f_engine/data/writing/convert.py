@@ -1,0 +1,191 @@
+"""Datasets from one format to another; encoded images pass through byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine import disk
+from v2f_engine.batch import ImageBatch
+from v2f_engine.data.formats import get_format, open_dataset
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.protocol import Sample
+from v2f_engine.data.gate.decode import codec_of
+from v2f_engine.data.layout import MANIFEST
+from v2f_engine.data.records.plan import MAX_IMAGES_PER_SHARD, Plan
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.run import DatasetRun
+from v2f_engine.data.writing.signals import stop_request
+from v2f_engine.data.writing.sink import ShardSink
+from v2f_engine.data.writing.write import OnProgress, complete, manifest_for
+from v2f_engine.errors import ConfigError, DatasetError
+
+
+@dataclass(frozen=True)
+class ConvertReport:
+    """What `convert_dataset` did: images and identities in the new set, images written by this call."""
+
+    path: Path
+    format: str
+    images: int
+    images_written: int
+    identities: int
+    manifest: Path
+
+
+def convert_dataset(
+    src: str | Path,
+    dst: str | Path,
+    format: str,
+    *,
+    encoder: Encoder | None = None,
+    images_per_shard: int = MAX_IMAGES_PER_SHARD,
+    progress: OnProgress | None = None,
+) -> ConvertReport:
+    """Writes the dataset `src` into the folder `dst` in another format.
+
+    Images come ordered by label, then as in the source; labels that are not 0, 1, 2, ... without gaps are
+    numbered anew and the manifest keeps the old ones. Attributes come along. Resumes like any run.
+
+    Args:
+        src: a dataset in any format, this engine's or a stranger's.
+        dst: new or empty folder, or that of the same conversion interrupted.
+        format: name in `formats.FORMATS`.
+        encoder: re-encodes every image; by default the encoded bytes pass through.
+        images_per_shard: about how many images make a shard.
+        progress: called with (images done, images in all).
+
+    Raises:
+        DatasetError: the source is broken, empty, or mixes JPEG and PNG without an encoder.
+        ConfigError, OutputFolderError, DiskFull: as in `write_dataset`.
+    """
+    source = open_dataset(src)
+    if not get_format(format).stores:
+        raise ConfigError(f"Format {format!r} stores nothing; convert to one that does.")
+    if not len(source):
+        raise DatasetError(f"{src}: no images to convert.")
+    job = _Job(source, encoder)
+    manifest = manifest_for(
+        format, job.plan(images_per_shard), job.encoder, {"converted_from": job.describe()}
+    )
+
+    def make(run: DatasetRun) -> float:
+        _make_missing(run, job, progress)
+        return 0.0
+
+    written = complete(Path(dst), manifest, make, lambda _: job.fill)
+    return ConvertReport(
+        path=written.path,
+        format=format,
+        images=len(source),
+        images_written=written.images_written,
+        identities=manifest.plan.identities,
+        manifest=written.path / MANIFEST,
+    )
+
+
+def _make_missing(run: DatasetRun, job: _Job, progress: OnProgress | None) -> None:
+    done = sum(record.count for record in run.records.values())
+    with stop_request(grace_s=0.0) as stop:
+        for number in run.missing():
+            with disk.named_errors(run.root, run.bytes_needed):
+                run.check_room()
+                sink = run.sink(number)
+                try:
+                    job.fill(sink)
+                    done += run.commit(sink).count
+                except BaseException:
+                    sink.abort()
+                    raise
+            if progress is not None:
+                progress(done, len(job.source))
+            if stop.requested:
+                break
+
+
+class _Job:
+    """One conversion: the source's records in the order of the new set."""
+
+    def __init__(self, source: Dataset, encoder: Encoder | None) -> None:
+        self.source = source
+        self._encoder = encoder
+        self._codec = encoder.codec if encoder is not None else codec_of(source.record(0)[0], source.where(0))
+        self._values, ranks, counts = np.unique(source.labels, return_inverse=True, return_counts=True)
+        self._counts = counts
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._order = np.argsort(ranks, kind="stable")
+        self._attributes = source.attributes()
+        if encoder is not None:
+            self.encoder: dict[str, Any] = encoder.describe()
+        elif source.manifest is not None:
+            self.encoder = dict(source.manifest.encoder)
+        else:
+            self.encoder = {"codec": self._codec, "library": "unknown"}
+
+    def plan(self, images_per_shard: int) -> Plan:
+        identities, most = len(self._counts), int(self._counts.max())
+        mean = max(1, len(self.source) // identities)
+        per_shard = min(identities, max(1, images_per_shard // mean))
+        return Plan(identities, most, per_shard, uniform=bool((self._counts == most).all()))
+
+    def describe(self) -> dict[str, Any]:
+        """What the new manifest says about the source."""
+        source = self.source
+        record: dict[str, Any] = {"format": source.format, "images": len(source)}
+        if source.manifest is not None:
+            text = source.manifest.to_bytes()
+            record |= {
+                "manifest_sha256": hashlib.sha256(text).hexdigest(),
+                "settings": source.manifest.settings,
+            }
+        else:
+            record["files_sha256"] = _fingerprint(source.path)
+        if not np.array_equal(self._values, np.arange(len(self._values))):
+            record["labels"] = self._values.tolist()
+        if source.class_names is not None and source.manifest is None:
+            record["class_names"] = source.class_names
+        return record
+
+    def fill(self, sink: ShardSink) -> None:
+        for identity in sink.shard.identities:
+            rows = self._order[self._starts[identity] : self._starts[identity + 1]]
+            for image, row in enumerate(rows.tolist()):
+                sink.write(Sample(identity, image, self._data(row)))
+            if self._attributes is not None:
+                sink.add_attributes(_attributes_of(self._attributes[rows], identity))
+
+    def _data(self, row: int) -> bytes:
+        if self._encoder is not None:
+            return self._encoder.encode(self.source.image(row))
+        data = self.source.record(row)[0]
+        codec = codec_of(data, self.source.where(row))
+        if codec != self._codec:
+            raise DatasetError(
+                f"{self.source.where(row)}: {codec}, the first image is {self._codec}. Give an encoder to "
+                "encode all images anew."
+            )
+        return data
+
+
+def _attributes_of(rows: NDArray[np.void], identity: int) -> ImageBatch:
+    """The attributes of one identity's images, as a batch without pixels."""
+    count = len(rows)
+    names = [name for name in rows.dtype.names or () if name not in ("identity", "image")]
+    return ImageBatch(
+        np.empty((count, 0, 0, 3), np.uint8),
+        np.full(count, identity, np.int64),
+        np.arange(count, dtype=np.int64),
+        {name: rows[name] for name in names},
+    )
+
+
+def _fingerprint(path: Path) -> str:
+    """sha256 over names and sizes of a stranger's files: shows a source that changed between two attempts."""
+    files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
+    lines = (f"{file.relative_to(path.parent).as_posix()} {file.stat().st_size}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

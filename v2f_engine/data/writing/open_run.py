@@ -1,0 +1,132 @@
+"""Opening a folder to write a dataset: new, begun or finished; ours, another run's or a stranger's."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from v2f_engine import disk
+from v2f_engine.data.layout import LEDGER, LOCK, MANIFEST, QUEUE, RUN, STAGING, WORK
+from v2f_engine.data.records import ledger
+from v2f_engine.data.records.manifest import Manifest, differences
+from v2f_engine.data.records.pieces import Piece, are_there, check_piece, write_piece
+from v2f_engine.data.records.shard_record import ShardRecord
+from v2f_engine.data.writing.lock import exclusive
+from v2f_engine.data.writing.run import DatasetRun, remove_orphans
+from v2f_engine.errors import OutputFolderError
+
+Attachments = Mapping[str, Callable[[], bytes]]
+"""Further files of a dataset, by name; each function depends on the dataset's settings only."""
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Holds the dataset's lock inside the block, and makes its folder if need be.
+
+    Raises:
+        OutputFolderError: another process holds it, or the folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        with disk.named_errors(root):
+            disk.make_folder(root)
+            stack.enter_context(exclusive(root / WORK / LOCK, root))
+        yield
+
+
+@contextlib.contextmanager
+def open_run(
+    root: Path, manifest: Manifest, *, writer: str = "main", attachments: Attachments | None = None
+) -> Iterator[DatasetRun | Manifest]:
+    """Opens `root` for writing what `manifest` describes: a new run, a continued one, or a finished one.
+
+    Args:
+        root: output folder; made if need be.
+        manifest: without records.
+        writer: name of this writer.
+        attachments: files that are written beside the images before the first shard.
+
+    Yields:
+        a `DatasetRun` that knows which shards are missing; or, when the dataset is finished, its `Manifest`.
+
+    Raises:
+        OutputFolderError: the folder belongs to another run (the message lists the differing settings), holds
+            foreign files, is being written by another process, or cannot be written.
+    """
+    with disk.named_errors(root):
+        if root.exists() and not root.is_dir():
+            raise OutputFolderError(f"{root} is a file; expected a folder, or nothing yet.")
+        _refuse_foreign(root)
+    with locked(root):
+        state = _state(root, manifest, writer, attachments or {})
+        try:
+            yield state
+        finally:
+            if isinstance(state, DatasetRun):
+                state.close()
+
+
+def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments) -> DatasetRun | Manifest:
+    work = root / WORK
+    if (root / MANIFEST).exists():
+        found = Manifest.load(root / MANIFEST)
+        _refuse_other(root, found, manifest)
+        with disk.named_errors(root):
+            DatasetRun(root, found, {}, writer).clear()
+            remove_orphans(root)
+        return found
+    if (work / RUN).exists():
+        found = Manifest.load(work / RUN)
+        _refuse_other(root, found, manifest)
+        manifest = found  # keeps the versions of the software that began it
+        records = _intact(root, ledger.read(work / LEDGER, manifest.plan))
+    else:
+        _refuse_foreign(root)
+        with disk.named_errors(root):
+            for name in (LEDGER, STAGING):
+                disk.remove(work / name)
+            manifest.save(work / RUN, writer)
+        records = {}
+    with disk.named_errors(root):
+        disk.remove(work / QUEUE)
+        remove_orphans(root)
+        attached = tuple(attach(root, name, content(), writer) for name, content in attachments.items())
+    return DatasetRun(root, manifest, records, writer, attachments=attached)
+
+
+def attach(root: Path, name: str, content: bytes, writer: str) -> Piece:
+    """Writes an attachment, unless it is there already; returns its piece."""
+    piece = Piece("file", name, len(content), hashlib.sha256(content).hexdigest())
+    return write_piece(root, name, content, writer) if check_piece(root, piece, full=True) else piece
+
+
+def _intact(root: Path, records: Mapping[int, ShardRecord]) -> dict[int, ShardRecord]:
+    """The records whose pieces are all there with the recorded size and sha256."""
+    return {
+        number: record
+        for number, record in sorted(records.items())
+        if are_there(root, record.pieces, full=True)
+    }
+
+
+def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
+    differing = differences(found, asked)
+    if differing:
+        raise OutputFolderError(
+            f"{root} belongs to a run with other settings: {'; '.join(differing)}. Repeat the command with "
+            "the settings of that run to continue it, or choose another output folder."
+        )
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Refuses a folder with files in it that no run of ours accounts for; nothing is touched before."""
+    if not root.is_dir() or (root / MANIFEST).exists() or (root / WORK / RUN).exists():
+        return
+    names = sorted(entry.name for entry in root.iterdir() if entry.name != WORK)
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise OutputFolderError(
+            f"{root} is not empty and holds no {MANIFEST}: found {shown}. Expected an empty folder, a new "
+            "one, or one of an earlier run; choose another output folder."
+        )
