@@ -36,7 +36,7 @@ def test_no_time_is_taken_of_what_the_gate_refused(
 ) -> None:
     refused = [("half precision", True, "ok"), ("e4m3", False, "identity cosine mean 0.5")]
     monkeypatch.setattr(fp8, "judged", lambda *_: refused)
-    monkeypatch.setattr(fp8.protocol, "environment", lambda device: {})
+    monkeypatch.setattr(fp8.machine, "environment", lambda device: {})
     monkeypatch.setattr(fp8, "timed", lambda *_: pytest.fail("timed what was refused"))
     assert fp8.main(["--device", "cuda"]) == 1
     assert "the gate refused" in capsys.readouterr().out

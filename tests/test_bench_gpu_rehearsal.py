@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bench.gpu import __main__ as command
-from bench.gpu import faults, report, stages
+from bench.gpu import faults, planning, report, stages
 from bench.gpu.store import FILE, Store, read, unpacked
 from bench.kernels import ops
 from bench.kernels.cases import cases
@@ -180,8 +180,8 @@ def test_what_forks_jobs_never_asks_for_a_gpu() -> None:
         "def asked(*_): raise SystemExit('asked for a GPU')\n"
         "torch.cuda.is_available = torch.cuda.init = torch.cuda._lazy_init = asked\n"
         "import os, threading\n"
-        "from bench.gpu import __main__, inference, stages\n"
-        "stages.planned([], False, 480, 12)\n"
+        "from bench.gpu import __main__, inference, planning\n"
+        "planning.planned([], False, 480, 12)\n"
         "inference.network(True)\n"
         "assert threading.active_count() == 1\n"
         "assert os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] == '1'\n"
@@ -201,8 +201,8 @@ def test_a_bare_machine_gets_a_plan_and_is_told_what_it_lacks() -> None:
         "    def find_spec(cls, name, path=None, target=None):\n"
         "        return None if name.partition('.')[0] in cls.lacking else PathFinder.find_spec(name, path, target)\n"
         "sys.meta_path[sys.meta_path.index(PathFinder)] = Bare\n"
-        "from bench.gpu import inference, others, report, stages\n"
-        "plan = stages.planned([], False, 480, 12)\n"
+        "from bench.gpu import inference, others, planning, report\n"
+        "plan = planning.planned([], False, 480, 12)\n"
         "print(*(job.name for job in plan.jobs), *plan.notes, sep='\\n')\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
@@ -216,9 +216,9 @@ def test_a_bare_machine_gets_a_plan_and_is_told_what_it_lacks() -> None:
 
 
 def test_the_plan_fits_eight_minutes_of_sixteen_cores_and_shorter_ones_keep_the_most_valuable() -> None:
-    wide = stages.width(16)
-    plan = stages.planned([], False, 480, wide)
-    assert stages.wall(plan.jobs, wide) <= 480 - stages.REPORT_S
+    wide = planning.width(16)
+    plan = planning.planned([], False, 480, wide)
+    assert planning.wall(plan.jobs, wide) <= 480 - planning.REPORT_S
     stages_kept = {job.stage for job in plan.jobs}
     assert stages_kept >= {"correctness", "ladder", "profile", "training", "rejection", "sizes"}
     assert "choice" in {job.stage for job in (*plan.jobs, *plan.spare)}  # it takes what is left
@@ -226,8 +226,8 @@ def test_the_plan_fits_eight_minutes_of_sixteen_cores_and_shorter_ones_keep_the_
     assert len(names) == len(set(names))
     before = len(plan.jobs)
     for minutes in (6, 4, 2):
-        fewer = stages.planned([], False, 60 * minutes, wide)
-        assert stages.wall(fewer.jobs, wide) <= 60 * minutes - stages.REPORT_S
+        fewer = planning.planned([], False, 60 * minutes, wide)
+        assert planning.wall(fewer.jobs, wide) <= 60 * minutes - planning.REPORT_S
         assert {job.name for job in (*fewer.jobs, *fewer.spare)} == set(names)
         assert 0 < len(fewer.jobs) < before
         before = len(fewer.jobs)
@@ -241,7 +241,7 @@ def test_spare_jobs_run_if_time_is_left_and_are_named_if_not(tmp_path: Path) -> 
     told = [record for record in read(tmp_path / FILE) if record["kind"] in ("job", "note")]
     over = {record["job"] for record in told if record["kind"] == "job"}
     missed = {record["job"] for record in told if record.get("text", "").startswith("not reached")}
-    plan = stages.planned(["ceilings", "rejection"], True, 15, 2)
+    plan = planning.planned(["ceilings", "rejection"], True, 15, 2)
     assert plan.spare
     assert over | missed == {job.name for job in (*plan.jobs, *plan.spare)}
     assert not over & missed

@@ -8,7 +8,8 @@ import time
 import pytest
 import torch
 
-from bench.protocol import Report, Row, Timing, environment, hash_of, sets_for, time_calls
+from bench.machine import environment
+from bench.protocol import Report, Row, Timing, hash_of, sets_for, time_calls
 
 
 def report(passed: bool, base_passed: bool = True) -> Report:

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench import ROOT, protocol
+from bench import ROOT, machine
 
 
 def commands(o: argparse.Namespace) -> dict[str, list[str]]:
@@ -108,7 +108,7 @@ def report(o: argparse.Namespace, seconds: dict[str, tuple[float, float]]) -> No
         return found
 
     told = {
-        "environment": protocol.environment("cpu"),
+        "environment": machine.environment("cpu"),
         "options": {k: str(v) for k, v in vars(o).items()},
         "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in seconds.items()},
         "total_minutes": round(sum(wall for wall, _ in seconds.values()) / 60, 1),

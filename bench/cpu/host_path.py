@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import protocol
+from bench import machine
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.assembly_line import BATCHES_AHEAD
@@ -181,7 +181,7 @@ def main() -> None:
             f" {row['share_by_processor_time']:.1%} by processor time"
         )
     if asked.json is not None:
-        told = {"protocol": __doc__, "environment": protocol.environment("cpu"), "rows": rows}
+        told = {"protocol": __doc__, "environment": machine.environment("cpu"), "rows": rows}
         asked.json.write_text(json.dumps(told, indent=1) + "\n")
 
 

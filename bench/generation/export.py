@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import protocol
+from bench import machine, protocol
 from bench.generation import ladder, rungs
 from v2f_engine import backends
 from v2f_engine.export.onnx import export_onnx
@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write export.json and export.md into its folder")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    report = protocol.Report(f"Exported generators, {options.model}", protocol.environment("cpu"))
+    report = protocol.Report(f"Exported generators, {options.model}", machine.environment("cpu"))
     report.rows = measure(
         loaded_model(options.model),
         rows=options.batch,

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from v2f_kernels.conv3x3_fp8 import OP, quantise_weight
 
-from bench import protocol
+from bench import machine, protocol
 from bench.generation import rungs
 from v2f_engine.backends import choose
 from v2f_engine.models import bind_ops
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--out", type=Path, help="folder for fp8.json and fp8.md")
     options = parser.parse_args(arguments)
-    report = protocol.Report("8-bit convolutions, an experiment", protocol.environment(options.device))
+    report = protocol.Report("8-bit convolutions, an experiment", machine.environment(options.device))
     case = f"{options.model}, {options.images} faces"
     found = judged(options.model, options.recogniser, options.device, options.images)
     report.rows = [protocol.Row("identity", case, name, passed, words) for name, passed, words in found]

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from bench import plots, protocol
+from bench import machine, plots, protocol
 from bench.generation.rungs import BASELINE, RUNGS, Batch, Rung, build, grey_check, network, oracle, published
 from bench.generation.with_host import with_host
 from v2f_engine.backends import Choice, choose
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", type=int, default=0, help="images through the null writer; 0 for none")
     parser.add_argument("--out", type=Path, help="folder for ladder.json, ladder.md and pictures")
     options = parser.parse_args(arguments)
-    report = protocol.Report(f"The ladder, {options.model}", protocol.environment(options.device))
+    report = protocol.Report(f"The ladder, {options.model}", machine.environment(options.device))
     report.rows, report.notes = climb(
         network(options.model),
         device=options.device,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from bench import protocol
+from bench import machine, protocol
 from bench.generation import energy
 
 PART_S = 1.0
@@ -46,7 +46,7 @@ def run(
     first = synchronised(1)
     times = max(1, round(PART_S / max(first, 1e-9))) if seconds > PART_S else 1
     parts: list[float] = []
-    before = protocol.clocks()
+    before = machine.clocks()
     with energy.measured(device, board) as used:
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or not parts:
@@ -61,6 +61,6 @@ def run(
     early, late = (rows * len(p) / sum(p) for p in (parts[:tenth], parts[-tenth:]))
     notes = [
         f"{name}: first tenth {early:.1f}, last tenth {late:.1f} images/s, {100 * (late / early - 1):+.1f} %;"
-        f" clocks before: {before or 'unknown'}; after: {protocol.clocks() or 'unknown'}"
+        f" clocks before: {before or 'unknown'}; after: {machine.clocks() or 'unknown'}"
     ]
     return row, notes

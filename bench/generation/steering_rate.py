@@ -31,7 +31,8 @@ from v2f_engine.models.cpu_forms import quicken
 
 from bench import RESULTS
 from bench.generation.published import published_forward
-from bench.protocol import Report, Row, Timing, environment, hash_of, time_calls
+from bench.machine import environment
+from bench.protocol import Report, Row, Timing, hash_of, time_calls
 from v2f_engine import backends
 from v2f_engine.attributes.sixd import OUTPUTS, SixDRepNet
 from v2f_engine.attributes.steering import Steerer, SteeringSettings, to_bytes_through
@@ -116,8 +117,6 @@ def ours(nets: Networks, choice: backends.Choice, vectors: torch.Tensor, noise: 
     where = {"device": choice.device, "dtype": choice.dtype}
     generator = freeze(nets.generator, **where)
     bind_ops(generator, choice)
-    if choice.device == "cpu":
-        quicken(generator)
     arcface, magface, sixd = (freeze(m, **where) for m in (nets.arcface, nets.magface, nets.pose))
     objective = Objective(
         [
@@ -173,8 +172,8 @@ def main() -> None:
     parser.add_argument("--name", default="attributes")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    auto = backends.choose(options.device)
-    choices = {"fp32": backends.choose(auto.device, "fp32")} | {auto.precision: auto}
+    auto = backends.choose(options.device, gradients=True)
+    choices = {"fp32": backends.choose(auto.device, "fp32", gradients=True)} | {auto.precision: auto}
     nets = networks(options.size, options.recogniser)
     for network in (nets.generator, nets.arcface, nets.magface, nets.pose):
         network.to(auto.device)

@@ -15,6 +15,6 @@ A copy without its git history is told its commit by V2F_COMMIT; `--out DIR` put
 files) elsewhere.
 
 Every job is a process of its own, so a poisoned CUDA context, a crash or a hang costs that job alone; every result
-is in `rows.jsonl`, flushed to the disk, before the next one begins. `stages.py` is the plan and what each stage
-answers, `launch.py` starts and ends processes, `store.py` keeps results, `report.py` tells them.
+is in `rows.jsonl`, flushed to the disk, before the next one begins. `stages.py` has the jobs and what each stage
+answers, `planning.py` what fits, `launch.py` runs processes, `store.py` keeps results, `report.py` shows them.
 """

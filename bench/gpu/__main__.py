@@ -24,7 +24,7 @@ from v2f_kernels import _tuned
 
 from bench import RESULTS, protocol
 from bench import gpu as package
-from bench.gpu import inference, probe, report, stages
+from bench.gpu import inference, planning, probe, report, stages
 from bench.gpu.launch import Launcher
 from bench.gpu.store import FILE, Store
 
@@ -52,9 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--minutes: expected more than 0, found {options.minutes}")
     if options.report:
         return told(report.make(options.report), options.report)
-    wide = stages.width(os.cpu_count() or 1)
+    wide = planning.width(os.cpu_count() or 1)
     seconds = 60 * options.minutes
-    plan = stages.planned(options.only, options.rehearse, seconds, wide, options.at_most)
+    plan = planning.planned(options.only, options.rehearse, seconds, wide, options.at_most)
     print(plan, flush=True)
     if options.plan:
         return 0
@@ -77,11 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
     if fresh:
         store.tell("note", job="plan", text="CUDA does not bear a fork here: each job is a new Python")
     scratch = Path(tempfile.mkdtemp(prefix="v2f-gpu-"))
-    end = start + seconds - stages.REPORT_S
+    end = start + seconds - planning.REPORT_S
     launcher = Launcher(store, scratch, device, options.rehearse, end, wide, fresh or options.fresh)
     _stop_when_told()
     try:
-        launcher.run(jobs, wave_s=stages.WAVE_SHARE * seconds)
+        launcher.run(jobs, wave_s=planning.WAVE_SHARE * seconds)
         store.tell("end")
     except KeyboardInterrupt:
         print("stopped; what was found is kept", file=sys.stderr)

@@ -10,7 +10,8 @@ import torch
 from bench import ROOT, protocol
 from bench.gpu.job import Context, Poisoned
 from bench.kernels import ops
-from bench.kernels.cases import Case, Tensors, cases
+from bench.kernels.case import Case, Tensors
+from bench.kernels.cases import cases
 
 SECTION = "correctness"
 

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from bench import protocol
+from bench import machine, protocol
 from bench.generation import ladder, rungs, steady
 from bench.generation.with_host import with_host
 from bench.gpu.job import Context
@@ -81,7 +81,7 @@ def ceilings(context: Context) -> None:
     )
     context.ceiling("copy bytes/s", 2.0 * source.numel() * source.element_size() / timed["copy"].p50)
     context.ceiling("matmul FLOP/s", 2.0 * side**3 / timed["matmul"].p50)
-    context.note(f"clocks after the ceilings: {protocol.clocks() or 'unknown'}")
+    context.note(f"clocks after the ceilings: {machine.clocks() or 'unknown'}")
 
 
 def rung(context: Context, name: str) -> None:

@@ -14,17 +14,17 @@ LIMIT_S = 60.0
 
 
 def environment(device: str) -> dict[str, Any]:
-    """`protocol.environment`, after a sum on the device; `error` says why that was not possible."""
+    """`machine.environment`, after a sum on the device; `error` says why that was not possible."""
     import torch
 
-    from bench import protocol
+    from bench import machine
 
     try:
         if device != "cpu":
             if not torch.cuda.is_available():
                 return {"error": "no GPU that torch can see"}
             float(torch.ones(1, device=device).sum())
-        return protocol.environment(device)
+        return machine.environment(device)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from v2f_kernels.reject_similar import OP
 
-from bench import protocol
+from bench import machine, protocol
 
 SECTION = "rejection"
 T, D = 0.3, 512
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(words, flush=True)
     if not equal or options.check_only:
         return int(not equal)
-    report = protocol.Report("Rejection", protocol.environment("cuda:0"))
+    report = protocol.Report("Rejection", machine.environment("cuda:0"))
     for n in options.sizes:
         for row in measure(n, options.rounds, words):
             report.rows.append(row)

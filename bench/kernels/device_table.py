@@ -15,7 +15,7 @@ from v2f_kernels import _tuned
 from v2f_kernels._triton import launch
 from v2f_kernels._triton.ptxas import ptxas_version
 
-from bench import protocol
+from bench import machine
 
 STAMP = re.compile(r" \[[^\]]+\]$")
 """What says of an entry when and at which commit it was measured."""
@@ -118,7 +118,7 @@ def measurement(device: str, source: str) -> dict[str, Any]:
         device: a CUDA device; a CPU in a rehearsal, which stands for capability 90 and compiles nothing.
         source: what measures it.
     """
-    seen = protocol.environment(device)
+    seen = machine.environment(device)
     major, minor = torch.cuda.get_device_capability(torch.device(device)) if device != "cpu" else (9, 0)
     capability = 10 * major + minor
     return {

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import protocol
 from bench.generation import rungs
-from bench.kernels.cases import flat
+from bench.kernels.case import flat
 from bench.kernels.step_profile import Kernel
 from v2f_engine.backends import Choice
 from v2f_engine.models import bind_ops

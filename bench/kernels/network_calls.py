@@ -15,7 +15,7 @@ import torch
 from v2f_kernels._tuned import key_of
 
 from bench.kernels import cases
-from bench.kernels.cases import Case
+from bench.kernels.case import Case
 from v2f_engine.models.fold import freeze
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.ops import Bound

@@ -17,16 +17,14 @@ import torch
 from v2f_kernels._triton.launch import INTERPRETING
 
 from bench.kernels import ops
+from bench.kernels.case import Case, Tensors, normal
 from bench.kernels.cases import (
-    Case,
-    Tensors,
     attention,
     conv3x3,
     expand_tokens,
     gelu_linear,
     group_norm_silu,
     layer_norm,
-    normal,
     perturb,
     to_uint8,
     upsample,

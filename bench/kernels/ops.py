@@ -22,18 +22,9 @@ import torch
 from v2f_kernels import BackendUnavailable
 from v2f_kernels._judge import judge
 
-from bench import protocol
-from bench.kernels.cases import (
-    SIZES,
-    Alternative,
-    Case,
-    Tensors,
-    apply,
-    backends_of,
-    cases,
-    flat,
-    least_bytes,
-)
+from bench import machine, protocol
+from bench.kernels.case import SIZES, Alternative, Case, Tensors, apply, backends_of, flat, least_bytes
+from bench.kernels.cases import cases
 from v2f_engine.backends import op_named
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -214,7 +205,7 @@ def table(
     chosen: Iterable[Case], *, device: str, dtype: torch.dtype, rounds: int, budget_s: float
 ) -> protocol.Report:
     """The report of all cases within a budget of seconds."""
-    report = protocol.Report("Ops, each judged and then timed", protocol.environment(device))
+    report = protocol.Report("Ops, each judged and then timed", machine.environment(device))
     end, left = time.perf_counter() + budget_s, list(chosen)
     while left:
         case = left.pop(0)

@@ -25,7 +25,7 @@ from v2f_kernels._triton import launch
 
 from bench import protocol
 from bench.kernels import ops
-from bench.kernels.cases import Case
+from bench.kernels.case import Case
 from v2f_engine.backends import op_named
 
 GAIN = 1.03

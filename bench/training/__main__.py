@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from bench import RESULTS, protocol
+from bench import RESULTS, machine, protocol
 from bench.training.rungs import LATE, NAMED, RUNGS, opened, rungs, trainer_of
 from bench.training.setup import SIZES
 from bench.training.shares import kernel_table, shares, step_profile
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         kernels = step_profile(o.size, o.device, o.batch, o.rung)
         print(kernel_table(kernels))
         return 0
-    report = protocol.Report("Training step", protocol.environment(o.device))
+    report = protocol.Report("Training step", machine.environment(o.device))
     if o.only in (None, "rungs"):
         chosen = (NAMED[o.rung],) if o.rung else RUNGS
         rows, notes = rungs(

@@ -1,0 +1,156 @@
+"""What `judge.py` looks at: images of rendered and of generated people, their features, yaw and faces found."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.batch import ImageBatch
+from v2f_engine.errors import DatasetError
+from v2f_engine.evaluate.detection import FaceFinder
+from v2f_engine.evaluate.features import FeatureTable, read_features
+from v2f_engine.evaluate.separability import Separability, calibrate, measure_separability
+from v2f_engine.evaluate.yaw import YawEstimator, thumbnails
+from v2f_engine.models.weights import LoadedRecogniser
+
+NEAR_FRONTAL = 15.0
+"""Degrees of estimated yaw."""
+
+
+@dataclass
+class Seen:
+    """What is kept of images that pass by: thumbnails, yaw where known, and every image for the detector."""
+
+    name: str
+    total: int
+    small: list[NDArray[np.float32]] = field(default_factory=list)
+    yaw: list[NDArray[np.float32]] = field(default_factory=list)
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+    count: int = 0
+
+    def __call__(self, batch: ImageBatch) -> None:
+        self.small.append(thumbnails(batch.images))
+        self.images.append(batch.images)
+        if "yaw" in batch.attributes:
+            self.yaw.append(np.asarray(batch.attributes["yaw"], np.float32))
+        before, self.count = self.count, self.count + len(batch)
+        if before * 10 // self.total != self.count * 10 // self.total:
+            rate = self.count / (time.perf_counter() - self.started)
+            left = (self.total - self.count) / rate
+            print(f"  {self.name}: {self.count:,} images, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr)
+
+    def pick(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Images by their place in the order seen; no copy of them all."""
+        ends = np.cumsum([len(images) for images in self.images])
+        for row in rows.tolist():
+            block = int(np.searchsorted(ends, row, side="right"))
+            yield self.images[block][row - int(ends[block])]
+
+
+def read_rendered(path: Path, ids: int, per_id: int) -> Iterator[ImageBatch]:
+    """A dataset made by `v2f render`: identities below `ids`, images below `per_id`, with their yaw where recorded.
+
+    Raises:
+        DatasetError: fewer than that lie there.
+    """
+    from v2f_engine.data import open_dataset
+
+    faces = open_dataset(path)
+    table = faces.attributes()
+    number = np.arange(len(faces)) - np.searchsorted(faces.labels, faces.labels)  # labels ascend
+    rows = np.flatnonzero((faces.labels < ids) & (number < per_id))
+    if len(rows) != ids * per_id:
+        raise DatasetError(f"{path}: expected {ids} identities x {per_id} images, found {len(rows)} images.")
+    yaw = table["yaw"] if table is not None and "yaw" in (table.dtype.names or ()) else None
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256]
+        attributes = {} if yaw is None else {"yaw": yaw[part]}
+        yield ImageBatch(faces.images(part, threads=2), faces.labels[part], number[part], attributes)
+
+
+def rendered_people(options: argparse.Namespace) -> Iterable[ImageBatch]:
+    if options.rendered is not None:
+        return read_rendered(options.rendered, options.ids, options.images)
+    from v2f_engine.rendered import render_people
+
+    batches: Iterable[ImageBatch] = render_people(
+        options.rendered_seed, range(options.ids), options.images, processes=options.processes
+    )
+    return batches
+
+
+def read_real(options: argparse.Namespace, referee: LoadedRecogniser, seen: Seen) -> FeatureTable:
+    """The rendered set's images into `seen`, and their features."""
+    if options.cache is None:
+        return read_features(rendered_people(options), referee.model, bf16=options.bf16, seen=seen)
+    labels = []
+    for batch in rendered_people(options):
+        seen(batch)
+        labels.append(batch.identity)
+    return FeatureTable(cached_features(options, referee, seen), np.concatenate(labels))
+
+
+def cached_features(options: argparse.Namespace, loaded: LoadedRecogniser, seen: Seen) -> NDArray[np.float32]:
+    """Features of the images seen; kept in `--cache` under the hash of the weights and of the images."""
+    from v2f_engine.models.features import extract_features
+
+    if options.cache is None:
+        return np.concatenate(
+            [extract_features(loaded.model, images, bf16=options.bf16) for images in seen.images]
+        )
+    digest = hashlib.sha256((loaded.sha256 + (" bf16" if options.bf16 else "")).encode())
+    for images in seen.images:
+        digest.update(images.tobytes())
+    path = Path(options.cache) / f"{digest.hexdigest()[:32]}.npy"
+    if path.is_file():
+        features: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        return features
+    features = np.concatenate(
+        [extract_features(loaded.model, images, bf16=options.bf16) for images in seen.images]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        np.save(file, features)
+    temporary.replace(path)
+    return features
+
+
+def own_eer(
+    options: argparse.Namespace, loaded: LoadedRecogniser, seen: Seen, labels: NDArray[np.int64]
+) -> Separability:
+    """The model's own recogniser on the rendered set."""
+    table = FeatureTable(cached_features(options, loaded, seen), labels)
+    return measure_separability(table, threshold=calibrate(table, options.fmr).threshold)
+
+
+def yaw_from(rendered: Seen) -> tuple[YawEstimator, float]:
+    """(estimator fitted on all rendered images, mean error in degrees of one fitted on the first 3/4)."""
+    small, yaw = np.concatenate(rendered.small), np.concatenate(rendered.yaw)
+    split = len(yaw) * 3 // 4
+    error = np.abs(YawEstimator.fit(small[:split], yaw[:split])(small[split:]) - yaw[split:]).mean()
+    return YawEstimator.fit(small, yaw), float(error)
+
+
+def faces_found(finder: FaceFinder, seen: Seen, estimator: YawEstimator, sample: int) -> dict[str, Any]:
+    """How many of a spread-out sample of near-frontal images hold a face for dlib."""
+    near = np.flatnonzero(np.abs(estimator(np.concatenate(seen.small))) <= NEAR_FRONTAL)
+    spread = np.unique(np.linspace(0, len(near) - 1, min(sample, len(near))).astype(int))
+    by = [finder(image) for image in seen.pick(near[spread])]
+    return {
+        "near_frontal_share": len(near) / seen.count,
+        "images": len(by),
+        "hog": by.count("hog") / max(1, len(by)),
+        "hog_or_cnn": (len(by) - by.count("")) / max(1, len(by)),
+    }
