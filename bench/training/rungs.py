@@ -17,7 +17,7 @@ from bench import protocol
 from bench.training.published import PublishedLoop, PublishedTrainer
 from bench.training.setup import Size, pictures, published_start, recogniser_of, sized
 from v2f_engine.models import bind_ops
-from v2f_engine.train.distributed import Group
+from v2f_engine.train.distributed import RankGroup
 from v2f_engine.train.generator import AsPublished, GeneratorTrainer, GeneratorTraining
 from v2f_engine.train.graphed import GraphedTrainer
 
@@ -93,7 +93,7 @@ def trainer_of(rung: Rung, size: Size, device: str, **changes: Any) -> Generator
         kind = GraphedTrainer
     elif rung.published:
         kind = PublishedLoop if rung.precision == "fp16" else PublishedTrainer
-    trainer = kind(pictures(size.batch), recogniser_of(size, device), settings, Group(device=device))
+    trainer = kind(pictures(size.batch), recogniser_of(size, device), settings, RankGroup(device=device))
     if not (rung.ours or rung.published):
         bind_ops(trainer.model, {})
     published_start(trainer.model)

@@ -24,7 +24,7 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.report import make_report, page
 from v2f_engine.evaluate.report.charts import Axis
 from v2f_engine.evaluate.report.published import ROWS
-from v2f_engine.evaluate.source import Source, first_of_each
+from v2f_engine.evaluate.source import FeatureSource, first_of_each
 
 SETTINGS = {"model": {"name": "mini", "sha256": "ab" * 32}, "seed": 5, "identities": {"source": "gaussian"}}
 
@@ -54,13 +54,15 @@ class Outline(HTMLParser):
             assert self.open.pop() == tag
 
 
-def people(identities: int, each: int, seed: int, name: str) -> Source:
+def people(identities: int, each: int, seed: int, name: str) -> FeatureSource:
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(identities), each)
     rows = generator.standard_normal((identities, 64))[labels] + 0.8 * generator.standard_normal(
         (len(labels), 64)
     )
-    return Source(name, rows.astype(np.float32), labels, recogniser={"name": "toy", "sha256": "00" * 32})
+    return FeatureSource(
+        name, rows.astype(np.float32), labels, recogniser={"name": "toy", "sha256": "00" * 32}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,20 @@ import pytest
 
 from v2f_engine.evaluate.report import make_report, page
 from v2f_engine.evaluate.report.measure import Report
-from v2f_engine.evaluate.source import Source
+from v2f_engine.evaluate.source import FeatureSource
 
 FMR = 0.002
 THRESHOLD = 0.4
 
 
-def people(identities: int, each: int, seed: int, name: str, spread: float) -> Source:
+def people(identities: int, each: int, seed: int, name: str, spread: float) -> FeatureSource:
     generator = np.random.default_rng(seed)
     labels = np.repeat(np.arange(identities), each)
     rows = generator.standard_normal((identities, 64))[labels]
     rows = rows + spread * generator.standard_normal((len(labels), 64))
-    return Source(name, rows.astype(np.float32), labels, recogniser={"name": "toy", "sha256": "00" * 32})
+    return FeatureSource(
+        name, rows.astype(np.float32), labels, recogniser={"name": "toy", "sha256": "00" * 32}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.config import at_least
 from v2f_engine.errors import CheckpointError, ConfigError, ModelNotFound
 from v2f_engine.models import layouts
-from v2f_engine.models.checkpoint_file import file_sha256, read_checkpoint
+from v2f_engine.models.checkpoint_file import read_checkpoint
 from v2f_engine.models.fold import fold_norm
 from v2f_engine.models.weights import save_weights
 
@@ -135,9 +135,11 @@ class LoadedEstimator:
     head: Mapping[str, Any]
 
 
-def save_estimator(path: str | Path, estimator: Estimator, told: Mapping[str, Any], *, precision: str) -> str:
+def save_estimator(
+    path: str | Path, estimator: Estimator, about: Mapping[str, Any], *, precision: str
+) -> str:
     """Writes one safetensors file with its configuration; returns its sha256. Raises as `save_weights`."""
-    head = {**told, "kind": KIND, "config": asdict(estimator.config)}
+    head = {**about, "kind": KIND, "config": asdict(estimator.config)}
     return save_weights(path, {"model": estimator}, head, precision=precision)
 
 
@@ -148,10 +150,12 @@ def load_estimator(model: str | Path) -> LoadedEstimator:
         ModelNotFound: neither a known name nor a file.
         CheckpointError: broken, foreign, or not the file on its card.
     """
-    path, told = _located(model)
+    path, expected = _located(model)
     file = read_checkpoint(path)
-    if told is not None and file.sha256 != told:
-        raise CheckpointError(f"{path}: sha256 {file.sha256} is not its card's {told}. Reinstall v2f-engine.")
+    if expected is not None and file.sha256 != expected:
+        raise CheckpointError(
+            f"{path}: sha256 {file.sha256} is not its card's {expected}. Reinstall v2f-engine."
+        )
     head = file.head
     if head.get("kind") != KIND:
         raise CheckpointError(f"{path}: expected an estimator, found kind {head.get('kind')!r}.")
@@ -161,19 +165,6 @@ def load_estimator(model: str | Path) -> LoadedEstimator:
         raise CheckpointError(f"{path}: its configuration cannot be used ({error!r}).") from error
     network = layouts.fit(lambda: Estimator(config), file, "model", optional=r".*\.num_batches_tracked")
     return LoadedEstimator(network.folded(), Path(model).stem, path, file.sha256, head)
-
-
-def write_estimator_card(folder: Path, licence: str, about: Mapping[str, Any]) -> Path:
-    """Writes `card.json` beside the estimators of `folder`: sha256 and bytes of each, and `about`."""
-    files = {
-        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.glob("*.safetensors"))
-    }
-    card = folder / "card.json"
-    card.write_text(
-        json.dumps({**about, "licence": licence, "files": files}, indent=2, sort_keys=True) + "\n"
-    )
-    return card
 
 
 def _located(model: str | Path) -> tuple[Path, str | None]:

@@ -35,26 +35,26 @@ class Goal:
             raise ConfigError(f"goal: expected finite numbers, low:high in that order, found {self}.")
 
     @classmethod
-    def of(cls, told: str | float | Sequence[float] | Goal, what: str = "goal") -> Goal:
+    def of(cls, request: str | float | Sequence[float] | Goal, what: str = "goal") -> Goal:
         """From what a user says: `24`, `"24"`, `"-60:60"` (uniform), `"-45,0,45"` (one of them).
 
         Raises:
             ConfigError: anything else.
         """
-        if isinstance(told, Goal):
-            return told
+        if isinstance(request, Goal):
+            return request
         try:
-            if isinstance(told, str):
-                if ":" in told:
-                    low, high = (float(part) for part in told.split(":"))
+            if isinstance(request, str):
+                if ":" in request:
+                    low, high = (float(part) for part in request.split(":"))
                     return cls((), low, high)
-                return cls(tuple(float(part) for part in told.split(",")))
-            if isinstance(told, (int, float)):
-                return cls((float(told),))
-            return cls(tuple(float(value) for value in told))
+                return cls(tuple(float(part) for part in request.split(",")))
+            if isinstance(request, (int, float)):
+                return cls((float(request),))
+            return cls(tuple(float(value) for value in request))
         except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"{what}: expected a number (24), a range (-60:60) or a list (-45,0,45), found {told!r}."
+                f"{what}: expected a number (24), a range (-60:60) or a list (-45,0,45), found {request!r}."
             ) from error
 
     def at(self, share: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -96,10 +96,6 @@ class Attribute:
         measure = function if isinstance(function, nn.Module) else _Function(function)
         return cls(name, measure, _only, **how)
 
-    def with_goal(self, goal: float) -> Attribute:
-        """The same with another default goal."""
-        return replace(self, goal=goal)
-
     def miss(self, value: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """Distance from the goal `[B]`, in the value's unit."""
         return COMPARISONS[self.compare](value, goal)
@@ -201,15 +197,6 @@ class Objective(nn.Module):
         self.measures = nn.ModuleList(unique.values())
         self._places = [list(unique).index(id(attribute.measure)) for attribute in attributes]
         self.requires_grad_(False).eval()
-
-    def replaced(self, measures: Sequence[nn.Module]) -> Objective:
-        """The same attributes with other modules (moved, folded, cast) in the places of `self.measures`."""
-        return Objective(
-            [
-                replace(attribute, measure=measures[place])
-                for attribute, place in zip(self.attributes, self._places, strict=True)
-            ]
-        )
 
     def forward(self, images: torch.Tensor, goals: torch.Tensor, identity: torch.Tensor) -> Judged:
         """Judges images.

@@ -12,7 +12,7 @@ import typer
 from v2f_engine.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from v2f_engine.evaluate.source import Source
+    from v2f_engine.evaluate.source import FeatureSource
     from v2f_engine.models.weights import LoadedRecogniser
 
 app = typer.Typer(
@@ -50,7 +50,9 @@ def loader(name: str, device: str = "cpu") -> Callable[[], LoadedRecogniser]:
 
 
 @contextmanager
-def reading(path: Path, recogniser: Callable[[], LoadedRecogniser], **options: Any) -> Iterator[Source]:
+def reading(
+    path: Path, recogniser: Callable[[], LoadedRecogniser], **options: Any
+) -> Iterator[FeatureSource]:
     from v2f_engine.evaluate.source import open_source
 
     with progress_bar(f"read {path.name}", "images") as progress:
@@ -151,7 +153,7 @@ def separability(
     )
 
 
-def attribute(source: Source, name: str) -> Any:
+def attribute(source: FeatureSource, name: str) -> Any:
     """One column of a dataset's attributes, for the rows that were read."""
     from v2f_engine.config import one_of
     from v2f_engine.errors import DatasetError

@@ -18,7 +18,7 @@ IMPOSTORS = 500_000
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupErrors:
     """One group's errors; impostor pairs lie within the group, which is where people are alike.
 
     Args:
@@ -49,7 +49,7 @@ class Breakdown:
     """
 
     threshold: float
-    groups: tuple[Group, ...]
+    groups: tuple[GroupErrors, ...]
     spread: float
     worst_ratio: float | None
     mean_minus_deviation: float
@@ -85,7 +85,7 @@ def measure_groups(
         draws = min(IMPOSTORS, DRAWS_PER_PAIR * len(rows) ** 2)
         genuine, impostor = genuine_impostor(table.features[rows], labels, impostors=draws, seed=seed)
         found.append(
-            Group(
+            GroupErrors(
                 str(name),
                 len(counts),
                 len(rows),

@@ -158,7 +158,7 @@ def by_chance(fmr: float, gallery: int) -> float:
 
 
 def lowest_rate(rows: int, labels: NDArray[np.int64] | None = None) -> float | None:
-    """The lowest of 1e-6, 1e-5, ... 0.01 that pairs of different gallery people can tell; None below.
+    """The lowest of 1e-6, 1e-5, ... 0.01 that pairs of different gallery people suffice for; None below.
 
     Args:
         rows, labels: of the gallery; without labels every row is its own person.

@@ -9,10 +9,12 @@ import numpy as np
 
 from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.data.writing.contact_sheet import contact_sheet
-from v2f_engine.evaluate.source import Source
+from v2f_engine.evaluate.source import FeatureSource
 
 
-def picture_pairs(made: Source, real: Source, pairs: Sequence[tuple[int, int, float]], path: Path) -> bool:
+def picture_pairs(
+    made: FeatureSource, real: FeatureSource, pairs: Sequence[tuple[int, int, float]], path: Path
+) -> bool:
     """Writes a sheet of the pairs, synthetic above, gallery below; False where neither has images."""
     if not pairs or (made.dataset is None and real.dataset is None):
         return False

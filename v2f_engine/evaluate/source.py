@@ -23,13 +23,13 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Source:
+class FeatureSource:
     """Features of a dataset or of a file.
 
     Args:
         name: for tables and files.
         features: float32 `[N, D]`; may be a memory map.
-        labels: int64 `[N]`, or None where nobody told.
+        labels: int64 `[N]`, or None where they are not known.
         dataset: the images, where there are any: row i of the features is its image `rows[i]`.
         rows: int64 `[N]`.
         recogniser: what read them, for reports.
@@ -67,7 +67,7 @@ def open_source(
     flip_sum: bool = False,
     bf16: bool = False,
     progress: Progress | None = None,
-) -> Source:
+) -> FeatureSource:
     """Features from a `.npy`, or of the images of a dataset in any format.
 
     Args:
@@ -86,7 +86,7 @@ def open_source(
         if features.dtype != np.float32:  # other types are copied; a float32 file stays on the disk
             features = features.astype(np.float32)
         found = None if labels is None else read_labels(labels, len(features))
-        return Source(path.stem, features, found)
+        return FeatureSource(path.stem, features, found)
     if labels is not None:
         raise ConfigError(f"{path} is a dataset and has labels of its own; leave --labels out.")
     from v2f_engine.data import open_dataset
@@ -105,8 +105,8 @@ def open_source(
             progress(start + len(images), len(rows))
     if not parts:
         raise VectorError(f"{path} holds no images: nothing to measure.")
-    told = {"name": loaded.name, "sha256": loaded.sha256}
-    return Source(path.name, np.concatenate(parts), dataset.labels[rows], dataset, rows, told)
+    reader = {"name": loaded.name, "sha256": loaded.sha256}
+    return FeatureSource(path.name, np.concatenate(parts), dataset.labels[rows], dataset, rows, reader)
 
 
 def first_of_each(labels: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """Which network a state dict belongs to, and the strict fit of the one to the other.
 
-Sizes are read from shapes. What shapes do not tell (heads, groups, LoRA's alpha, strides) comes from the JSON
+Sizes are read from shapes. What shapes do not say (heads, groups, LoRA's alpha, strides) comes from the JSON
 head of our own files, or from the table of published sizes.
 """
 
@@ -160,7 +160,7 @@ def _expect(file: CheckpointFile, wanted: str) -> None:
 def _dimension(file: CheckpointFile, key: str, axis: int, *, part: str = "model") -> int:
     tensor = file.parts.get(part, {}).get(key)
     if tensor is None or tensor.ndim <= axis:
-        raise CheckpointError(f"{file.path}: its {part} lacks {key}, which tells its size.")
+        raise CheckpointError(f"{file.path}: its {part} lacks {key}, which says its size.")
     return tensor.shape[axis]
 
 
@@ -219,14 +219,14 @@ def _configured(
     published: Callable[[CheckpointFile, Mapping[str, Any]], Config],
 ) -> Config:
     """The configuration in the file's head, which must agree with its shapes; else the published one."""
-    told = file.head.get("config")
+    found = file.head.get("config")
     try:
-        if told is None:
+        if found is None:
             return published(file, shape)
         known = {field.name for field in fields(kind)}
-        if not isinstance(told, Mapping) or not known >= set(told):
-            raise CheckpointError(f"{file.path}: its configuration has unknown entries: {told!r:.200}.")
-        config = kind(**told)
+        if not isinstance(found, Mapping) or not known >= set(found):
+            raise CheckpointError(f"{file.path}: its configuration has unknown entries: {found!r:.200}.")
+        config = kind(**found)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{file.path}: its configuration cannot be used: {error}") from error
     differing = {
@@ -243,5 +243,5 @@ def _same_channels(config: Vec2FaceConfig | IResNetConfig, shape: Mapping[str, A
     """Base 16 times (2, 4) and base 32 times (1, 2) are one network."""
     if name not in ("base_channels", "multipliers") or not isinstance(config, Vec2FaceConfig):
         return False
-    told = [config.base_channels * m for m in config.multipliers]
-    return told == [shape["base_channels"] * m for m in shape["multipliers"]]
+    widths = [config.base_channels * m for m in config.multipliers]
+    return widths == [shape["base_channels"] * m for m in shape["multipliers"]]

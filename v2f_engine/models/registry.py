@@ -98,7 +98,7 @@ class Located:
 
 
 def write_card(folder: Path, licence: str, about: Mapping[str, Any]) -> Path:
-    """Writes `card.json` beside a model's safetensors files: sha256, bytes, and what else there is to tell.
+    """Writes `card.json` beside a model's safetensors files: sha256, bytes, and what else is known.
 
     Args:
         folder: holds `generator.safetensors`, `recogniser.safetensors`, `statistics.safetensors`.
@@ -161,17 +161,17 @@ def _embedded(name: str, kind: str, file: str) -> Located:
         )
     try:
         card = json.loads(card_path.read_text())
-        told = str(card["files"][path.name]["sha256"])
+        recorded = str(card["files"][path.name]["sha256"])
         licence = str(card["licence"])
         limit = float(card.get("features", {}).get("max_cosine", MAX_COSINE))
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{card_path}: is damaged ({error!r}). Reinstall v2f-engine.") from error
     found = file_sha256(path)
-    if found != told:
+    if found != recorded:
         raise CheckpointError(
-            f"{path}: has sha256 {found}, its card says {told}: damaged or replaced. Reinstall v2f-engine."
+            f"{path}: has sha256 {found}, its card says {recorded}: damaged or replaced. Reinstall v2f-engine."
         )
-    return Located(name, path, licence, MINI / "statistics.safetensors", told, limit)
+    return Located(name, path, licence, MINI / "statistics.safetensors", recorded, limit)
 
 
 def _published(name: str, entry: Published, fetch: bool) -> Located:

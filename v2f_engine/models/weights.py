@@ -173,17 +173,17 @@ def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") 
     if kind == "discriminator":
         raise CheckpointError(f"{file.path}: holds a discriminator; only generators and recognisers convert.")
     origin = {"source": file.path.name, "source_sha256": file.sha256}
-    told = {key: value for key, value in file.head.items() if key not in ("loop", "world")}
+    kept = {key: value for key, value in file.head.items() if key not in ("loop", "world")}
     if kind == "recogniser":
         recogniser = layouts.build_recogniser(file)
         if Path(target).suffix == ".pth":
             return _write_pth(
                 Path(target), recogniser.state_dict(), DTYPES[one_of("precision", precision, DTYPES)]
             )
-        head = {**told, **origin, "kind": "iresnet", "config": recogniser.config.to_json()}
+        head = {**kept, **origin, "kind": "iresnet", "config": recogniser.config.to_json()}
         return save_weights(target, {"model": recogniser}, head, precision=precision)
     generator = layouts.build_generator(file)
-    head = {**told, **origin, "kind": "vec2face", "config": generator.config.to_json()}
+    head = {**kept, **origin, "kind": "vec2face", "config": generator.config.to_json()}
     models: dict[str, nn.Module] = {"model": generator}
     if "pose" in file.parts:
         models["pose"] = layouts.build_pose(file)

@@ -16,7 +16,7 @@ from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.randomness import Purpose, uniforms
-from v2f_engine.train.distributed import Group
+from v2f_engine.train.distributed import RankGroup
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.order import rows_of_step
 
@@ -84,10 +84,11 @@ class Batches:
         group: which share is this rank's.
 
     Raises:
-        DatasetError: data without features, or fewer rows than a batch has.
+        DatasetError: data without features, with features of another width, or without rows. Fewer rows than a
+            batch has are no error: rows then come up more than once in a step.
     """
 
-    def __init__(self, data: TrainingSet, settings: GeneratorTraining, group: Group) -> None:
+    def __init__(self, data: TrainingSet, settings: GeneratorTraining, group: RankGroup) -> None:
         if data.feature_dim is None:
             raise DatasetError(
                 "A generator learns from features: give the training set them (`v2f features`, or an LMDB whose"

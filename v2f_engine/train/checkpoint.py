@@ -24,7 +24,7 @@ from torch import nn
 
 from v2f_engine.atomic import replacing, write_atomically
 from v2f_engine.errors import CheckpointError
-from v2f_engine.train.distributed import Group
+from v2f_engine.train.distributed import RankGroup
 
 KEPT = 2
 _NAME = re.compile(r"(\d{8,})\.json")
@@ -72,7 +72,7 @@ class Checkpoints:
 
     Args:
         folder: e.g. `runs/generator/checkpoints`.
-        say: told when a damaged checkpoint is passed over.
+        say: called when a damaged checkpoint is passed over.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], object]) -> None:
@@ -102,8 +102,8 @@ class Checkpoints:
         with replacing(path, size) as temporary:
             save_file(tensors, temporary, metadata={"head": json.dumps(head, sort_keys=True)})
             digest = _sha256(temporary)
-        told = {**head, "step": step, "sha256": digest, "bytes": path.stat().st_size}
-        write_atomically(path.with_suffix(".json"), json.dumps(told, indent=1, sort_keys=True).encode())
+        record = {**head, "step": step, "sha256": digest, "bytes": path.stat().st_size}
+        write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1, sort_keys=True).encode())
         for old in self.steps()[:-KEPT]:
             for suffix in (".json", ".safetensors"):  # the JSON first: without it nothing is promised
                 (self.folder / f"{old:08d}").with_suffix(suffix).unlink(missing_ok=True)
@@ -125,7 +125,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def newest(self) -> int | None:
-        """Step of the newest whole checkpoint; damaged ones are told and passed over.
+        """Step of the newest whole checkpoint; damaged ones are reported and passed over.
 
         Raises:
             CheckpointError: there are checkpoints, and all are damaged.
@@ -143,8 +143,8 @@ class Checkpoints:
             )
         return None
 
-    def newest_for(self, group: Group) -> int | None:
-        """`newest` as rank 0 sees it, told to every rank; rank 0 tidies first. Every rank calls this."""
+    def newest_for(self, group: RankGroup) -> int | None:
+        """`newest` as rank 0 sees it, sent to every rank; rank 0 tidies first. Every rank calls this."""
         if group.first:
             self.tidy()
         step: int | None = group.from_first(self.newest() if group.first else None)
@@ -154,11 +154,11 @@ class Checkpoints:
         """What is wrong with the checkpoint of a step; None where it is whole."""
         path = self.folder / f"{step:08d}.safetensors"
         try:
-            told = json.loads(path.with_suffix(".json").read_text())
+            record = json.loads(path.with_suffix(".json").read_text())
             found = _sha256(path)
         except (OSError, ValueError) as error:
             return str(error)
-        return None if told.get("sha256") == found else "its tensors have another hash than its JSON says"
+        return None if record.get("sha256") == found else "its tensors have another hash than its JSON says"
 
     def load(self, step: int) -> State:
         """(tensors, head) of a step. Raises CheckpointError."""

@@ -30,7 +30,7 @@ TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class Group:
+class RankGroup:
     """This process among its equals.
 
     Args:
@@ -109,7 +109,7 @@ def averaging(module: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Group]:
+def joined(device: str) -> Iterator[RankGroup]:
     """The group that torchrun's environment describes, or this process alone; left at the end of the block.
 
     Args:
@@ -119,7 +119,7 @@ def joined(device: str) -> Iterator[Group]:
         ConfigError: torchrun's variables are incomplete.
     """
     if "WORLD_SIZE" not in os.environ:
-        yield Group(device=device)
+        yield RankGroup(device=device)
         return
     missing = [n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if missing:
@@ -131,6 +131,6 @@ def joined(device: str) -> Iterator[Group]:
         torch.cuda.set_device(torch.device(device))
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     try:
-        yield Group(rank, world, device)
+        yield RankGroup(rank, world, device)
     finally:
         dist.destroy_process_group()

@@ -76,7 +76,7 @@ def embed(
         folder: e.g. `v2f_engine/assets/mini`.
         generator, recogniser: `.safetensors` of the trainings.
         data: images' features and labels that the statistics are fitted on.
-        about: what the card tells besides hashes.
+        about: what the card says besides hashes.
 
     Returns:
         the within-person spread and the sampler's effective dimension, which the card also holds.
@@ -112,12 +112,12 @@ def embed(
 
 
 def embed_pose(folder: Path, pose: Path, about: Mapping[str, Any]) -> None:
-    """Adds `pose.safetensors` of `v2f train pose` (fp16: generator with LoRA, pose network) and tells the card.
+    """Adds `pose.safetensors` of `v2f train pose` (fp16: generator with LoRA, pose network) and notes it on the card.
 
     Args:
         folder: that `embed` wrote.
         pose: the training's weights.
-        about: what the card tells of them, under `pose_model`.
+        about: what the card says of them, under `pose_model`.
     """
     made = load_generator(pose)
     assert made.pose is not None

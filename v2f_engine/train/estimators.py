@@ -42,7 +42,7 @@ JUDGES = {
 }
 """Of another shape, for judging what the first ones steered; to be trained on other people."""
 LABELS = {"yaw": "yaw", "pitch": "pitch", "quality": "blur"}
-"""Output -> the attribute of rendered people that tells it."""
+"""Output -> the attribute of rendered people that labels it."""
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,8 @@ def train_estimator(
         terms = {"loss": loss, **{name: error[i] for i, name in enumerate(config.outputs)}}
         loop.record(terms, f"rows {rows[:8].tolist()}...")
     estimator.eval()
-    told = {"recipe": settings.recipe, "steps": loop.step, "batch": settings.batch, "seed": settings.seed}
-    save_estimator(settings.out, estimator, {"training": told}, precision="fp16")
+    training = {"recipe": settings.recipe, "steps": loop.step, "batch": settings.batch, "seed": settings.seed}
+    save_estimator(settings.out, estimator, {"training": training}, precision="fp16")
     return estimator
 
 

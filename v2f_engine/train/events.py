@@ -24,7 +24,7 @@ class EventFile:
 
     Args:
         folder: TensorBoard's log directory.
-        step: what other files of this folder tell after this step is to be forgotten: where a run resumes.
+        step: what other files of this folder hold after this step is to be forgotten: where a run resumes.
     """
 
     def __init__(self, folder: Path, step: int = 0) -> None:
@@ -39,11 +39,11 @@ class EventFile:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name, e.g. `loss/pixel`."""
-        told = b"".join(
+        summary = b"".join(
             _field(1, _field(1, name.encode()) + _tag(2, _FLOAT) + struct.pack("<f", value))
             for name, value in values.items()
         )
-        self._record(_field(5, told), step)
+        self._record(_field(5, summary), step)
         self._file.flush()
 
     def picture(self, step: int, name: str, png: bytes) -> None:

@@ -70,7 +70,7 @@ def store_features(
     data = open_training_set(dataset, None, subset, on_bad=on_bad, with_features=False, with_landmarks=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     table = out if out.suffix == ".npy" else out.with_suffix(".features.npy")
-    told: dict[str, Any] = {
+    origin: dict[str, Any] = {
         "recogniser": embedder.describe(),
         "dataset": {"path": str(data.dataset.path), "format": data.dataset.format, "rows": len(data)},
         "labels_sha256": digest_of_labels(data.dataset_labels()),
@@ -79,8 +79,8 @@ def store_features(
         "normalised": False,
     }
     with exclusive(table.with_name(f".{table.name}.lock"), table):
-        _extract(data, table, embedder, told, batch, threads, progress)
-    record = {**told, "bad": data.bad.report()}
+        _extract(data, table, embedder, origin, batch, threads, progress)
+    record = {**origin, "bad": data.bad.report()}
     write_atomically(table.with_suffix(RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
     if out.suffix == ".lmdb":
         write_training_lmdb(out, _records(data, np.load(table, mmap_mode="r")), data.classes)
@@ -94,14 +94,14 @@ def _extract(
     data: StoredSet,
     table: Path,
     embedder: Embedder,
-    told: dict[str, Any],
+    origin: dict[str, Any],
     batch: int,
     threads: int,
     progress: Callable[[int, int], object] | None,
 ) -> None:
     part, state = (table.with_name(f".{table.name}.{end}") for end in ("part", "progress"))
     rows, dim = len(data), embedder.dim
-    done = _resumed(state, part, told, data)
+    done = _resumed(state, part, origin, data)
     header = _npy_header(rows, dim)
     steps = -(-rows // batch)
 
@@ -126,7 +126,7 @@ def _extract(
                 if end - done >= COMMIT_ROWS or end == rows:
                     file.flush()
                     os.fsync(file.fileno())
-                    committed = {**told, "done": end, "found": data.bad.dump()}
+                    committed = {**origin, "done": end, "found": data.bad.dump()}
                     write_atomically(state, json.dumps(committed, sort_keys=True).encode())
                     done = end
                 if progress is not None:
@@ -144,7 +144,7 @@ def _embed(embedder: Embedder, images: NDArray[np.uint8], batch: int) -> NDArray
     return np.array(embedder(filled)[: len(images)], np.float32)
 
 
-def _resumed(state: Path, part: Path, told: dict[str, Any], data: StoredSet) -> int:
+def _resumed(state: Path, part: Path, origin: dict[str, Any], data: StoredSet) -> int:
     """Rows that an interrupted run of the same extraction committed; its bad rows are noted again."""
     if not state.exists() or not part.exists():
         return 0
@@ -153,7 +153,7 @@ def _resumed(state: Path, part: Path, told: dict[str, Any], data: StoredSet) -> 
         done, bad = int(found.pop("done")), found.pop("found")
     except (ValueError, KeyError, TypeError) as error:
         raise OutputFolderError(f"{state}: damaged ({error}). Remove it to begin anew.") from error
-    differing = [name for name in told if found.get(name) != told[name]]
+    differing = [name for name in origin if found.get(name) != origin[name]]
     if differing:
         raise OutputFolderError(
             f"{state}: an unfinished extraction with another {', '.join(differing)} lies here. Finish it with the "

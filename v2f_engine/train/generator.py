@@ -21,7 +21,7 @@ from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, write_tensors
 from v2f_engine.train.curves import VALIDATION, plot_curves
-from v2f_engine.train.distributed import Group
+from v2f_engine.train.distributed import RankGroup
 from v2f_engine.train.generator_settings import AsPublished as AsPublished
 from v2f_engine.train.generator_settings import GeneratorTraining as GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer as GeneratorTrainer
@@ -32,7 +32,7 @@ FINGERPRINT = ("seed", "batch", "preset", "masks", "base_lr", "lr_floor", "warm_
 """Settings that a resumed run may not change without saying so."""
 
 
-class Run:
+class GeneratorRun:
     """One training under way: trainer, loop, checkpoints, and on rank 0 the diary.
 
     Args:
@@ -72,13 +72,13 @@ class Run:
             return
         tensors, head = self.checkpoints.load(step)
         restore(tensors, self.trainer.modules(), self.trainer.optimizers())
-        self._tell_changes(head.get("settings", {}))
+        self._report_changes(head.get("settings", {}))
         self.loop.resume(tensors, head["loop"], group.device)
         if group.first:
             cut_log(self.out / VALIDATION, step)
             self.loop.say(f"resumed at step {step}")
 
-    def _tell_changes(self, before: dict[str, Any]) -> None:
+    def _report_changes(self, before: dict[str, Any]) -> None:
         now = json.loads(json.dumps(self.trainer.settings.to_json()))
         changed = [f"{n} {before[n]} -> {now[n]}" for n in FINGERPRINT if n in before and before[n] != now[n]]
         if changed and self.trainer.group.first:
@@ -96,7 +96,7 @@ class Run:
         if state is not None:
             self._checkpoint(*state)
 
-    def _checkpoint(self, sums: dict[str, torch.Tensor], told: dict[str, Any]) -> None:
+    def _checkpoint(self, sums: dict[str, torch.Tensor], position: dict[str, Any]) -> None:
         if not self.trainer.group.first:
             return
         state = training_state(self.trainer.modules(), self.trainer.optimizers())
@@ -104,15 +104,15 @@ class Run:
         head = {
             "kind": "vec2face training",
             "config": settings.model.to_json(),
-            "loop": told,
+            "loop": position,
             "settings": json.loads(json.dumps(settings.to_json())),
             "world": self.trainer.group.world,
         }
         self.checkpoints.save(self.loop.step, {**state, **sums}, head)
         self.write_weights()
         if len(self.data.bad):
-            told_rows = json.dumps(self.data.bad.report(), indent=1)
-            write_atomically(self.out / "bad_rows.json", told_rows.encode())
+            report = json.dumps(self.data.bad.report(), indent=1)
+            write_atomically(self.out / "bad_rows.json", report.encode())
 
     def _watch(self, name: str) -> None:
         if self.diary is None or self.watcher is None:
@@ -155,7 +155,7 @@ def train_generator(
     settings: GeneratorTraining,
     held_out: TrainingSet | None = None,
     *,
-    group: Group | None = None,
+    group: RankGroup | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Vec2Face:
     """Trains on `data` with features of `recogniser`; the same call resumes from `settings.out / "checkpoints"`.
@@ -174,14 +174,14 @@ def train_generator(
     Raises:
         DatasetError, ConfigError, NonFiniteLoss, CheckpointError, OutputFolderError: as named.
     """
-    group = group or Group(device=settings.device)
+    group = group or RankGroup(device=settings.device)
     with group.alone_in(settings.out):
         trainer = open_trainer(data, recogniser, settings, group)
         watcher = None
         if held_out is not None and group.first:
-            eye = trainer.view.recogniser.recogniser
-            watcher = Watcher(held_out, eye, trainer.device, settings.bf16)
-        run = Run(trainer, data, watcher, say)
+            judge = trainer.view.recogniser.recogniser
+            watcher = Watcher(held_out, judge, trainer.device, settings.bf16)
+        run = GeneratorRun(trainer, data, watcher, say)
         try:
             while not run.loop.done:
                 run.advance()
@@ -192,7 +192,7 @@ def train_generator(
 
 
 def open_trainer(
-    data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Group
+    data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: RankGroup
 ) -> GeneratorTrainer:
     """The trainer that `settings.stepping` asks for."""
     if settings.stepping == "graph":

@@ -177,5 +177,5 @@ class GeneratorTraining:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the card."""
-        told = {**asdict(self), "model": self.model.to_json(), "weights": asdict(self.loss_weights)}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in told.items()}
+        values = {**asdict(self), "model": self.model.to_json(), "weights": asdict(self.loss_weights)}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

@@ -56,10 +56,10 @@ def read_head(
         start, stop = shard_of(classes, rank, world)
         if stop <= first or start >= last:
             continue
-        tensors, told = read_tensors(folder / "heads" / f"{rank}-of-{world}" / f"{step:08d}.safetensors")
-        if told.get("classes") != classes:
+        tensors, head = read_tensors(folder / "heads" / f"{rank}-of-{world}" / f"{step:08d}.safetensors")
+        if head.get("classes") != classes:
             raise CheckpointError(
-                f"{folder}: the checkpoint's head has {told.get('classes')} classes, the data {classes}. Resume with "
+                f"{folder}: the checkpoint's head has {head.get('classes')} classes, the data {classes}. Resume with "
                 "the data it was trained on, or start from its weights (start_from)."
             )
         for name, value in tensors.items():

@@ -28,7 +28,7 @@ from v2f_engine.models.features import extract_features
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.weights import load_generator, load_recogniser
 from v2f_engine.rendered import WORLD_VERSION, render_people
-from v2f_engine.train.distributed import Group
+from v2f_engine.train.distributed import RankGroup
 from v2f_engine.train.embed import embed, embed_pose
 from v2f_engine.train.generator import GeneratorTraining, train_generator
 from v2f_engine.train.held_out import hold_out
@@ -133,17 +133,17 @@ def main(arguments: list[str] | None = None) -> None:
         start_from=o.generator_from,
     )
     train_generator(others, recogniser, drawing, held_out)
-    told = told_of(o, stages, drawing)
-    measured = embed(o.assets, drawing.out / "generator.safetensors", weights, others, told)
+    card = training_card(o, stages, drawing)
+    measured = embed(o.assets, drawing.out / "generator.safetensors", weights, others, card)
     posing = PoseTraining(o.out / "pose", Budget(minutes=o.pose_minutes), o.batch, lr=1e-3, seed=o.seed + 44)
     data = read_pose_data(o.out / "people-generator", recogniser)
     base = load_generator(drawing.out / "generator.safetensors").model
-    train_pose(data, base, recogniser, posing, Group(device=o.device))
+    train_pose(data, base, recogniser, posing, RankGroup(device=o.device))
     embed_pose(o.assets, posing.out / "pose.safetensors", {"world": WORLD_VERSION, "seeds": SEEDS})
     print(f"embedded in {o.assets}: {measured}", file=sys.stderr)  # noqa: T201
 
 
-def told_of(
+def training_card(
     o: argparse.Namespace, stages: list[RecogniserTraining], drawing: GeneratorTraining
 ) -> dict[str, Any]:
     """What the card says of the training."""

@@ -34,7 +34,7 @@ from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
-from v2f_engine.train.distributed import Group
+from v2f_engine.train.distributed import RankGroup
 from v2f_engine.train.loop import LOG, Budget, Loop, cut_log
 from v2f_engine.train.losses import LossWeights, identity_loss, ssim
 from v2f_engine.train.optim import BETAS, cosine, set_lr
@@ -89,8 +89,8 @@ class PoseTraining:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the file's head."""
-        told = {**asdict(self), "weights": asdict(self.weights)}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in told.items()}
+        values = {**asdict(self), "weights": asdict(self.weights)}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -194,11 +194,11 @@ class PoseTrainer:
         base: Vec2Face,
         recogniser: IResNet,
         settings: PoseTraining,
-        group: Group | None = None,
+        group: RankGroup | None = None,
         pose: PoseModel | None = None,
     ) -> None:
         self.data, self.settings = data, settings
-        self.group = group or Group()
+        self.group = group or RankGroup()
         self.device = torch.device(self.group.device)
         layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
         with torch.random.fork_rng(devices=[]):
@@ -270,9 +270,9 @@ class PoseTrainer:
     def save(self, steps: int) -> None:
         """`pose.safetensors`: generator with LoRA and pose model, the published parts in one file."""
         config = self.model.generator.config.to_json()
-        told = {**self.settings.to_json(), "steps": steps}
-        del told["out"]  # weights travel, folders do not
-        head = {"kind": "vec2face", "config": config, "training": told}
+        training = {**self.settings.to_json(), "steps": steps}
+        del training["out"]  # weights travel, folders do not
+        head = {"kind": "vec2face", "config": config, "training": training}
         models = {"model": self.model.generator, "pose": self.model.pose}
         save_weights(self.settings.out / "pose.safetensors", models, head)
 
@@ -282,7 +282,7 @@ def train_pose(
     base: Vec2Face,
     recogniser: IResNet,
     settings: PoseTraining,
-    group: Group | None = None,
+    group: RankGroup | None = None,
     *,
     say: Callable[[str], object] | None = None,
 ) -> PoseTrainer:
@@ -303,10 +303,10 @@ def train_pose(
             loop.record(terms, keys)
             if loop.step % settings.checkpoint_every and not loop.done:
                 continue
-            sums, told = loop.state(keys)
+            sums, position = loop.state(keys)
             if trainer.group.first:
                 state = training_state(trainer.trained(), {"optimizer": trainer.optimizer})
-                head = {"kind": "pose training", "loop": told, "settings": settings.to_json()}
+                head = {"kind": "pose training", "loop": position, "settings": settings.to_json()}
                 checkpoints.save(loop.step, {**state, **sums}, head)
         checkpoints.wait()
         if trainer.group.first:

@@ -30,7 +30,7 @@ from v2f_engine.models.iresnet import IResNet
 from v2f_engine.scores import equal_error_rate, genuine_impostor
 from v2f_engine.train.augment import augment_faces
 from v2f_engine.train.checkpoint import Checkpoints, read_tensors, restore, training_state, write_tensors
-from v2f_engine.train.distributed import Group
+from v2f_engine.train.distributed import RankGroup
 from v2f_engine.train.head import ShardedHead
 from v2f_engine.train.head_checkpoint import read_head, whole_steps
 from v2f_engine.train.loop import LOG, Loop, cut_log
@@ -56,10 +56,12 @@ class RecogniserTrainer:
         group: this rank among its equals.
     """
 
-    def __init__(self, data: TrainingSet, settings: RecogniserTraining, group: Group | None = None) -> None:
+    def __init__(
+        self, data: TrainingSet, settings: RecogniserTraining, group: RankGroup | None = None
+    ) -> None:
         at_least("identities to tell apart", data.classes, 2)
         self.data, self.settings = data, settings
-        self.group = group or Group(device=settings.device)
+        self.group = group or RankGroup(device=settings.device)
         self.device = torch.device(self.group.device)
         self.size = settings.part(self.group.world)
         with torch.random.fork_rng(devices=[]):
@@ -111,7 +113,11 @@ class RecogniserTrainer:
         return whole[self.group.rank * self.size : (self.group.rank + 1) * self.size]
 
     def prepare(self, step: int, rows: Rows) -> Batch:
-        """Augmented network input, labels and keys; a function of (settings, step, place in the batch)."""
+        """Augmented network input, labels and keys.
+
+        `published` augments by (settings, step, place in the batch), the others by (settings, step, rank, world):
+        a run of another number of ranks sees other crops and flips.
+        """
         settings = self.settings
         places = np.arange(self.size) + self.group.rank * self.size
         if settings.augment == "published":
@@ -154,7 +160,7 @@ class RecogniserTrainer:
         return float(0.1 ** sum(progress >= milestone for milestone in self.settings.milestones))
 
 
-class Run:
+class RecogniserRun:
     """One training under way: trainer, loop, checkpoints."""
 
     def __init__(
@@ -228,7 +234,7 @@ class Run:
         self.checkpoints.wait()
         self.heads.wait()
         trainer.group.gather(None)
-        sums, told = self.loop.state(keys)
+        sums, position = self.loop.state(keys)
         self.heads.save(
             self.loop.step,
             training_state({"head": _Weight(trainer.head)}, {"head_optimizer": trainer.head_optimizer}),
@@ -238,7 +244,7 @@ class Run:
             return
         head = {
             "kind": "iresnet training",
-            "loop": told,
+            "loop": position,
             "settings": json.loads(json.dumps(trainer.settings.to_json())),
             "world": trainer.group.world,
         }
@@ -281,7 +287,7 @@ def train_recogniser(
     settings: RecogniserTraining,
     held_out: TrainingSet | None = None,
     *,
-    group: Group | None = None,
+    group: RankGroup | None = None,
     say: Callable[[str], object] | None = None,
 ) -> IResNet:
     """Trains on `data` and writes `recogniser.safetensors` (fp32); resumes from `out/checkpoints`.
@@ -303,12 +309,12 @@ def train_recogniser(
     trainer = RecogniserTrainer(data, settings, group)
     first = trainer.group.first
     with trainer.group.alone_in(settings.out):
-        run = Run(trainer, held_out, say)
+        run = RecogniserRun(trainer, held_out, say)
         run.train()
         model: IResNet = trainer.model.eval()
         if first:
-            told = {"steps": run.loop.step, "classes": data.classes}
-            save_recogniser(settings.out / "recogniser.safetensors", model, told)
+            training = {"steps": run.loop.step, "classes": data.classes}
+            save_recogniser(settings.out / "recogniser.safetensors", model, training)
     return model
 
 

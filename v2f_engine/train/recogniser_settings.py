@@ -137,5 +137,5 @@ class RecogniserTraining:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for checkpoints and cards."""
-        told = {**asdict(self), "model": self.model.to_json()}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in told.items()}
+        values = {**asdict(self), "model": self.model.to_json()}
+        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

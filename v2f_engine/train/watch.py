@@ -156,7 +156,7 @@ def _few(held_out: TrainingSet) -> list[int]:
 
 
 class Diary:
-    """Where a training tells what it does: event files for TensorBoard and `validation.jsonl`.
+    """Where a training records what it does: event files for TensorBoard and `validation.jsonl`.
 
     Args:
         folder: of the training; events go to its `events`.
@@ -169,12 +169,12 @@ class Diary:
 
     def line(self, step: int, line: Mapping[str, Any]) -> None:
         """A line of the log."""
-        told = {
+        scalars = {
             name if name == "images_per_second" else f"loss/{name}": float(value)
             for name, value in line.items()
             if name != "step"
         }
-        self.events.scalars(step, told)
+        self.events.scalars(step, scalars)
 
     def validation(self, step: int, measured: Mapping[str, float], picture: Path) -> None:
         """A validation and its sample grid."""

@@ -242,8 +242,8 @@ def prove_identities(
         if calibration is not None:
             faces["calibration"] = calibration.describe()
         drawn_by = int(table.candidate[-1]) + 1
-        told = {**table.provenance, "candidates_drawn": drawn_by, "faces": faces}
-        table = replace(table, provenance=told)
+        provenance = {**table.provenance, "candidates_drawn": drawn_by, "faces": faces}
+        table = replace(table, provenance=provenance)
     return Proof(
         n,
         max_cosine,

@@ -24,7 +24,7 @@ from v2f_engine.evaluate.leakage import (
 from v2f_engine.evaluate.plots import axis_start, roc
 from v2f_engine.evaluate.report.charts import histogram
 from v2f_engine.evaluate.separability import Separability, measure_separability
-from v2f_engine.evaluate.source import Source
+from v2f_engine.evaluate.source import FeatureSource
 from v2f_engine.vectors.separability import separability_curve
 
 ROWS, COLUMNS = 8, 8
@@ -51,12 +51,12 @@ class Report:
 
 
 def make_report(
-    source: Source,
+    source: FeatureSource,
     *,
     threshold: float,
     threshold_from: str,
-    gallery: Source | None = None,
-    reference: Source | None = None,
+    gallery: FeatureSource | None = None,
+    reference: FeatureSource | None = None,
     fmr: float | None = None,
     accuracy: Sequence[dict[str, Any]] = (),
     command: str = "",
@@ -101,11 +101,11 @@ def make_report(
     return Report(record, _faces(source), pairs)
 
 
-def _describe(source: Source) -> dict[str, Any]:
+def _describe(source: FeatureSource) -> dict[str, Any]:
     dataset = source.dataset
     manifest = None if dataset is None else dataset.manifest
     table = source.table()
-    told: dict[str, Any] = {
+    description: dict[str, Any] = {
         "name": source.name,
         "identities": len(table.groups),
         "images": len(table),
@@ -115,14 +115,14 @@ def _describe(source: Source) -> dict[str, Any]:
         "versions": {},
     }
     if manifest is not None:
-        told["settings"] = [[key, value] for key, value in flat(manifest.settings)]
-        told["licences"] = licence_chain(manifest.settings)
-        told["versions"] = dict(manifest.versions)
-        told["images_in_set"] = manifest.images
-    return told
+        description["settings"] = [[key, value] for key, value in flat(manifest.settings)]
+        description["licences"] = licence_chain(manifest.settings)
+        description["versions"] = dict(manifest.versions)
+        description["images_in_set"] = manifest.images
+    return description
 
 
-def _measures(source: Source, threshold: float) -> dict[str, Any]:
+def _measures(source: FeatureSource, threshold: float) -> dict[str, Any]:
     table = source.table()
     measured = measure_separability(table, threshold=threshold)
     curve = separability_curve(
@@ -154,7 +154,7 @@ def _bars(cosine: NDArray[np.float64]) -> dict[str, Any]:
     return {"low": low, "bars": histogram(cosine, low, 1.0)}
 
 
-def _leaks(source: Source, gallery: Source, threshold: float, fmr: float | None) -> Leakage:
+def _leaks(source: FeatureSource, gallery: FeatureSource, threshold: float, fmr: float | None) -> Leakage:
     found = measure_leakage(
         source.features,
         gallery.features,
@@ -168,7 +168,7 @@ def _leaks(source: Source, gallery: Source, threshold: float, fmr: float | None)
     return replace(found, above=(own, *found.above))
 
 
-def _faces(source: Source) -> list[list[bytes]]:
+def _faces(source: FeatureSource) -> list[list[bytes]]:
     """The first images of identities spread over the set."""
     if source.dataset is None or source.labels is None:
         return []
@@ -180,6 +180,6 @@ def _faces(source: Source) -> list[list[bytes]]:
     ]
 
 
-def _jpeg(source: Source, row: int) -> bytes | None:
+def _jpeg(source: FeatureSource, row: int) -> bytes | None:
     image = source.image(row)
     return None if image is None else THUMBNAIL.encode(image)

@@ -89,13 +89,13 @@ def _five(values: Sequence[float] | None) -> list[str]:
 
 
 def origin(record: Mapping[str, Any]) -> str:
-    told = record["dataset"]
+    dataset = record["dataset"]
     text = "<h2>Where it comes from</h2>"
-    if told["licences"]:
+    if dataset["licences"]:
         rows = [
             (False, [escape(link["part"]), escape(link["name"]), escape(link["licence"]), escape(link["trained_on"]),
                      f"<code>{escape(link['sha256'][:12])}</code>"])
-            for link in told["licences"]
+            for link in dataset["licences"]
         ]  # fmt: skip
         text += "<h3>Licence chain</h3>" + table(
             ("part", "name", "licence", "trained on", "sha256"), rows, words=(1, 2, 3)
@@ -106,8 +106,8 @@ def origin(record: Mapping[str, Any]) -> str:
         )
     else:
         text += "<p>The set has no manifest of this engine, so nothing is known about its making or its licences.</p>"
-    if told["settings"]:
-        rows = [(False, [escape(key), f"<code>{escape(value)}</code>"]) for key, value in told["settings"]]
+    if dataset["settings"]:
+        rows = [(False, [escape(key), f"<code>{escape(value)}</code>"]) for key, value in dataset["settings"]]
         text += "<details><summary>All settings that decide its bytes</summary>"
         text += table(("setting", "value"), rows, words=1) + "</details>"
     reader = record["recogniser"]

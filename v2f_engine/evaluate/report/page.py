@@ -18,10 +18,10 @@ BLUE, RED, GREEN = "var(--blue)", "var(--red)", "var(--green)"
 def page(report: Report) -> str:
     """The page."""
     record = report.record
-    told = record["dataset"]
+    dataset = record["dataset"]
     sections = [
         _head(record),
-        _faces(report.faces, told),
+        _faces(report.faces, dataset),
         _apart(record),
         _alike(record),
         _leakage(record, report.pairs),
@@ -31,13 +31,13 @@ def page(report: Report) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(told['name'])}: dataset report</title><style>{STYLE}</style></head>"
+        f"<title>{escape(dataset['name'])}: dataset report</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
 
 
 def _head(record: Mapping[str, Any]) -> str:
-    told, apart, alike = record["dataset"], record["separability"], record["consistency"]
+    dataset, apart, alike = record["dataset"], record["separability"], record["consistency"]
     real = record["reference"]
     leaks = record["leakage"]
 
@@ -45,8 +45,8 @@ def _head(record: Mapping[str, Any]) -> str:
         return f"{escape(real['name'])}: {value}" if real is not None else ""
 
     tiles = [
-        (f"{told['identities']:,}", "identities", ""),
-        (f"{told['images']:,}", "images measured", ""),
+        (f"{dataset['identities']:,}", "identities", ""),
+        (f"{dataset['images']:,}", "images measured", ""),
         (
             percent(apart["unique_share"]),
             "unique identities",
@@ -69,7 +69,7 @@ def _head(record: Mapping[str, Any]) -> str:
         tiles.append((percent(own["share"]), "images like somebody in the gallery", chance))
     reader = record["recogniser"].get("name", "features given")
     return (
-        f"<h1>{escape(told['name'])}</h1>"
+        f"<h1>{escape(dataset['name'])}</h1>"
         f'<p class="lead">Dataset report by v2f_engine. Read by the recogniser <b>{escape(str(reader))}</b>; two '
         f"images are taken for one person above a cosine of {record['threshold']:.3f} "
         f"({escape(record['threshold_from'])}). Every figure is a statement by that recogniser.</p>"
@@ -86,11 +86,11 @@ def _tiles(tiles: Iterable[tuple[str, str, str]]) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def _faces(faces: list[list[bytes]], told: Mapping[str, Any]) -> str:
+def _faces(faces: list[list[bytes]], dataset: Mapping[str, Any]) -> str:
     if not faces:
         return ""
     rows = "".join(f"<div>{''.join(image(data, 'face') for data in row)}</div>" for row in faces)
-    note = f"{len(faces)} of {told['identities']:,} identities, spread over the set, one a row; their first images."
+    note = f"{len(faces)} of {dataset['identities']:,} identities, spread over the set, one a row; their first images."
     return f'<h2>Faces</h2><p class="note">{note}</p><div class="faces">{rows}</div>'
 
 
