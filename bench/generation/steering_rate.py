@@ -27,7 +27,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from v2f_engine.models.cpu_forms import quicken
 
 from bench import RESULTS
 from bench.generation.published import published_forward

@@ -1,9 +1,10 @@
 """Does steering do what was asked, by judges that learned from other people? A measurement, a sheet, a figure.
 
-    python bench/steering.py --judge judge/recogniser.safetensors --judge-pose judge_pose.safetensors \
+    python -m bench.claims.steering --judge judge/recogniser.safetensors --judge-pose judge_pose.safetensors \
         --judge-quality judge_quality.safetensors --ids 12
 
 Protocol. `--ids` identities are sampled as `v2f generate` samples them; each gets one image a yaw target, started
+from bench import RESULTS
 from its default perturbation. The embedded pose estimator steers; another estimator, of another shape and trained
 on other rendered people (`v2f train estimator pose --judge`), says what was reached. Identity: cosine of the
 judge recogniser's feature to the mean of `--centre-images` unsteered images of that identity, beside that of the
@@ -20,26 +21,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "kernels"), str(ROOT)]
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from PIL import Image, ImageDraw  # noqa: E402
-
-from v2f_engine.attributes.control import AttributeControl, Control  # noqa: E402
-from v2f_engine.attributes.estimators import load_estimator  # noqa: E402
-from v2f_engine.attributes.goals import Goal  # noqa: E402
-from v2f_engine.attributes.targets import Verdict  # noqa: E402
-from v2f_engine.models import landmarks  # noqa: E402
-from v2f_engine.models.features import extract_features, to_network  # noqa: E402
-from v2f_engine.models.weights import load_recogniser  # noqa: E402
-from v2f_engine.pipeline import Engine  # noqa: E402
-from v2f_engine.pipeline.draws import Draw, Draws  # noqa: E402
-from v2f_engine.pipeline.makers.posed import PoseCondition  # noqa: E402
-from v2f_engine.vectors.perturbation import Perturbation  # noqa: E402
-from v2f_engine.vectors.sampling import sample_identities  # noqa: E402
+from bench import RESULTS
+from v2f_engine.attributes.control import AttributeControl, Control
+from v2f_engine.attributes.estimators import load_estimator
+from v2f_engine.attributes.goals import Goal
+from v2f_engine.attributes.targets import Verdict
+from v2f_engine.models import landmarks
+from v2f_engine.models.features import extract_features, to_network
+from v2f_engine.models.weights import load_recogniser
+from v2f_engine.pipeline import Engine
+from v2f_engine.pipeline.draws import Draw, Draws
+from v2f_engine.pipeline.makers.posed import PoseCondition
+from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.sampling import sample_identities
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -115,7 +114,7 @@ class YawTask:
         """What the judges say of images, in the order of the goals; the sheet goes beside."""
         found, near = judged(self.pose, images), self.cosine(images)
         sheet(self.options.out / f"{name}.png", images, [f"yaw {t:+.0f}" for t in self.targets])
-        told: dict[str, Any] = {
+        record: dict[str, Any] = {
             "images": len(images),
             "mean_absolute_error": float(np.abs(found - self.goal).mean()),
             "identity_cosine": float(near.mean()),
@@ -126,7 +125,7 @@ class YawTask:
         }
         for target in self.targets:
             mine = self.goal == target
-            told["by_target"].append(
+            record["by_target"].append(
                 {
                     "yaw": target,
                     "reached_mean": float(found[mine].mean()),
@@ -136,7 +135,7 @@ class YawTask:
                     "identity_cosine_unsteered": float(self.near[mine].mean()),
                 }
             )
-        return told
+        return record
 
     def steering(self) -> dict[str, Any]:
         """By gradient, image by image."""
@@ -172,23 +171,23 @@ def measure_yaw(options: argparse.Namespace, engine: Engine, vectors: Floats) ->
     task = YawTask(options, engine, vectors)
     sheet(options.out / "steering-before.png", task.plain, [f"before {t:+.0f}" for t in task.targets])
     before = float(np.abs(judged(task.pose, task.plain) - task.goal).mean())
-    told = {"yaw": {"mean_absolute_error_before": before, **task.steering()}}
+    record = {"yaw": {"mean_absolute_error_before": before, **task.steering()}}
     if options.pose_model is not None:
-        told["pose_model"] = task.pose_model()
-    figure(options.out / "steering-figure.png", told)
-    return told
+        record["pose_model"] = task.pose_model()
+    figure(options.out / "steering-figure.png", record)
+    return record
 
 
-def figure(path: Path, told: dict[str, Any]) -> None:
+def figure(path: Path, record: dict[str, Any]) -> None:
     """Yaw reached against yaw asked, and identity kept, a line for each way."""
     from matplotlib.figure import Figure
 
     page = Figure(figsize=(9, 3.8), layout="constrained")
     reached, kept = page.subplots(1, 2)
     for name, label in (("yaw", "steering"), ("pose_model", "pose model")):
-        if name not in told:
+        if name not in record:
             continue
-        rows, rate = told[name]["by_target"], told[name]["images_per_second"]
+        rows, rate = record[name]["by_target"], record[name]["images_per_second"]
         asked = [row["yaw"] for row in rows]
         reached.errorbar(
             asked,
@@ -199,7 +198,7 @@ def figure(path: Path, told: dict[str, Any]) -> None:
             label=f"{label}, {rate:.1f} images/s",
         )
         kept.plot(asked, [row["identity_cosine"] for row in rows], marker="o", label=label)
-    rows = told["yaw"]["by_target"]
+    rows = record["yaw"]["by_target"]
     asked = [row["yaw"] for row in rows]
     reached.plot(asked, asked, "k:", linewidth=1, label="asked")
     kept.plot(asked, [row["identity_cosine_unsteered"] for row in rows], "k:", label="unsteered")
@@ -268,7 +267,7 @@ def main() -> None:
     parser.add_argument("--quality-images", type=int, default=5)
     parser.add_argument("--only", choices=["yaw", "quality"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -276,18 +275,18 @@ def main() -> None:
     table = sample_identities(
         options.ids, max_cosine=engine.loaded.max_cosine, seed=options.seed, source=engine.loaded.statistics
     )
-    told: dict[str, Any] = {
-        "command": "python bench/steering.py "
+    record: dict[str, Any] = {
+        "command": "python -m bench.claims.steering "
         + " ".join(Path(a).name if a.startswith("/") else a for a in sys.argv[1:]),
         "engine": engine.describe(),
     }
     if options.only != "quality":
-        told |= measure_yaw(options, engine, table.vectors)
-        print(json.dumps({name: told[name] for name in told if name in ("yaw", "pose_model")}, indent=1))
+        record |= measure_yaw(options, engine, table.vectors)
+        print(json.dumps({name: record[name] for name in record if name in ("yaw", "pose_model")}, indent=1))
     if options.only != "yaw":
-        told["quality"] = measure_quality(options, engine, table.vectors)
-        print(json.dumps(told["quality"], indent=1))
-    (options.out / "steering.json").write_text(json.dumps(told, indent=1) + "\n")
+        record["quality"] = measure_quality(options, engine, table.vectors)
+        print(json.dumps(record["quality"], indent=1))
+    (options.out / "steering.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
