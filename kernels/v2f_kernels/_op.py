@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+PACKAGES: list[str] = ["v2f_kernels"]
+"""Packages whose folders hold ops: their kernels are under the compile gate, and checked before they run where the
+assembler is known to be bad. Whoever brings kernels of its own adds its package, as `bench.candidates` does."""
+
 
 class UnknownBackend(LookupError):
     """A backend name that the op does not list."""

@@ -237,7 +237,7 @@ def test_registered_ops_pass_opcheck():
     x, weight = noise(1, 16, 2, 3).requires_grad_(), noise(16, 16, 3, 3).requires_grad_()
     scale, shift = noise(16, seed=1).requires_grad_(), noise(16, seed=2).requires_grad_()
     folded = fold_weights(weight.detach()).requires_grad_()
-    statistics, to_rgb = norm.run_statistics(x.detach(), 4), weight.detach()[:3]
+    statistics, to_rgb = norm.statistics_op(x.detach(), 4), weight.detach()[:3]
     for op, arguments in (
         (norm.statistics_op, (x.detach(), 4)),
         (norm.forward_op, (x, scale, shift, 4, EPS)),

@@ -14,7 +14,8 @@ from v2f_kernels._shapes import SHAPES
 from bench.kernels.device_table import DeviceTable, forget
 
 pytest.importorskip("triton")
-from v2f_kernels._triton.table_cases import BUILDERS, table_cases
+from v2f_kernels._triton.aot import modules_of_cases
+from v2f_kernels._triton.table_cases import table_cases
 
 pytestmark = pytest.mark.aot
 
@@ -59,10 +60,10 @@ def launched(monkeypatch: pytest.MonkeyPatch, calls: Any) -> set[str]:
 
 @pytest.mark.parametrize("op", sorted(SHAPES))
 def test_an_entry_of_any_op_launches_its_kernels(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(BUILDERS) == set(SHAPES) == set(SHAPE)
-    folder = _tuned.op_named(op).backends["triton"].split(".")[1]
-    forward = table_cases(folder, of_card(op, f"{SHAPE[op]}, fp16"))
-    both = table_cases(folder, of_card(op, f"{SHAPE[op]}, bf16, gradients"))
+    every = {op: cases for cases in modules_of_cases().values() for op in cases.BY_SHAPE}
+    assert set(every) == set(SHAPES) == set(SHAPE)
+    forward = table_cases(every[op], of_card(op, f"{SHAPE[op]}, fp16"))
+    both = table_cases(every[op], of_card(op, f"{SHAPE[op]}, bf16, gradients"))
     assert list(forward) == [f"table of A Card: {op} {SHAPE[op]}, fp16"]
     first, second = (launched(monkeypatch, cases.values()) for cases in (forward, both))
     assert first
@@ -72,7 +73,9 @@ def test_an_entry_of_any_op_launches_its_kernels(op: str, monkeypatch: pytest.Mo
 
 
 def test_an_entry_for_torch_compiles_nothing() -> None:
-    assert table_cases("conv3x3", of_card("conv3x3", "C=64 O=64 HW=14, fp16", "torch")) == {}
+    assert (
+        table_cases(modules_of_cases()["conv3x3"], of_card("conv3x3", "C=64 O=64 HW=14, fp16", "torch")) == {}
+    )
 
 
 def test_every_committed_entry_for_triton_is_under_the_gate() -> None:
@@ -99,7 +102,9 @@ def test_a_launch_of_a_table_that_spills_is_refused(monkeypatch: pytest.MonkeyPa
     spilling = {"num_warps": 1, "num_stages": 1, "CHANNELS": 32}
     DeviceTable("A Card", MEASURED, tmp_path).launch("group_norm_silu", "single_pass/P=256", spilling)
     monkeypatch.setattr(launch, "TUNED", tmp_path)
-    cases = table_cases("group_norm_silu", of_card("group_norm_silu", "C=512 HW=14, fp16"))
+    cases = table_cases(
+        modules_of_cases()["group_norm_silu"], of_card("group_norm_silu", "C=512 HW=14, fp16")
+    )
     try:
         forget()
         assert compile_cases("group_norm_silu", cases, (80,))[1] == []

@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import v2f_kernels
+from v2f_kernels._op import PACKAGES
 from v2f_kernels._triton.inspection import Compiled, Row, inspect
 from v2f_kernels._triton.launch import ASSUMED_SECTION, DEFAULT, sections
 from v2f_kernels._triton.table_cases import table_cases
@@ -120,16 +120,22 @@ def _sections_for(op: str, target: int) -> list[str]:
     return [DEFAULT, *(name for name in table if table[name].get("capability") == target)]
 
 
+def modules_of_cases() -> dict[str, Any]:
+    """op's folder -> its module `aot_cases`, for every folder of `PACKAGES` that has one."""
+    found: dict[str, Any] = {}
+    for package in PACKAGES:
+        for root in import_module(package).__path__:
+            for path in Path(root).glob("*/aot_cases.py"):
+                found[path.parent.name] = import_module(f"{package}.{path.parent.name}.aot_cases")
+    return dict(sorted(found.items()))
+
+
 def ops_under_gate() -> dict[str, Mapping[str, Callable[[], object]]]:
-    """op -> its `CASES` and what the devices' tables choose, for every folder of v2f_kernels with `aot_cases.py`."""
-    root = Path(v2f_kernels.__path__[0])
-    names = sorted(path.parent.name for path in root.glob("*/aot_cases.py"))
-    return {
-        name: {**import_module(f"v2f_kernels.{name}.aot_cases").CASES, **table_cases(name)} for name in names
-    }
+    """op -> its `CASES` and what the devices' tables choose."""
+    return {name: {**cases.CASES, **table_cases(cases)} for name, cases in modules_of_cases().items()}
 
 
 def targets_of(op: str, targets: Iterable[int]) -> tuple[int, ...]:
     """Those of `targets` that the op is for: all, unless its `aot_cases` says `TARGETS`."""
-    own = getattr(import_module(f"v2f_kernels.{op}.aot_cases"), "TARGETS", None)
+    own = getattr(modules_of_cases()[op], "TARGETS", None)
     return tuple(target for target in targets if own is None or target in own)

@@ -18,12 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from v2f_kernels._op import BackendUnavailable
+from v2f_kernels._op import PACKAGES, BackendUnavailable
 from v2f_kernels._triton.machine_code import RULES, DisassemblerMissing, ListingNotUnderstood, lint
 from v2f_kernels._triton.ptxas import KNOWN_BAD, newer_ptxas, newer_version, ptxas_version
 
-PACKAGES = ("v2f_kernels",)
-"""Whose kernels are checked: those that a module of these packages holds under the kernel's name."""
 VERDICT = "v2f_machine_code.json"
 """Beside the kernel: {"rules": 1, "sha256": of the machine code, "findings": [...]}."""
 _verdicts: dict[str, list[str]] = {}

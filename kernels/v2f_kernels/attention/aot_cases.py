@@ -56,3 +56,22 @@ def _cases() -> dict[str, Callable[[], None]]:
 
 
 CASES = _cases()
+
+
+def _by_shape(
+    sizes: dict[str, int], dtype: torch.dtype, dropout: float
+) -> tuple[torch.dtype, int, int, int, float]:
+    """Rows that fill most of their tile, as the network's do: 25 of 32, 50 of 64; heads for a width of 768."""
+    return dtype, sizes["N"] * 25 // 32, 768 // sizes["d"] or 1, sizes["d"], dropout
+
+
+def _frozen(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    _forward(*_by_shape(sizes, dtype, 0.0))
+
+
+def _training(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    for launched in (_forward, _backward):
+        launched(*_by_shape(sizes, dtype, 0.1))
+
+
+BY_SHAPE = {"attention": (_frozen, _training)}

@@ -6,7 +6,9 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.conv3x3 import triton_op as gpu
+from v2f_kernels._triton.register import run
+from v2f_kernels._triton.table_cases import image
+from v2f_kernels.conv3x3.triton_op import Forward
 
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 
@@ -21,7 +23,7 @@ def _conv(
     statistics = torch.empty((2, 8, 2), device="meta") if norm else None
     residual = _channels_last(2, out, size, dtype) if rest else None
     bias = torch.empty(out, device="meta") if rest else None
-    gpu.run_conv3x3(x, weight, bias, residual, scale, scale, statistics, 1e-6, 8 if rest else 0)
+    run(Forward(x, weight, bias, residual, scale, scale, statistics, 1e-6, 8 if rest else 0))
 
 
 def _channels_last(batch: int, channels: int, size: int, dtype: torch.dtype) -> torch.Tensor:
@@ -40,3 +42,13 @@ CASES = {
     "512->512@7 float16": partial(_conv, 512, 512, 7, HALF),
     "48->48@40 float16 normalising": partial(_conv, 48, 48, 40, HALF, norm=True),
 }
+
+
+def _by_shape(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    channels, out, side = sizes["C"], sizes["O"], sizes["HW"]
+    weight = torch.empty((out, channels, 3, 3), dtype=dtype, device="meta")
+    for added in (None, image(out, side, dtype)) if channels == out else (None,):
+        run(Forward(image(channels, side, dtype), weight, None, added, None, None, None, 1e-6, 0))
+
+
+BY_SHAPE = {"conv3x3": (_by_shape, _by_shape)}  # its gradients are cuDNN's

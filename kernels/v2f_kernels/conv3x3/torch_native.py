@@ -5,22 +5,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from v2f_kernels.conv3x3.checks import Norm, check_conv
+from v2f_kernels._contract import takes
+from v2f_kernels.conv3x3.checks import Arguments
 from v2f_kernels.group_norm_silu.reference import group_statistics
 from v2f_kernels.group_norm_silu.torch_native import group_norm_silu
 
 
-def conv3x3(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    residual: torch.Tensor | None = None,
-    norm: Norm | None = None,
-    statistics: torch.Tensor | None = None,
-    out_groups: int | None = None,
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+@takes(Arguments)
+def conv3x3(given: Arguments) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """See the contract in `v2f_kernels.conv3x3`."""
-    check_conv(x, weight, bias, residual, norm, statistics, out_groups)
+    x, weight, bias, residual, norm, statistics, out_groups = given
     if norm is not None:
         x = group_norm_silu(x, *norm, statistics)
     y = F.conv2d(x, weight, None if bias is None else bias.to(x.dtype), padding=1)

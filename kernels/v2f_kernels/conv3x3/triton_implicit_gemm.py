@@ -39,7 +39,6 @@ def conv3x3_kernel(
     HAS_RESIDUAL: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_MOMENTS: tl.constexpr,
-    PRECISION: tl.constexpr,  # of fp32 products: "ieee" or "tf32"
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -73,7 +72,7 @@ def conv3x3_kernel(
             z = a.to(tl.float32) * scale[None, :] + shift[None, :]
             z = z / (1.0 + tl.exp(-z))
             a = tl.where(seen[:, None], z, 0.0).to(a.dtype)
-        accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+        accumulator = tl.dot(a, b, accumulator, input_precision="ieee")
     inside = m < H * W
     if HAS_BIAS:
         accumulator += tl.load(bias_ptr + n, mask=n < O, other=0.0).to(tl.float32)[None, :]

@@ -1,4 +1,4 @@
-"""The 3x3 convolution on a GPU: launcher, registered op with gradients, public function.
+"""The 3x3 convolution on a GPU: launch, registered op with gradients, public function.
 
 Gradients come from torch's convolution backward (cuDNN); with a prologue, the normalised input is computed
 again in the backward pass rather than kept.
@@ -6,132 +6,92 @@ again in the backward pass rather than kept.
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
+from torch import Tensor
 
-from v2f_kernels._triton.launch import launch_config, require_cuda
-from v2f_kernels.conv3x3.checks import Norm, check_conv
+from v2f_kernels._contract import takes
+from v2f_kernels._triton.implicit_gemm import blocks_for, check_channels
+from v2f_kernels._triton.launch import require_cuda
+from v2f_kernels._triton.register import registered
+from v2f_kernels.conv3x3.checks import Arguments
 from v2f_kernels.conv3x3.triton_implicit_gemm import conv3x3_kernel
 from v2f_kernels.group_norm_silu.checks import channels_last
-from v2f_kernels.group_norm_silu.triton_op import backward_op as norm_backward
-from v2f_kernels.group_norm_silu.triton_op import given_op as norm_apply
-from v2f_kernels.group_norm_silu.triton_op import launch_merge, launch_scale_shift, statistics_op
+from v2f_kernels.group_norm_silu.triton_op import (
+    backward_op,
+    given_op,
+    launch_merge,
+    launch_scale_shift,
+    statistics_op,
+)
 
 
-def check_channels(channels: int) -> None:
-    """Raises ValueError unless the tensor cores' blocks divide the channels."""
-    if channels % 16:
-        raise ValueError(f"x: the Triton convolutions need a multiple of 16 channels, found {channels}")
+class Forward(NamedTuple):
+    """(y, statistics of y) <- conv(SiLU(GroupNorm(x))) + bias + residual; all in channels-last memory."""
+
+    x: Tensor  # [B, C, H, W]
+    weight: Tensor  # [O, C, 3, 3]
+    bias: Tensor | None  # [O]
+    residual: Tensor | None  # [B, O, H, W]
+    norm_weight: Tensor | None  # [C]; None: no norm
+    norm_bias: Tensor | None  # [C]
+    statistics: Tensor | None  # [B, G, 2], of x for the norm
+    eps: float
+    out_groups: int  # 0: statistics of y are not wanted
+
+    def outputs(self) -> tuple[Tensor, Tensor]:
+        """[B, O, H, W] channels-last; float32 [B, out_groups, 2]."""
+        batch, _, height, width = self.x.shape
+        y = torch.empty(
+            (batch, self.weight.shape[0], height, width), dtype=self.x.dtype, device=self.x.device,
+            memory_format=torch.channels_last,
+        )  # fmt: skip
+        return y, self.x.new_empty((batch, self.out_groups, 2), dtype=torch.float32)
+
+    def launch(self, y: Tensor, moments: Tensor) -> None:
+        x, weight = self.x, self.weight.contiguous(memory_format=torch.channels_last)
+        require_cuda("conv3x3", x)
+        batch, channels, height, width = x.shape
+        out_channels, pixels, terms = weight.shape[0], height * width, self._terms()
+        kernel = "float32" if x.dtype == torch.float32 else "plain" if terms is None else "normalising"
+        blocks = blocks_for("conv3x3", kernel, x, out_channels)
+        tiles = triton.cdiv(pixels, blocks["BLOCK_M"])
+        partial = None
+        if self.out_groups:
+            partial = torch.empty((batch, tiles, 2, out_channels), dtype=torch.float32, device=x.device)
+        grid = (triton.cdiv(out_channels, blocks["BLOCK_N"]), tiles, batch)
+        conv3x3_kernel[grid](
+            x, weight, self.bias, self.residual, terms, y, partial, H=height, W=width, C=channels,
+            O=out_channels, HAS_BIAS=self.bias is not None, HAS_RESIDUAL=self.residual is not None,
+            HAS_NORM=terms is not None, HAS_MOMENTS=partial is not None, **blocks,
+        )  # fmt: skip
+        if partial is not None:
+            launch_merge(partial, moments, pixels, blocks["BLOCK_M"])
+
+    def _terms(self) -> Tensor | None:
+        """float32 [B, 2, C]: scale and shift of the normalising prologue."""
+        if self.norm_weight is None or self.norm_bias is None or self.statistics is None:
+            return None
+        terms = self.x.new_empty((self.x.shape[0], 2, self.x.shape[1]), dtype=torch.float32)
+        launch_scale_shift(self.norm_weight, self.norm_bias, self.statistics, self.eps, terms)
+        return terms
 
 
-def blocks_for(op: str, kernel: str, x: torch.Tensor, out_channels: int) -> dict[str, int]:
-    """Launch arguments of `kernel`, its blocks cut down to the problem; BLOCK_K divides the channels."""
-    kernel = "float32" if x.dtype == torch.float32 else kernel
-    variant = f"{x.shape[1]}->{out_channels}@{x.shape[2]}"
-    arguments = launch_config(op, kernel, x.device, variant).arguments
-    arguments["BLOCK_K"] = math.gcd(arguments["BLOCK_K"], x.shape[1])
-    arguments["BLOCK_N"] = min(arguments["BLOCK_N"], max(16, triton.next_power_of_2(out_channels)))
-    pixels = triton.next_power_of_2(x.shape[2] * x.shape[3])
-    arguments["BLOCK_M"] = min(arguments["BLOCK_M"], max(64, pixels))
-    # Two warp groups want at least 64 x 64 outputs each.
-    if arguments["BLOCK_M"] * arguments["BLOCK_N"] <= 64 * 64:
-        arguments["num_warps"] = min(arguments["num_warps"], 4)
-    return arguments
-
-
-def launch_conv3x3(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    residual: torch.Tensor | None,
-    terms: torch.Tensor | None,
-    y: torch.Tensor,
-    statistics: torch.Tensor | None,
-) -> None:
-    """y <- conv(x) + bias + residual and statistics [B, G, 2] of y; all in channels-last memory.
-
-    terms: float32 [B, 2, C], scale and shift of the normalising prologue, or None.
-    """
-    require_cuda("conv3x3", x)
-    batch, channels, height, width = x.shape
-    out_channels, pixels = weight.shape[0], height * width
-    blocks = blocks_for("conv3x3", "plain" if terms is None else "normalising", x, out_channels)
-    tiles = triton.cdiv(pixels, blocks["BLOCK_M"])
-    partial = None
-    if statistics is not None:
-        partial = torch.empty((batch, tiles, 2, out_channels), dtype=torch.float32, device=x.device)
-    grid = (triton.cdiv(out_channels, blocks["BLOCK_N"]), tiles, batch)
-    conv3x3_kernel[grid](
-        x, weight, bias, residual, terms, y, partial, H=height, W=width, C=channels, O=out_channels,
-        HAS_BIAS=bias is not None, HAS_RESIDUAL=residual is not None, HAS_NORM=terms is not None,
-        HAS_MOMENTS=statistics is not None, PRECISION="ieee", **blocks,
-    )  # fmt: skip
-    if partial is not None and statistics is not None:
-        launch_merge(partial, statistics, pixels, blocks["BLOCK_M"])
-
-
-def run_conv3x3(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    residual: torch.Tensor | None,
-    norm_weight: torch.Tensor | None,
-    norm_bias: torch.Tensor | None,
-    statistics: torch.Tensor | None,
-    eps: float,
-    out_groups: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(y, its statistics [B, out_groups, 2]); statistics of x come with norm_weight and norm_bias."""
-    y = _output_like(x, weight)
-    moments = torch.empty((x.shape[0], out_groups, 2), dtype=torch.float32, device=x.device)
-    terms = None
-    if norm_weight is not None and norm_bias is not None and statistics is not None:
-        terms = torch.empty((x.shape[0], 2, x.shape[1]), dtype=torch.float32, device=x.device)
-        launch_scale_shift(norm_weight, norm_bias, statistics, eps, terms)
-    packed = weight.contiguous(memory_format=torch.channels_last)
-    launch_conv3x3(x, packed, bias, residual, terms, y, moments if out_groups else None)
-    return y, moments
-
-
-def _output_like(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    shape = (x.shape[0], weight.shape[0], x.shape[2], x.shape[3])
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-
-
-conv_op = torch.library.custom_op("v2f::conv3x3", run_conv3x3, mutates_args=())
-
-
-@conv_op.register_fake
-def _(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    residual: torch.Tensor | None,
-    norm_weight: torch.Tensor | None,
-    norm_bias: torch.Tensor | None,
-    statistics: torch.Tensor | None,
-    eps: float,
-    out_groups: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return _output_like(x, weight), x.new_empty((x.shape[0], out_groups, 2), dtype=torch.float32)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, weight, bias, residual, norm_weight, norm_bias, statistics, ctx.eps, _ = inputs
     ctx.save_for_backward(x, weight, bias, norm_weight, norm_bias, statistics)
     ctx.has_residual = residual is not None
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx: Any, dy: torch.Tensor, _: Any) -> tuple[Any, ...]:
+def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
     x, weight, bias, norm_weight, norm_bias, statistics = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, needs_residual, needs_scale, needs_shift = ctx.needs_input_grad[:6]
     dy = dy.contiguous(memory_format=torch.channels_last)
     has_norm = norm_weight is not None
-    z = norm_apply(x, norm_weight, norm_bias, statistics, ctx.eps) if has_norm else x
+    z = given_op(x, norm_weight, norm_bias, statistics, ctx.eps) if has_norm else x
     needs_z = needs_x or needs_scale or needs_shift
     dz, dweight, dbias = torch.ops.aten.convolution_backward(
         dy, z, weight, None if bias is None else [weight.shape[0]],
@@ -140,36 +100,29 @@ def _backward(ctx: Any, dy: torch.Tensor, _: Any) -> tuple[Any, ...]:
     dx, dscale, dshift = dz, None, None
     if has_norm and needs_z:
         dz = dz.contiguous(memory_format=torch.channels_last)
-        dx, dscale, dshift = norm_backward(dz, x, norm_weight, norm_bias, statistics, ctx.eps)
+        dx, dscale, dshift = backward_op(dz, x, norm_weight, norm_bias, statistics, ctx.eps)
     if dbias is not None:
         dbias = dbias.to(bias.dtype)
     dresidual = dy if ctx.has_residual and needs_residual else None
     return dx, dweight, dbias, dresidual, dscale, dshift, None, None, None
 
 
-conv_op.register_autograd(_backward, setup_context=_setup_context)
+conv_op = registered("v2f::conv3x3", Forward, setup_context=_setup_context, backward=_backward)
 
 
-def conv3x3(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    residual: torch.Tensor | None = None,
-    norm: Norm | None = None,
-    statistics: torch.Tensor | None = None,
-    out_groups: int | None = None,
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+@takes(Arguments)
+def conv3x3(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
     """See the contract in `v2f_kernels.conv3x3`; x and residual in channels-last memory, C a multiple of 16.
 
     A weight in channels-last memory is read as it lies; any other is copied at every call.
     """
-    check_conv(x, weight, bias, residual, norm, statistics, out_groups)
-    channels_last("x", x)
+    x, statistics = channels_last("x", given.x), given.statistics
     check_channels(x.shape[1])
-    if residual is not None:
-        channels_last("residual", residual)
-    scale, shift, groups, eps = norm if norm is not None else (None, None, 1, 0.0)
-    if norm is not None and statistics is None:
+    if given.residual is not None:
+        channels_last("residual", given.residual)
+    scale, shift, groups, eps = given.norm if given.norm is not None else (None, None, 1, 0.0)
+    if given.norm is not None and statistics is None:
         statistics = statistics_op(x.detach(), groups)
-    y, moments = conv_op(x, weight, bias, residual, scale, shift, statistics, eps, out_groups or 0)
-    return y if out_groups is None else (y, moments)
+    rest = scale, shift, statistics, eps, given.out_groups or 0
+    y, moments = conv_op(x, given.weight, given.bias, given.residual, *rest)
+    return y if given.out_groups is None else (y, moments)

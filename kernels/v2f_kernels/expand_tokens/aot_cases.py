@@ -42,3 +42,15 @@ CASES = {
     "backward K=24 D=1280 bfloat16, float32 weights": partial(_backward, 1280, 24, BF16, F32),
     "backward K=24 D=768 float32": partial(_backward, 768, 24, F32, F32),
 }
+
+
+def _frozen(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    _forward(sizes["D"], 44, dtype, dtype)
+
+
+def _training(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    for launched in (_forward, _backward):
+        launched(sizes["D"], 24, dtype, F32)
+
+
+BY_SHAPE = {"expand_tokens": (_frozen, _training)}

@@ -35,3 +35,15 @@ CASES = {
     "backward K=768 bfloat16": partial(_backward, 768, BF16),
     "backward K=768 float32": partial(_backward, 768, F32),
 }
+
+
+def _frozen(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    _forward(sizes["K"], dtype, False)
+
+
+def _training(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    _forward(sizes["K"], dtype, True)
+    _backward(sizes["K"], dtype)
+
+
+BY_SHAPE = {"gelu_linear": (_frozen, _training)}

@@ -7,7 +7,9 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.group_norm_silu import triton_op as gpu
+from v2f_kernels._triton.register import run
+from v2f_kernels._triton.table_cases import GROUPS, image
+from v2f_kernels.group_norm_silu.triton_op import Backward, Forward
 
 EPS = 1e-6
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
@@ -15,12 +17,12 @@ HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 
 def _forward(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
     x, weight = _inputs(channels, size, dtype)
-    gpu.run_forward(x, weight, weight, groups, EPS)
+    run(Forward(x, weight, weight, groups, EPS))
 
 
 def _backward(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
     x, weight = _inputs(channels, size, dtype)
-    gpu.run_backward(x, x, weight, weight, torch.empty((2, groups, 2), device="meta"), EPS)
+    run(Backward(x, x, weight, weight, torch.empty((2, groups, 2), device="meta"), EPS))
 
 
 def _inputs(channels: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,10 +31,10 @@ def _inputs(channels: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor,
 
 
 def _cases(
-    name: str, run: Callable[..., None], shapes: list[tuple[int, int, int, torch.dtype]]
+    name: str, way: Callable[..., None], shapes: list[tuple[int, int, int, torch.dtype]]
 ) -> dict[str, Callable[[], None]]:
     return {
-        f"{name} {c}@{size} {str(dtype)[6:]}": partial(run, c, size, g, dtype) for c, size, g, dtype in shapes
+        f"{name} {c}@{size} {str(dtype)[6:]}": partial(way, c, size, g, dtype) for c, size, g, dtype in shapes
     }
 
 
@@ -64,3 +66,16 @@ CASES = {
         ],
     ),
 }
+
+
+def _frozen(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    weight = torch.empty(sizes["C"], dtype=dtype, device="meta")
+    run(Forward(image(sizes["C"], sizes["HW"], dtype), weight, weight, GROUPS, EPS))
+
+
+def _training(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    for launched in (_forward, _backward):
+        launched(sizes["C"], sizes["HW"], GROUPS, dtype)
+
+
+BY_SHAPE = {"group_norm_silu": (_frozen, _training)}

@@ -39,3 +39,17 @@ CASES = {
     "backward D=1280 bfloat16 residual, float32 weights": partial(_backward, 1280, BF16, True, F32),
     "backward D=768 float32 residual": partial(_backward, 768, F32, True, F32),
 }
+
+
+def _frozen(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    for residual in (False, True):
+        _forward(sizes["D"], dtype, residual, dtype)
+
+
+def _training(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    for residual in (False, True):
+        for launched in (_forward, _backward):
+            launched(sizes["D"], dtype, residual, F32)
+
+
+BY_SHAPE = {"layer_norm": (_frozen, _training)}

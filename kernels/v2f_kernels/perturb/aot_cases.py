@@ -15,3 +15,4 @@ def _perturb(drawn: bool) -> None:
 
 
 CASES = {"512 drawn": lambda: _perturb(True), "512 given": lambda: _perturb(False)}
+BY_SHAPE: dict[str, object] = {}  # no table chooses a backend for it

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from v2f_kernels._triton.launch import launch_config, require_cuda
+from v2f_kernels._triton.register import registered
 from v2f_kernels.perturb.triton_perturb import perturb_kernel
 from v2f_kernels.philox.reference import check_integer
 from v2f_kernels.philox.triton_op import key_of, signed, words
 
 
 def launch_perturb(
-    vectors: torch.Tensor,
-    sigma: torch.Tensor,
-    noise: torch.Tensor | None,
-    drawn: tuple[int, int, torch.Tensor, torch.Tensor] | None,
-    out: torch.Tensor,
+    vectors: Tensor,
+    sigma: Tensor,
+    noise: Tensor | None,
+    drawn: tuple[int, int, Tensor, Tensor] | None,
+    out: Tensor,
 ) -> None:
     """out [B, D] <- perturbed vectors, with `noise` [B, D] or `drawn` = (seed, purpose, identity, image)."""
     require_cuda("perturb", vectors, sigma, out)
@@ -33,26 +35,25 @@ def launch_perturb(
     )  # fmt: skip
 
 
-def run_perturb(vectors: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+class Perturb(NamedTuple):
     """[B, D] with given noise; all contiguous float32."""
-    out = torch.empty_like(vectors)
-    launch_perturb(vectors, sigma, noise, None, out)
-    return out
+
+    vectors: Tensor  # [B, D]
+    sigma: Tensor  # [B]
+    noise: Tensor  # [B, D]
+
+    def outputs(self) -> Tensor:
+        return torch.empty_like(self.vectors)
+
+    def launch(self, out: Tensor) -> None:
+        launch_perturb(*self, None, out)
 
 
-perturb_op = torch.library.custom_op("v2f::perturb", run_perturb, mutates_args=())
-
-
-@perturb_op.register_fake
-def _(vectors: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(vectors)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """y = m |x| / |m| with m = x + sigma n: dm = (dy - m (dy.m) / |m|^2) |x| / |m|.
 
     |x| itself adds x (dy.m) / (|x| |m|) to the gradient of x.
@@ -65,29 +66,29 @@ def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, t
     return dm + x * along / (own * moved), (dm * noise).sum(1), dm * sigma[:, None]
 
 
-perturb_op.register_autograd(_backward, setup_context=_setup_context)
+perturb_op = registered("v2f::perturb", Perturb, setup_context=_setup_context, backward=_backward)
 
 
-def perturb(vectors: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def perturb(vectors: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
     """See the contract in `v2f_kernels.perturb`; torch tensors on a GPU."""
     _check(vectors, sigma)
     if noise.shape != vectors.shape or noise.dtype != torch.float32:
         raise ValueError(
             f"perturb expects noise float32 {list(vectors.shape)}, found {noise.dtype} {list(noise.shape)}"
         )
-    out: torch.Tensor = perturb_op(vectors.contiguous(), sigma.contiguous(), noise.contiguous())
+    out: Tensor = perturb_op(vectors.contiguous(), sigma.contiguous(), noise.contiguous())
     return out
 
 
 @torch.no_grad()
 def perturb_drawn(
-    vectors: torch.Tensor,
-    sigma: torch.Tensor,
+    vectors: Tensor,
+    sigma: Tensor,
     seed: int,
     purpose: int,
-    identity: torch.Tensor | ArrayLike,
-    image: torch.Tensor | ArrayLike,
-) -> torch.Tensor:
+    identity: Tensor | ArrayLike,
+    image: Tensor | ArrayLike,
+) -> Tensor:
     """See the contract in `v2f_kernels.perturb`; identity, image: uint32 tensors or integers on the host."""
     _check(vectors, sigma)
     check_integer("purpose", purpose, 32)
@@ -104,7 +105,7 @@ def perturb_drawn(
     return out
 
 
-def _check(vectors: torch.Tensor, sigma: torch.Tensor) -> None:
+def _check(vectors: Tensor, sigma: Tensor) -> None:
     fits = vectors.ndim == 2 and sigma.shape == vectors.shape[:1]
     if not fits or vectors.dtype != torch.float32 or sigma.dtype != torch.float32:
         raise ValueError(

@@ -16,3 +16,4 @@ def _draw(kind: str) -> None:
 
 
 CASES = {kind: partial(_draw, kind) for kind in gpu.DTYPES}
+BY_SHAPE: dict[str, object] = {}  # no table chooses a backend for it

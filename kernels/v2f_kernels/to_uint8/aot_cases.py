@@ -6,7 +6,9 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.to_uint8 import triton_op as gpu
+from v2f_kernels._triton.register import run
+from v2f_kernels._triton.table_cases import GROUPS, image
+from v2f_kernels.to_uint8.triton_op import Tail
 
 
 def _tail(channels: int, size: int, dtype: torch.dtype) -> None:
@@ -15,7 +17,7 @@ def _tail(channels: int, size: int, dtype: torch.dtype) -> None:
     weight, conv_bias = torch.empty(channels, device="meta"), torch.empty(3, device="meta")
     statistics = torch.empty((2, 8, 2), device="meta")
     conv_weight = torch.empty((3, channels, 3, 3), dtype=dtype, device="meta")
-    gpu.run_tail(x, weight, weight, statistics, 1e-6, conv_weight, conv_bias)
+    run(Tail(x, weight, weight, statistics, 1e-6, conv_weight, conv_bias))
 
 
 CASES = {
@@ -24,3 +26,14 @@ CASES = {
     "128@112 float32": partial(_tail, 128, 112, torch.float32),
     "48@112 float16": partial(_tail, 48, 112, torch.float16),
 }
+
+
+def _by_shape(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    channels = sizes["C"]
+    norm, conv_bias = (torch.empty(n, dtype=dtype, device="meta") for n in (channels, 3))
+    conv_weight = torch.empty((3, channels, 3, 3), dtype=dtype, device="meta")
+    statistics = torch.empty((2, GROUPS, 2), device="meta")
+    run(Tail(image(channels, sizes["HW"], dtype), norm, norm, statistics, 1e-6, conv_weight, conv_bias))
+
+
+BY_SHAPE = {"to_uint8": (_by_shape, _by_shape)}  # it has no gradients

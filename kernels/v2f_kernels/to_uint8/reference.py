@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from v2f_kernels._contract import takes
 from v2f_kernels.group_norm_silu.reference import normalise
-from v2f_kernels.to_uint8.checks import check_tail
+from v2f_kernels.to_uint8.checks import Arguments
 
 
 def quantise(image: torch.Tensor) -> torch.Tensor:
@@ -18,17 +19,8 @@ def quantise(image: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def to_uint8(
-    x: torch.Tensor,
-    norm_weight: torch.Tensor,
-    norm_bias: torch.Tensor,
-    groups: int,
-    eps: float,
-    conv_weight: torch.Tensor,
-    conv_bias: torch.Tensor,
-    statistics: torch.Tensor | None = None,
-) -> torch.Tensor:
+@takes(Arguments)
+def to_uint8(given: Arguments) -> torch.Tensor:
     """See the contract in `v2f_kernels.to_uint8`."""
-    check_tail(x, norm_weight, norm_bias, groups, conv_weight, conv_bias, statistics)
-    z = normalise(x, norm_weight, norm_bias, groups, eps, statistics)
-    return quantise(F.conv2d(z, conv_weight.to(z.dtype), conv_bias.to(z.dtype), padding=1))
+    z = normalise(*given.norm)
+    return quantise(F.conv2d(z, given.conv_weight.to(z.dtype), given.conv_bias.to(z.dtype), padding=1))

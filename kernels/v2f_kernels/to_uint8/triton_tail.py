@@ -27,7 +27,6 @@ def to_uint8_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     C: tl.constexpr,  # a multiple of BLOCK_C
-    PRECISION: tl.constexpr,  # of fp32 products: "ieee" or "tf32"
     STRIP: tl.constexpr,  # output rows per program
     BLOCK_W: tl.constexpr,  # power of two >= W
     BLOCK_C: tl.constexpr,
@@ -62,9 +61,9 @@ def to_uint8_kernel(
             z = z / (1.0 + tl.exp(-z))
             z = tl.where(inside[:, None], z, 0.0).to(x.dtype)
             weight = weight_ptr + k[:, None] * 16 + tap[None, :]
-            above = tl.dot(z, tl.load(weight + 2 * C * 16), above, input_precision=PRECISION)
-            here = tl.dot(z, tl.load(weight + C * 16), here, input_precision=PRECISION)
-            next0 = tl.dot(z, tl.load(weight), next0, input_precision=PRECISION)
+            above = tl.dot(z, tl.load(weight + 2 * C * 16), above, input_precision="ieee")
+            here = tl.dot(z, tl.load(weight + C * 16), here, input_precision="ieee")
+            next0 = tl.dot(z, tl.load(weight), next0, input_precision="ieee")
         done = r - 1
         shifted = tl.where(reaches, tl.gather(above, source, 0), 0.0)
         value = tl.sum(tl.reshape(shifted, (BLOCK_W, 4, 4)), 1) + bias[None, :]

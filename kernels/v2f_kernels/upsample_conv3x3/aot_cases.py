@@ -6,7 +6,9 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.upsample_conv3x3 import triton_op as gpu
+from v2f_kernels._triton.register import run
+from v2f_kernels._triton.table_cases import image
+from v2f_kernels.upsample_conv3x3.triton_op import Upsample
 
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 
@@ -15,7 +17,7 @@ def _upsample(channels: int, size: int, dtype: torch.dtype, out_groups: int) -> 
     x = torch.empty((2, channels, size, size), dtype=dtype, device="meta")
     folded = torch.empty((channels, channels, 4, 4), dtype=dtype, device="meta")
     x, folded = (t.contiguous(memory_format=torch.channels_last) for t in (x, folded))
-    gpu.run_upsample(x, folded, torch.empty(channels, device="meta"), out_groups)
+    run(Upsample(x, folded, torch.empty(channels, device="meta"), out_groups))
 
 
 CASES = {
@@ -27,3 +29,17 @@ CASES = {
     "512@7 float16": partial(_upsample, 512, 7, HALF, 32),
     "48@20 float16": partial(_upsample, 48, 20, HALF, 8),
 }
+
+
+def _by_shape(sizes: dict[str, int], dtype: torch.dtype) -> None:
+    channels = sizes["C"]
+    folded = torch.empty((channels, channels, 4, 4), dtype=dtype, device="meta")
+    run(
+        Upsample(
+            image(channels, sizes["HW"], dtype), folded, torch.empty(channels, dtype=dtype, device="meta"), 0
+        )
+    )
+
+
+_BOTH = (_by_shape, _by_shape)  # its gradients are cuDNN's
+BY_SHAPE = {"upsample_conv3x3": _BOTH, "upsample_conv3x3_folded": _BOTH}

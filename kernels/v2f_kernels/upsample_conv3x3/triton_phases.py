@@ -27,7 +27,6 @@ def upsample_conv3x3_kernel(
     O: tl.constexpr,  # noqa: E741  (output channels)
     HAS_BIAS: tl.constexpr,
     HAS_MOMENTS: tl.constexpr,
-    PRECISION: tl.constexpr,  # of fp32 products: "ieee" or "tf32"
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -60,7 +59,7 @@ def upsample_conv3x3_kernel(
             b = tl.load(w_tile + place)
         else:
             b = tl.load(w_tile + place, mask=n[None, :] < O, other=0.0)
-        accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+        accumulator = tl.dot(a, b, accumulator, input_precision="ieee")
     inside = m < H * W
     if HAS_BIAS:
         accumulator += tl.load(bias_ptr + n, mask=n < O, other=0.0).to(tl.float32)[None, :]
