@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from v2f_kernels._rows import LONGEST, SHORTEST, Float32, Float64
+from v2f_kernels._rows import Float32, Float64, refuse_undirected
 
 try:
     EXTENSION: Any = import_module("v2f_kernels._C")
@@ -41,14 +41,6 @@ def options(threads: int, isa: str) -> Any:
     return EXTENSION.Options(threads, isa, BOUND_SCALE)
 
 
-def check(max_cosine: float, block: int | None) -> None:
-    """The refusals of `reject_similar` that concern numbers."""
-    if not -1.0 <= max_cosine <= 1.0:
-        raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, found {block}")
-
-
 def lengths(what: str, rows: Float32, threads: int, first: int = 0) -> Float64:
     """float64 `[N]`: `_cosine.norm` of contiguous rows, bit for bit, many times faster.
 
@@ -57,8 +49,4 @@ def lengths(what: str, rows: Float32, threads: int, first: int = 0) -> Float64:
     """
     norms = np.empty(len(rows), np.float64)
     EXTENSION.norms(rows, norms, threads)
-    bad = np.flatnonzero(~((norms >= SHORTEST) & (norms <= LONGEST)))
-    if bad.size:
-        shown = ", ".join(f"{first + int(row)} (length {norms[row]:g})" for row in bad[:5])
-        raise ValueError(f"{what}: {bad.size} rows have no usable direction; first: {shown}")
-    return norms
+    return refuse_undirected(what, norms, first)

@@ -42,6 +42,49 @@ def as_rows(what: str, vectors: Any) -> Float32:
     return rows
 
 
+def check(max_cosine: float, block: int | None) -> None:
+    """The refusals of `reject_similar` that concern numbers.
+
+    Raises:
+        ValueError: a cosine outside [-1, 1], or a block below 1.
+    """
+    if not -1.0 <= max_cosine <= 1.0:
+        raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
+    check_block(block)
+
+
+def check_block(block: int | None) -> None:
+    """Raises ValueError for rows per step below 1; None leaves the number to the backend."""
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, found {block}")
+
+
+def check_gallery(queries: Any, gallery: Any, block: int | None) -> None:
+    """The refusals of `nearest_cosine` that concern two checked sets of rows, arrays or tensors.
+
+    Raises:
+        ValueError: an empty gallery, another number of entries than the queries', or a block below 1.
+    """
+    if queries.shape[1] != gallery.shape[1] or not len(gallery):
+        raise ValueError(
+            f"gallery must be [G >= 1, {queries.shape[1]}] like the queries, found {list(gallery.shape)}"
+        )
+    check_block(block)
+
+
+def refuse_undirected(what: str, norms: Float64, first: int) -> Float64:
+    """The lengths `[N]` themselves. `first` is the number of row 0 in messages.
+
+    Raises:
+        ValueError: one that is not finite, below 1e-6 or above 1e6.
+    """
+    bad = np.flatnonzero(~((norms >= SHORTEST) & (norms <= LONGEST)))
+    if bad.size:
+        shown = ", ".join(f"{first + int(row)} (length {norms[row]:g})" for row in bad[:5])
+        raise ValueError(f"{what}: {bad.size} rows have no usable direction; first: {shown}")
+    return norms
+
+
 def lengths(what: str, rows: Float32, first: int = 0) -> Float64:
     """float64 `[N]` lengths of checked rows. `first` is the number of row 0 in messages.
 
@@ -52,11 +95,7 @@ def lengths(what: str, rows: Float32, first: int = 0) -> Float64:
         norms = np.empty(len(rows), np.float64)
         for start in range(0, len(rows), PAIRS):
             norms[start : start + PAIRS] = _cosine.norm(rows[start : start + PAIRS])
-    bad = np.flatnonzero(~((norms >= SHORTEST) & (norms <= LONGEST)))
-    if bad.size:
-        shown = ", ".join(f"{first + int(row)} (length {norms[row]:g})" for row in bad[:5])
-        raise ValueError(f"{what}: {bad.size} rows have no usable direction; first: {shown}")
-    return norms
+    return refuse_undirected(what, norms, first)
 
 
 def blocks(rows: Float32, size: int) -> Iterator[tuple[int, Float32]]:

@@ -16,7 +16,7 @@ _C = pytest.importorskip("v2f_kernels._C", reason="the compiled extension is not
 
 from v2f_kernels import _native  # noqa: E402
 from v2f_kernels.reject_similar import native  # noqa: E402
-from v2f_kernels.reject_similar.panels import Chunk  # noqa: E402
+from v2f_kernels.reject_similar.panels import Chunk, Panels  # noqa: E402
 
 reference = OP.backend("reference")
 reject_similar, similar_to_earlier = OP.backend("native"), EARLIER.backend("native")
@@ -133,13 +133,16 @@ def test_backends_may_take_turns_on_one_state():
     assert np.array_equal(np.concatenate(parts), reference(vectors, 0.4))
 
 
-def test_similar_to_does_not_grow_the_state():
-    vectors = sample("clustered", 500, 40)
-    kept = Kept(40, base=vectors[:200].copy())
-    table = _cosine.cosine(vectors[200:, None], vectors[None, :200]) >= 0.4
-    assert 0 < table.any(axis=1).sum() < 300
-    assert np.array_equal(native.similar_to(kept, vectors[200:], 0.4), table.any(axis=1))
-    assert len(kept) == 200
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [(object(), "object"), (Panels(40, [Chunk.reserve(40, 32, first=10)]), "panels of 10")],
+    ids=["no panels", "too many"],
+)
+def test_panels_of_another_state_are_refused(wrong, found):
+    kept = Kept(40, base=sample("clustered", 9, 40))
+    kept.derived["native"] = wrong
+    with pytest.raises(ValueError, match=f"at most the 9 vectors kept, found {found}; .* it is made again"):
+        reject_similar(sample("clustered", 5, 40), 0.4, kept=kept)
 
 
 def tie_cases():

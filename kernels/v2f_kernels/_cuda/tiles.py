@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from v2f_kernels._cuda.compile import CHUNK_BYTES
 from v2f_kernels._cuda.launch import Argument, Launcher
-from v2f_kernels._rows import LONGEST, SHORTEST
+from v2f_kernels._rows import LONGEST, MAX_DIMENSION, SHORTEST, as_rows
 
 TILE = 128
 WARPS = 8
@@ -91,6 +92,21 @@ class Tiles:
         """Renews the bounds of n tiles, from the one that row *start is in."""
         grid = (-(-n // WARPS), 1)
         launch("bound_tiles", grid, 32 * WARPS, self.scale, self.error, self.count, start, self.bounds)
+
+
+def rows_of(what: str, vectors: Any) -> tuple[bool, torch.Tensor]:
+    """(whether on a GPU, float32 rows `[N, D]` where they lie, without a copy).
+
+    Raises:
+        ValueError: another dtype or rank, or D outside 1..1024.
+    """
+    if not (isinstance(vectors, torch.Tensor) and vectors.is_cuda):
+        return False, torch.as_tensor(as_rows(what, vectors))
+    if vectors.dtype != torch.float32 or vectors.ndim != 2 or not 1 <= vectors.shape[1] <= MAX_DIMENSION:
+        raise ValueError(
+            f"{what} must be float32 [N, D] with D <= {MAX_DIMENSION}, found {vectors.dtype} {list(vectors.shape)}"
+        )
+    return True, vectors
 
 
 def refuse_bad(what: str, bad: torch.Tensor) -> None:

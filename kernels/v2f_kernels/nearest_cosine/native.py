@@ -12,7 +12,7 @@ import numpy as np
 
 from v2f_kernels import _native
 from v2f_kernels._native import EXTENSION
-from v2f_kernels._rows import Float64, Int64, as_rows, blocks
+from v2f_kernels._rows import Float64, Int64, as_rows, blocks, check_gallery
 from v2f_kernels.reject_similar.panels import Chunk
 
 QUERIES = 8192
@@ -24,10 +24,7 @@ def nearest_cosine(
 ) -> tuple[Float64, Int64]:
     """Largest cosine of each query and its gallery row; the contract is in this folder's `__init__.py`."""
     x, y = as_rows("queries", queries), as_rows("gallery", gallery)
-    if x.shape[1] != y.shape[1] or not len(y):
-        raise ValueError(f"gallery must be [G >= 1, {x.shape[1]}] like the queries, found {list(y.shape)}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, found {block}")
+    check_gallery(x, y, block)
     n_threads = _native.threads_or_default(threads)
     options = _native.options(n_threads, isa)
     for first, some in blocks(x, QUERIES):

@@ -15,8 +15,8 @@ import torch
 
 from v2f_kernels._cuda import tiles as tiles_module
 from v2f_kernels._cuda.launch import CupyLauncher, Launcher
-from v2f_kernels._cuda.tiles import Tiles, no_bad, parts, refuse_bad, tiles
-from v2f_kernels._rows import MAX_DIMENSION, Float64, Int64, as_rows
+from v2f_kernels._cuda.tiles import Tiles, no_bad, parts, refuse_bad, rows_of, tiles
+from v2f_kernels._rows import Float64, Int64, check_gallery
 
 SOURCE = Path(__file__).parent / "nearest.cu"
 QUERIES = 65536
@@ -35,12 +35,8 @@ def nearest_cosine(
     queries: Any, gallery: Any, *, block: int | None = None, device: str | torch.device | None = None
 ) -> tuple[Float64, Int64] | tuple[torch.Tensor, torch.Tensor]:
     """Largest cosine of each query and its gallery row; the contract is in this folder's `__init__.py`."""
-    on_gpu = isinstance(queries, torch.Tensor) and queries.is_cuda
-    x, y = _rows("queries", queries), _rows("gallery", gallery)
-    if x.shape[1] != y.shape[1] or not len(y):
-        raise ValueError(f"gallery must be [G >= 1, {x.shape[1]}] like the queries, found {list(y.shape)}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, found {block}")
+    (on_gpu, x), (_, y) = rows_of("queries", queries), rows_of("gallery", gallery)
+    check_gallery(x, y, block)
     launch = launcher(torch.device(device or (x.device if on_gpu else "cuda")), x.shape[1])
     where, size, few = launch.device, min(block or BLOCK, len(y)), min(QUERIES, max(len(x), 1))
     side_a, side_b = Tiles.reserve(launch, few, x), Tiles.reserve(launch, size, y)
@@ -66,13 +62,3 @@ def nearest_cosine(
     refuse_bad("queries", bad_x)
     refuse_bad("gallery", bad_y)
     return (cosine, index) if on_gpu else (cosine.cpu().numpy(), index.cpu().numpy())
-
-
-def _rows(what: str, vectors: Any) -> torch.Tensor:
-    on_gpu = isinstance(vectors, torch.Tensor) and vectors.is_cuda
-    rows = vectors if on_gpu else torch.as_tensor(as_rows(what, vectors))
-    if rows.dtype != torch.float32 or rows.ndim != 2 or not 1 <= rows.shape[1] <= MAX_DIMENSION:
-        raise ValueError(
-            f"{what} must be float32 [N, D] with D <= {MAX_DIMENSION}, found {rows.dtype} {list(rows.shape)}"
-        )
-    return rows

@@ -6,7 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from v2f_kernels._rows import BAND, Float32, Float64, Int64, as_rows, blocks, decide, lengths, unit
+from v2f_kernels._rows import (
+    BAND,
+    Float32,
+    Float64,
+    Int64,
+    as_rows,
+    blocks,
+    check_gallery,
+    decide,
+    lengths,
+    unit,
+)
 
 QUERIES, BLOCK = 1024, 2048
 
@@ -14,10 +25,7 @@ QUERIES, BLOCK = 1024, 2048
 def nearest_cosine(queries: Any, gallery: Any, *, block: int | None = None) -> tuple[Float64, Int64]:
     """Largest cosine of each query and its gallery row; the contract is in this folder's `__init__.py`."""
     x, y = as_rows("queries", queries), as_rows("gallery", gallery)
-    if x.shape[1] != y.shape[1] or not len(y):
-        raise ValueError(f"gallery must be [G >= 1, {x.shape[1]}] like the queries, found {list(y.shape)}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, found {block}")
+    check_gallery(x, y, block)
     nx = lengths("queries", x)
     units = unit(x, nx)
     cosine, index = np.full(len(x), -np.inf), np.zeros(len(x), np.int64)

@@ -62,6 +62,13 @@ class Kept:
         """float64 `[A]`: length of each vector."""
         return np.concatenate([self._base_norms, self._norms[: self._added]])
 
+    def check(self, dimension: int) -> None:
+        """Raises ValueError unless candidates of `dimension` entries can be compared with these vectors."""
+        if dimension != self.dimension:
+            raise ValueError(
+                f"vectors must have the {self.dimension} entries of the kept rows, found {dimension}"
+            )
+
     def append(self, vectors: Float32, norms: Float64) -> None:
         """Adds rows `[K, D]` with their lengths `[K]`."""
         end = self._added + len(vectors)

@@ -16,11 +16,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from v2f_kernels import _native
 from v2f_kernels._native import EXTENSION
-from v2f_kernels._rows import Float32, Int64, as_rows, blocks
+from v2f_kernels._rows import Float32, Int64, as_rows, blocks, check
 from v2f_kernels.reject_similar.kept import Kept
 from v2f_kernels.reject_similar.panels import Chunk, panels_of
 from v2f_kernels.reject_similar.progress import Progress, silent
@@ -44,11 +43,9 @@ def reject_similar(
 ) -> Int64:
     """Indices of the kept rows; the contract is in this folder's `__init__.py`."""
     rows = as_rows("vectors", vectors)
-    _native.check(max_cosine, block)
-    if kept is not None and kept.dimension != rows.shape[1]:
-        raise ValueError(
-            f"vectors must have the {kept.dimension} entries of the kept rows, found {rows.shape[1]}"
-        )
+    check(max_cosine, block)
+    if kept is not None:
+        kept.check(rows.shape[1])
     n_threads = _native.threads_or_default(threads)
     options = _native.options(n_threads, isa)
     size = block or BLOCK
@@ -56,24 +53,6 @@ def reject_similar(
         return _alone(rows, max_cosine, size, n_threads, progress, options)
     store = Kept(rows.shape[1]) if kept is None else kept
     return _joined(rows, max_cosine, store, size, n_threads, progress, options, shard)
-
-
-def similar_to(
-    kept: Kept, vectors: Any, max_cosine: float, *, threads: int | None = None
-) -> NDArray[np.bool_]:
-    """bool `[N]`: the row's cosine with some vector of `kept` is >= max_cosine. `kept` does not grow."""
-    rows = as_rows("vectors", vectors)
-    n_threads = _native.threads_or_default(threads)
-    options = _native.options(n_threads, "")
-    panels = panels_of(kept, n_threads)
-    similar = np.zeros(len(rows), np.uint8)
-    for first, candidates in blocks(rows, BLOCK):
-        _native.lengths("vectors", candidates, n_threads, first)
-        for view in panels.views(kept):
-            EXTENSION.screen(
-                candidates, similar[first : first + len(candidates)], max_cosine, view, 0, options
-            )
-    return similar.astype(bool)
 
 
 def _strips(n: int) -> Iterator[slice]:

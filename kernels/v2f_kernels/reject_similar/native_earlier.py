@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from v2f_kernels import _native
 from v2f_kernels._native import EXTENSION
-from v2f_kernels._rows import as_rows, blocks
+from v2f_kernels._rows import as_rows, blocks, check
 from v2f_kernels.reject_similar.native import BLOCK
 from v2f_kernels.reject_similar.panels import Chunk
 from v2f_kernels.reject_similar.progress import Progress, silent
@@ -26,7 +26,7 @@ def similar_to_earlier(
 ) -> NDArray[np.bool_]:
     """bool `[N]`: similar to an earlier row, kept or not; the contract is in this folder's `__init__.py`."""
     rows = np.ascontiguousarray(as_rows("vectors", vectors))
-    _native.check(max_cosine, block)
+    check(max_cosine, block)
     n_threads = _native.threads_or_default(threads)
     options = _native.options(n_threads, isa)
     chunk = Chunk.reserve(rows.shape[1], len(rows))

@@ -12,6 +12,7 @@ Kernels: reject.cu.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,26 @@ import torch
 
 from v2f_kernels._cuda import tiles as tiles_module
 from v2f_kernels._cuda.launch import CupyLauncher, Launcher
-from v2f_kernels._cuda.tiles import TILE, WARPS, Tiles, no_bad, parts, refuse_bad, tiles
-from v2f_kernels._rows import MAX_DIMENSION, Float64, Int64, as_rows
+from v2f_kernels._cuda.tiles import TILE, WARPS, Tiles, no_bad, parts, refuse_bad, rows_of, tiles
+from v2f_kernels._rows import Float64, Int64, check
 from v2f_kernels.reject_similar.kept import Kept
 from v2f_kernels.reject_similar.progress import Progress, silent
 from v2f_kernels.reject_similar.shard import ALONE, Shard
 
 SOURCE = Path(__file__).parent / "reject.cu"
-MOST = 16384
-"""Candidates per block that the kernel `resolve` holds as bits."""
-RESOLVE_THREADS = 512
+
+
+def _constant(name: str) -> int:
+    """`constexpr int NAME = N;` of the kernels' source."""
+    found = re.search(rf"constexpr int {name} = (\d+);", SOURCE.read_text())
+    if found is None:
+        raise LookupError(f"{SOURCE.name} defines no number {name}")
+    return int(found[1])
+
+
+MOST = 32 * _constant("kMostWords")
+"""Candidates per block that the kernel `resolve` holds as bits, 32 to a word."""
+RESOLVE_THREADS = _constant("kResolveThreads")
 
 
 def launcher(device: torch.device, dimension: int) -> Launcher:
@@ -49,20 +60,10 @@ def reject_similar(
     shard: Shard = ALONE,
 ) -> Int64 | torch.Tensor:
     """Indices of the kept rows; the contract is in this folder's `__init__.py`."""
-    on_gpu = isinstance(vectors, torch.Tensor) and vectors.is_cuda
-    rows = vectors if on_gpu else torch.as_tensor(as_rows("vectors", vectors))
-    if rows.dtype != torch.float32 or rows.ndim != 2 or not 1 <= rows.shape[1] <= MAX_DIMENSION:
-        raise ValueError(
-            f"vectors must be float32 [N, D] with D <= {MAX_DIMENSION}, found {rows.dtype} {list(rows.shape)}"
-        )
-    if not -1.0 <= max_cosine <= 1.0:
-        raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, found {block}")
-    if kept is not None and kept.dimension != rows.shape[1]:
-        raise ValueError(
-            f"vectors must have the {kept.dimension} entries of the kept rows, found {rows.shape[1]}"
-        )
+    on_gpu, rows = rows_of("vectors", vectors)
+    check(max_cosine, block)
+    if kept is not None:
+        kept.check(rows.shape[1])
     launch = launcher(torch.device(device or (rows.device if on_gpu else "cuda")), rows.shape[1])
     # A quarter of the processors' worth of candidates, the kept set cut in four: none is idle.
     size = min(block or launch.shape.block * max(1, launch.processors // 4), MOST, max(len(rows), 1))

@@ -107,6 +107,10 @@ def panels_of(kept: Kept, threads: int) -> Panels:
     """The panels of all vectors of `kept`, made or completed now and remembered in `kept.derived`."""
     panels = kept.derived.setdefault("native", Panels(kept.dimension))
     if not isinstance(panels, Panels) or len(panels) > len(kept):
-        raise ValueError(f"kept.derived['native'] covers {len(panels)} vectors of {len(kept)}: not its own")
+        found = f"panels of {len(panels)}" if isinstance(panels, Panels) else type(panels).__name__
+        raise ValueError(
+            f"kept.derived['native']: expected panels of at most the {len(kept)} vectors kept, found {found}; "
+            "`derived` belongs to the backends and to one `Kept`: leave it alone, or empty it, and it is made again"
+        )
     panels.catch_up(kept, threads)
     return panels

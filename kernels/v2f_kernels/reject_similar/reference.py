@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_kernels._rows import BAND, Float32, Float64, Int64, as_rows, blocks, decide, lengths, unit
+from v2f_kernels._rows import BAND, Float32, Float64, Int64, as_rows, blocks, check, decide, lengths, unit
 from v2f_kernels.reject_similar.kept import Kept
 from v2f_kernels.reject_similar.progress import Progress, silent
 
@@ -24,12 +24,9 @@ def reject_similar(
 ) -> Int64:
     """Indices of the kept rows; the contract is in this folder's `__init__.py`."""
     rows = as_rows("vectors", vectors)
-    _check(max_cosine, block)
+    check(max_cosine, block)
     store = Kept(rows.shape[1]) if kept is None else kept
-    if store.dimension != rows.shape[1]:
-        raise ValueError(
-            f"vectors must have the {store.dimension} entries of the kept rows, found {rows.shape[1]}"
-        )
+    store.check(rows.shape[1])
     accepted = []
     for first, candidates in blocks(rows, block or BLOCK):
         norms = lengths("vectors", candidates, first)
@@ -47,7 +44,7 @@ def similar_to_earlier(
 ) -> NDArray[np.bool_]:
     """bool `[N]`: similar to an earlier row, kept or not; the contract is in `__init__.py`."""
     rows = as_rows("vectors", vectors)
-    _check(max_cosine, block)
+    check(max_cosine, block)
     norms = lengths("vectors", rows)
     similar = np.zeros(len(rows), bool)
     for first, candidates in blocks(rows, block or BLOCK):
@@ -61,13 +58,6 @@ def similar_to_earlier(
         similar[first + np.setdiff1d(np.arange(len(candidates)), alive)] = True
         progress(first + len(candidates), len(rows), first + len(candidates) - int(similar.sum()))
     return similar
-
-
-def _check(max_cosine: float, block: int | None) -> None:
-    if not -1.0 <= max_cosine <= 1.0:
-        raise ValueError(f"max_cosine must lie in [-1, 1], found {max_cosine!r}")
-    if block is not None and block < 1:
-        raise ValueError(f"block must be at least 1, found {block}")
 
 
 def _similar(
