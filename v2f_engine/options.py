@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from v2f_engine.models.weights import LoadedModel
     from v2f_engine.runtime.artefact import ServedModel
+    from v2f_engine.vectors.calibration import Calibration
     from v2f_engine.vectors.identities import Identities
-    from v2f_engine.vectors.separability import Calibration
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ import pytest
 
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.scores import ScoreHistogram, threshold_at_fmr
+from v2f_engine.vectors.calibration import Calibration, calibrate_threshold, limit_of
 from v2f_engine.vectors.sampling import IdentityStream, sample_identities
-from v2f_engine.vectors.separability import Calibration, calibrate_threshold, limit_of, separability_curve
+from v2f_engine.vectors.separability import separability_curve
 from v2f_engine.vectors.sources import GaussianSource
 
 SOURCE = GaussianSource(32)

@@ -8,11 +8,13 @@ from v2f_kernels import _cosine
 
 import v2f_engine.vectors.proof as proof_module
 from v2f_engine.errors import ConfigError, SaturationError, VectorError
+from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.plots import plot_proof
 from v2f_engine.vectors.proof import collisions, keyed_by_candidate, nearest_other, prove_identities
+from v2f_engine.vectors.rejection import reject_similar
 from v2f_engine.vectors.sampling import IdentityStream, sample_identities
-from v2f_engine.vectors.separability import Calibration, reject_similar, separability_curve
+from v2f_engine.vectors.separability import separability_curve
 from v2f_engine.vectors.sources import GaussianSource
 
 D = 24

@@ -14,8 +14,9 @@ import v2f_engine.vectors.sources as sources
 from v2f_engine.errors import ConfigError, ModelNotFound, SaturationError, VectorError
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.rejection import reject_similar
 from v2f_engine.vectors.sampling import sample_identities
-from v2f_engine.vectors.separability import reject_similar, separability_curve
+from v2f_engine.vectors.separability import separability_curve
 from v2f_engine.vectors.sources import GaussianSource, StatisticsSource, find_source
 from v2f_engine.vectors.statistics import fit_statistics, save_statistics
 

@@ -8,12 +8,10 @@ from v2f_kernels import _cosine
 
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.randomness import Purpose, normals
+from v2f_engine.vectors.calibration import calibrate_threshold
 from v2f_engine.vectors.plots import plot_separability
-from v2f_engine.vectors.separability import (
-    calibrate_threshold,
-    reject_similar,
-    separability_curve,
-)
+from v2f_engine.vectors.rejection import reject_similar
+from v2f_engine.vectors.separability import separability_curve
 
 
 def table(n=900, d=48, seed=1):

@@ -9,7 +9,7 @@ from wiring_case import Scene, case
 from wiring_generate import CHOOSE, EXCLUSION, GENERATOR, RECOGNISER, RUNNER, STREAM
 from wiring_spies import give, stop
 
-CALIBRATE = "v2f_engine.vectors.separability:calibrate_threshold"
+CALIBRATE = "v2f_engine.vectors.calibration:calibrate_threshold"
 FACES = "v2f_engine.pipeline.proof:FaceFeatures"
 FIT = "v2f_engine.vectors.statistics:fit_statistics"
 OPEN = "v2f_engine.data.formats:open_dataset"

@@ -10,7 +10,7 @@ import typer
 from v2f_engine.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from v2f_engine.vectors.separability import Calibration
+    from v2f_engine.vectors.calibration import Calibration
 
 Rate = Annotated[
     float | None,
@@ -35,7 +35,7 @@ def calibrated(
     """
     from v2f_engine.errors import ConfigError
     from v2f_engine.pipeline.references import calibrate_on_faces
-    from v2f_engine.vectors.separability import limit_of
+    from v2f_engine.vectors.calibration import limit_of
 
     if fmr is None and known is None:
         return None

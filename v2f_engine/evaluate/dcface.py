@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import VectorError
 from v2f_engine.evaluate.features import FeatureTable
-from v2f_engine.vectors.separability import reject_similar
+from v2f_engine.vectors.rejection import reject_similar
 
 RADIUS = 0.3
 NEIGHBOURS = 3

@@ -17,7 +17,7 @@ from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import VectorError
 from v2f_engine.scores import TELLING
-from v2f_engine.vectors.separability import calibrate_threshold
+from v2f_engine.vectors.calibration import calibrate_threshold
 
 BLOCK = 65_536
 """Queries at a time: the gallery is then quantised once per 65,536 queries, 2 % of the work at a million rows."""

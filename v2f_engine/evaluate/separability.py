@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from v2f_engine.config import between
 from v2f_engine.evaluate.features import FeatureTable
 from v2f_engine.scores import equal_error_rate, genuine_impostor, threshold_at_fmr
-from v2f_engine.vectors.separability import Calibration, calibrate_threshold, separability_curve
+from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
+from v2f_engine.vectors.separability import separability_curve
 
 IMPOSTORS = 2_000_000
 """Impostor pairs drawn: an error rate of 1 % is then known to +-0.007 % (one standard error)."""

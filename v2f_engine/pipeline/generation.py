@@ -27,10 +27,10 @@ from v2f_engine.ranges import stage
 from v2f_engine.runtime import NetworkRunner, compiling
 from v2f_engine.scale import Source, Workforce, write_scaled
 from v2f_engine.scale.executors.local import gpus
+from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import DIMENSION
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities, sample_identities
-from v2f_engine.vectors.separability import Calibration
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from v2f_engine.errors import VectorError
 from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
+from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.files import read_tensors, write_tensors
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.proof import ROUNDS, Proof, prove_identities
 from v2f_engine.vectors.sampling import IdentityStream
-from v2f_engine.vectors.separability import Calibration
 
 if TYPE_CHECKING:
     from v2f_engine.models.weights import LoadedRecogniser

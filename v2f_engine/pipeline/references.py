@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.sampling import Identities
-from v2f_engine.vectors.separability import Calibration, calibrate_threshold
 from v2f_engine.vectors.statistics import Statistics, fit_statistics
 from v2f_engine.vectors.streams import open_vectors
 

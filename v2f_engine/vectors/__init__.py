@@ -6,7 +6,9 @@ sources         candidate streams: a function of (seed, index), bit-equal on eve
 sampling        sample_identities: candidates, exclusion, greedy rejection -> identities
 acceptance      how many candidates survive, as formulas
 pilot, planner  what a request costs and whether it can be met, before it runs
-separability    rejection, the published measure, thresholds from a false-match rate
+rejection       greedy, in order, on the CPU or a GPU
+separability    the published measure
+calibration     thresholds from a false-match rate
 exclusion       real people that no identity may resemble
 perturbation    many vectors around one identity
 plots           saturation and separability as PNG

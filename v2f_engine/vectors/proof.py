@@ -22,12 +22,12 @@ from v2f_kernels.reject_similar import Kept
 from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError, VectorError
+from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import MOST_ROWS
 from v2f_engine.vectors.planner import MARGIN, Plan, feasible_cosine, plan_identities
 from v2f_engine.vectors.sampling import IdentityStream
-from v2f_engine.vectors.separability import Calibration
 
 Float32 = NDArray[np.float32]
 

@@ -20,11 +20,11 @@ from v2f_kernels.reject_similar import Kept
 from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError
+from v2f_engine.vectors.calibration import Calibration, limit_of
 from v2f_engine.vectors.exclusion import Exclusion
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import FEWEST_ROWS, MOST_ROWS
 from v2f_engine.vectors.planner import budget_for, plan_identities
-from v2f_engine.vectors.separability import Calibration, limit_of
 from v2f_engine.vectors.sources import Source, find_source
 from v2f_engine.vectors.statistics import Statistics
 
@@ -61,7 +61,7 @@ def sample_identities(
         fmr: a false-match rate that decides the threshold instead of `max_cosine`, e.g. 1e-4: the cosine that
             no more than this share of pairs in `calibration` reach.
         calibration: features of known people, a centre a row (`.npy` or array `[M, 512]`), or what
-            `separability.calibrate_threshold` found, e.g. on images with labels.
+            `calibration.calibrate_threshold` found, e.g. on images with labels.
         seed: 64-bit seed of the candidate stream.
         source: `"gaussian"`, `"mini"`, a statistics file, or fitted `Statistics`.
         exclude: features of real people (`.npy` files or arrays `[G, 512]`, of any size, streamed):
