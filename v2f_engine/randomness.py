@@ -12,14 +12,11 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from v2f_kernels.philox import DRAW
 
+from v2f_engine.backends import function
 from v2f_engine.errors import ConfigError
 
 Floats = NDArray[np.float32]
-
-BACKENDS = ("native", "reference")
-"""Order in which a way to draw on the host is looked for; the bits are the same from each."""
 
 
 class Purpose(IntEnum):
@@ -89,6 +86,6 @@ def normals(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, 
 
 def _draw(kind: str, seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> Any:
     try:
-        return DRAW.first(BACKENDS)[1](kind, seed, int(purpose), identity, image, n)
+        return function("philox_draw")(kind, seed, int(purpose), identity, image, n)
     except ValueError as error:
         raise ConfigError(f"Cannot draw random numbers for {Purpose(purpose).name}: {error}.") from error
