@@ -55,10 +55,10 @@ aot: setup-dev              ## compile every kernel to sm_80, sm_90 and sm_120 a
 test-slow: setup-dev        ## the tests that take minutes: kill -9 storms, planner simulations, long trainings
 	$(BIN)/pytest -q -m slow
 
-faults: setup-dev           ## 1,000 SIGKILLs, 10,500 power-loss states, 200 kill storms, 1,000 flipped bits, 20 kills of the real command
+faults: setup-dev           ## SIGKILLs at each of 402 file operations and at 1,500 random moments, a storm of 200 on the queue, 20 of the real command; 10,500 power-loss states, 1,000 flipped bits
 	$(BIN)/pytest -q -s -m slow tests/scale
 
-fuzz: setup-dev             ## 100,000 damaged files over 16 formats
+fuzz: setup-dev             ## 100,000 damaged files of 16 kinds (`make test` has 20,000 of them)
 	$(BIN)/pytest -q -s -m slow tests/hostile
 
 fuzz-guided: setup-dev      ## coverage-guided fuzzing of the readers for 10 minutes (installs atheris)
