@@ -33,9 +33,6 @@ class Silence:
             return 0.0
         return self._now - known[1]
 
-    def forget(self, name: str) -> None:
-        self._seen.pop(name, None)
-
 
 class Beat:
     """Writes this worker's heartbeat from a thread of its own until the block is left."""
