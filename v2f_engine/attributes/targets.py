@@ -1,4 +1,4 @@
-"""What an image shall be: small targets that are added up to an objective, each judged for each sample.
+"""What an image should be: small targets that are added up to an objective, each judged for each sample.
 
     identity cosine    published: 100 x (1 - cosine); Vec2Face+: only while the distance exceeds 0.3
     quality            relu(goal - |feature|) of a MagFace recogniser, or of the embedded estimator
@@ -204,7 +204,7 @@ class Objective(nn.Module):
         Args:
             images: `[B, 3, 112, 112]`, RGB, in [-1, 1], float32.
             goals: `[B, K]`; an attribute whose goal is NaN plays no part for that sample but is measured.
-            identity: `[B, D]`, feature each sample shall keep.
+            identity: `[B, D]`, feature each sample has to keep.
         """
         outputs = [measure(images) for measure in self.measures]
         loss = torch.zeros(len(images), device=images.device)

@@ -1,4 +1,4 @@
-"""One update of a generator: a stored feature of an image goes in, that image shall come out.
+"""One update of a generator: a stored feature of an image goes in, and the image is to come out again.
 
 Corrected against the published code: the discriminator gets no gradient from the generator's step and does not
 run before its start; recognisers are frozen; every image has its own mask count; nothing is drawn from global

@@ -21,7 +21,7 @@ from v2f_kernels.reject_similar import Kept
 
 from v2f_engine.backends import function, on_host
 from v2f_engine.vectors.acceptance import accepted, isotropic_violation, poisson_bounds
-from v2f_engine.vectors.sources import Source
+from v2f_engine.vectors.sources import VectorSource
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -75,7 +75,7 @@ class Pilot:
 
 
 def run_pilot(
-    source: Source, max_cosine: float, *, seed: int = 0, backend: str = "auto", rows: int = MOST_ROWS
+    source: VectorSource, max_cosine: float, *, seed: int = 0, backend: str = "auto", rows: int = MOST_ROWS
 ) -> Pilot:
     """Measures a source on the first candidates of `seed`.
 

@@ -15,7 +15,7 @@ from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError
 from v2f_engine.vectors.acceptance import accepted, candidates_for
 from v2f_engine.vectors.pilot import BINS, MOST_ROWS, Pilot, run_pilot
-from v2f_engine.vectors.sources import Source
+from v2f_engine.vectors.sources import VectorSource
 
 BUDGET = 20
 """Candidates allowed per identity asked for, unless said otherwise; never fewer than 100,000."""
@@ -27,7 +27,7 @@ BYTES = {"reference": 4, "native": 5, "cupy": 5}
 
 
 @dataclass(frozen=True)
-class Plan:
+class IdentityPlan:
     """Prediction for one request.
 
     Args:
@@ -92,7 +92,7 @@ class Plan:
             return
         looser = feasible_cosine(self)
         raise SaturationError(
-            f"{self.identities:,} identities with every cosine below {self.max_cosine} are not to be had "
+            f"{self.identities:,} identities with every cosine below {self.max_cosine} cannot be drawn "
             f"from {self.source!r}: two candidates are similar with probability {self.pilot.p:.3g} (at least "
             f"{self.pilot.p_low:.3g}; effective dimension {self.pilot.cosine_dimension:.0f}), so about "
             f"{self.candidates:.3g} candidates would be needed; the budget is {self.max_candidates:,} and "
@@ -104,14 +104,14 @@ class Plan:
 
 def plan_identities(
     identities: int,
-    source: Source,
+    source: VectorSource,
     max_cosine: float,
     *,
     seed: int = 0,
     max_candidates: int | None = None,
     backend: str = "auto",
     pilot_rows: int = MOST_ROWS,
-) -> Plan:
+) -> IdentityPlan:
     """Predicts a request.
 
     Args:
@@ -134,7 +134,7 @@ def plan_identities(
         drawn = np.concatenate([[0.0], np.geomspace(1, max(needed[0], 2), 400)])
         pairs = float(np.trapezoid([pilot.predicted(float(n)) for n in drawn], drawn))
         seconds = needed[0] / pilot.candidates_per_second + pairs / pilot.pairs_per_second
-    return Plan(
+    return IdentityPlan(
         identities,
         max_cosine,
         source.name,
@@ -159,7 +159,7 @@ def budget_for(identities: int, max_candidates: int | None = None) -> int:
     return max_candidates
 
 
-def feasible_cosine(plan: Plan) -> float | None:
+def feasible_cosine(plan: IdentityPlan) -> float | None:
     """Smallest threshold on a grid of 0.01 at which the request fits its budget, from the pilot's cosines."""
     above = np.cumsum(plan.pilot.histogram[::-1])[::-1] / plan.pilot.histogram.sum()
     for bin_, p in enumerate(above):

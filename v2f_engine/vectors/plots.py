@@ -11,12 +11,12 @@ import numpy as np
 from v2f_engine.errors import OutputFolderError
 
 if TYPE_CHECKING:
-    from v2f_engine.vectors.planner import Plan
+    from v2f_engine.vectors.planner import IdentityPlan
     from v2f_engine.vectors.proof import Proof
     from v2f_engine.vectors.separability import SeparabilityCurve
 
 
-def plot_saturation(plan: Plan, path: str | Path) -> None:
+def plot_saturation(plan: IdentityPlan, path: str | Path) -> None:
     """Expected identities against candidates, with the request and the budget.
 
     Raises:

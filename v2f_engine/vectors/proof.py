@@ -26,7 +26,7 @@ from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import MOST_ROWS
-from v2f_engine.vectors.planner import MARGIN, Plan, feasible_cosine, plan_identities
+from v2f_engine.vectors.planner import MARGIN, IdentityPlan, feasible_cosine, plan_identities
 from v2f_engine.vectors.sampling import IdentityStream
 
 Float32 = NDArray[np.float32]
@@ -109,7 +109,7 @@ class Proof:
     before: Collisions
     after: Collisions
     rounds: tuple[Round, ...]
-    plan: Plan
+    plan: IdentityPlan
     table: Identities | None
     features: Float32
     fitting: float | None
@@ -208,7 +208,7 @@ def prove_identities(
     rows: list[NDArray[np.int64]] = []
     parts: list[Float32] = []
     rounds: list[Round] = []
-    plan: Plan | None = None
+    plan: IdentityPlan | None = None
     made, accepted, ending = 0, 0, ""
     while accepted < n:
         started = time.perf_counter()
@@ -312,14 +312,16 @@ class _Given:
         return self.rows[first : first + count]
 
 
-def _predict(n: int, features: Float32, max_cosine: float, most: int, name: str, backend: str) -> Plan:
+def _predict(
+    n: int, features: Float32, max_cosine: float, most: int, name: str, backend: str
+) -> IdentityPlan:
     rows = min(len(features), MOST_ROWS)
     return plan_identities(
         n, _Given(features, name), max_cosine, max_candidates=most, backend=backend, pilot_rows=rows
     )
 
 
-def _fitting(features: Float32, plan: Plan) -> float | None:
+def _fitting(features: Float32, plan: IdentityPlan) -> float | None:
     """The smallest threshold on a grid of 0.01 whose own pilot on these features gives a quarter too many."""
     looser = feasible_cosine(plan)
     while looser is not None and looser < 1:
@@ -331,7 +333,7 @@ def _fitting(features: Float32, plan: Plan) -> float | None:
     return None
 
 
-def _ending(accepted: int, made: int, rounds: list[Round], max_rounds: int, plan: Plan) -> str:
+def _ending(accepted: int, made: int, rounds: list[Round], max_rounds: int, plan: IdentityPlan) -> str:
     """Why this has to end without a table, or nothing."""
     if accepted >= plan.identities:
         return ""
@@ -342,7 +344,9 @@ def _ending(accepted: int, made: int, rounds: list[Round], max_rounds: int, plan
     return f"the limit of {max_rounds} rounds is reached" if len(rounds) >= max_rounds else ""
 
 
-def _shortfall(accepted: int, made: int, last: Round, plan: Plan, ending: str, fitting: float | None) -> str:
+def _shortfall(
+    accepted: int, made: int, last: Round, plan: IdentityPlan, ending: str, fitting: float | None
+) -> str:
     advice = ["ask for fewer", "allow more (max_made, max_rounds)"]
     if fitting is not None and fitting > plan.max_cosine:
         advice.insert(1, f"raise the threshold to about {fitting:.2f}")

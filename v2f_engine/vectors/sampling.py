@@ -25,7 +25,7 @@ from v2f_engine.vectors.exclusion import Exclusion
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import FEWEST_ROWS, MOST_ROWS
 from v2f_engine.vectors.planner import budget_for, plan_identities
-from v2f_engine.vectors.sources import Source, find_source
+from v2f_engine.vectors.sources import VectorSource, find_source
 from v2f_engine.vectors.statistics import Statistics
 
 BLOCK = 16_384
@@ -45,7 +45,7 @@ def sample_identities(
     fmr: float | None = None,
     calibration: Calibration | str | Path | NDArray[Any] | None = None,
     seed: int = 0,
-    source: str | Path | Statistics | Source = "gaussian",
+    source: str | Path | Statistics | VectorSource = "gaussian",
     exclude: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None = None,
     exclude_cosine: float | None = None,
     max_candidates: int | None = None,
@@ -109,7 +109,7 @@ class IdentityStream:
     def __init__(
         self,
         *,
-        source: str | Path | Statistics | Source = "gaussian",
+        source: str | Path | Statistics | VectorSource = "gaussian",
         seed: int = 0,
         max_cosine: float | None = 0.3,
         calibration: Calibration | None = None,
@@ -150,7 +150,7 @@ class IdentityStream:
         """The first `n` identities.
 
         Raises:
-            SaturationError: they are not to be had within `max_candidates`, counted from the stream's start.
+            SaturationError: they cannot be drawn within `max_candidates`, counted from the stream's start.
         """
         self._kept.reserve(n + self.block)
         request = _Request(n, max_candidates, self.max_cosine, self.source.name)
@@ -206,7 +206,7 @@ class _Request:
 
     def refused(self, kept: int, drawn: int, rate: float) -> SaturationError:
         return SaturationError(
-            f"{self.n:,} identities with every cosine below {self.max_cosine} are not to be had from "
+            f"{self.n:,} identities with every cosine below {self.max_cosine} cannot be drawn from "
             f"{self.source!r} within {self.budget:,} candidates: {kept:,} were kept of {drawn:,} drawn; "
             f"the last block kept a share of {rate:.2g}. Ask for fewer identities, raise max_cosine or "
             "max_candidates, exclude less, or use a source of higher dimension."

@@ -31,7 +31,7 @@ Z_BITS, FACTOR_BITS = 18, 22
 STEP = 4096
 
 
-class Source(Protocol):
+class VectorSource(Protocol):
     """A stream of candidates."""
 
     @property
@@ -93,7 +93,7 @@ def _draws(seed: int, first: int, count: int, n: int) -> Float32:
     return normals(seed, Purpose.IDENTITY_VECTOR, np.arange(first, first + count), 0, n)
 
 
-def find_source(source: str | Path | Statistics | Source) -> Source:
+def find_source(source: str | Path | Statistics | VectorSource) -> VectorSource:
     """A source by name (`gaussian`, `mini`), by statistics file, or given as an object.
 
     Raises:
