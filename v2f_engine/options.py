@@ -5,7 +5,7 @@ Each is checked at birth, so that every option has been looked at before a model
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,7 @@ class IdentityOptions:
     max_cosine: float | None = None
     fmr: float | None = None
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None
-    exclude: list[str | Path] | str | Path | None = None
+    exclude: Sequence[str | Path] | str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.n_ids is not None:

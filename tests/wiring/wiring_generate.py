@@ -216,7 +216,7 @@ BENCH = Scene(
             case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
             case(
                 "base",
-                (SUBPROCESS, "popenargs.0", lambda words: words[2:] == ["--model", "base"]),
+                (SUBPROCESS, "popenargs.0", lambda words: words[3:] == ["--model", "base"]),
                 instead="ops",
             ),
         ),

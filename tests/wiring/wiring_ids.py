@@ -39,9 +39,9 @@ PROVEN = SimpleNamespace(
 
 SAMPLE = Scene(
     "ids sample",
-    "<count=5> --out {out}.safetensors --source gaussian",
+    "<n_ids=5> --out {out}.safetensors --source gaussian",
     {
-        "count": case("6", (TAKE, "n", 6)),
+        "n_ids": case("6", (TAKE, "n", 6)),
         "--out": case(
             "{out}-b.safetensors",
             ("v2f_engine.vectors.identities:Identities.save", "path", "{out}-b.safetensors"),
@@ -87,9 +87,9 @@ FIT_SCENE = Scene(
 
 PLAN = Scene(
     "ids plan",
-    "<count=30> --source gaussian",
+    "<n_ids=30> --source gaussian",
     {
-        "count": case("40", (PILOT, "identities", 40)),
+        "n_ids": case("40", (PILOT, "identities", 40)),
         "--source": case("{statistics}", (PILOT, "source.name", "statistics.safetensors")),
         "--max-cosine": case("0.25", (PILOT, "max_cosine", 0.25)),
         "--fmr": case(
@@ -154,9 +154,9 @@ CHECK = Scene(
 FINISHED = {PROVE: give(PROVEN), PLOT.format("proof"): give(None)}
 PROVE_SCENE = Scene(
     "ids prove",
-    "<count=2> --out {out}.safetensors --model {small} --source gaussian",
+    "<n_ids=2> --out {out}.safetensors --model {small} --source gaussian",
     {
-        "count": case("3", (PROVE, "n", 3)),
+        "n_ids": case("3", (PROVE, "n", 3)),
         "--out": (
             case("{out}-b.safetensors", (FACES, "work", "{out}-b.work")),
             case("{out}-b.safetensors", (WRITE, "path", "{out}-b.json"), spies=FINISHED),
@@ -200,6 +200,7 @@ PROVE_SCENE = Scene(
         "--device": case("cpu", (CHOOSE, "device", "cpu")),
         "--precision": case("fp32", (CHOOSE, "precision", "fp32")),
         "--runner": case("cuda_graph", (RUNNER, "name", "cuda_graph"), spies={RUNNER: stop}),
+        "--compute-batch": case("3", (RUNNER, "batch_size", 3)),
         "--backend": case(
             "reference", (STREAM, "self.backend", "reference"), (PROVE, "backend", "reference")
         ),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from v2f_engine.cli.flags import Device, Model, Precision, Runner
+
+if TYPE_CHECKING:
+    from v2f_engine.options import EngineOptions
 
 SCRIPTS = {
     "ops": "bench.kernels.ops",  # every op: each backend judged, then timed
@@ -24,15 +29,16 @@ def bench(
     what: Annotated[
         str, typer.Argument(help="machine (default), or a script: " + ", ".join(SCRIPTS))
     ] = "machine",
-    model: Annotated[str, typer.Option(help="mini, vec2face, vec2face-plus, or a path to weights")] = "mini",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
-    runner: Annotated[str, typer.Option(help="auto, or a runner's name")] = "auto",
+    model: Model = "mini",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    runner: Runner = "auto",
     images: Annotated[int, typer.Option(help="images a round")] = 256,
     rounds: Annotated[int, typer.Option(help="rounds; the median is told")] = 3,
 ) -> None:
     """Measure generation on this machine, or run a benchmark script: `v2f bench ops --size tiny`."""
     from v2f_engine.config import at_least, one_of
+    from v2f_engine.options import EngineOptions
 
     one_of("benchmark", what, ["machine", *SCRIPTS])
     if what == "machine":
@@ -40,7 +46,7 @@ def bench(
             raise typer.BadParameter(f"unexpected: {' '.join(context.args)}")
         at_least("images", images, 1)
         at_least("rounds", rounds, 1)
-        _machine(model, device, precision, runner, images, rounds)
+        _machine(EngineOptions(model, device, precision, runner=runner), images, rounds)
     else:
         raise typer.Exit(_script(SCRIPTS[what], _passed_on(context)))
 
@@ -73,7 +79,7 @@ def _script(module: str, arguments: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", module, *arguments], check=False, env=environment).returncode
 
 
-def _machine(model: str, device: str, precision: str, runner: str, images: int, rounds: int) -> None:
+def _machine(asked: EngineOptions, images: int, rounds: int) -> None:
     import statistics
     import tempfile
     import time
@@ -86,7 +92,7 @@ def _machine(model: str, device: str, precision: str, runner: str, images: int, 
     from v2f_engine.pipeline import Engine
     from v2f_engine.vectors.sampling import sample_identities
 
-    engine = Engine.load(model, device=device, precision=precision, runner=runner)
+    engine = Engine.open(asked)
     batch, choice = engine.runner.batch_size, engine.describe()["runner"]
     table = sample_identities(images, max_cosine=0.9, seed=0, source=engine.loaded.statistics)
     for _ in engine.images(table, 1, select=range(min(images, batch))):

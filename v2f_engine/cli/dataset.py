@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from v2f_engine.cli.flags import Fetch
 from v2f_engine.cli.progress import progress_bar
 
 WEIGHTS = (".pth", ".pt", ".safetensors")
@@ -55,7 +56,7 @@ def repair(
     dataset: Annotated[Path, typer.Argument(help="folder of a dataset that `v2f generate` made")],
     model: Annotated[str | None, typer.Option(help="its model, if that was a path")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda; the kind that made it")] = "auto",
-    fetch: Annotated[bool, typer.Option(help="let huggingface_hub download published weights")] = False,
+    fetch: Fetch = False,
 ) -> None:
     """Make exactly the broken shards of a dataset again, byte for byte."""
     from v2f_engine.pipeline.repairing import repair as mend

@@ -6,123 +6,121 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from v2f_engine.cli.flags import Fetch, Model, grouped
 
 if TYPE_CHECKING:
     from v2f_engine.export.onnx import Exported, Progress
 
 app = typer.Typer(no_args_is_help=True, help="Export a model to ONNX or TensorRT, checked before it is kept.")
 
-Model = Annotated[str, typer.Option(help="mini, vec2face, vec2face-plus, or a path to weights")]
 EngineModel = Annotated[
     str, typer.Option(help="mini, vec2face, ..., a path to weights, or an .onnx of `v2f export onnx`")
 ]
-Part = Annotated[str, typer.Option(help="generator, or decoder alone")]
-Opset = Annotated[int, typer.Option(help="20: GroupNorm as InstanceNormalization; 21: GroupNormalization")]
-Masks = Annotated[str, typer.Option(help="mask schedule it will be used with")]
-Recogniser = Annotated[str, typer.Option(help="judges whether the faces are the same people")]
-Check = Annotated[int, typer.Option(help="faces compared with the fp32 eager runner; 0 for none")]
-Force = Annotated[bool, typer.Option(help="keep it even if more than 0.005 of identity cosine is lost")]
-Fetch = Annotated[bool, typer.Option(help="let huggingface_hub download published weights")]
+EnginePrecision = Annotated[str, typer.Option(help="fp16, bf16, fp32, int8 or fp8")]
+Plan = Annotated[Path, typer.Option(help="the .plan file; its sidecar .plan.json stands beside it")]
 Profiles = Annotated[
     list[str] | None,
     typer.Option(
         "--profile", help="batches MIN,OPT,MAX, or one number for a static profile; may be repeated"
     ),
 ]
-Workspace = Annotated[float, typer.Option(help="GiB the builder may use for a layer; 0: the library's limit")]
 Level = Annotated[int, typer.Option(help="builder optimisation level 0 to 5; -1: the library's own")]
 
 
+@dataclass(frozen=True)
+class ExportFlags:
+    """What is exported, and how it is checked before it is kept: `export.onnx.export_onnx`'s options."""
+
+    part: Annotated[str, typer.Option(help="generator, or decoder alone")] = "generator"
+    opset: Annotated[
+        int, typer.Option(help="20: GroupNorm as InstanceNormalization; 21: GroupNormalization")
+    ] = 20
+    masks: Annotated[str, typer.Option(help="mask schedule it will be used with")] = "generate"
+    recogniser: Annotated[str, typer.Option(help="judges whether the faces are the same people")] = "mini"
+    check_images: Annotated[
+        int, typer.Option("--check", help="faces compared with the fp32 eager runner; 0 for none")
+    ] = 32
+    force: Annotated[
+        bool, typer.Option(help="keep it even if more than 0.005 of identity cosine is lost")
+    ] = False
+    fetch: Fetch = False
+
+
 @app.command("onnx")
+@grouped
 def onnx(
     out: Annotated[Path, typer.Option(help="the .onnx file; its sidecar .onnx.json stands beside it")],
+    *,
     model: Model = "mini",
-    part: Part = "generator",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8")] = "fp32",
-    opset: Opset = 20,
-    masks: Masks = "generate",
-    recogniser: Recogniser = "mini",
-    check: Check = 32,
-    force: Force = False,
-    fetch: Fetch = False,
+    flags: ExportFlags,
 ) -> None:
     """Export to ONNX; checked by onnx.checker and against the fp32 eager runner."""
     from v2f_engine.export.onnx import export_onnx
 
     with steps() as progress:
-        made = export_onnx(
-            model, out, part=part, precision=precision, opset=opset, masks=masks, recogniser=recogniser,
-            check_images=check, force=force, fetch=fetch, progress=progress,
-        )  # fmt: skip
+        made = export_onnx(model, out, precision=precision, progress=progress, **vars(flags))
     typer.echo(table(made))
 
 
 @app.command("tensorrt")
+@grouped
 def tensorrt(
-    out: Annotated[Path, typer.Option(help="the .plan file; its sidecar .plan.json stands beside it")],
+    out: Plan,
+    *,
     model: EngineModel = "mini",
-    part: Part = "generator",
-    precision: Annotated[str, typer.Option(help="fp16, bf16, fp32, int8 or fp8")] = "fp16",
+    precision: EnginePrecision = "fp16",
     profile: Profiles = None,
-    opset: Opset = 20,
-    masks: Masks = "generate",
     timing_cache: Annotated[
         Path | None, typer.Option(help="file of kernel timings, read and written")
     ] = None,
-    workspace: Workspace = 0.0,
+    workspace: Annotated[
+        float, typer.Option(help="GiB the builder may use for a layer; 0: the library's limit")
+    ] = 0.0,
     level: Level = -1,
-    recogniser: Recogniser = "mini",
-    check: Check = 32,
-    force: Force = False,
-    fetch: Fetch = False,
+    flags: ExportFlags,
 ) -> None:
     """Build an engine for this machine's GPU with TensorRT 10 or 11."""
     from v2f_engine.export.tensorrt import BuildSettings, export_engine, profile_of
 
-    settings = BuildSettings(
-        tuple(profile_of(text) for text in profile or ["1,64,256"]), (), workspace, level, timing_cache
-    )
+    profiles = tuple(profile_of(text) for text in profile or ["1,64,256"])
+    settings = BuildSettings(profiles, (), workspace, level, timing_cache)
     with steps() as progress:
         made = export_engine(
-            "tensorrt", model, out, part=part, precision=precision, opset=opset, masks=masks, settings=settings,
-            recogniser=recogniser, check_images=check, force=force, fetch=fetch, progress=progress,
-        )  # fmt: skip
+            "tensorrt", model, out, precision=precision, settings=settings, progress=progress, **vars(flags)
+        )
     typer.echo(table(made))
 
 
 @app.command("tensorrt-rtx")
+@grouped
 def tensorrt_rtx(
-    out: Annotated[Path, typer.Option(help="the .plan file; its sidecar .plan.json stands beside it")],
+    out: Plan,
+    *,
     model: EngineModel = "mini",
-    part: Part = "generator",
-    precision: Annotated[str, typer.Option(help="fp16, bf16, fp32, int8 or fp8")] = "fp16",
+    precision: EnginePrecision = "fp16",
     profile: Profiles = None,
     target: Annotated[
         list[str] | None, typer.Option(help="sm75, sm80, sm86, sm89, sm120, ...; may be repeated")
     ] = None,
-    opset: Opset = 20,
-    masks: Masks = "generate",
     level: Level = -1,
-    recogniser: Recogniser = "mini",
-    check: Check = 32,
-    force: Force = False,
-    fetch: Fetch = False,
+    flags: ExportFlags,
 ) -> None:
     """Build an engine for RTX cards with TensorRT-RTX; needs no GPU."""
     from v2f_engine.export.tensorrt import TARGETS, BuildSettings, export_engine, profile_of
 
-    settings = BuildSettings(
-        tuple(profile_of(text) for text in profile or ["1,64,256"]), tuple(target or TARGETS), 0.0, level
-    )
+    profiles = tuple(profile_of(text) for text in profile or ["1,64,256"])
+    settings = BuildSettings(profiles, tuple(target or TARGETS), 0.0, level)
     with steps() as progress:
         made = export_engine(
-            "tensorrt-rtx", model, out, part=part, precision=precision, opset=opset, masks=masks,
-            settings=settings, recogniser=recogniser, check_images=check, force=force, fetch=fetch,
-            progress=progress,
+            "tensorrt-rtx", model, out, precision=precision, settings=settings, progress=progress,
+            **vars(flags),
         )  # fmt: skip
     typer.echo(table(made))
 

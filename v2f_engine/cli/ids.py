@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from v2f_engine.cli.calibration import Judge, Known, Rate, calibrated
+from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, grouped
 from v2f_engine.cli.progress import progress_bar
 
 app = typer.Typer(
@@ -15,49 +16,52 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Exclude = Annotated[list[Path] | None, typer.Option(help=".npy of real people's features, streamed")]
 
-MaxCosine = Annotated[
-    float | None, typer.Option(help="no two are as similar as this; 0.3, or the limit of `mini`, by default")
-]
+@dataclass(frozen=True)
+class StreamFlags:
+    """A stream of separable vectors as typed."""
 
+    source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini"
+    max_cosine: Annotated[
+        float | None,
+        typer.Option(help="no two are as similar as this; 0.3, or the limit of `mini`, by default"),
+    ] = None
+    seed: Annotated[int, typer.Option(help="of the candidates")] = 0
+    backend: Backend = "auto"
 
-def _limit(max_cosine: float | None, source: str) -> float:
-    from v2f_engine.models.registry import MAX_COSINE, locate
+    @property
+    def limit(self) -> float:
+        from v2f_engine.models.registry import MAX_COSINE, locate
 
-    if max_cosine is not None:
-        return max_cosine
-    return locate("mini", "generator").max_cosine if source == "mini" else MAX_COSINE
+        if self.max_cosine is not None:
+            return self.max_cosine
+        return locate("mini", "generator").max_cosine if self.source == "mini" else MAX_COSINE
 
 
 @app.command()
+@grouped
 def sample(
-    count: Annotated[int, typer.Argument(help="identities to keep")],
+    n_ids: Annotated[int, typer.Argument(metavar="count", help="identities to keep")],
+    stream: StreamFlags,
+    rate: RateFlags,
     out: Annotated[Path, typer.Option(help="table of identities, safetensors")] = Path(
         "identities.safetensors"
     ),
-    source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
-    max_cosine: MaxCosine = None,
-    fmr: Rate = None,
-    calibration: Known = None,
-    recogniser: Judge = "mini",
     exclude: Exclude = None,
-    seed: int = 0,
-    backend: Annotated[str, typer.Option(help="rejection backend: auto, reference, native, cupy")] = "auto",
 ) -> None:
     """Sample separable identity vectors."""
     from v2f_engine.vectors.sampling import sample_identities
 
-    known = calibrated(max_cosine, fmr, calibration, recogniser)
+    known = rate.calibrated(stream.max_cosine)
     with progress_bar("sample", "identities") as progress:
         table = sample_identities(
-            count,
-            max_cosine=_limit(max_cosine, source),
+            n_ids,
+            max_cosine=stream.limit,
             calibration=known,
-            seed=seed,
-            source=source,
-            exclude=list(exclude) if exclude else None,
-            backend=backend,
+            seed=stream.seed,
+            source=stream.source,
+            exclude=exclude or None,
+            backend=stream.backend,
             progress=lambda kept, n, drawn: progress(kept, n),
         )
     table.save(out)
@@ -114,15 +118,11 @@ def fit(
 
 
 @app.command()
+@grouped
 def plan(
-    count: Annotated[int, typer.Argument(help="identities wanted")],
-    source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini",
-    max_cosine: MaxCosine = None,
-    fmr: Rate = None,
-    calibration: Known = None,
-    recogniser: Judge = "mini",
-    seed: int = 0,
-    backend: str = "auto",
+    n_ids: Annotated[int, typer.Argument(metavar="count", help="identities wanted")],
+    stream: StreamFlags,
+    rate: RateFlags,
     max_candidates: Annotated[int | None, typer.Option(help="budget; 20 an identity by default")] = None,
     plot: Annotated[Path | None, typer.Option(help="saturation curve as PNG")] = None,
 ) -> None:
@@ -131,10 +131,14 @@ def plan(
     from v2f_engine.vectors.plots import plot_saturation
     from v2f_engine.vectors.sources import find_source
 
-    known = calibrated(max_cosine, fmr, calibration, recogniser)
-    limit = _limit(max_cosine, source) if known is None else known.threshold
+    known = rate.calibrated(stream.max_cosine)
     made = plan_identities(
-        count, find_source(source), limit, seed=seed, backend=backend, max_candidates=max_candidates
+        n_ids,
+        find_source(stream.source),
+        stream.limit if known is None else known.threshold,
+        seed=stream.seed,
+        backend=stream.backend,
+        max_candidates=max_candidates,
     )
     for line in made.lines():
         typer.echo(line)
@@ -145,14 +149,13 @@ def plan(
 
 
 @app.command()
+@grouped
 def check(
     vectors: Annotated[Path, typer.Argument(help=".npy [N,512] of centres, or a table of `v2f ids sample`")],
+    rate: RateFlags,
     threshold: Annotated[
         float | None, typer.Option(help="cosine above which two are one; 0.40 as published")
     ] = None,
-    fmr: Rate = None,
-    calibration: Known = None,
-    recogniser: Judge = "mini",
     step: Annotated[int, typer.Option(help="prefix step of the curve")] = 1000,
     plot: Annotated[Path | None, typer.Option(help="curve as PNG")] = None,
 ) -> None:
@@ -162,7 +165,7 @@ def check(
     from v2f_engine.vectors.separability import PUBLISHED_THRESHOLD, separability_curve
     from v2f_engine.vectors.streams import open_vectors
 
-    known = calibrated(threshold, fmr, calibration, recogniser)
+    known = rate.calibrated(threshold)
     limit = (PUBLISHED_THRESHOLD if threshold is None else threshold) if known is None else known.threshold
     rows = Identities.load(vectors).vectors if vectors.suffix == ".safetensors" else open_vectors(vectors)
     with progress_bar("check", "pairs") as progress:

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
+from v2f_engine.cli.flags import Device, Model, Precision
+
 
 def env(
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     self_test: Annotated[
         bool, typer.Option("--self-test", help="also measure whether the kernels are batch-invariant")
     ] = False,
-    model: Annotated[str, typer.Option(help="for the self-test")] = "mini",
+    model: Model = "mini",
 ) -> None:
     """Show what this machine has and which backend runs each op, with the reason."""
     import platform

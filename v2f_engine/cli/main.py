@@ -19,6 +19,7 @@ from v2f_engine.cli import (
     render,
     train,
     train_attributes,
+    train_generator,
 )
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command("generate")(generate.generate)
 ids.app.command("prove")(prove.prove)
 app.add_typer(ids.app, name="ids")
 app.add_typer(train.app, name="train")
+train.app.command("generator")(train_generator.generator)
 train.app.command("estimator")(train_attributes.estimator)
 train.app.command("pose")(train_attributes.pose)
 app.add_typer(evaluate.app, name="evaluate")

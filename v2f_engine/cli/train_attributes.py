@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from v2f_engine.cli.flags import Minutes, Steps
+
 
 def estimator(
     name: Annotated[str, typer.Argument(help="pose or quality")],
@@ -17,8 +19,8 @@ def estimator(
     ] = False,
     people: Annotated[int, typer.Option(help="to render, where no data is given")] = 500,
     render_seed: Annotated[int, typer.Option(help="of those people")] = 101,
-    steps: Annotated[int | None, typer.Option(help="budget in steps (reproducible)")] = None,
-    minutes: Annotated[float | None, typer.Option(help="budget in minutes")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
     batch: int = 64,
     seed: int = 0,
     device: str = "cpu",
@@ -64,8 +66,8 @@ def pose(
     recogniser: Annotated[str, typer.Option(help="made the generator's features")] = "mini",
     vgg: Annotated[Path | None, typer.Option(help="LPIPS weights: VGG16 and the linear layers")] = None,
     out: Annotated[Path, typer.Option(help="folder of the log and of pose.safetensors")] = Path("runs/pose"),
-    steps: Annotated[int | None, typer.Option(help="budget in steps (reproducible)")] = None,
-    minutes: Annotated[float | None, typer.Option(help="budget in minutes")] = None,
+    steps: Steps = None,
+    minutes: Minutes = None,
     batch: Annotated[int, typer.Option(help="images a step, of all ranks; 256 as published")] = 16,
     lr: Annotated[float, typer.Option(help="1e-4 as published")] = 1e-4,
     limit: Annotated[int | None, typer.Option(help="use no more images than this")] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def generate(
     max_cosine: float | None = None,
     fmr: float | None = None,
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None,
-    exclude: str | Path | None = None,
+    exclude: Sequence[str | Path] | str | Path | None = None,
     perturbation: Perturbation | None = None,
     seed: int = 0,
     device: str = "auto",

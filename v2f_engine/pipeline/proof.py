@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +134,7 @@ def prove(
     images_per_id: int = 1,
     perturbation: Perturbation | None = None,
     seed: int = 0,
-    exclude: list[str | Path] | str | Path | None = None,
+    exclude: Sequence[str | Path] | str | Path | None = None,
     max_rounds: int = ROUNDS,
     max_made: int | None = None,
     device: str = "auto",

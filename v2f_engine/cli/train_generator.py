@@ -1,0 +1,128 @@
+"""`v2f train generator`: a Vec2Face from faces and their features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from v2f_engine.cli.flags import grouped
+from v2f_engine.cli.train import BudgetFlags, HeldOutFlags, RowFlags, RunFlags
+
+
+@dataclass(frozen=True)
+class NetworkFlags:
+    """The generator and how its step computes; the recipe's where nothing is typed."""
+
+    size: Annotated[str | None, typer.Option(help="mini, base, large, huge; the recipe's by default")] = None
+    base_lr: Annotated[
+        float | None,
+        typer.Option(help="the rate is this x batch / 112, as published; 4e-5 for 100 epochs of 1 M"),
+    ] = None
+    critic_width: Annotated[int | None, typer.Option(help="channels of the discriminator's stem")] = None
+    accumulate: Annotated[int, typer.Option(help="parts that a rank computes its share in")] = 1
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="repeat the published code's faults, for comparison")
+    ] = False
+    stepping: Annotated[str, typer.Option(help="eager, compiled, or graph (one GPU, no dropout)")] = "eager"
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that were typed."""
+        from v2f_engine.config import one_of
+        from v2f_engine.models.vec2face import Vec2FaceConfig
+        from v2f_engine.train.generator import AsPublished
+
+        made: dict[str, Any] = {"accumulate": self.accumulate, "stepping": self.stepping}
+        if self.size is not None:
+            name = one_of("size", self.size, ("mini", "base", "large", "huge"))
+            made["model"] = getattr(Vec2FaceConfig, name)()
+        stated = {"base_lr": self.base_lr, "critic_width": self.critic_width}
+        made |= {name: value for name, value in stated.items() if value is not None}
+        return {**made, "as_published": AsPublished.all()} if self.as_published else made
+
+
+@grouped
+def generator(
+    data: Annotated[
+        Path,
+        typer.Argument(help="aligned faces: an LMDB in the published layout, or any format with features"),
+    ],
+    *,
+    preset: Annotated[
+        str, typer.Option(help="recipe: rendered, published-2024, published-2025, plus")
+    ] = "rendered",
+    recogniser: Annotated[
+        str, typer.Option(help="the frozen network that made the features: mini, a name, or a path")
+    ] = "mini",
+    features: Annotated[
+        Path | None, typer.Option(help=".npy of features; extracted now where there are none")
+    ] = None,
+    rows: RowFlags,
+    others: HeldOutFlags,
+    vgg: Annotated[
+        Path | None, typer.Option(help="LPIPS weights: a file or folder with VGG16 and the linear layers")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="folder of checkpoints, curves and weights; the same command resumes")
+    ] = Path("runs/generator"),
+    network: NetworkFlags,
+    budget: BudgetFlags,
+    run: RunFlags,
+    dropout: Annotated[float | None, typer.Option(help="of the transformer; 0.1 as published")] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 200,
+    watch_every: Annotated[int, typer.Option(help="steps between validations")] = 1000,
+    log_every: Annotated[int, typer.Option(help="steps between lines of the log")] = 50,
+    seed: int = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda; under torchrun one GPU a rank")] = "auto",
+) -> None:
+    """Train a Vec2Face; several GPUs: `torchrun --nproc-per-node 8 -m v2f_engine train generator ...`."""
+    from dataclasses import replace
+
+    from v2f_engine.backends import choose
+    from v2f_engine.models.weights import load_recogniser
+    from v2f_engine.train.distributed import joined
+    from v2f_engine.train.generator import GeneratorTraining, train_generator
+    from v2f_engine.train.held_out import hold_out
+
+    changes: dict[str, Any] = {
+        "vgg": vgg, "seed": seed, "checkpoint_every": checkpoint_every, "picture_every": watch_every,
+        "log_every": log_every, "device": choose(device).device.partition(":")[0] if device == "auto" else device,
+    }  # fmt: skip
+    changes |= {**network.changes, **budget.changes, **run.changes}
+    settings = GeneratorTraining.named(preset, out, **changes)
+    if dropout is not None:
+        settings = replace(settings, model=replace(settings.model, dropout=dropout))
+    reader = load_recogniser(recogniser).model
+    with joined(settings.device) as group:
+        reader.to(group.device)
+        images = _with_features(data, features, rows, reader)
+        apart = None
+        if others.held_out is not None:
+            apart = _with_features(others.held_out, None, replace(rows, mask=None), reader)
+        if others.held_out_people:
+            images, apart = hold_out(images, others.held_out_people)
+        if apart is None and group.first:
+            typer.echo(
+                "no held-out people: nothing will be validated (--held-out, --held-out-people)", err=True
+            )
+        train_generator(images, reader, settings, apart, group=group)
+        if group.first:
+            typer.echo(f"{out / 'generator.safetensors'}")
+
+
+def _with_features(data: Path, features: Path | None, rows: RowFlags, reader: Any) -> Any:
+    """A training set with features: its own, those of a file, or extracted now into memory."""
+    from dataclasses import replace
+
+    from v2f_engine.data.training.memory_set import MemorySet
+    from v2f_engine.data.training.training_set import open_training_set
+    from v2f_engine.models.features import extract_features
+
+    stored = open_training_set(data, features, rows.mask, on_bad=rows.on_bad)
+    if stored.feature_dim is not None:
+        return stored
+    images = MemorySet.load(stored)
+    return replace(images, features=extract_features(reader, images.images))
