@@ -268,12 +268,15 @@ def test_shapes_reported_are_those_the_network_is_called_with() -> None:
 
 
 def test_a_shape_that_no_entry_names_takes_the_cards_any_shape_then_the_defaults() -> None:
-    card = table(conv3x3={"*, fp16": "triton", "C=512 O=512 HW=7, fp16": "torch"}, layer_norm={"*": "torch"})
+    card = table(
+        upsample_conv3x3_folded={"*, fp16": "triton", "C=512 HW=7, fp16": "torch"}, layer_norm={"*": "torch"}
+    )
     half, brain = on_card(card), on_card(card, precision="bf16")
-    assert half.backend_of("conv3x3", "C=512 O=512 HW=7") == "torch"
-    assert half.backend_of("conv3x3", "C=1 O=1 HW=1") == "triton"  # the card's, for any shape
-    assert brain.backend_of("conv3x3", "C=512 O=512 HW=7") == "torch"  # the default's: nothing said of bf16
-    assert brain.backends["conv3x3"] == "torch"
+    op = "upsample_conv3x3_folded"
+    assert half.backend_of(op, "C=512 HW=7") == "torch"
+    assert half.backend_of(op, "C=1 HW=1") == "triton"  # the card's, for any shape
+    assert brain.backend_of(op, "C=512 HW=7") == "torch"  # the default's: nothing said of bf16
+    assert brain.backends[op] == "torch"
     assert half.backends["layer_norm"] == brain.backends["layer_norm"] == "torch"
     assert half.backend_of("attention", "N<=64 d=64") == "triton"  # the default's
 

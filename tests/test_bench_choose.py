@@ -146,7 +146,7 @@ def test_time_that_is_up_leaves_the_rest_named_and_as_it_was(bench: Callable[...
 
 def test_each_decision_is_on_the_disk_before_the_next_begins(bench: Callable[..., Bench]) -> None:
     """The second item kills the process; the first one's entry, and its rows, are there."""
-    b = bench(conv3x3={"torch": 2e-6, "triton": 1e-6})
+    b = bench(conv3x3={"torch": 2e-6, "triton": 3e-6})
 
     def dies(item: Item, functions: Any, device: str) -> dict[str, float]:
         if item is NORM:
@@ -155,13 +155,23 @@ def test_each_decision_is_on_the_disk_before_the_next_begins(bench: Callable[...
 
     with pytest.raises(KeyboardInterrupt):
         b.run(seconds=dies)
-    assert b.written(b.folder / "rehearsal.json") == {CONV.op: {CONV.key: "triton"}}
+    assert b.written(b.folder / "rehearsal.json") == {CONV.op: {CONV.key: "torch"}}
     assert len(b.rows) == 2
     again = bench(group_norm_silu={"torch": 1e-6, "triton": 2e-6}, conv3x3={})
     begun = {CONV.label, NORM.label}
-    assert again.run(begun=begun, work=WORK) == {CONV.op: {CONV.key: "triton"}}
+    assert again.run(begun=begun, work=WORK) == {CONV.op: {CONV.key: "torch"}}
     assert f"decided by an earlier process: {CONV.label}" in again.notes
     assert f"left out, it ended an earlier process: {NORM.label}" in again.notes
+
+
+def test_a_candidate_that_wins_is_named_and_not_chosen(bench: Callable[..., Bench]) -> None:
+    b = bench(conv3x3={"torch": 2e-6, "triton": 1e-6})
+    assert b.run(work=[CONV]) == {CONV.op: {CONV.key: "torch"}}
+    assert any(
+        note.startswith(f"{CONV.label}: triton wins and is a candidate: triton 1.00 us an image, torch 2.00")
+        and "move bench/candidates/conv3x3/ to kernels/v2f_kernels/" in note
+        for note in b.notes
+    )
 
 
 def test_training_and_generation_are_decided_apart(bench: Callable[..., Bench]) -> None:
@@ -181,7 +191,7 @@ def test_launches_are_searched_near_the_best_and_judged_by_both_uses(
     def tuned(work: tune.Work, *rest: Any, budget_s: float) -> tune.Tuned:
         asked.append(f"{work.op}/{work.key}")
         b.times["group_norm_silu"]["triton"] = 0.9e-6
-        return tune.Tuned(work.op, work.key, found, work.start, 1.3, ["told"])
+        return tune.Tuned(work.op, work.key, found, work.start, 1.3, ["log"])
 
     key = "single_pass/P=64"
     start = {"num_warps": 2, "num_stages": 1, "CHANNELS": 32}
@@ -247,7 +257,7 @@ def test_rehearsal_really_judges_and_times(tmp_path: Path) -> None:
     assert set(root["ops"]) == {"attention", "layer_norm"}
     assert "NOT a measurement" in root["measured"]["source"]
     assert all(row.passed and row.timing is not None for row in rows), [row.check for row in rows]
-    assert {row.contender for row in rows} == {"torch", "reference"}
+    assert {row.contender for row in rows} == {"torch", "reference", "torch_products"}
 
 
 def test_a_wrong_backend_is_refused_by_the_real_judge() -> None:

@@ -47,10 +47,9 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     "philox_draw":             (HOST,        HOST,             HOST),
     "reject_similar":          (HOST,        HOST,             HOST),
     "similar_to_earlier":      (HOST,        HOST,             HOST),
-    "conv3x3_fp8":             ("reference", "reference",      "triton"),
     "group_statistics":        ("reference", "reference",      "triton"),
-    "perturb":                 ("reference", "reference",      "triton"),
-    "perturb_drawn":           ("reference", "reference",      "triton"),
+    "perturb":                 ("reference", "reference",      "reference"),
+    "perturb_drawn":           ("reference", "reference",      "reference"),
     "philox":                  ("reference", "reference",      "reference"),
 }  # fmt: skip
 """Op -> backend on a CPU, on a CPU where gradients are asked for, and on a GPU. First what the network calls, then

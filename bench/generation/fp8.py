@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from v2f_kernels.conv3x3_fp8 import OP, quantise_weight
 
 from bench import machine, protocol
+from bench.candidates.conv3x3_fp8 import OP, quantise_weight
 from bench.generation import rungs
 from v2f_engine.backends import choose
 from v2f_engine.models import bind_ops

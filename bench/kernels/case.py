@@ -94,4 +94,4 @@ def flat(output: Any) -> list[torch.Tensor]:
 
 def backends_of(op: Op) -> list[str]:
     """All but the judge."""
-    return [name for name in op.backends if name != "reference"]
+    return [name for name in op.contenders if name != "reference"]

@@ -189,6 +189,16 @@ def decide(state: Run, item: Item, remark: str = "") -> None:
         return
     state.found[item.label] = times
     use, why = verdict(times, before)
+    shipped = _tuned.op_named(item.op).backends
+    if use not in shipped:
+        state.note(
+            f"{label}: {use} wins and is a candidate: {why}. A table cannot choose it: move"
+            f" bench/candidates/{item.op}/ to kernels/v2f_kernels/, list it in its __init__.py, and choose again"
+        )
+        times = {name: seconds for name, seconds in times.items() if name in shipped}
+        if not times:
+            return
+        use, why = verdict(times, before)
     state.table.backend(item.op, item.key, use, why)
     state.note(f"{label}: {use}{'' if use == before else f' instead of {before}'}: {why}")
 
@@ -292,7 +302,7 @@ def _search(state: Run, todo: list[Item]) -> None:
 def works_of(item: Item, todo: list[Item], device: str) -> list[tune.Work]:
     """The launches that an item's Triton form reads: timed on all shapes of its op and use that read them, and judged
     on those of the other use as well, since a key does not say which use it is read by."""
-    folder = _tuned.op_named(item.op).backends["triton"].split(".")[1]
+    folder = _tuned.op_named(item.op).contenders["triton"].split(".")[-2]
     mine = [i for i in todo if i.op == item.op and i.gradients == item.gradients]
     others = [i for i in todo if i.op == item.op and i.gradients != item.gradients]
     timed_on = tune.work_of(

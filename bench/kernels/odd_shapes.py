@@ -211,7 +211,7 @@ def _perturbed(device: str) -> Prepared:
 
 def _fp8(dtype: torch.dtype, device: str) -> Prepared:
     """The rule of `tests/gpu/test_gpu_fp8.py`: values between two e4m3 neighbours, and the output's own rounding."""
-    from v2f_kernels.conv3x3_fp8 import OP, quantise_weight
+    from bench.candidates.conv3x3_fp8 import OP, quantise_weight
 
     g = torch.Generator(device).manual_seed(ops.SEED)
     x, residual = (

@@ -23,10 +23,12 @@ from v2f_kernels import BackendUnavailable
 from v2f_kernels._judge import judge
 
 from bench import machine, protocol
+from bench.candidates import enlist
 from bench.kernels.case import SIZES, Alternative, Case, Tensors, apply, backends_of, flat, least_bytes
 from bench.kernels.cases import cases
 from v2f_engine.backends import op_named
 
+enlist()  # what contends here is what `kernels/` ships and what waits in `candidates/`
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SEED = 2026
 OF_ARRAYS = {("perturb", "native")}

@@ -19,6 +19,10 @@ PACKAGES: list[str] = ["v2f_kernels"]
 """Packages whose folders hold ops: their kernels are under the compile gate, and checked before they run where the
 assembler is known to be bad. Whoever brings kernels of its own adds its package, as `bench.candidates` does."""
 
+CANDIDATES: dict[str, dict[str, str]] = {}
+"""op -> backend -> `"module:function"` of contenders that a bench brings for this process: they can be asked for by
+name, and no table can choose them."""
+
 
 class UnknownBackend(LookupError):
     """A backend name that the op does not list."""
@@ -47,6 +51,11 @@ class Op:
         if "reference" not in self.backends:
             raise ValueError(f"op {self.name!r} lists no 'reference' backend: it would have no judge")
 
+    @property
+    def contenders(self) -> Mapping[str, str]:
+        """The table, and what a bench brought for this process."""
+        return {**self.backends, **CANDIDATES.get(self.name, {})}
+
     def backend(self, name: str) -> Callable[..., Any]:
         """The function of backend `name`.
 
@@ -54,13 +63,12 @@ class Op:
             UnknownBackend: the name is not in the table.
             BackendUnavailable: the backend's module cannot be imported here.
         """
-        if name not in self.backends:
-            near = difflib.get_close_matches(name, self.backends, 1)
+        known = self.contenders
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownBackend(
-                f"op {self.name!r} has no backend {name!r}; known: {sorted(self.backends)}{hint}"
-            )
-        module, function = self.backends[name].split(":")
+            raise UnknownBackend(f"op {self.name!r} has no backend {name!r}; known: {sorted(known)}{hint}")
+        module, function = known[name].split(":")
         try:
             implementation = getattr(import_module(module), function)
         except ImportError as error:

@@ -19,7 +19,7 @@ def needs_e4m3() -> None:
     ("channels", "out", "side"), [(128, 128, 112), (256, 128, 56), (512, 512, 7), (96, 48, 40)]
 )
 def test_kernels_agree_with_the_specification(channels: int, out: int, side: int, dtype: torch.dtype) -> None:
-    from v2f_kernels.conv3x3_fp8 import OP, quantise_weight
+    from bench.candidates.conv3x3_fp8 import OP, quantise_weight
 
     draw = torch.Generator("cuda").manual_seed(0)
 

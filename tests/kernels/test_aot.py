@@ -82,7 +82,7 @@ def test_a_spilling_kernel_is_refused() -> None:
 
 def test_too_much_shared_memory_is_refused() -> None:
     """Triton compiles six stages of 48 KB without complaint; no block of sm_90 can have them."""
-    from v2f_kernels.gelu_linear.triton_gelu import gelu_linear_forward_kernel
+    from bench.candidates.gelu_linear.triton_gelu import gelu_linear_forward_kernel
 
     x = torch.empty((512, 768), dtype=torch.bfloat16, device="meta")
     rows, unfit = rows_of(

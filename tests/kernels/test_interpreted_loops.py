@@ -30,14 +30,14 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def configured(monkeypatch: pytest.MonkeyPatch, op: str, **blocks: dict[str, int]) -> list[str]:
-    """Launches kernels of `op` with these blocks; the kernels that asked, as they ask."""
+    """Launches kernels of `op` (its package) with these blocks; the kernels that asked, as they ask."""
     asked: list[str] = []
 
     def config(name: str, kernel: str, *more: object) -> LaunchConfig:
         asked.append(kernel)
         return LaunchConfig(4, 1, blocks[kernel], "test")
 
-    monkeypatch.setattr(f"v2f_kernels.{op}.triton_op.launch_config", config)
+    monkeypatch.setattr(f"{op}.triton_op.launch_config", config)
     return asked
 
 
@@ -47,7 +47,7 @@ def test_every_sum_of_a_group_norm_goes_over_all_turns(
     """143 pixels of 16 channels: 12 chunks of 12 pixels in tiles of 4, merged 4 at a time."""
     tile = {"TILE": 4 * 16, "CHUNK": 12 * 16}
     asked = configured(
-        monkeypatch, "group_norm_silu", moments=tile, apply=tile, backward_sums=tile, backward_apply=tile,
+        monkeypatch, "v2f_kernels.group_norm_silu", moments=tile, apply=tile, backward_sums=tile, backward_apply=tile,
         merge={"TILE": 4 * 4},
     )  # fmt: skip
     monkeypatch.setattr("v2f_kernels.group_norm_silu.triton_op.SINGLE_PASS_PIXELS", 0)
@@ -61,7 +61,7 @@ def test_every_sum_of_linear_and_gelu_goes_over_all_turns(
 ) -> None:
     """40 columns in steps of 16; 23 rows in two shares of 12, four at a time."""
     asked = configured(
-        monkeypatch, "gelu_linear", forward={"BLOCK_R": 16, "BLOCK_M": 16, "BLOCK_K": 16, "GROUP": 2},
+        monkeypatch, "bench.candidates.gelu_linear", forward={"BLOCK_R": 16, "BLOCK_M": 16, "BLOCK_K": 16, "GROUP": 2},
         backward={"BLOCK_R": 4, "BLOCK_M": 16, "CHUNKS": 2},
     )  # fmt: skip
     judge_op(GELU, {"x": draw(23, 40), "weight": draw(24, 40, seed=1) / 40**0.5, "bias": draw(24, seed=2)})

@@ -100,7 +100,7 @@ def test_gelu_linear(sizes: tuple[int, int, int], dtype: torch.dtype, judge_op: 
 
 
 def test_gelu_linear_without_gradients_saves_nothing() -> None:
-    from v2f_kernels.gelu_linear.triton_op import forward_op
+    from bench.candidates.gelu_linear.triton_op import forward_op
 
     x, weight, bias = draw(2, 3, 16), draw(8, 16, seed=1), draw(8, seed=2)
     y, z = forward_op(x, weight, bias, False)
@@ -118,8 +118,9 @@ def test_expand_tokens(sizes: tuple[int, int, int], dtype: torch.dtype, judge_op
 
 def test_registered_ops() -> None:
     from v2f_kernels.expand_tokens.triton_op import forward_op as expand_op
-    from v2f_kernels.gelu_linear.triton_op import forward_op as gelu_op
     from v2f_kernels.layer_norm.triton_op import add_norm_op, norm_op
+
+    from bench.candidates.gelu_linear.triton_op import forward_op as gelu_op
 
     def leaves(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         return [t.requires_grad_() if t.is_floating_point() else t for t in tensors.values()]
@@ -186,7 +187,7 @@ def test_missing_mask_turns_the_judge_red(
 
 def test_tanh_gelu_turns_the_judge_red(judge_op: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     # sqrt(1/2) -> the constant of the logistic approximation's scale: a wrong epilogue, nearly right to the eye.
-    monkeypatch.setattr("v2f_kernels.gelu_linear.triton_gelu.SQRT_HALF", tl.constexpr(0.70))
+    monkeypatch.setattr("bench.candidates.gelu_linear.triton_gelu.SQRT_HALF", tl.constexpr(0.70))
     tensors = {"x": draw(5, 16), "weight": draw(8, 16, seed=1) / 4, "bias": draw(8, seed=2)}
     with pytest.raises(AssertionError, match="output 0: rms error"):
         judge_op(GELU, tensors)

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.aot
 
 def test_a_kernel_compiled_once_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from v2f_kernels._triton import aot
-    from v2f_kernels.philox.aot_cases import CASES
-    from v2f_kernels.philox.triton_philox import draw_kernel
 
+    from bench.candidates.philox.aot_cases import CASES
+    from bench.candidates.philox.triton_philox import draw_kernel
     from v2f_engine.runtime.compiling import watched
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

@@ -294,14 +294,14 @@ MUTANTS = [
     ),
     Mutant(
         "GELU's bias gradient forgets the turns before",
-        "kernels/v2f_kernels/gelu_linear/triton_gelu.py",
+        "bench/candidates/gelu_linear/triton_gelu.py",
         "dbias += dz",
         "dbias = dz",
         LOOPS,
     ),
     Mutant(
         "the product before GELU forgets the turns before",
-        "kernels/v2f_kernels/gelu_linear/triton_gelu.py",
+        "bench/candidates/gelu_linear/triton_gelu.py",
         "tl.dot(x, weight, acc=sums, input_precision=PRECISION)",
         "tl.dot(x, weight, input_precision=PRECISION)",
         LOOPS,

@@ -32,7 +32,6 @@ OP = Op(
     {
         "reference": "v2f_kernels.conv3x3.reference:conv3x3",
         "torch": "v2f_kernels.conv3x3.torch_native:conv3x3",
-        "triton": "v2f_kernels.conv3x3.triton_op:conv3x3",
     },
 )
 

@@ -28,7 +28,6 @@ OP = Op(
     {
         "reference": "v2f_kernels.gelu_linear.reference:gelu_linear",
         "torch": "v2f_kernels.gelu_linear.torch_native:gelu_linear",
-        "triton": "v2f_kernels.gelu_linear.triton_op:gelu_linear",
     },
 )
 

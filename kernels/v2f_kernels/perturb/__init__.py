@@ -38,14 +38,12 @@ OP = Op(
     "perturb",
     {
         "reference": "v2f_kernels.perturb.reference:perturb",
-        "triton": "v2f_kernels.perturb.triton_op:perturb",
     },
 )
 DRAWN = Op(
     "perturb_drawn",
     {
         "reference": "v2f_kernels.perturb.reference:perturb_drawn",
-        "triton": "v2f_kernels.perturb.triton_op:perturb_drawn",
     },
 )
 MEASURED = Op(

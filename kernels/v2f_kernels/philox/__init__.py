@@ -47,7 +47,6 @@ DRAW = Op(
     {
         "reference": "v2f_kernels.philox.reference:draw",
         "native": "v2f_kernels.philox.native:draw",
-        "triton": "v2f_kernels.philox.triton_op:draw",
     },
 )
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
 from v2f_kernels._triton.rounding import multiply_add
-from v2f_kernels.philox.triton_philox import draw_words, normal_from_bits
+
+from bench.candidates.philox.triton_philox import draw_words, normal_from_bits
 
 
 @triton.jit

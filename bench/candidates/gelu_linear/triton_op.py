@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from torch import Tensor
-
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels._triton.register import registered
 from v2f_kernels.gelu_linear.checks import check_gelu_linear
-from v2f_kernels.gelu_linear.triton_gelu import gelu_backward_kernel, gelu_linear_forward_kernel
+
+from bench.candidates.gelu_linear.triton_gelu import gelu_backward_kernel, gelu_linear_forward_kernel
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 

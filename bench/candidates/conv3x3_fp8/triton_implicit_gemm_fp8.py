@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
 from v2f_kernels.group_norm_silu.triton_apply import _channel_terms
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-
 from v2f_kernels._triton.register import run
 from v2f_kernels._triton.table_cases import image
-from v2f_kernels.conv3x3.triton_op import Forward
+
+from bench.candidates.conv3x3.triton_op import Forward
 
 HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 

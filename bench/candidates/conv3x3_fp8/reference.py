@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-
-from v2f_kernels.conv3x3_fp8.quantise import ACTIVATION_SCALE, Norm, check_fp8, to_e4m3
 from v2f_kernels.group_norm_silu.reference import normalise
+
+from bench.candidates.conv3x3_fp8.quantise import ACTIVATION_SCALE, Norm, check_fp8, to_e4m3
 
 
 def conv3x3_fp8(
@@ -16,7 +16,7 @@ def conv3x3_fp8(
     norm: Norm,
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """See the contract in `v2f_kernels.conv3x3_fp8`."""
+    """See the contract in `bench.candidates.conv3x3_fp8`."""
     check_fp8(x, weight, scale, norm, residual)
     z = normalise(x.float(), *norm)
     z = to_e4m3(z * ACTIVATION_SCALE).float() / ACTIVATION_SCALE

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
 from v2f_kernels._triton.rounding import multiply_add
 from v2f_kernels.philox import reference
 

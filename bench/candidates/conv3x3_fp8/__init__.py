@@ -22,13 +22,14 @@ Raises ValueError on shapes or dtypes that do not fit, BackendUnavailable on an 
 """
 
 from v2f_kernels._op import Op
-from v2f_kernels.conv3x3_fp8.quantise import quantise_weight
+
+from bench.candidates.conv3x3_fp8.quantise import quantise_weight
 
 OP = Op(
     "conv3x3_fp8",
     {
-        "reference": "v2f_kernels.conv3x3_fp8.reference:conv3x3_fp8",
-        "triton": "v2f_kernels.conv3x3_fp8.triton_op:conv3x3_fp8",
+        "reference": "bench.candidates.conv3x3_fp8.reference:conv3x3_fp8",
+        "triton": "bench.candidates.conv3x3_fp8.triton_op:conv3x3_fp8",
     },
 )
 

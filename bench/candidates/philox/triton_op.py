@@ -6,10 +6,10 @@ import numpy as np
 import torch
 import triton
 from numpy.typing import ArrayLike
-
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels.philox.reference import check_integer, check_words
-from v2f_kernels.philox.triton_philox import draw_kernel
+
+from bench.candidates.philox.triton_philox import draw_kernel
 
 DTYPES = {"bits": torch.uint32, "uniform": torch.float32, "normal": torch.float32}
 

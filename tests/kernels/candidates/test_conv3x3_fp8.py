@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from v2f_kernels.conv3x3_fp8 import OP, quantise_weight
-from v2f_kernels.conv3x3_fp8.quantise import LARGEST, to_e4m3
 from v2f_kernels.group_norm_silu.reference import normalise
+
+from bench.candidates.conv3x3_fp8 import OP, quantise_weight
+from bench.candidates.conv3x3_fp8.quantise import LARGEST, to_e4m3
 
 EPS = 1e-6
 
@@ -118,7 +119,7 @@ FAULTS = {
 def test_an_injected_fault_turns_the_comparison_red(
     fault: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from v2f_kernels.conv3x3_fp8 import triton_implicit_gemm_fp8, triton_op
+    from bench.candidates.conv3x3_fp8 import triton_implicit_gemm_fp8, triton_op
 
     if fault is not None:
         right, wrong, kernel = FAULTS[fault]

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 import triton
 from torch import Tensor
-
 from v2f_kernels._op import BackendUnavailable
 from v2f_kernels._triton.implicit_gemm import blocks_for
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels._triton.register import registered
-from v2f_kernels.conv3x3_fp8.quantise import ACTIVATION_SCALE, Norm, check_fp8
-from v2f_kernels.conv3x3_fp8.triton_implicit_gemm_fp8 import conv3x3_fp8_kernel, quantise_kernel
 from v2f_kernels.group_norm_silu.checks import channels_last
 from v2f_kernels.group_norm_silu.triton_op import statistics_op
+
+from bench.candidates.conv3x3_fp8.quantise import ACTIVATION_SCALE, Norm, check_fp8
+from bench.candidates.conv3x3_fp8.triton_implicit_gemm_fp8 import conv3x3_fp8_kernel, quantise_kernel
 
 CAPABILITY = (8, 9)
 """The first with e4m3 tensor cores."""
@@ -76,7 +76,7 @@ def conv3x3_fp8(
     norm: Norm,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """See the contract in `v2f_kernels.conv3x3_fp8`."""
+    """See the contract in `bench.candidates.conv3x3_fp8`."""
     check_fp8(x, weight, scale, norm, residual)
     if x.shape[1] % 32:
         raise ValueError(f"x: 8-bit products need a multiple of 32 channels, found {x.shape[1]}")

@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 import torch
 import triton
 from torch import Tensor
-
 from v2f_kernels._contract import takes
 from v2f_kernels._triton.implicit_gemm import blocks_for, check_channels
 from v2f_kernels._triton.launch import require_cuda
 from v2f_kernels._triton.register import registered
 from v2f_kernels.conv3x3.checks import Arguments
-from v2f_kernels.conv3x3.triton_implicit_gemm import conv3x3_kernel
 from v2f_kernels.group_norm_silu.checks import channels_last
 from v2f_kernels.group_norm_silu.triton_op import (
     backward_op,
@@ -26,6 +24,8 @@ from v2f_kernels.group_norm_silu.triton_op import (
     launch_scale_shift,
     statistics_op,
 )
+
+from bench.candidates.conv3x3.triton_implicit_gemm import conv3x3_kernel
 
 
 class Forward(NamedTuple):

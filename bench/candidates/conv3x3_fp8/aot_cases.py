@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-
 from v2f_kernels._triton.register import run
-from v2f_kernels.conv3x3_fp8.triton_op import Forward
+
+from bench.candidates.conv3x3_fp8.triton_op import Forward
 
 TARGETS = (90, 120)
 """sm_80 has no e4m3 tensor cores."""

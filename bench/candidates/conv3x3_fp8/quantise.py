@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from v2f_kernels.group_norm_silu.checks import check_norm
 
 LARGEST = 448.0
@@ -35,7 +34,7 @@ def quantise_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def check_fp8(
     x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, norm: Norm, residual: torch.Tensor | None
 ) -> None:
-    """Raises ValueError unless the arguments fit the contract in `v2f_kernels.conv3x3_fp8`."""
+    """Raises ValueError unless the arguments fit the contract in `bench.candidates.conv3x3_fp8`."""
     check_norm(x, norm[0], norm[1], norm[2])
     if weight.ndim != 4 or tuple(weight.shape[1:]) != (x.shape[1], 3, 3):
         raise ValueError(f"weight: expected [O, {x.shape[1]}, 3, 3] for x, found {tuple(weight.shape)}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-
 from v2f_kernels._triton.register import run
-from v2f_kernels.gelu_linear.triton_op import Backward, Forward
+
+from bench.candidates.gelu_linear.triton_op import Backward, Forward
 
 ROWS = 3200
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from v2f_kernels.perturb import triton_op as gpu
+from bench.candidates.perturb import triton_op as gpu
 
 
 def _perturb(drawn: bool) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from v2f_kernels.philox import triton_op as gpu
+from bench.candidates.philox import triton_op as gpu
 
 
 def _draw(kind: str) -> None:

@@ -8,12 +8,12 @@ import torch
 import triton
 from numpy.typing import ArrayLike
 from torch import Tensor
-
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels._triton.register import registered
-from v2f_kernels.perturb.triton_perturb import perturb_kernel
 from v2f_kernels.philox.reference import check_integer
-from v2f_kernels.philox.triton_op import key_of, signed, words
+
+from bench.candidates.perturb.triton_perturb import perturb_kernel
+from bench.candidates.philox.triton_op import key_of, signed, words
 
 
 def launch_perturb(

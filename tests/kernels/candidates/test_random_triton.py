@@ -65,7 +65,7 @@ def test_perturbation_gradients():
         gradients.append(torch.autograd.grad(PERTURB.backend(backend)(*leaves), leaves, upstream.to(dtype)))
     for name, found, expected in zip(("vectors", "sigma", "noise"), *gradients, strict=True):
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6), name
-    from v2f_kernels.perturb.triton_op import perturb_op
+    from bench.candidates.perturb.triton_op import perturb_op
 
     torch.library.opcheck(perturb_op, tuple(t.requires_grad_() for t in inputs))
 
