@@ -19,7 +19,7 @@ from bench import ROOT
 
 def environment(device: str) -> dict[str, Any]:
     """What a reader needs to repeat a run: versions, commit, machine, clocks, command."""
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": " ".join(Path(a).name if a.startswith("/") else a for a in sys.argv),
         "commit": _commit(),
@@ -33,11 +33,11 @@ def environment(device: str) -> dict[str, Any]:
     }
     for package in ("triton", "numpy", "cupy-cuda13x"):
         try:
-            told[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            told[package] = "not installed"
+            found[package] = "not installed"
     if torch.device(device).type == "cuda":
-        told |= {
+        found |= {
             "gpu": torch.cuda.get_device_name(torch.device(device)),
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
@@ -45,7 +45,7 @@ def environment(device: str) -> dict[str, Any]:
             "driver, clocks, power": clocks(),
             "ptxas": _ptxas(device),
         }
-    return told
+    return found
 
 
 def _ptxas(device: str) -> str:
@@ -61,8 +61,8 @@ def _ptxas(device: str) -> str:
 
 def _commit() -> str:
     """Of the checkout; where a copy without its history runs, what `V2F_COMMIT` says."""
-    told = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
-    return told or os.environ.get("V2F_COMMIT") or "unknown"
+    commit = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
+    return commit or os.environ.get("V2F_COMMIT") or "unknown"
 
 
 def clocks() -> str:

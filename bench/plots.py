@@ -32,9 +32,9 @@ def rate(row: Table, what: str) -> float:
 
 
 def _head(table: Table, what: str, failed: int) -> str:
-    told = table["environment"]
-    where = told.get("gpu") or told.get("cpu") or "unknown machine"
-    words = f"{what}\n{where}, torch {told.get('torch', '?')}\ncommit {told.get('commit', '?')}"
+    environment = table["environment"]
+    where = environment.get("gpu") or environment.get("cpu") or "unknown machine"
+    words = f"{what}\n{where}, torch {environment.get('torch', '?')}\ncommit {environment.get('commit', '?')}"
     return words + (f"\n{failed} failed rows not drawn" if failed else "")
 
 

@@ -1,4 +1,4 @@
-"""The one timing protocol: how contenders are timed, and how a result may be told.
+"""The one timing protocol: how contenders are timed, and how a result may be reported.
 
 - Random data, never zeros (zeros run faster on a GPU); every row carries a hash of its inputs.
 - A contender is called with a number that says which of several sets of buffers to use.
@@ -8,7 +8,7 @@
 - GPU: the calls of a round captured in one CUDA graph over rotating buffers, timed by CUDA events; where a call
   cannot be captured, events around each call after a write of `FLUSH_BYTES`. Both find a cold L2 cache: the
   former if the buffers together exceed it, which the caller arranges with `sets_for`.
-- A row whose check failed is told as such: no time ratio is printed for it, nor against it.
+- A row whose check failed is reported as such: no time ratio is printed for it, nor against it.
 """
 
 from __future__ import annotations
@@ -128,14 +128,14 @@ class Report:
 
     def as_json(self) -> str:
         rows = [{**asdict(row), "speed_up": self.speed_up(row)} for row in self.rows]
-        told = {
+        table = {
             "title": self.title,
             "environment": dict(self.environment),
             "ceilings": self.ceilings,
             "notes": self.notes,
             "rows": rows,
         }
-        return json.dumps(told, indent=1) + "\n"
+        return json.dumps(table, indent=1) + "\n"
 
     def as_markdown(self) -> str:
         lines = [f"# {self.title}", ""]

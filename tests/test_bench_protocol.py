@@ -22,20 +22,20 @@ def report(passed: bool, base_passed: bool = True) -> Report:
 
 
 def test_a_speed_up_is_the_ratio_of_medians() -> None:
-    told = report(True)
-    assert told.speed_up(told.rows[1]) == 3.0
-    assert "3.00x torch" in told.as_markdown()
-    assert "1.0 (50 %)" in told.as_markdown()  # 3 GB in 3 s, of 2 GB/s
-    assert json.loads(told.as_json())["rows"][1]["speed_up"] == 3.0
+    made = report(True)
+    assert made.speed_up(made.rows[1]) == 3.0
+    assert "3.00x torch" in made.as_markdown()
+    assert "1.0 (50 %)" in made.as_markdown()  # 3 GB in 3 s, of 2 GB/s
+    assert json.loads(made.as_json())["rows"][1]["speed_up"] == 3.0
 
 
 @pytest.mark.parametrize(("passed", "base_passed"), [(False, True), (True, False)])
 def test_no_speed_up_where_a_check_failed(passed: bool, base_passed: bool) -> None:
-    told = report(passed, base_passed)
-    assert told.speed_up(told.rows[1]) is None
-    assert "x torch" not in told.as_markdown()
-    assert "FAILED: checked" in told.as_markdown()
-    assert len(told.failures) == 1
+    made = report(passed, base_passed)
+    assert made.speed_up(made.rows[1]) is None
+    assert "x torch" not in made.as_markdown()
+    assert "FAILED: checked" in made.as_markdown()
+    assert len(made.failures) == 1
 
 
 def test_quantiles_and_impossible_times() -> None:
@@ -68,7 +68,7 @@ def test_hash_sees_values_shapes_and_dtypes() -> None:
 
 
 def test_environment_names_versions_and_commit() -> None:
-    told = environment("cpu")
-    assert told["torch"] == torch.__version__
-    assert told["commit"]
+    found = environment("cpu")
+    assert found["torch"] == torch.__version__
+    assert found["commit"]
     assert sets_for(1.0, "cpu") == 1

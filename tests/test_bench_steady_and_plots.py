@@ -28,12 +28,12 @@ class Nvml:
         self.asked = uuid
         return 0 if uuid == b"GPU-1" else 6
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: Any, told: Any) -> int:
-        ctypes.cast(told, ctypes.POINTER(ctypes.c_ulonglong))[0] = int(time.perf_counter() * 200e3)
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: Any, out: Any) -> int:
+        ctypes.cast(out, ctypes.POINTER(ctypes.c_ulonglong))[0] = int(time.perf_counter() * 200e3)
         return 0 if self.counter else 3
 
-    def nvmlDeviceGetPowerUsage(self, handle: Any, told: Any) -> int:
-        ctypes.cast(told, ctypes.POINTER(ctypes.c_uint))[0] = 200_000
+    def nvmlDeviceGetPowerUsage(self, handle: Any, out: Any) -> int:
+        ctypes.cast(out, ctypes.POINTER(ctypes.c_uint))[0] = 200_000
         return 0
 
 
@@ -97,12 +97,12 @@ def table(title: str) -> dict[str, Any]:
         row("group_norm_silu, forward", "compile", False, 0.1, bytes=3.0),
     ]
     ceilings = {"copy bytes/s": 4.0, "matmul FLOP/s": 10.0}
-    told: dict[str, Any] = json.loads(Report(title, {"cpu": "a CPU"}, ceilings, rows).as_json())
-    return told
+    table: dict[str, Any] = json.loads(Report(title, {"cpu": "a CPU"}, ceilings, rows).as_json())
+    return table
 
 
 def test_pictures_hold_what_passed_and_say_what_they_are_not(tmp_path: Path) -> None:
-    """SVG keeps its text only as outlines unless told otherwise, so it is told."""
+    """SVG keeps its text only as outlines unless set otherwise, so it is set."""
     import matplotlib
 
     matplotlib.rcParams["svg.fonttype"] = "none"
@@ -111,11 +111,11 @@ def test_pictures_hold_what_passed_and_say_what_they_are_not(tmp_path: Path) -> 
     made = plots.draw(file)
     assert sorted(p.name for p in made) == ["ladder.png", "ladder.svg", "roofline.png", "roofline.svg"]
     assert all(p.stat().st_size > 5_000 for p in made if p.suffix == ".png")
-    told = (tmp_path / "ladder.svg").read_text()
-    assert "not a measurement" in told
-    assert "2 faster" in told
-    assert "3 broken" not in told
-    assert "1 failed rows not drawn" in told
+    drawn = (tmp_path / "ladder.svg").read_text()
+    assert "not a measurement" in drawn
+    assert "2 faster" in drawn
+    assert "3 broken" not in drawn
+    assert "1 failed rows not drawn" in drawn
     roof = (tmp_path / "roofline.svg").read_text()
     assert "sdpa flash" in roof
     assert "group_norm_silu case: triton" in roof

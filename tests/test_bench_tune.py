@@ -56,9 +56,9 @@ def test_what_the_gate_or_the_oracle_refuses_is_never_timed(
     found = tune.tune(work(), lambda op, key, entry: ["spills"] if entry["num_warps"] == 8 else [], "cpu")
     assert found.entry == {**START, "BLOCK_M": 128}
     assert not any(entry["num_warps"] == 8 or entry["num_stages"] == 3 for entry in measured)
-    told = " ".join(found.told)
-    assert "spills" in told
-    assert "wrong" in told
+    log = " ".join(found.log)
+    assert "spills" in log
+    assert "wrong" in log
 
 
 def test_a_start_that_fails_its_oracle_is_left_alone(
@@ -68,7 +68,7 @@ def test_a_start_that_fails_its_oracle_is_left_alone(
     found = tune.tune(work(), lambda *_: [], "cpu")
     assert found.entry == START
     assert measured == []
-    assert "gradient of x" in found.told[0]
+    assert "gradient of x" in found.log[0]
 
 
 def test_a_tie_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

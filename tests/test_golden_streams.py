@@ -57,14 +57,14 @@ STREAMS = {
 
 
 def test_purposes_keep_their_numbers_and_their_streams() -> None:
-    told = {p.name: (int(p), sha(bits(SEED, p, IDENTITY, IMAGE, 8))[:16]) for p in Purpose}
-    assert {name: told[name] for name in told.keys() & STREAMS.keys()} == {
-        name: STREAMS[name] for name in told.keys() & STREAMS.keys()
+    found = {p.name: (int(p), sha(bits(SEED, p, IDENTITY, IMAGE, 8))[:16]) for p in Purpose}
+    assert {name: found[name] for name in found.keys() & STREAMS.keys()} == {
+        name: STREAMS[name] for name in found.keys() & STREAMS.keys()
     }
-    assert {number for number, _ in (told[name] for name in told.keys() - STREAMS.keys())} <= set(
+    assert {number for number, _ in (found[name] for name in found.keys() - STREAMS.keys())} <= set(
         range(19, 99)
     )
-    assert {"IDENTITY_VECTOR", "SIGMA", "PERTURBATION", "MASK_ROWS", "MASK_COUNT"} <= told.keys()
+    assert {"IDENTITY_VECTOR", "SIGMA", "PERTURBATION", "MASK_ROWS", "MASK_COUNT"} <= found.keys()
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def judge(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Separa
 
 
 def met(key: str, value: float | None) -> bool | None:
-    """Whether a result meets its goal; None where it cannot be told (a ratio to an error of zero)."""
+    """Whether a result meets its goal; None where it cannot be said (a ratio to an error of zero)."""
     sign, limit = GOALS[key]
     if value is None:
         return None
@@ -182,7 +182,7 @@ def print_report(record: dict[str, Any]) -> None:
             )
     for key, goal in record["goals"].items():
         value = record["results"][key]
-        verdict = {True: "met", False: "NOT met", None: "cannot be told"}[goal["met"]]
+        verdict = {True: "met", False: "NOT met", None: "cannot be said"}[goal["met"]]
         shown = "none" if value is None else f"{value:.4f}"
         print(f"  {key:14}{shown:>8}  goal {goal['goal']:8} {verdict}")
 

@@ -107,7 +107,7 @@ def report(o: argparse.Namespace, seconds: dict[str, tuple[float, float]]) -> No
         found: dict[str, float] = json.loads(path.read_text().splitlines()[-1])
         return found
 
-    told = {
+    record = {
         "environment": machine.environment("cpu"),
         "options": {k: str(v) for k, v in vars(o).items()},
         "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in seconds.items()},
@@ -118,12 +118,12 @@ def report(o: argparse.Namespace, seconds: dict[str, tuple[float, float]]) -> No
         "held_out": last(o.out / "generator" / "validation.jsonl"),
         "generated": json.loads((o.out / "separability.json").read_text()),
     }
-    (o.out / "report.json").write_text(json.dumps(told, indent=1) + "\n")
+    (o.out / "report.json").write_text(json.dumps(record, indent=1) + "\n")
     lines = ["# The published training in miniature", ""]
-    lines += [f"- {k}: {v}" for k, v in told["environment"].items()]
+    lines += [f"- {k}: {v}" for k, v in record["environment"].items()]
     lines += ["", "| step | seconds | CPU seconds |", "|---|---:|---:|"]
     lines += [f"| {name} | {wall} | {cpu} |" for name, (wall, cpu) in seconds.items()]
-    spent = f"In all {told['total_minutes']} minutes, {told['total_cpu_minutes']} of one core's time."
+    spent = f"In all {record['total_minutes']} minutes, {record['total_cpu_minutes']} of one core's time."
     lines += [
         "",
         spent,
@@ -132,7 +132,7 @@ def report(o: argparse.Namespace, seconds: dict[str, tuple[float, float]]) -> No
         "",
     ]
     for name in ("recogniser", "generator", "held_out"):
-        lines.append(f"- {name}: " + ", ".join(f"{k} {v}" for k, v in told[name].items()))
+        lines.append(f"- {name}: " + ", ".join(f"{k} {v}" for k, v in record[name].items()))
     (o.out / "report.md").write_text("\n".join(lines) + "\n")
     if o.results is not None:
         o.results.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def report(o: argparse.Namespace, seconds: dict[str, tuple[float, float]]) -> No
             ("generator/curves.png", "miniature_training.png"),
         ):
             shutil.copyfile(o.out / name, o.results / target)
-    print(f"{o.out / 'report.md'}: {told['total_minutes']} minutes in all")
+    print(f"{o.out / 'report.md'}: {record['total_minutes']} minutes in all")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ that whatever else a run does is all there is: identities' vectors perturbed, ma
 95, 4:2:0), order, writing. It is compared with the same pool of encoding threads on the same batches and nothing
 else. Both in one process, interleaved A B C, A B C, ...; reported are medians over the rounds: images/s of wall
 time, and processor microseconds an image of all threads together. The first round warms up and does not count. The
-share is told by both: on a machine busy with other work, processor time is the steadier one.
+share is given by both: on a machine busy with other work, processor time is the steadier one.
 
 Prediction, written before the first measurement: JPEG takes 41 us an image, the compiled perturbation 2, masks 1.2,
 the writer and Python about 1.5; so `null` is at 41 / 45.7 = 90 % of encoding alone, and `webdataset`, which has to
@@ -181,8 +181,8 @@ def main() -> None:
             f" {row['share_by_processor_time']:.1%} by processor time"
         )
     if asked.json is not None:
-        told = {"protocol": __doc__, "environment": machine.environment("cpu"), "rows": rows}
-        asked.json.write_text(json.dumps(told, indent=1) + "\n")
+        record = {"protocol": __doc__, "environment": machine.environment("cpu"), "rows": rows}
+        asked.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

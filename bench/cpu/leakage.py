@@ -98,7 +98,7 @@ class Anonymous:
 def teller(what: str) -> Progress:
     started, said = time.perf_counter(), -1.0
 
-    def tell(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         nonlocal said
         now = time.perf_counter()
         if now - said > 10 or done == total:
@@ -108,7 +108,7 @@ def teller(what: str) -> Progress:
                 f"  {what}: {done:,} of {total:,}, {now - started:.0f} s, {left:.0f} s left", file=sys.stderr
             )
 
-    return tell
+    return progress
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:

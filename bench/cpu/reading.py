@@ -145,7 +145,7 @@ def main() -> None:
         rows.append({"what": name, "cpu_images_per_s": round(processor), "wall_images_per_s": round(wall)})
         print(f"  {name:16} {processor:8.0f} images per processor second  {wall:8.0f} by the clock")
     size = round(sum(map(len, pool)) / len(pool))
-    told = {
+    record = {
         "images": options.images,
         "bytes_per_image": size,
         "rounds": options.rounds,
@@ -156,7 +156,7 @@ def main() -> None:
         f"{options.images} images of {size} bytes, {options.rounds} rounds, medians, load {os.getloadavg()[0]:.1f}"
     )
     if options.json is not None:
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ made beforehand and reused in turn; 50 images an identity; shards of 10,000 imag
 images or more. One warm-up round of 2,000 images a format, then formats interleaved over rounds; the table
 shows the median round. A round is everything between an empty folder and a finished dataset with its manifest,
 on the file system of --folder: sha256 of every byte, fsync of every file and folder, staging and assembly of
-single-file formats. After each round the dataset is verified in full (not timed); a rate is told only if it is
+single-file formats. After each round the dataset is verified in full (not timed); a rate is printed only if it is
 whole. `cpu` counts the process's own processor seconds, so that a machine busy with other work can be told from
 a slow writer.
 """
@@ -68,7 +68,7 @@ def write(root: Path, format: str, encoder: Encoder, pool: list[bytes], images: 
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     report = verify_dataset(root)
     if finished.images != plan.images or not report.ok:
-        raise SystemExit(f"{format}: no rate told, the dataset is not whole: {report.faults}")
+        raise SystemExit(f"{format}: no rate, the dataset is not whole: {report.faults}")
     return wall, processor
 
 
@@ -121,8 +121,8 @@ def main() -> None:
         )
     if options.json is not None:
         machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": load}
-        told = {"images": options.images, "bytes_per_image": round(size), "machine": machine, "rows": rows}
-        options.json.write_text(json.dumps(told, indent=1) + "\n")
+        record = {"images": options.images, "bytes_per_image": round(size), "machine": machine, "rows": rows}
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

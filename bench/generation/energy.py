@@ -5,7 +5,7 @@
     used.joules, used.watts, used.method      or used.reason where there is nothing to read
 
 Cards since Volta have a counter of millijoules; on others the power is sampled every `PERIOD_S` and integrated.
-NVML reads the whole board, so another process on the card counts as well. Without NVML the reason is told and no
+NVML reads the whole board, so another process on the card counts as well. Without NVML the reason is given and no
 number is made up.
 """
 
@@ -70,15 +70,15 @@ class Board:
 
     def joules(self) -> float:
         """Energy since the driver was loaded."""
-        told = ctypes.c_ulonglong()
-        self._must("nvmlDeviceGetTotalEnergyConsumption", self.handle, ctypes.byref(told))
-        return told.value / 1e3
+        value = ctypes.c_ulonglong()
+        self._must("nvmlDeviceGetTotalEnergyConsumption", self.handle, ctypes.byref(value))
+        return value.value / 1e3
 
     def watts(self) -> float:
         """Power of the board, averaged by the driver over at most a second."""
-        told = ctypes.c_uint()
-        self._must("nvmlDeviceGetPowerUsage", self.handle, ctypes.byref(told))
-        return told.value / 1e3
+        value = ctypes.c_uint()
+        self._must("nvmlDeviceGetPowerUsage", self.handle, ctypes.byref(value))
+        return value.value / 1e3
 
 
 def board_of(device: str) -> tuple[Board | None, str]:

@@ -11,7 +11,7 @@ Needs torch and triton, PYTHONPATH=.:kernels and this checkout; pytest, cupy, si
 needs them, and what is left out for want of one is named. Exit status 1 if a check failed or a job died, 2 without
 a GPU.
 
-A copy without its git history is told its commit by V2F_COMMIT; `--out DIR` puts the results (at most eight small
+A copy without its git history takes its commit from V2F_COMMIT; `--out DIR` puts the results (at most eight small
 files) elsewhere.
 
 Every job is a process of its own, so a poisoned CUDA context, a crash or a hang costs that job alone; every result

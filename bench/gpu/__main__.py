@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.minutes > 0:
         parser.error(f"--minutes: expected more than 0, found {options.minutes}")
     if options.report:
-        return told(report.make(options.report), options.report)
+        return shown(report.make(options.report), options.report)
     wide = planning.width(os.cpu_count() or 1)
     seconds = 60 * options.minutes
     plan = planning.planned(options.only, options.rehearse, seconds, wide, options.at_most)
@@ -70,28 +70,28 @@ def main(arguments: list[str] | None = None) -> int:
     name = "rehearsal" if options.rehearse else environment["gpu"]
     folder = options.out or RESULTS / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     store = Store(folder / FILE, f"{environment['time']} {os.getpid()}")
-    store.tell("run", environment=environment, rehearsal=options.rehearse, minutes=options.minutes,
+    store.add("run", environment=environment, rehearsal=options.rehearse, minutes=options.minutes,
                plan=[job.name for job in jobs])  # fmt: skip
     for note in plan.notes:
-        store.tell("note", job="plan", text=note)
+        store.add("note", job="plan", text=note)
     if fresh:
-        store.tell("note", job="plan", text="CUDA does not bear a fork here: each job is a new Python")
+        store.add("note", job="plan", text="CUDA does not bear a fork here: each job is a new Python")
     scratch = Path(tempfile.mkdtemp(prefix="v2f-gpu-"))
     end = start + seconds - planning.REPORT_S
     launcher = Launcher(store, scratch, device, options.rehearse, end, wide, fresh or options.fresh)
     _stop_when_told()
     try:
         launcher.run(jobs, wave_s=planning.WAVE_SHARE * seconds)
-        store.tell("end")
+        store.add("end")
     except KeyboardInterrupt:
         print("stopped; what was found is kept", file=sys.stderr)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     _bring_table(environment.get("gpu", ""), start, folder)
-    return told(report.make(folder), folder)
+    return shown(report.make(folder), folder)
 
 
-def told(made: protocol.Report, folder: Path) -> int:
+def shown(made: protocol.Report, folder: Path) -> int:
     """Prints what failed; the exit status."""
     for row in made.failures:
         print(f"FAILED {row.section} | {row.case} | {row.contender}: {row.check}")

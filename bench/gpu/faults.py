@@ -1,6 +1,6 @@
-"""Injected deaths, to show that nothing told is lost: `V2F_BENCH_FAULT='{"ladder/4b ...": "kill@1"}'`.
+"""Injected deaths, to show that nothing written is lost: `V2F_BENCH_FAULT='{"ladder/4b ...": "kill@1"}'`.
 
-A name of a job -> how it goes wrong once it has told so many rows (none by default):
+A name of a job -> how it goes wrong once it has written so many rows (none by default):
 `kill` (SIGKILL itself, as the kernel does when memory runs out), `hang` (never returns, and has a child that ignores
 SIGTERM), `poison` (every torch operation raises from then on, `empty_cache` too, as after an illegal access).
 """

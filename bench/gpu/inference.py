@@ -63,7 +63,7 @@ def oracle(context: Context) -> None:
 
 
 def warm(context: Context, rung: str) -> None:
-    """Compiles what a rung needs; tells nothing."""
+    """Compiles what a rung needs; writes nothing."""
     rows = 1 if context.rehearsal else WARM_ROWS
     base = base_choice(context)
     runner, _ = rungs.build(NAMED[rung], network(context.rehearsal), base, rows)

@@ -1,4 +1,4 @@
-"""A job, which runs in a process of its own, and what its function is given to tell results with."""
+"""A job, which runs in a process of its own, and what its function is given to write results with."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Context:
 
     Args:
         job: the job.
-        store: where it tells.
+        store: where it writes.
         device: `cpu` in a rehearsal.
         rehearsal: tiny shapes.
         folder: scratch shared by the jobs of a run, on this machine only.
@@ -76,7 +76,7 @@ class Context:
     rehearsal: bool
     folder: Path
     end: float
-    told: int = 0
+    written: int = 0
 
     @property
     def left_s(self) -> float:
@@ -85,17 +85,17 @@ class Context:
 
     def row(self, row: protocol.Row) -> None:
         """Tells a result."""
-        self.store.tell("row", job=self.job.name, row=packed(row))
-        self.told += 1
-        faults.after(self.job.name, self.told)
+        self.store.add("row", job=self.job.name, row=packed(row))
+        self.written += 1
+        faults.after(self.job.name, self.written)
 
     def note(self, text: str) -> None:
         """Tells what is no result, e.g. what could not run here and why."""
-        self.store.tell("note", job=self.job.name, text=text)
+        self.store.add("note", job=self.job.name, text=text)
 
     def ceiling(self, name: str, value: float) -> None:
         """Tells what the card does at best."""
-        self.store.tell("ceiling", job=self.job.name, name=name, value=value)
+        self.store.add("ceiling", job=self.job.name, name=name, value=value)
 
     def begun(self) -> set[str]:
         """Labels that this job began, in whatever process."""
@@ -103,7 +103,7 @@ class Context:
 
     def begin(self, label: str) -> None:
         """Tells that `label` begins: if this process dies now, that is what killed it."""
-        self.store.tell("begin", job=self.job.name, label=label)
+        self.store.add("begin", job=self.job.name, label=label)
 
     def lost(self) -> bool:
         """Whether the device answers no more."""

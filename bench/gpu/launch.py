@@ -48,7 +48,7 @@ class Launcher:
     """Runs jobs.
 
     Args:
-        store: where all tell.
+        store: where all write.
         folder: scratch shared by the jobs.
         device, rehearsal: as `Context`.
         end: `time.time()` at which everything must be over.
@@ -94,12 +94,12 @@ class Launcher:
                         waiting.insert(0, (one.job, one.attempt + 1))
                 time.sleep(POLL_S)
         finally:
-            for one in running:  # only when this process is told to stop
+            for one in running:  # only when this process is asked to stop
                 _kill(one.pid)
 
     def _not_reached(self, job: Job, attempt: int, left: float) -> None:
         text = f"not reached: {job.name}: {left:.0f} s were left, {job.predicted_s:.0f} s predicted"
-        self.store.tell("note", job=job.name, text=text)
+        self.store.add("note", job=job.name, text=text)
         if attempt > 1:  # it died before: what it had not begun stays unknown
             self._blame(job, "no time for what was left after it died")
 
@@ -133,7 +133,7 @@ class Launcher:
     def _settle(self, one: Running, words: str) -> bool:
         """Tells how a job ended; True if what it had not begun should be tried in another process."""
         seconds = round(time.time() - one.start, 2)
-        self.store.tell("job", job=one.job.name, stage=one.job.stage, attempt=one.attempt, seconds=seconds,
+        self.store.add("job", job=one.job.name, stage=one.job.stage, attempt=one.attempt, seconds=seconds,
                         predicted_s=one.job.predicted_s, outcome=words or "ok")  # fmt: skip
         print(f"{seconds:6.1f} s  {one.job.name}: {words or 'ok'}", flush=True)
         if not words:
@@ -145,18 +145,18 @@ class Launcher:
         return again
 
     def _blame(self, job: Job, words: str) -> None:
-        """A failed row for a death: of what had begun and told nothing, else of the job."""
-        begun, told = None, set()
+        """A failed row for a death: of what had begun and wrote nothing, else of the job."""
+        begun, answered = None, set()
         for record in self.store.mine():
             if record.get("job") == job.name and record["kind"] == "begin":
                 begun = record["label"]
             elif record.get("job") == job.name and record["kind"] == "row":
-                told.add(record["row"]["case"])
+                answered.add(record["row"]["case"])
         section, case, contender = job.blame or (job.stage, "the job", job.name)
-        if begun is not None and begun not in told:
+        if begun is not None and begun not in answered:
             section, case, contender = job.stage, begun, "its process"
         row = protocol.Row(section, case, contender, False, words)
-        self.store.tell("row", job=job.name, row=packed(row))
+        self.store.add("row", job=job.name, row=packed(row))
 
 
 def _in_child(context: Context, log: Path, threads: int, fresh: bool) -> None:
@@ -214,11 +214,11 @@ def packed_context(context: Context) -> str:
 
 def unpacked_context(line: str) -> Context:
     """The inverse of `packed_context`."""
-    told: dict[str, Any] = json.loads(line)
-    job = Job(**{**told["job"], "blame": tuple(told["job"]["blame"]) if told["job"]["blame"] else None})
-    device, rehearsal, end = told["plain"]
-    path, run = told["store"]
-    return Context(job, Store(Path(path), run), device, rehearsal, Path(told["folder"]), end)
+    given: dict[str, Any] = json.loads(line)
+    job = Job(**{**given["job"], "blame": tuple(given["job"]["blame"]) if given["job"]["blame"] else None})
+    device, rehearsal, end = given["plain"]
+    path, run = given["store"]
+    return Context(job, Store(Path(path), run), device, rehearsal, Path(given["folder"]), end)
 
 
 def _kill(pid: int, *, reap: bool = True) -> None:

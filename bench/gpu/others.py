@@ -33,7 +33,7 @@ def rejection(context: Context, n: int, rounds: int) -> None:
         return
     words = next((r["row"] for r in context.store.mine() if _is_check(r)), None)
     if words is None or not words["passed"]:
-        raise RuntimeError(f"not timed: the check {'failed' if words else 'told nothing'}")
+        raise RuntimeError(f"not timed: the check {'failed' if words else 'wrote nothing'}")
     try:
         for row in reject.measure(n, rounds, words["check"]):
             context.row(row)

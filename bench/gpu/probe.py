@@ -41,9 +41,9 @@ def forked(device: str) -> dict[str, Any]:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as file:
-        told = file.read()
+        answer = file.read()
     os.waitpid(pid, 0)
-    return json.loads(told) if told else {"error": "the forked process died"}
+    return json.loads(answer) if answer else {"error": "the forked process died"}
 
 
 def fresh(device: str) -> dict[str, Any]:
@@ -58,11 +58,11 @@ def fresh(device: str) -> dict[str, Any]:
 
 def ask(device: str) -> tuple[dict[str, Any], bool]:
     """(the environment, or `error`; whether jobs need a fresh Python each because CUDA does not bear a fork)."""
-    told = forked(device)
-    if "error" not in told or device == "cpu":
-        return told, False
+    found = forked(device)
+    if "error" not in found or device == "cpu":
+        return found, False
     again = fresh(device)
-    return (again, True) if "error" not in again else (told, False)
+    return (again, True) if "error" not in again else (found, False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A pytest plugin that runs a shard of a file and tells every test the moment it is over."""
+"""A pytest plugin that runs a shard of a file and writes every test the moment it is over."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def needed_bytes(n: int) -> int:
 
 
 def measure(n: int, rounds: int, words: str) -> Iterator[protocol.Row]:
-    """Rows for `n` vectors, ours first and told before the baseline runs.
+    """Rows for `n` vectors, ours first and handed on before the baseline runs.
 
     Args:
         words: of the check that has passed.

@@ -1,7 +1,7 @@
 """The report, made from the file of results alone: `gpu.json`, `gpu.md` and pictures beside it.
 
-Runs into one folder are told together as long as card, driver, versions and commit are the same: a later row replaces
-an earlier one of the same section, case and contender. Of other runs in the file only their number is told.
+Runs into one folder are reported together as long as card, driver, versions and commit are the same: a later row
+replaces an earlier one of the same section, case and contender. Of other runs in the file only their number is given.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from bench import protocol
 from bench.gpu.store import FILE, Record, read, unpacked
 
 SAME = ("gpu", "commit", "uncommitted", "torch", "triton", "ptxas", "driver", "python")
-"""What runs must agree in to be told together."""
+"""What runs must agree in to be reported together."""
 TITLE, REHEARSED = "GPU checks and benchmarks", "Rehearsal on a CPU: NOT a measurement"
 CONDENSED = ("correctness", "correctness, tests")
-"""Sections of which only failures are told one by one; `rows.jsonl` has them all."""
+"""Sections of which only failures are listed one by one; `rows.jsonl` has them all."""
 
 
 def make(folder: Path) -> protocol.Report:
@@ -34,14 +34,14 @@ def make(folder: Path) -> protocol.Report:
             f"{folder.name}: expected {FILE} with a run in it, found none; run `make gpu` first"
         )
     last = runs[-1]
-    told = [run["run"] for run in runs if _key(run) == _key(last)]
+    alike = [run["run"] for run in runs if _key(run) == _key(last)]
     report = protocol.Report(REHEARSED if last["rehearsal"] else TITLE, last["environment"])
-    if len(told) < len(runs):
+    if len(alike) < len(runs):
         report.notes.append(
-            f"{len(runs) - len(told)} runs in {FILE} are of another commit, card or version: not told"
+            f"{len(runs) - len(alike)} runs in {FILE} are of another commit, card or version: left out"
         )
     rows: dict[tuple[str, str, str], protocol.Row] = {}
-    for run in told:
+    for run in alike:
         mine = [record for record in records if record.get("run") == run]
         for row in [*(unpacked(r["row"]) for r in mine if r["kind"] == "row"), *_cut_off(mine)]:
             rows[row.section, row.case, row.contender] = row
@@ -96,11 +96,11 @@ def _seconds(records: list[Record]) -> list[str]:
     for record in records:
         if record["kind"] == "job":
             stages[record["stage"]].append(record)
-    told = []
+    lines = []
     for stage, jobs in stages.items():
         begun, ended = min(r["at"] - r["seconds"] for r in jobs), max(r["at"] for r in jobs)
         took, predicted = (sum(r[name] for r in jobs) for name in ("seconds", "predicted_s"))
-        told.append(
+        lines.append(
             f"stage {stage}: {len(jobs)} jobs in {ended - begun:.0f} s; added up {took:.0f}, predicted {predicted:.0f}"
         )
-    return told
+    return lines

@@ -27,17 +27,17 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Store:
-    """Where one run tells what it finds.
+    """Where one run writes what it finds.
 
     Args:
-        path: of the file; made when first told something.
+        path: of the file; made with the first record.
         run: which run, in every record.
     """
 
     path: Path
     run: str
 
-    def tell(self, kind: str, **facts: Any) -> None:
+    def add(self, kind: str, **facts: Any) -> None:
         """Appends a record; it is on the disk when this returns. Text loses the folders of paths in it."""
         record = {"kind": kind, "run": self.run, "at": round(time.time(), 2), **_cleaned(facts)}
         line = json.dumps(record) + "\n"

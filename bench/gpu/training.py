@@ -40,8 +40,8 @@ def losses(context: Context, batch: int) -> tuple[dict[str, float], str]:
         temporary = Path(f"{path}.{os.getpid()}")
         temporary.write_text(json.dumps([made, words]))
         temporary.rename(path)
-    told, words = json.loads(path.read_text())
-    return told, words
+    expected, words = json.loads(path.read_text())
+    return expected, words
 
 
 def oracle(context: Context, batch: int) -> None:
@@ -50,7 +50,7 @@ def oracle(context: Context, batch: int) -> None:
 
 
 def warm(context: Context) -> None:
-    """Compiles what a step with our kernels needs; tells nothing. Triton's kernels do not depend on the batch."""
+    """Compiles what a step with our kernels needs; writes nothing. Triton's kernels do not depend on the batch."""
     ours = rungs.rung_named("5 our kernels")
     with rungs.opened(rungs.trainer_of(ours, sized(size(context), WARM_IMAGES), context.device)) as trainer:
         trainer.step(0, rungs.LATE)
@@ -58,11 +58,11 @@ def warm(context: Context) -> None:
 
 def rung(context: Context, name: str, batch: int) -> None:
     """One rung, judged and timed."""
-    told, words = losses(context, batch)
+    expected, words = losses(context, batch)
     try:
         row = rungs.run_rung(
             name, size(context), context.device, batch, 1 if context.rehearsal else 5, min(3.0, context.left_s / 2),
-            expected=told,
+            expected=expected,
         )  # fmt: skip
     except torch.OutOfMemoryError as error:
         context.note(f"training rung {name}: batch {batch} does not fit the card: {str(error)[:200]}")

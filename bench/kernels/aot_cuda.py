@@ -47,8 +47,8 @@ def tensor_core(cubin: bytes) -> dict[str, str]:
     for part in re.split(r"\n\.text\.", text)[1:]:
         name = part.split(":", 1)[0]
         opcodes = [re.findall(rf"\b{key}[A-Z0-9_.x]*", part) for key in TENSOR_CORE]
-        told = [f"{hits[0]} x {len(hits)}" for hits in opcodes if hits]
-        found[name] = ", ".join(told)
+        kinds = [f"{hits[0]} x {len(hits)}" for hits in opcodes if hits]
+        found[name] = ", ".join(kinds)
     return found
 
 

@@ -289,7 +289,7 @@ def _search(state: Run, todo: list[Item]) -> None:
             left = state.end - state.clock()
             result = tune.tune(work, gate, state.device, budget_s=max(1.0, left / 3))
             _still_there(state.device, label)
-            for words in result.told:
+            for words in result.log:
                 state.note(f"{label}: {words}")
             if result.entry != result.before:
                 state.table.launch(work.op, work.key, result.entry)

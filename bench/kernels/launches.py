@@ -7,7 +7,7 @@ A compiler may be wrong at four warps and right at one, two and eight (FACTS.md)
 configuration has shown nothing about the others. Here every look-up of a configuration that a trial makes is answered,
 one at a time, with the entries of all sections of `tuned/` and with the default's at 1, 2, 4 and 8 warps. Each is
 compiled and put through the compile gate; what that refuses (spills, shared memory, miscompiled code) is not run and is
-told as skipped, unless it is what this card would use, which is a failure. What runs is judged against the op's
+listed as skipped, unless it is what this card would use, which is a failure. What runs is judged against the op's
 reference and launched again, with unwritten memory poisoned, until `LAUNCHES` results are the same bits.
 
 `pytest -m gpu tests/gpu/test_gpu_launches.py` does this group by group, and once more in a second process.
@@ -166,28 +166,28 @@ def gate_of(device: str) -> Gate:
             f"no compile gate for sm_{target}, only for {sorted(SHARED_LIMIT)}: all of it runs", stacklevel=2
         )
         return lambda call: []
-    told: dict[str, list[str]] = {}
+    flagged: dict[str, list[str]] = {}
 
     def gate(call: Callable[[], Results]) -> list[str]:
         with compiling(target) as record:
             call()
         for compiled in record:
             name = compiled.binary.hash
-            if name not in told:
-                told[name] = inspect("launches", "odd", target, compiled, newer=False)[1]
-        return [line for compiled in record for line in told[compiled.binary.hash]]
+            if name not in flagged:
+                flagged[name] = inspect("launches", "odd", target, compiled, newer=False)[1]
+        return [line for compiled in record for line in flagged[compiled.binary.hash]]
 
     return gate
 
 
 def problems(first: Iterable[Outcome], second: Iterable[Outcome]) -> list[str]:
     """What is wrong with two processes' outcomes: failures, and bits that differ from run to run."""
-    ones, others = ({one.place: one for one in told} for told in (first, second))
+    ones, others = ({one.place: one for one in outcomes} for outcomes in (first, second))
     found = [f"{one.place}: {one.words}" for one in ones.values() if one.status == "failed"]
     if not any(one.status == "passed" for one in ones.values()):
         found.append("nothing ran, so nothing was shown")
     for place in dict.fromkeys([*ones, *others]):
-        pair = [told[place].digest if place in told else None for told in (ones, others)]
+        pair = [outcomes[place].digest if place in outcomes else None for outcomes in (ones, others)]
         if None in pair:
             found.append(f"{place}: tried in one process only")
         elif pair[0] != pair[1]:
@@ -196,7 +196,7 @@ def problems(first: Iterable[Outcome], second: Iterable[Outcome]) -> list[str]:
 
 
 def in_child(group: str, device: str, timeout_s: float = 600.0) -> list[Outcome]:
-    """The outcomes of a group of trials in a process of its own, unjudged; what it told before it died, if it did."""
+    """The outcomes of a group of trials in a process of its own, unjudged; if it died, those it printed before."""
     command = [
         sys.executable,
         "-m",
@@ -208,12 +208,12 @@ def in_child(group: str, device: str, timeout_s: float = 600.0) -> list[Outcome]
         "--digests",
     ]
     try:
-        told = subprocess.run(
+        printed = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=timeout_s
         ).stdout
     except subprocess.TimeoutExpired as late:
-        told = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
-    return [Outcome(**json.loads(line)) for line in told.splitlines(keepends=True) if line.endswith("}\n")]
+        printed = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+    return [Outcome(**json.loads(line)) for line in printed.splitlines(keepends=True) if line.endswith("}\n")]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -148,7 +148,7 @@ class Tuned:
     entry: dict[str, int]
     before: dict[str, int]
     gain: float
-    told: list[str]
+    log: list[str]
 
 
 def triton_form(case: Case) -> Callable[..., Any]:
@@ -221,7 +221,7 @@ def seconds(
 def tune(work: Work, gate: Gate, device: str, *, rounds: int = 15, budget_s: float = 60.0) -> Tuned:
     """Walks from the configuration in use to one that no neighbour beats, within `budget_s`."""
     end = time.perf_counter() + budget_s
-    best, told, seen, gain = dict(work.start), [], [dict(work.start)], 1.0
+    best, log, seen, gain = dict(work.start), [], [dict(work.start)], 1.0
     wrong = check(work, best, device)
     if wrong:
         return Tuned(work.op, work.key, best, best, 1.0, [f"the configuration in use fails: {wrong[0]}"])
@@ -232,18 +232,18 @@ def tune(work: Work, gate: Gate, device: str, *, rounds: int = 15, budget_s: flo
             if entry in seen:
                 continue
             if time.perf_counter() > end:
-                return Tuned(work.op, work.key, best, work.start, gain, [*told, "out of time"])
+                return Tuned(work.op, work.key, best, work.start, gain, [*log, "out of time"])
             seen.append(entry)
             complaints = gate(work.op, work.key, entry) or check(work, entry, device)
             if complaints:
-                told.append(f"refused {entry}: {complaints[0]}")
+                log.append(f"refused {entry}: {complaints[0]}")
                 continue
             timed = seconds(work, {"best": best, "new": entry}, device, rounds, 5.0)
-            told.append(f"{timed['best'] / timed['new']:.3f}x {entry}")
+            log.append(f"{timed['best'] / timed['new']:.3f}x {entry}")
             if timed["best"] > GAIN * timed["new"]:
                 best, gain, moved = entry, gain * timed["best"] / timed["new"], True
                 break
-    return Tuned(work.op, work.key, best, work.start, gain, told)
+    return Tuned(work.op, work.key, best, work.start, gain, log)
 
 
 def main(arguments: list[str] | None = None) -> int:

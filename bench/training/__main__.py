@@ -8,7 +8,7 @@
 Rungs: the step as the published code runs it (`published.py`) in fp32, in autocast, and in its own
 precision; the same arithmetic corrected, bf16, our kernels, one CUDA graph, parts through torch.compile. All see
 the same batch and start from the same weights; a rung's first losses must agree with the corrected fp32 rung's, or
-its time is not told. Dropout is off in all of them: the plain backend draws its mask on the host, which would
+its time is not printed. Dropout is off in all of them: the plain backend draws its mask on the host, which would
 flatter the fused one, and a graph must not hold random numbers.
 """
 

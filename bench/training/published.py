@@ -20,7 +20,7 @@ from v2f_engine.models.fmae import Block
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.ops import Bound
 from v2f_engine.train.batches import Part
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer, Terms
 from v2f_engine.train.optim import BETAS
@@ -66,11 +66,7 @@ class PublishedTrainer(GeneratorTrainer):
     """The waste of the published step put back in; see the notes on this module."""
 
     def __init__(
-        self,
-        data: TrainingSet,
-        recogniser: IResNet,
-        settings: GeneratorTraining,
-        group: RankGroup | None = None,
+        self, data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Ranks | None = None
     ) -> None:
         super().__init__(data, recogniser, settings, group)
         for module in self.model.modules():
@@ -103,11 +99,7 @@ class PublishedLoop(PublishedTrainer):
     """`PublishedTrainer` in the published precision: fp16 autocast, a gradient scaler, fp32 blocks."""
 
     def __init__(
-        self,
-        data: TrainingSet,
-        recogniser: IResNet,
-        settings: GeneratorTraining,
-        group: RankGroup | None = None,
+        self, data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Ranks | None = None
     ) -> None:
         super().__init__(data, recogniser, settings, group)
         self.scaler = torch.amp.GradScaler(self.device.type)

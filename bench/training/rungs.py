@@ -17,7 +17,7 @@ from bench import protocol
 from bench.training.published import PublishedLoop, PublishedTrainer
 from bench.training.setup import Size, pictures, published_start, recogniser_of, sized
 from v2f_engine.models import bind_ops
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator import AsPublished, GeneratorTrainer, GeneratorTraining
 from v2f_engine.train.graphed import GraphedTrainer
 
@@ -32,7 +32,7 @@ class Rung:
     """A way to run the step.
 
     Args:
-        name: as told.
+        name: as printed.
         published: as the published code runs it.
         precision: `fp32`; `bf16` by autocast; `fp16` by the published loop's autocast and gradient scaler.
         ours: our kernels (on a CPU, the quick forms); plain torch ops otherwise.
@@ -93,7 +93,7 @@ def trainer_of(rung: Rung, size: Size, device: str, **changes: Any) -> Generator
         kind = GraphedTrainer
     elif rung.published:
         kind = PublishedLoop if rung.precision == "fp16" else PublishedTrainer
-    trainer = kind(pictures(size.batch), recogniser_of(size, device), settings, RankGroup(device=device))
+    trainer = kind(pictures(size.batch), recogniser_of(size, device), settings, Ranks(device=device))
     if not (rung.ours or rung.published):
         bind_ops(trainer.model, {})
     published_start(trainer.model)
@@ -153,12 +153,12 @@ def first_losses(trainer: GeneratorTrainer) -> dict[str, float]:
     return {name: float(value) for name, value in terms.items() if name != "gradient"}
 
 
-def agree(found: Mapping[str, float], told: Mapping[str, float]) -> tuple[bool, str]:
+def agree(found: Mapping[str, float], expected: Mapping[str, float]) -> tuple[bool, str]:
     """Whether a rung computes what fp32 computes; a term that is not finite agrees with nothing."""
-    wild = [name for name in told if not (math.isfinite(found[name]) and math.isfinite(told[name]))]
+    wild = [name for name in expected if not (math.isfinite(found[name]) and math.isfinite(expected[name]))]
     if wild:
-        return False, f"not finite: {', '.join(f'{n} {found[n]} (fp32: {told[n]})' for n in wild)}"
-    off = {name: abs(found[name] - value) / max(abs(value), 1e-3) for name, value in told.items()}
+        return False, f"not finite: {', '.join(f'{n} {found[n]} (fp32: {expected[n]})' for n in wild)}"
+    off = {name: abs(found[name] - value) / max(abs(value), 1e-3) for name, value in expected.items()}
     worst = max(off, key=lambda name: off[name])
     return off[worst] <= TOLERANCE, f"loss terms within {100 * off[worst]:.2f} % of fp32's ({worst})"
 
@@ -188,9 +188,9 @@ def run_rung(
         Exception: whatever the rung dies of; the caller decides what that costs.
     """
     rung, wanted = rung_named(name), sized(size, batch)
-    told = oracle(size, device, batch) if expected is None else expected
+    reference = oracle(size, device, batch) if expected is None else expected
     with opened(trainer_of(rung, wanted, device)) as trainer:
-        passed, words = agree(first_losses(trainer), told)
+        passed, words = agree(first_losses(trainer), reference)
         timing = timed(stepper(trainer, 1), device, rounds, budget_s)
     return protocol.Row(
         "training step", f"{size}, batch {wanted.batch}", name, passed, words, timing,
@@ -206,22 +206,22 @@ def rungs(
     rounds: int = 5,
     budget_s: float = 60.0,
     chosen: tuple[Rung, ...] = RUNGS,
-    tell: Callable[[list[protocol.Row], list[str]], object] = lambda rows, notes: None,
+    on_row: Callable[[list[protocol.Row], list[str]], object] = lambda rows, notes: None,
 ) -> tuple[list[protocol.Row], list[str]]:
-    """(a row a rung, what could not run); `tell` hears both after each rung, and a rung that dies is a failed row."""
+    """(a row a rung, what could not run); `on_row` gets both after each rung, and a rung that dies is a failed row."""
     size = sized(name, batch)
     rows: list[protocol.Row] = []
     notes: list[str] = []
-    told = oracle(name, device, batch)
+    reference = oracle(name, device, batch)
     for rung in chosen:
         if rung.gpu and device == "cpu":
             notes.append(f"training rung {rung.name}: needs a GPU")
             continue
         try:
-            row = run_rung(rung.name, name, device, batch, rounds, budget_s / len(chosen), expected=told)
+            row = run_rung(rung.name, name, device, batch, rounds, budget_s / len(chosen), expected=reference)
         except Exception as error:
             words = f"{type(error).__name__}: {str(error)[:200]}"
             row = protocol.Row("training step", f"{name}, batch {size.batch}", rung.name, False, words)
         rows.append(row)
-        tell(rows, notes)
+        on_row(rows, notes)
     return rows, notes

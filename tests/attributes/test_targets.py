@@ -123,7 +123,7 @@ def test_objectives_and_attributes_are_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("typed", "expected"),
     [
         (24, Goal((24.0,))),
         ("24", Goal((24.0,))),
@@ -131,14 +131,14 @@ def test_objectives_and_attributes_are_checked() -> None:
         ("-45,0,45", Goal((-45.0, 0.0, 45.0))),
     ],
 )
-def test_goals_as_they_are_typed(told: str | float, expected: Goal) -> None:
-    assert Goal.of(told) == expected
+def test_goals_as_they_are_typed(typed: str | float, expected: Goal) -> None:
+    assert Goal.of(typed) == expected
 
 
-@pytest.mark.parametrize("told", ["sixty", "1:2:3", "60:-60", "nan", "", None])
-def test_goals_that_are_none(told: str) -> None:
+@pytest.mark.parametrize("typed", ["sixty", "1:2:3", "60:-60", "nan", "", None])
+def test_goals_that_are_none(typed: str) -> None:
     with pytest.raises(ConfigError):
-        Goal.of(told, "--yaw")
+        Goal.of(typed, "--yaw")
 
 
 def test_goals_are_drawn_by_image_alone() -> None:
@@ -294,7 +294,7 @@ def test_attribute_files_that_are_wrong_are_named(tmp_path: Path) -> None:
     bad.write_text("Thing = 3\nraise_me = 1\n")
     broken = tmp_path / "broken.py"
     broken.write_text("1 / 0\n")
-    for told, message in (
+    for typed, message in (
         ("nowhere.py:Name", "file.py:Name"),
         (str(bad), "file.py:Name"),
         (f"{bad}:Missing", "has no Missing"),
@@ -302,7 +302,7 @@ def test_attribute_files_that_are_wrong_are_named(tmp_path: Path) -> None:
         (f"{broken}:Thing", "ZeroDivisionError"),
     ):
         with pytest.raises(ConfigError, match=message):
-            attribute_from_file(told)
+            attribute_from_file(typed)
 
 
 def test_control_without_goals_or_with_unknown_uses_is_refused() -> None:

@@ -136,8 +136,8 @@ def test_a_synthetic_bin_has_its_known_answer(tmp_path) -> None:
     folds = [20 - sum(w // 20 == fold for w in wrong) for fold in range(10)]
     assert found.folds == pytest.approx([n / 20 for n in folds])
     assert seen[-1] == (400, 400)
-    told = json.dumps(found.to_json())
-    assert "genuine" not in told
+    text = json.dumps(found.to_json())
+    assert "genuine" not in text
 
 
 def test_impossible_pairs_are_named() -> None:

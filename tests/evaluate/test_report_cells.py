@@ -43,7 +43,7 @@ def made() -> Report:
 
 def test_a_reference_is_measured_by_itself_and_the_gallery_by_its_size(made: Report) -> None:
     record = made.record
-    for told, source in (
+    for section, source in (
         (record, people(40, 5, 1, "ours", 1.0)),
         (record["reference"], people(50, 4, 3, "known", 1.4)),
     ):
@@ -51,14 +51,14 @@ def test_a_reference_is_measured_by_itself_and_the_gallery_by_its_size(made: Rep
         cosine = (units @ units.T)[np.triu_indices(len(units), 1)]
         labels = np.asarray(source.labels)
         same = (labels[:, None] == labels)[np.triu_indices(len(units), 1)]
-        apart = told["separability"]
+        apart = section["separability"]
         assert apart["identities"] == len(np.unique(labels))
         assert apart["genuine_pairs"] == same.sum()
         assert apart["genuine_mean"] == pytest.approx(cosine[same].mean(), abs=1e-5)
         assert apart["genuine_std"] == pytest.approx(cosine[same].std(), abs=1e-5)
         assert apart["impostor_mean"] == pytest.approx(cosine[~same].mean(), abs=5e-3)
-        assert told["consistency"]["pair_cosine"] == pytest.approx(cosine[same].mean(), abs=1e-5)
-        assert told["dcface"]["radius"] == pytest.approx(1 - THRESHOLD)
+        assert section["consistency"]["pair_cosine"] == pytest.approx(cosine[same].mean(), abs=1e-5)
+        assert section["dcface"]["radius"] == pytest.approx(1 - THRESHOLD)
     leaks = record["leakage"]
     assert (leaks["synthetic"], leaks["gallery"]) == (200, 390)
     assert leaks["above"][0]["by_chance"] == pytest.approx(1 - (1 - FMR) ** 390)
@@ -112,15 +112,15 @@ def distinct(made: Report) -> Report:
     record: dict[str, Any] = copy.deepcopy(made.record)
     record["dataset"] |= {"identities": 1041, "images": 5203}
     record["threshold"] = 0.417
-    for told, by in ((record, 0.0), (record["reference"], 0.003)):
-        told["separability"] |= {
+    for section, by in ((record, 0.0), (record["reference"], 0.003)):
+        section["separability"] |= {
             "unique_share": 0.911 + by, "eer": 0.021 + by, "fmr100": 0.031 + by, "fmr1000": 0.041 + by,
             "fdr": 7.1 + by * 100, "genuine_mean": 0.701 + by, "genuine_std": 0.101 + by,
             "impostor_mean": 0.051 + by, "impostor_std": 0.111 + by,
             "genuine_pairs": 12_345, "impostor_pairs": 67_891,
         }  # fmt: skip
-        told["dcface"] |= {"radius": 0.58, "unique": 0.921 + by, "consistent": 0.931 + by}
-        told["consistency"] |= {
+        section["dcface"] |= {"radius": 0.58, "unique": 0.921 + by, "consistent": 0.931 + by}
+        section["consistency"] |= {
             "own_nearest": 0.951 + by, "pair_cosine": 0.721 + by, "pair_cosine_p05": 0.511 + by,
             "pair_cosine_p95": 0.881 + by, "rest_cosine": 0.821 + by,
         }  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "train"))
 from graph_replay import FAULTS, PROGRESS, Distances, Run, distances, excess, opened, run, wanted
-from train_harness import eye, people, settings
+from train_harness import people, settings, small_recogniser
 
 from v2f_engine.train.generator import GeneratorTrainer
 from v2f_engine.train.graphed import CudaRecorder, GraphedTrainer
@@ -102,7 +102,7 @@ def test_memory_may_be_pinned_while_a_graph_is_captured() -> None:
 
 def test_a_step_does_not_wait_for_the_device() -> None:
     own = dataclasses.replace(settings(Path("unused"), batch=4), device=DEVICE, shift=0)
-    trainer = GeneratorTrainer(people(), eye(), own)
+    trainer = GeneratorTrainer(people(), small_recogniser(), own)
     for number in range(3):
         trainer.step(number, 0.9)
     torch.cuda.set_sync_debug_mode("error")

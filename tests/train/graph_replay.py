@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_harness import eye, people, settings
+from train_harness import people, settings, small_recogniser
 
 from v2f_engine.train import generator_step
 from v2f_engine.train.generator import GeneratorTrainer, GeneratorTraining
@@ -50,7 +50,7 @@ def wanted(device: str = "cpu", *, bf16: bool = False, accumulate: int = 1) -> G
 
 
 def opened(kind: type[GeneratorTrainer], wanted: GeneratorTraining) -> GeneratorTrainer:
-    trainer = kind(people(), eye(), wanted)
+    trainer = kind(people(), small_recogniser(), wanted)
     published_start(trainer.model)
     return trainer
 
@@ -105,16 +105,16 @@ def equal_steps(one: Run, other: Run) -> list[bool]:
     ]
 
 
-def distances(found: Run, told: Run) -> Distances:
+def distances(found: Run, other: Run) -> Distances:
     """By step and tensor; see the notes on this module. Averages are left out: they follow the weights."""
     return [
         {
             name: _median(own[name] - value)
-            / (_median(value - told.start[name]) + STILL * _median(value) + 1e-12)
+            / (_median(value - other.start[name]) + STILL * _median(value) + 1e-12)
             for name, value in step.items()
             if not name.startswith("ema/")
         }
-        for own, step in zip(found.weights, told.weights, strict=True)
+        for own, step in zip(found.weights, other.weights, strict=True)
     ]
 
 

@@ -23,7 +23,7 @@ from v2f_engine.models.fold import freeze
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import load_generator
-from v2f_engine.train.distributed import RankGroup, joined
+from v2f_engine.train.distributed import Ranks, joined
 from v2f_engine.train.estimators import (
     EstimatorTraining,
     Labelled,
@@ -216,7 +216,7 @@ def _rank(rank: int, port: int, out: str, queue: multiprocessing.Queue) -> None:
         queue.put((rank, state))
 
 
-def _two_steps(group: RankGroup, out: Path) -> PoseTrainer:
+def _two_steps(group: Ranks, out: Path) -> PoseTrainer:
     settings = PoseTraining(out, Budget(steps=2), 4, lr=1e-3, rank=2, alpha=8.0, bf16=False)
     torch.manual_seed(0)
     recogniser = IResNet(TINY).eval()
@@ -241,7 +241,7 @@ def test_lora_is_the_same_on_every_rank_and_as_on_one(tmp_path: Path) -> None:
     found = dict(queue.get(timeout=300) for _ in ranks)
     for process in ranks:
         process.join(60)
-    alone = _two_steps(RankGroup(), tmp_path)
+    alone = _two_steps(Ranks(), tmp_path)
     moved = 0.0
     fresh = dict(with_lora(small_base(), 2, 8.0).named_parameters())
     for name, parameter in alone.model.named_parameters():

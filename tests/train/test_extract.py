@@ -48,7 +48,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("eye") / "eye.safetensors"
+    path = tmp_path_factory.mktemp("recogniser") / "recogniser.safetensors"
     save_weights(path, {"model": IResNet(EYE).eval()}, {"kind": "iresnet", "config": EYE.to_json()})
     return path
 
@@ -88,14 +88,14 @@ def graph(path: Path, weights: Path, *, inside: bool, batch: int | str = "B", nh
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.eye = open_embedder(weights).model
+            self.recogniser = open_embedder(weights).model
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             if nhwc:
                 x = x.permute(0, 3, 1, 2)
             if inside:
                 x = (x - 127.5) * (1 / 127.5)
-            return self.eye(x)
+            return self.recogniser(x)
 
     size = batch if isinstance(batch, int) else 2
     example = torch.zeros(size, 112, 112, 3) if nhwc else torch.zeros(size, 3, 112, 112)
@@ -115,7 +115,7 @@ def graph(path: Path, weights: Path, *, inside: bool, batch: int | str = "B", nh
 @pytest.mark.parametrize("case", ["outside", "inside", "fixed batch", "nhwc"])
 def test_onnx_equals_torch(dataset: Path, weights: Path, tmp_path: Path, case: str) -> None:
     path = graph(
-        tmp_path / "eye.onnx",
+        tmp_path / "recogniser.onnx",
         weights,
         inside=case == "inside",
         batch=4
@@ -124,14 +124,14 @@ def test_onnx_equals_torch(dataset: Path, weights: Path, tmp_path: Path, case: s
         nhwc=case == "nhwc",
     )
     embedder = open_embedder(path)
-    told = embedder.describe()
-    assert (told["mean"], told["std"]) == ((0.0, 1.0) if case == "inside" else (127.5, 127.5))
+    described = embedder.describe()
+    assert (described["mean"], described["std"]) == ((0.0, 1.0) if case == "inside" else (127.5, 127.5))
     assert embedder.dim == 512
     wanted = open_embedder(weights)(images())
     assert embedder(images()).shape == wanted.shape
     np.testing.assert_allclose(embedder(images()), wanted, rtol=1e-3, atol=1e-3)
     bgr = open_embedder(path, channels="bgr")  # changes the order of channels and nothing else
-    assert bgr.describe() == {**told, "channels": "bgr"}
+    assert bgr.describe() == {**described, "channels": "bgr"}
     np.testing.assert_allclose(bgr(images()[..., ::-1].copy()), wanted, rtol=1e-3, atol=1e-3)
     if case == "outside":
         store_features(dataset, tmp_path / "f.npy", embedder, batch=4)
@@ -179,8 +179,8 @@ def test_bad_images_are_refused_or_noted(dataset: Path, weights: Path, tmp_path:
 
 def test_features_of_another_dataset_are_refused(dataset: Path, weights: Path, tmp_path: Path) -> None:
     store_features(dataset, tmp_path / "f.npy", open_embedder(weights), batch=8)
-    told = json.loads((tmp_path / "f.json").read_text())
-    (tmp_path / "f.json").write_text(json.dumps(told | {"labels_sha256": "0" * 64}))
+    record = json.loads((tmp_path / "f.json").read_text())
+    (tmp_path / "f.json").write_text(json.dumps(record | {"labels_sha256": "0" * 64}))
     with pytest.raises(VectorError, match="another dataset"):
         open_training_set(dataset, tmp_path / "f.npy")
     (tmp_path / "f.json").write_text("{")

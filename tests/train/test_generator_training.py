@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from train_harness import ALL, TINY, eye, people, settings
+from train_harness import ALL, TINY, people, settings, small_recogniser
 
 from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.data.writing.lock import exclusive
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wanted = dataclasses.replace(
         settings(out, steps=12, batch=8), base_lr=0.05, log_every=2, picture_every=6, ema=0.5
     )
-    train_generator(people(), eye(), wanted, people(3, 4), say=lambda line: None)
+    train_generator(people(), small_recogniser(), wanted, people(3, 4), say=lambda line: None)
     return out
 
 
@@ -68,12 +68,12 @@ def test_a_kill_between_validation_and_checkpoint_leaves_none_out(
     monkeypatch.setattr(Checkpoints, "save", killed)
     monkeypatch.setattr(Watcher, "measure", lambda self, model: {"psnr": 1.0})
     with pytest.raises(KeyboardInterrupt):
-        train_generator(people(), eye(), wanted, people(3, 4), say=lambda line: None)
+        train_generator(people(), small_recogniser(), wanted, people(3, 4), say=lambda line: None)
     monkeypatch.undo()
     monkeypatch.setattr(Watcher, "measure", lambda self, model: {"psnr": 1.0})
-    told: list[str] = []
-    train_generator(people(), eye(), wanted, people(3, 4), say=told.append)
-    assert told[0] == "resumed at step 2"
+    lines: list[str] = []
+    train_generator(people(), small_recogniser(), wanted, people(3, 4), say=lines.append)
+    assert lines[0] == "resumed at step 2"
     assert [line["step"] for line in read_log(tmp_path / "validation.jsonl")] == [2, 4]
     assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [4]
 
@@ -102,17 +102,19 @@ def test_a_checkpoint_converts_to_the_published_layout(trained: Path, tmp_path: 
 def test_base_size_has_the_published_keys() -> None:
     with torch.device("meta"):
         keys = sorted(Vec2Face(Vec2FaceConfig.base()).state_dict())
-    told = [
+    keys = [
         line.split()[0] for line in (GOLDEN / "checkpoint_keys_base.txt").read_text().splitlines() if line
     ]
-    published = sorted(key for key in told if not key.startswith("#"))
+    published = sorted(key for key in keys if not key.startswith("#"))
     assert len(keys) == 349
     assert keys == published
 
 
 def test_parts_of_a_batch_give_the_gradients_of_the_whole() -> None:
     whole, parts = (
-        GeneratorTrainer(people(), eye(), settings(Path("unused"), batch=4, accumulate=n, bf16=False))
+        GeneratorTrainer(
+            people(), small_recogniser(), settings(Path("unused"), batch=4, accumulate=n, bf16=False)
+        )
         for n in (1, 2)
     )
     found = []
@@ -136,7 +138,7 @@ def _critic_gradients(switches: AsPublished) -> tuple[GeneratorTrainer, list[tor
     wanted = dataclasses.replace(
         settings(Path("unused"), batch=2, bf16=False), as_published=switches, clip=1e9
     )
-    trainer = GeneratorTrainer(people(), eye(), wanted)
+    trainer = GeneratorTrainer(people(), small_recogniser(), wanted)
     trainer.optimizer.step = trainer.critic_optimizer.step = lambda: None  # type: ignore[method-assign]
     trainer.step(0, 0.5)
     trainer.batches.close()
@@ -164,7 +166,7 @@ def test_a_waiting_discriminator_only_decays() -> None:
         wanted = dataclasses.replace(
             settings(Path("unused"), batch=2), as_published=AsPublished(critic_always=always), critic_lr=0.01
         )
-        trainer = GeneratorTrainer(people(), eye(), wanted)
+        trainer = GeneratorTrainer(people(), small_recogniser(), wanted)
         before = [p.detach().clone() for p in trainer.critic.parameters()]
         trainer.step(0, 0.1)
         trainer.batches.close()
@@ -176,14 +178,14 @@ def test_a_waiting_discriminator_only_decays() -> None:
 
 def test_one_ratio_for_a_batch_as_published() -> None:
     wanted = dataclasses.replace(settings(Path("unused"), batch=8), as_published=AsPublished(one_ratio=True))
-    trainer = GeneratorTrainer(people(), eye(), wanted)
+    trainer = GeneratorTrainer(people(), small_recogniser(), wanted)
     assert len(trainer.batches._read(0)[0].n_masked.unique()) == 1
     trainer.batches.settings = dataclasses.replace(wanted, as_published=AsPublished())
     assert len(trainer.batches._read(0)[0].n_masked.unique()) > 1
 
 
 def test_nothing_waits_and_nothing_is_drawn_from_global_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = GeneratorTrainer(people(), eye(), settings(Path("unused"), batch=2))
+    trainer = GeneratorTrainer(people(), small_recogniser(), settings(Path("unused"), batch=2))
     for (
         optimizer
     ) in trainer.optimizers().values():  # on a CPU AdamW reads its step counter; on a GPU it is fused
@@ -206,7 +208,7 @@ def test_nan_stops_with_the_terms_name(tmp_path: Path) -> None:
     assert good.features is not None
     poisoned = MemorySet(good.images, good.labels, np.full_like(good.features, np.nan))
     with pytest.raises(NonFiniteLoss, match=r"'pixel' is nan at step 1.*row \d"):
-        train_generator(poisoned, eye(), settings(tmp_path, steps=1, batch=2), say=print)
+        train_generator(poisoned, small_recogniser(), settings(tmp_path, steps=1, batch=2), say=print)
     assert not (tmp_path / "generator.safetensors").exists()
 
 
@@ -214,12 +216,12 @@ def test_unfit_data_is_refused(tmp_path: Path) -> None:
     good = people()
     assert good.features is not None
     with pytest.raises(DatasetError, match="features"):
-        train_generator(MemorySet(good.images, good.labels), eye(), settings(tmp_path))
+        train_generator(MemorySet(good.images, good.labels), small_recogniser(), settings(tmp_path))
     short = MemorySet(good.images, good.labels, good.features[:, :100])
     with pytest.raises(DatasetError, match="have 100 numbers, the generator expects 512"):
-        train_generator(short, eye(), settings(tmp_path))
+        train_generator(short, small_recogniser(), settings(tmp_path))
     with exclusive(tmp_path / ".lock", tmp_path), pytest.raises(OutputFolderError, match="being written by"):
-        train_generator(good, eye(), settings(tmp_path))
+        train_generator(good, small_recogniser(), settings(tmp_path))
 
 
 def test_settings_are_checked() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from graph_replay import FAULTS, GRAPHS, PROGRESS, Run, distances, equal_steps, excess, opened, run, wanted
 from tape import NotCapturable, Tape
-from train_harness import eye, people, settings
+from train_harness import people, settings, small_recogniser
 
 from v2f_engine.errors import BackendUnavailable, ConfigError
 from v2f_engine.train import graphed
@@ -52,11 +52,11 @@ def test_a_fault_shows_in_the_weights(
 
 
 def test_accumulated_parts_in_fp32(tape: Tape) -> None:
-    told, found = (
+    eagerly_made, found = (
         run(opened(kind, wanted(accumulate=2)), steps=5) for kind in (GeneratorTrainer, GraphedTrainer)
     )
-    assert all(equal_steps(found, told))
-    assert found.terms == told.terms
+    assert all(equal_steps(found, eagerly_made))
+    assert found.terms == eagerly_made.terms
 
 
 @pytest.mark.slow
@@ -64,15 +64,15 @@ def test_the_judgement_on_a_gpu_tells_faults_from_rounding(
     tape: Tape, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of tests/gpu/test_gpu_training.py: a third twin passes it, every fault fails it."""
-    told = run(opened(GeneratorTrainer, wanted()))
+    eagerly_made = run(opened(GeneratorTrainer, wanted()))
     first, second, third = (
-        distances(run(opened(GeneratorTrainer, wanted()), nudged=seed), told) for seed in (1, 2, 3)
+        distances(run(opened(GeneratorTrainer, wanted()), nudged=seed), eagerly_made) for seed in (1, 2, 3)
     )
     assert max(excess(third, [first, second]))[0] < 0.5
     for name, (inject, step) in FAULTS.items():
         with monkeypatch.context() as patch:
             inject(patch)
-            found = distances(run(opened(GraphedTrainer, wanted())), told)
+            found = distances(run(opened(GraphedTrainer, wanted())), eagerly_made)
         worst = max(excess(found, [first, second])[step:])
         print(f"{name}: {worst}")
         assert worst[0] > 2, (name, worst)
@@ -106,7 +106,7 @@ def test_what_a_graph_cannot_hold_is_refused() -> None:
 
 def test_a_graph_needs_a_gpu_and_optimisers_that_can_be_captured() -> None:
     with pytest.raises(BackendUnavailable, match="needs a GPU"):
-        GraphedTrainer(people(), eye(), wanted())
+        GraphedTrainer(people(), small_recogniser(), wanted())
     eagerly = dataclasses.replace(settings(Path("unused")), shift=0)
     with pytest.raises(ConfigError, match="expects stepping='graph', found 'eager'"):
-        GraphedTrainer(people(), eye(), eagerly)
+        GraphedTrainer(people(), small_recogniser(), eagerly)

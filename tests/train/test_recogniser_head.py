@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from v2f_engine.errors import CheckpointError, ConfigError
 from v2f_engine.train.checkpoint import write_tensors
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.head import ShardedHead, shard_of
 from v2f_engine.train.head_checkpoint import read_head
 from v2f_engine.train.margin import make_margin
@@ -87,7 +87,7 @@ def test_a_step_samples_its_own_classes_and_a_share_of_the_others() -> None:
     assert not np.array_equal(head._drawn(5), head._drawn(4))
     parts = []
     for rank in range(3):
-        part = ShardedHead(20_000, 2, make_margin("cosface", 0.2), 64.0, RankGroup(rank, 3), 0.1, 3)
+        part = ShardedHead(20_000, 2, make_margin("cosface", 0.2), 64.0, Ranks(rank, 3), 0.1, 3)
         assert (part.first, part.last) == shard_of(20_000, rank, 3)
         parts.append(part._drawn(4))
         assert torch.equal(part.weight, head.weight[part.first : part.last])
@@ -103,7 +103,7 @@ CASES = [("arcface", 0.5, 1.0), ("cosface", 0.4, 0.4), ("adaface", 0.4, 0.3)]
 CLASSES, DIM, BATCH, STEPS = 23, 12, 8, 6
 
 
-def some_steps(name: str, m: float, rate: float, group: RankGroup) -> dict[str, torch.Tensor]:
+def some_steps(name: str, m: float, rate: float, group: Ranks) -> dict[str, torch.Tensor]:
     """A linear network and the head, SGD with momentum; gradients averaged over ranks as DDP does."""
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(STEPS, BATCH, 10, generator=generator)
@@ -128,7 +128,7 @@ def some_steps(name: str, m: float, rate: float, group: RankGroup) -> dict[str, 
 def rank_main(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found = [some_steps(*case, RankGroup(rank, 2)) for case in CASES]
+    found = [some_steps(*case, Ranks(rank, 2)) for case in CASES]
     torch.save(found, f"{folder}/{rank}.pt")
     dist.barrier()  # gloo aborts a rank whose peer ends first
     dist.destroy_process_group()
@@ -139,7 +139,7 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
     mp.spawn(rank_main, (str(tmp_path),), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for number, case in enumerate(CASES):
-        whole = some_steps(*case, RankGroup())
+        whole = some_steps(*case, Ranks())
         parts = [rank[number] for rank in ranks]
         assert torch.equal(parts[0]["network"], parts[1]["network"])
         assert torch.equal(parts[0]["loss"], parts[1]["loss"])

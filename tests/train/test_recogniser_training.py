@@ -54,18 +54,24 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_the_published_recipe_in_numbers() -> None:
-    told = RecogniserTraining.named("published", Path("x"))
-    assert told.model == IResNetConfig(LAYERS["iresnet50"], se=True)
-    assert (told.optimiser, told.lr, told.momentum, told.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
-    assert (told.margin, told.m, told.scale, told.batch, told.clip) == ("arcface", 0.5, 64.0, 128, 5.0)
-    assert (told.augment, told.sample_rate, told.budget) == ("published", 1.0, Budget(epochs=26))
+    recipe = RecogniserTraining.named("published", Path("x"))
+    assert recipe.model == IResNetConfig(LAYERS["iresnet50"], se=True)
+    assert (recipe.optimiser, recipe.lr, recipe.momentum, recipe.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
+    assert (recipe.margin, recipe.m, recipe.scale, recipe.batch, recipe.clip) == (
+        "arcface",
+        0.5,
+        64.0,
+        128,
+        5.0,
+    )
+    assert (recipe.augment, recipe.sample_rate, recipe.budget) == ("published", 1.0, Budget(epochs=26))
     steps = 26 * 100
     trainer = object.__new__(RecogniserTrainer)
-    trainer.settings = told
+    trainer.settings = recipe
     rates = [round(trainer.rate(step / steps), 6) for step in (0, 1199, 1200, 1999, 2000, 2399, 2400, 2599)]
     assert rates == [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert RecogniserTraining.named("published-adaface", Path("x")).margin == "adaface"
-    json.dumps(told.to_json())
+    json.dumps(recipe.to_json())
     for wrong, message in (
         ({"margin": "arcfac"}, "did you mean 'arcface'"),
         ({"milestones": (0.5, 0.2)}, "rise"),
@@ -74,7 +80,7 @@ def test_the_published_recipe_in_numbers() -> None:
         with pytest.raises(ConfigError, match=message):
             RecogniserTraining(Path("x"), **wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="divided among 3 ranks"):
-        told.part(3)
+        recipe.part(3)
 
 
 @pytest.mark.parametrize(("depth", "se"), [(depth, depth in ("iresnet18", "iresnet50")) for depth in LAYERS])
@@ -116,10 +122,10 @@ def test_published_augmentation() -> None:
 
 @pytest.mark.parametrize("margin", ["arcface", "cosface", "adaface"])
 def test_the_recipe_learns(people: MemorySet, tmp_path: Path, margin: str) -> None:
-    told = settings(
+    recipe = settings(
         tmp_path, budget=Budget(epochs=8), margin=margin, m=0.2, augment="mirror", checkpoint_every=50
     )
-    model = train_recogniser(people, told, held_out=people)
+    model = train_recogniser(people, recipe, held_out=people)
     found = losses(tmp_path)
     assert len(found) == 40
     assert np.mean(found[-5:]) < 0.6 * np.mean(found[:5])
@@ -163,9 +169,9 @@ def test_bad_rows_do_not_end_a_training(people: MemorySet, tmp_path: Path) -> No
         path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
     data = open_training_set(tmp_path / "set", on_bad="skip")
     train_recogniser(data, settings(tmp_path / "out", sample_rate=0.5))
-    told = json.loads((tmp_path / "out" / "bad_rows.json").read_text())
-    assert told["count"] == 3
-    assert told["by_kind"] == {"image": 3}
+    report = json.loads((tmp_path / "out" / "bad_rows.json").read_text())
+    assert report["count"] == 3
+    assert report["by_kind"] == {"image": 3}
     assert all(np.isfinite(losses(tmp_path / "out")))
 
 
@@ -216,9 +222,9 @@ from v2f_engine.train.recogniser import train_recogniser
 people = MemorySet(faces().reshape(-1, 112, 112, 3), np.repeat(np.arange(PEOPLE), EACH))
 with joined("cpu") as group:
     for name, stop in (("whole", None), ("broken", int(sys.argv[3]))):
-        told = settings(Path(sys.argv[2]) / name, sample_rate=0.6)
+        recipe = settings(Path(sys.argv[2]) / name, sample_rate=0.6)
         try:
-            train_recogniser(people, told, group=group, say=interrupt_at(stop) if stop else None)
+            train_recogniser(people, recipe, group=group, say=interrupt_at(stop) if stop else None)
         except KeyboardInterrupt:
             pass
 """

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from train_harness import ALL, TINY, eye, people, settings
+from train_harness import ALL, TINY, people, settings, small_recogniser
 
 from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.data.training.rows import Rows
@@ -41,7 +41,7 @@ def trainer_of(weights: LossWeights = ALL, **changes: Any) -> Iterator[Generator
         settings(Path("unused"), batch=3, bf16=False),
         **{"weights": weights, "shift": 0, "clip": 1e9, **changes},
     )
-    trainer = GeneratorTrainer(people(), eye(), wanted)
+    trainer = GeneratorTrainer(people(), small_recogniser(), wanted)
     trainer.optimizer.step = trainer.critic_optimizer.step = lambda: None  # type: ignore[method-assign]
     try:
         yield trainer
@@ -88,7 +88,7 @@ def test_every_term_of_a_generators_step(shift: int) -> None:
             made = trainer.model(part.features, part.noise, part.n_masked, part.n_dropped)
             real, fake = to_unit(part.images), made.images
             seen_fake, seen_real = (moved(x, *part.crop, shift) for x in (fake, real))
-            recogniser = eye()
+            recogniser = small_recogniser()
             features, own = recogniser(seen_fake), recogniser(seen_real)
             by_hand = {
                 "pixel": ((fake - real).double() ** 2).mean(),
@@ -125,11 +125,11 @@ def test_gradients_longer_than_the_clip_are_cut_to_it() -> None:
             terms, _ = trainer.step(0, 0.9)
             return gradients(trainer.model), gradients(trainer.critic), float(terms["gradient"])
 
-    generator, critic, told = step(1e12, 1e4)
-    assert told == pytest.approx(float(generator.norm()), rel=1e-4)
+    generator, critic, length = step(1e12, 1e4)
+    assert length == pytest.approx(float(generator.norm()), rel=1e-4)
     assert min(generator.norm(), critic.norm()) > 1e3
-    cut_generator, cut_critic, told_before = step(0.75, 1e4)
-    assert told_before == pytest.approx(told, rel=1e-4)  # what is told is the length before the clip
+    cut_generator, cut_critic, length_before = step(0.75, 1e4)
+    assert length_before == pytest.approx(length, rel=1e-4)  # what is reported is the length before the clip
     for cut, whole in ((cut_generator, generator), (cut_critic, critic)):
         assert float(cut.norm()) == pytest.approx(0.75, rel=1e-4)
         torch.testing.assert_close(cut, whole * (0.75 / whole.norm()), rtol=1e-3, atol=1e-6)
@@ -194,7 +194,7 @@ def test_what_the_published_leak_teaches_the_discriminator(leaks: bool) -> None:
         settings(Path("unused"), batch=4), weights=dataclasses.replace(ONLY_PIXELS, gan=1.0), shift=0, clip=1e9,
         critic_lr=3e-3, warm_up=0.0, lr_floor=1.0, as_published=switches,
     )  # fmt: skip
-    trainer = GeneratorTrainer(people(), eye(), wanted)
+    trainer = GeneratorTrainer(people(), small_recogniser(), wanted)
     trainer.optimizer.step = lambda: None  # type: ignore[assignment, method-assign]
     for _ in range(20):
         trainer.step(0, 0.9)
@@ -228,7 +228,7 @@ def test_every_term_of_a_pose_step() -> None:
     base = Vec2Face(TINY)
     base.initialise(torch.Generator().manual_seed(0))
     wanted = PoseTraining(Path("unused"), batch=4, bf16=False, seed=7)
-    trainer = PoseTrainer(data, base.eval(), eye(), wanted)
+    trainer = PoseTrainer(data, base.eval(), small_recogniser(), wanted)
     trainer.optimizer.step = lambda: None  # type: ignore[assignment, method-assign]
     terms, _ = trainer.step(3, 0.5)
 
@@ -242,7 +242,7 @@ def test_every_term_of_a_pose_step() -> None:
             torch.from_numpy(landmarks.draw(points[rows])),
         )  # fmt: skip
         real = to_unit(torch.from_numpy(data.images[rows]))
-        recogniser = eye()
+        recogniser = small_recogniser()
         made, own = recogniser(fake), recogniser(real)
         by_hand = {
             "pixel": ((fake - real).double() ** 2).mean(),

@@ -45,8 +45,8 @@ def _train(lmdb: Path, out: Path, *more: str) -> object:
 def test_bad_rows_are_skipped_counted_and_named(lmdb: Path, tmp_path: Path) -> None:
     result = _train(lmdb, tmp_path, "--on-bad", "skip")
     assert result.exception is None, result.exception
-    told = json.loads((tmp_path / "bad_rows.json").read_text())
-    assert told["by_kind"] == {"feature": 1, "feature dimension": 1, "image": 1}
+    report = json.loads((tmp_path / "bad_rows.json").read_text())
+    assert report["by_kind"] == {"feature": 1, "feature dimension": 1, "image": 1}
     assert load_generator(tmp_path / "generator.safetensors").head["training"]["steps"] == 2
     assert json.loads((tmp_path / "validation.jsonl").read_text())["step"] == 2
 
@@ -59,8 +59,8 @@ def test_or_refused_by_name(lmdb: Path, tmp_path: Path) -> None:
         "1: the feature holds NaN",
         "2: expected .* 512 numbers, found 100",
     )
-    told = rf"training\.lmdb: record ({'|'.join(reasons)})"
-    assert re.search(told, str(result.exception)), result.exception
+    message = rf"training\.lmdb: record ({'|'.join(reasons)})"
+    assert re.search(message, str(result.exception)), result.exception
     assert not (tmp_path / "generator.safetensors").exists()
 
 

@@ -54,8 +54,13 @@ def test_a_recogniser_is_trained_and_loads(dataset: Path, tmp_path: Path) -> Non
     words += ["--margin", "adaface", "--m", 0.3, "--sample-rate", 0.5, "--held-out-people", 2]
     assert str(out / "recogniser.safetensors") in run(*words)
     assert load_recogniser(out / "recogniser.safetensors").config.feature_dim == 512
-    told = json.loads((out / "checkpoints" / "00000002.json").read_text())["settings"]
-    assert (told["margin"], told["m"], told["sample_rate"], told["seed"]) == ("adaface", 0.3, 0.5, 0)
+    settings = json.loads((out / "checkpoints" / "00000002.json").read_text())["settings"]
+    assert (settings["margin"], settings["m"], settings["sample_rate"], settings["seed"]) == (
+        "adaface",
+        0.3,
+        0.5,
+        0,
+    )
     assert "eer" in json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     with pytest.raises(ConfigError, match="recipe 'publishd'.*did you mean 'published'"):
         run("train", "recogniser", dataset, "--recipe", "publishd")

@@ -19,8 +19,8 @@ from v2f_engine.train.picture import write_grid
 
 
 def test_two_checkpoints_are_kept_and_the_newest_whole_one_is_taken(tmp_path: Path) -> None:
-    told: list[str] = []
-    checkpoints = Checkpoints(tmp_path, told.append)
+    lines: list[str] = []
+    checkpoints = Checkpoints(tmp_path, lines.append)
     assert checkpoints.newest() is None
     weights = torch.zeros(3)
     for step in (1, 2, 3):
@@ -41,7 +41,7 @@ def test_two_checkpoints_are_kept_and_the_newest_whole_one_is_taken(tmp_path: Pa
         file.seek(-1, 2)
         file.write(b"\x7f")
     assert checkpoints.newest() == 2
-    assert "step 3 is damaged" in told[0]
+    assert "step 3 is damaged" in lines[0]
     (tmp_path / "00000002.json").unlink()  # killed before the JSON: nothing was promised
     with pytest.raises(CheckpointError, match="none of the checkpoints of steps"):
         checkpoints.newest()

@@ -25,15 +25,15 @@ DEEP = replace(SIZES["tiny"], recogniser=IResNetConfig((3, 13, 30, 3), (64, 128,
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, float]:
+def oracle() -> dict[str, float]:
     """The oracle as another process would get it."""
     return dict(json.loads(json.dumps(rungs.oracle("tiny", "cpu"))))
 
 
 @pytest.mark.parametrize("name", [rung.name for rung in rungs.RUNGS if not rung.gpu])
-def test_a_rung_runs_alone_and_computes_what_fp32_computes(name: str, told: dict[str, float]) -> None:
+def test_a_rung_runs_alone_and_computes_what_fp32_computes(name: str, oracle: dict[str, float]) -> None:
     """The published ones under anomaly mode, which stops at the first NaN of a gradient."""
-    row = rungs.run_rung(name, "tiny", "cpu", rounds=1, budget_s=0.1, expected=told)
+    row = rungs.run_rung(name, "tiny", "cpu", rounds=1, budget_s=0.1, expected=oracle)
     assert row.passed, row.check
     assert (row.case, row.contender, row.items) == ("tiny, batch 2", name, 2)
     assert row.timing is not None
@@ -94,7 +94,7 @@ def test_the_published_loop_is_in_its_own_precision() -> None:
         block, decoder = trainer.model.blocks[0], trainer.model.im_decoder
         for name, module in (
             ("qkv", block.attn.qkv), ("fc2", block.mlp.fc2), ("conv", decoder.conv_in),
-            ("critic", trainer.critic.layers[1][0]), ("eye", trainer.view.recogniser.recogniser.conv1),
+            ("critic", trainer.critic.layers[1][0]), ("recogniser", trainer.view.recogniser.recogniser.conv1),
         ):  # fmt: skip
             hear(name, module)
         for number in range(2):
@@ -102,9 +102,9 @@ def test_the_published_loop_is_in_its_own_precision() -> None:
         types = {name: made.dtype for name, (_, made) in seen.items()}
         assert types == {
             "qkv": torch.float32, "fc2": torch.float32,
-            "conv": torch.float16, "critic": torch.float16, "eye": torch.float16,
+            "conv": torch.float16, "critic": torch.float16, "recogniser": torch.float16,
         }  # fmt: skip
-        for name in ("conv", "critic", "eye"):
+        for name in ("conv", "critic", "recogniser"):
             assert seen[name][0].is_contiguous(), name  # NCHW
         # No step was skipped: the scale is what it began with, and both optimisers counted two.
         assert trainer.scaler.get_scale() == 65536
@@ -127,8 +127,8 @@ def test_the_waste_is_there() -> None:
     """Weight gradients of the frozen recogniser, torch's own AdamW; the corrected rung has neither."""
     with rungs.opened(rungs.trainer_of(rungs.NAMED[PUBLISHED[0]], sized("tiny"), "cpu")) as trainer:
         trainer.step(0, rungs.LATE)
-        eye = trainer.view.recogniser.recogniser
-        assert all(p.grad is not None for p in eye.parameters())
+        recogniser = trainer.view.recogniser.recogniser
+        assert all(p.grad is not None for p in recogniser.parameters())
     with rungs.opened(rungs.trainer_of(rungs.NAMED[rungs.ORACLE], sized("tiny"), "cpu")) as trainer:
         trainer.step(0, rungs.LATE)
         assert all(p.grad is None for p in trainer.view.recogniser.recogniser.parameters())

@@ -113,13 +113,13 @@ def test_embedding_writes_what_loads(people: MemorySet, recogniser: IResNet, tmp
     train_generator(people, recogniser, settings)
     train_recogniser(people, RecogniserTraining(reading, EYE, Budget(steps=1), batch=4, bf16=False))
     folder = tmp_path / "tiny"
-    told = embed(
+    measured = embed(
         folder, drawing / "generator.safetensors", reading / "recogniser.safetensors", data, {"x": 1}
     )
     card = json.loads((folder / CARD).read_text())
     assert set(card["files"]) == {f"{n}.safetensors" for n in ("generator", "recogniser", "statistics")}
     assert card["x"] == 1
-    assert card["features"] == told
+    assert card["features"] == measured
     assert load_generator(folder / "generator.safetensors").statistics == folder / "statistics.safetensors"
     mean = load_statistics(folder / "statistics.safetensors").mean
     np.testing.assert_allclose(mean, identity_vectors(features, data.labels).mean(0), atol=1e-5)

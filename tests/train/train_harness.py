@@ -50,7 +50,7 @@ def people(count: int = 4, each: int = 6) -> MemorySet:
     return MemorySet(images.reshape(-1, 112, 112, 3), labels, features)
 
 
-def eye() -> IResNet:
+def small_recogniser() -> IResNet:
     torch.manual_seed(0)
     return IResNet(EYE).eval()
 
@@ -76,7 +76,7 @@ def train(wanted: GeneratorTraining, reached: Callable[[int], None] = lambda ste
 
     GeneratorTrainer.step = heard  # type: ignore[method-assign]
     with joined("cpu") as group:
-        train_generator(people(), eye(), wanted, group=group, say=lambda line: None)
+        train_generator(people(), small_recogniser(), wanted, group=group, say=lambda line: None)
 
 
 def start(wanted: GeneratorTraining, world: int, reached: Callable[[int], None]) -> list[int]:

@@ -91,10 +91,10 @@ def test_the_table_survives_the_disk_with_what_it_was_proven_with(tmp_path):
     assert faces["calibration"]["fmr"] == 1e-4
     assert table.provenance["candidates_drawn"] == table.candidate[-1] + 1
     assert np.array_equal(table.keys, table.candidate)
-    told = json.loads(json.dumps(proof.to_json()))
-    assert told["met"] is True
-    assert told["table_hash"] == table.table_hash
-    assert told["before"]["repeated"] == proof.before.repeated
+    record = json.loads(json.dumps(proof.to_json()))
+    assert record["met"] is True
+    assert record["table_hash"] == table.table_hash
+    assert record["before"]["repeated"] == proof.before.repeated
     plot_proof(proof, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
 

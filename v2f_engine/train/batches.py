@@ -16,7 +16,7 @@ from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.randomness import Purpose, uniforms
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.order import rows_of_step
 
@@ -88,7 +88,7 @@ class Batches:
             batch has are no error: rows then come up more than once in a step.
     """
 
-    def __init__(self, data: TrainingSet, settings: GeneratorTraining, group: RankGroup) -> None:
+    def __init__(self, data: TrainingSet, settings: GeneratorTraining, group: Ranks) -> None:
         if data.feature_dim is None:
             raise DatasetError(
                 "A generator learns from features: give the training set them (`v2f features`, or an LMDB whose"

@@ -24,7 +24,7 @@ from torch import nn
 
 from v2f_engine.atomic import replacing, write_atomically
 from v2f_engine.errors import CheckpointError
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 
 KEPT = 2
 _NAME = re.compile(r"(\d{8,})\.json")
@@ -143,7 +143,7 @@ class Checkpoints:
             )
         return None
 
-    def newest_for(self, group: RankGroup) -> int | None:
+    def newest_for(self, group: Ranks) -> int | None:
         """`newest` as rank 0 sees it, sent to every rank; rank 0 tidies first. Every rank calls this."""
         if group.first:
             self.tidy()

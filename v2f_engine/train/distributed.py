@@ -30,8 +30,8 @@ TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class RankGroup:
-    """This process among its equals.
+class Ranks:
+    """This process among those that train together, data parallel.
 
     Args:
         rank: 0 .. world - 1; rank 0 writes files.
@@ -109,7 +109,7 @@ def averaging(module: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[RankGroup]:
+def joined(device: str) -> Iterator[Ranks]:
     """The group that torchrun's environment describes, or this process alone; left at the end of the block.
 
     Args:
@@ -119,7 +119,7 @@ def joined(device: str) -> Iterator[RankGroup]:
         ConfigError: torchrun's variables are incomplete.
     """
     if "WORLD_SIZE" not in os.environ:
-        yield RankGroup(device=device)
+        yield Ranks(device=device)
         return
     missing = [n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if missing:
@@ -131,6 +131,6 @@ def joined(device: str) -> Iterator[RankGroup]:
         torch.cuda.set_device(torch.device(device))
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     try:
-        yield RankGroup(rank, world, device)
+        yield Ranks(rank, world, device)
     finally:
         dist.destroy_process_group()

@@ -21,7 +21,7 @@ from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, write_tensors
 from v2f_engine.train.curves import VALIDATION, plot_curves
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_settings import AsPublished as AsPublished
 from v2f_engine.train.generator_settings import GeneratorTraining as GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer as GeneratorTrainer
@@ -155,7 +155,7 @@ def train_generator(
     settings: GeneratorTraining,
     held_out: TrainingSet | None = None,
     *,
-    group: RankGroup | None = None,
+    group: Ranks | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Vec2Face:
     """Trains on `data` with features of `recogniser`; the same call resumes from `settings.out / "checkpoints"`.
@@ -174,7 +174,7 @@ def train_generator(
     Raises:
         DatasetError, ConfigError, NonFiniteLoss, CheckpointError, OutputFolderError: as named.
     """
-    group = group or RankGroup(device=settings.device)
+    group = group or Ranks(device=settings.device)
     with group.alone_in(settings.out):
         trainer = open_trainer(data, recogniser, settings, group)
         watcher = None
@@ -192,7 +192,7 @@ def train_generator(
 
 
 def open_trainer(
-    data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: RankGroup
+    data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Ranks
 ) -> GeneratorTrainer:
     """The trainer that `settings.stepping` asks for."""
     if settings.stepping == "graph":

@@ -24,7 +24,7 @@ from v2f_engine.models.vec2face import Vec2Face, Vec2FaceOutput
 from v2f_engine.ranges import stage
 from v2f_engine.train.batches import Batches, Part, named
 from v2f_engine.train.checkpoint import read_tensors, restore
-from v2f_engine.train.distributed import RankGroup, averaging
+from v2f_engine.train.distributed import Ranks, averaging
 from v2f_engine.train.ema import average_into, twin
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.losses import (
@@ -62,10 +62,10 @@ class GeneratorTrainer:
         data: TrainingSet,
         recogniser: IResNet,
         settings: GeneratorTraining,
-        group: RankGroup | None = None,
+        group: Ranks | None = None,
     ) -> None:
         self.settings = settings
-        self.group = group or RankGroup(device=settings.device)
+        self.group = group or Ranks(device=settings.device)
         self.batches = Batches(data, settings, self.group)
         self.device = torch.device(self.group.device)
         layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}

@@ -19,7 +19,7 @@ from v2f_engine.models.iresnet import IResNet
 from v2f_engine.ranges import stage
 from v2f_engine.runtime.cuda_graph import require_cuda
 from v2f_engine.train.batches import Part, named
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer, Terms
 
@@ -88,11 +88,7 @@ class GraphedTrainer(GeneratorTrainer):
     """
 
     def __init__(
-        self,
-        data: TrainingSet,
-        recogniser: IResNet,
-        settings: GeneratorTraining,
-        group: RankGroup | None = None,
+        self, data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Ranks | None = None
     ) -> None:
         if group is not None and group.world > 1:
             raise ConfigError(

@@ -19,7 +19,7 @@ from torch import nn
 
 from v2f_engine.config import at_least, between
 from v2f_engine.randomness import Purpose, normals, uniforms
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.margin import Margin
 
 START_DEVIATION = 0.01
@@ -53,14 +53,14 @@ class ShardedHead(nn.Module):
         dim: int,
         margin: Margin,
         scale: float = 64.0,
-        group: RankGroup | None = None,
+        group: Ranks | None = None,
         sample_rate: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         at_least("classes", classes, 2)
         between("sample_rate", sample_rate, 1e-6, 1.0)
-        self.group = group or RankGroup()
+        self.group = group or Ranks()
         at_least("classes of each rank", classes / self.group.world, 1)
         self.classes, self.scale, self.sample_rate, self.seed = classes, scale, sample_rate, seed
         self.margin = margin
@@ -126,7 +126,7 @@ class _Gather(torch.autograd.Function):
     """Features of all ranks, by rank; backwards this rank's part of the summed gradients, times the ranks."""
 
     @staticmethod
-    def forward(ctx: Any, features: torch.Tensor, group: RankGroup) -> torch.Tensor:
+    def forward(ctx: Any, features: torch.Tensor, group: Ranks) -> torch.Tensor:
         ctx.group, ctx.count = group, len(features)
         parts = [torch.empty_like(features) for _ in range(group.world)]
         dist.all_gather(parts, features.contiguous())

@@ -15,7 +15,7 @@ import torch
 
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import ConfigError, NonFiniteLoss
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 
 LOG = "log.jsonl"
 
@@ -71,7 +71,7 @@ class Loop:
     _since: int = 0
     _last: float = field(default_factory=time.monotonic)
     say: Callable[[str], object] = field(default=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
-    group: RankGroup = field(default_factory=RankGroup)
+    group: Ranks = field(default_factory=Ranks)
     heard: list[Callable[[int, Mapping[str, Any]], object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

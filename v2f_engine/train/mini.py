@@ -28,7 +28,7 @@ from v2f_engine.models.features import extract_features
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.weights import load_generator, load_recogniser
 from v2f_engine.rendered import WORLD_VERSION, render_people
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.embed import embed, embed_pose
 from v2f_engine.train.generator import GeneratorTraining, train_generator
 from v2f_engine.train.held_out import hold_out
@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     posing = PoseTraining(o.out / "pose", Budget(minutes=o.pose_minutes), o.batch, lr=1e-3, seed=o.seed + 44)
     data = read_pose_data(o.out / "people-generator", recogniser)
     base = load_generator(drawing.out / "generator.safetensors").model
-    train_pose(data, base, recogniser, posing, RankGroup(device=o.device))
+    train_pose(data, base, recogniser, posing, Ranks(device=o.device))
     embed_pose(o.assets, posing.out / "pose.safetensors", {"world": WORLD_VERSION, "seeds": SEEDS})
     print(f"embedded in {o.assets}: {measured}", file=sys.stderr)  # noqa: T201
 

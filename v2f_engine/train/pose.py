@@ -34,7 +34,7 @@ from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.loop import LOG, Budget, Loop, cut_log
 from v2f_engine.train.losses import LossWeights, identity_loss, ssim
 from v2f_engine.train.optim import BETAS, cosine, set_lr
@@ -194,11 +194,11 @@ class PoseTrainer:
         base: Vec2Face,
         recogniser: IResNet,
         settings: PoseTraining,
-        group: RankGroup | None = None,
+        group: Ranks | None = None,
         pose: PoseModel | None = None,
     ) -> None:
         self.data, self.settings = data, settings
-        self.group = group or RankGroup()
+        self.group = group or Ranks()
         self.device = torch.device(self.group.device)
         layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
         with torch.random.fork_rng(devices=[]):
@@ -282,7 +282,7 @@ def train_pose(
     base: Vec2Face,
     recogniser: IResNet,
     settings: PoseTraining,
-    group: RankGroup | None = None,
+    group: Ranks | None = None,
     *,
     say: Callable[[str], object] | None = None,
 ) -> PoseTrainer:

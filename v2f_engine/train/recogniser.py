@@ -30,7 +30,7 @@ from v2f_engine.models.iresnet import IResNet
 from v2f_engine.scores import equal_error_rate, genuine_impostor
 from v2f_engine.train.augment import augment_faces
 from v2f_engine.train.checkpoint import Checkpoints, read_tensors, restore, training_state, write_tensors
-from v2f_engine.train.distributed import RankGroup
+from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.head import ShardedHead
 from v2f_engine.train.head_checkpoint import read_head, whole_steps
 from v2f_engine.train.loop import LOG, Loop, cut_log
@@ -56,12 +56,10 @@ class RecogniserTrainer:
         group: this rank among its equals.
     """
 
-    def __init__(
-        self, data: TrainingSet, settings: RecogniserTraining, group: RankGroup | None = None
-    ) -> None:
+    def __init__(self, data: TrainingSet, settings: RecogniserTraining, group: Ranks | None = None) -> None:
         at_least("identities to tell apart", data.classes, 2)
         self.data, self.settings = data, settings
-        self.group = group or RankGroup(device=settings.device)
+        self.group = group or Ranks(device=settings.device)
         self.device = torch.device(self.group.device)
         self.size = settings.part(self.group.world)
         with torch.random.fork_rng(devices=[]):
@@ -287,7 +285,7 @@ def train_recogniser(
     settings: RecogniserTraining,
     held_out: TrainingSet | None = None,
     *,
-    group: RankGroup | None = None,
+    group: Ranks | None = None,
     say: Callable[[str], object] | None = None,
 ) -> IResNet:
     """Trains on `data` and writes `recogniser.safetensors` (fp32); resumes from `out/checkpoints`.

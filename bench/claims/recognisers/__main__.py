@@ -49,7 +49,7 @@ SEEDS = {"extractor": 101, "generator": 202, "tested": 505, "real": 606, "genera
 RECOGNISER = IResNetConfig(layers=(1, 2, 2, 1), widths=(32, 64, 128, 128), stem_stride=4)
 TARGET_COSINES = (0.9, 0.85, 0.8)
 """Of an image's vector to its identity. Chosen among four on people of seed 707, who are in no test here; the record
-tells how alike to `mini`'s own extractor the images of a generated and of a rendered person are (`pair_cosine`)."""
+says how alike to `mini`'s own extractor the images of a generated and of a rendered person are (`pair_cosine`)."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Progress:
 
 def prepare(out: Path, settings: Settings) -> None:
     """Writes the settings, or refuses a folder that holds others."""
-    path, told = out / "settings.json", {**asdict(settings), "seeds": SEEDS, "world": WORLD_VERSION}
-    text = json.dumps(told, indent=2, sort_keys=True)
+    path, record = out / "settings.json", {**asdict(settings), "seeds": SEEDS, "world": WORLD_VERSION}
+    text = json.dumps(record, indent=2, sort_keys=True)
     if path.exists() and path.read_text() != text:
         raise OutputFolderError(f"{path} holds other settings; give a new --out, or the options of that run.")
     out.mkdir(parents=True, exist_ok=True)
