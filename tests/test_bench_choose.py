@@ -44,7 +44,7 @@ class Bench:
         self.rows: list[protocol.Row] = []
         self.notes: list[str] = []
         self.begun: list[str] = []
-        monkeypatch.setattr(choose, "_contenders", lambda item, device: ({"torch": len, "triton": len}, []))
+        monkeypatch.setattr(choose, "contenders", lambda item, device: ({"torch": len, "triton": len}, []))
 
     def seconds(self, item: Item, functions: Any, device: str) -> dict[str, float]:
         self.now += self.cost
@@ -198,7 +198,7 @@ def test_launches_are_searched_near_the_best_and_judged_by_both_uses(
     monkeypatch.setattr(tune, "compile_gate", lambda capability: lambda *_: [])
     monkeypatch.setattr(tune, "tune", tuned)
     monkeypatch.setattr(choose, "works_of", lambda *_: [tune.Work("group_norm_silu", key, dict(start))])
-    state = choose.Run(
+    state = choose.Choosing(
         "cpu", DeviceTable("rehearsal", MEASURED, b.folder), 100.0, b.rows.append, b.notes.append,
         b.begun.append, (), b.seconds, b.judge, lambda: b.now,
     )  # fmt: skip

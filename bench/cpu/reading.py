@@ -29,19 +29,16 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from bench.cpu.writers import jpegs
+from bench.cpu.writers import PER_ID, fill, jpegs
 from v2f_engine.data import open_training_set
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.formats.lmdb.entries import write_training_lmdb
-from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.encode import Encoder
-from v2f_engine.data.writing.open_run import open_run
-from v2f_engine.data.writing.run import DatasetRun
 
 FORMATS = ("published lmdb", "lmdb", "webdataset", "recordio", "parquet", "imagefolder")
-PER_ID, BATCH = 50, 128
+BATCH = 128
 Read = Callable[[np.ndarray], object]
 
 
@@ -55,15 +52,7 @@ def write(root: Path, format: str, pool: list[bytes], images: int) -> Path:
     manifest = Manifest(
         format, get_format(format).describe(), plan, Encoder().describe(), {"bench": "reading"}
     )
-    with open_run(root / format, manifest) as run:
-        assert isinstance(run, DatasetRun)
-        for number in run.missing():
-            sink = run.sink(number)
-            for identity in plan.shard(number).identities:
-                for image in range(PER_ID):
-                    sink.write(Sample(identity, image, pool[(identity * PER_ID + image) % len(pool)]))
-            run.commit(sink)
-        run.finish()
+    fill(root / format, manifest, pool)
     return root / format
 
 

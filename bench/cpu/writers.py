@@ -51,20 +51,25 @@ def jpegs(count: int, encoder: Encoder) -> list[bytes]:
     return made
 
 
+def fill(root: Path, manifest: Manifest, pool: list[bytes]) -> Manifest:
+    """Writes the dataset that a manifest begins, with the pool's pictures in turn; the finished manifest."""
+    with open_run(root, manifest) as run:
+        assert isinstance(run, DatasetRun)
+        for number in run.missing():
+            sink = run.sink(number)
+            for identity in manifest.plan.shard(number).identities:
+                for image in range(PER_ID):
+                    sink.write(Sample(identity, image, pool[(identity * PER_ID + image) % len(pool)]))
+            run.commit(sink)
+        return run.finish()
+
+
 def write(root: Path, format: str, encoder: Encoder, pool: list[bytes], images: int) -> tuple[float, float]:
     """(wall, processor) seconds for one dataset, which is verified afterwards."""
     plan = Plan.of(images // PER_ID, PER_ID, MAX_IMAGES_PER_SHARD)
     manifest = Manifest(format, get_format(format).describe(), plan, encoder.describe(), {"bench": "writers"})
     wall, processor = time.perf_counter(), time.process_time()
-    with open_run(root, manifest) as run:
-        assert isinstance(run, DatasetRun)
-        for number in run.missing():
-            sink = run.sink(number)
-            for identity in plan.shard(number).identities:
-                for image in range(PER_ID):
-                    sink.write(Sample(identity, image, pool[(identity * PER_ID + image) % len(pool)]))
-            run.commit(sink)
-        finished = run.finish()
+    finished = fill(root, manifest, pool)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     report = verify_dataset(root)
     if finished.images != plan.images or not report.ok:

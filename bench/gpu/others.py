@@ -61,13 +61,14 @@ def rejection_check(context: Context) -> None:
 def choice(context: Context) -> None:
     """Measures backends and launches by shape and writes the device's table, in all the time that is left."""
     from bench.kernels import choose
+    from bench.kernels.contest import DeviceLost
 
     budget = 3.0 if context.rehearsal else context.left_s - STEP_S
     try:
         choose.run(
             context.device, budget, context.row, note=context.note, begin=context.begin, begun=context.begun()
         )
-    except choose.DeviceLost as error:
+    except DeviceLost as error:
         raise Poisoned(str(error)) from error
 
 

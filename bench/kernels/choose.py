@@ -28,7 +28,8 @@ import torch
 from v2f_kernels import _tuned
 
 from bench import protocol
-from bench.kernels import ops, tune
+from bench.kernels import tune
+from bench.kernels.contest import Functions, contenders, judged, still_there, timed
 from bench.kernels.device_table import DeviceTable, measurement
 from bench.kernels.network_calls import DTYPES, Item, items
 from v2f_engine.backends import choose
@@ -38,23 +39,15 @@ from v2f_engine.models.vec2face import Vec2FaceConfig
 GAIN = tune.GAIN
 REACH = 1.5
 """Launches are searched where Triton needs at most so many times the best: a search found 1.3x at most anywhere."""
-ROUNDS = 15
-ITEM_S = 0.8
-"""Seconds of timing for one item; judging and compiling come on top."""
 SECTION = "choice of backends"
-Functions = Mapping[str, Callable[..., Any]]
 Seconds = Callable[[Item, Functions, str], dict[str, float]]
 """(item, backend -> function, device) -> backend -> seconds an image of one call, the mean over the network's calls."""
 Judge = Callable[[Item, str, Callable[..., Any], str], tuple[bool, str]]
 """(item, backend, function, device) -> (passed, in words)."""
 
 
-class DeviceLost(RuntimeError):
-    """The CUDA context answers no more: this process can measure nothing further; what it decided is written."""
-
-
 @dataclass
-class Run:
+class Choosing:
     """One run over the work; the parts that need a card can be given by a test."""
 
     device: str
@@ -126,7 +119,7 @@ def run(
     source = "bench/kernels/choose.py" + (" on a CPU: NOT a measurement" if rehearsal else "")
     table = DeviceTable(name, measurement(device, source), folder)
     todo = [i for i in (work_of(rehearsal) if work is None else work) if only is None or i.op in only]
-    state = Run(
+    state = Choosing(
         device, table, clock() + budget_s, tell, note, begin, begun, seconds or timed, judge or judged, clock
     )
     for item in todo:
@@ -153,7 +146,7 @@ def work_of(rehearsal: bool) -> list[Item]:
     ]
 
 
-def decide(state: Run, item: Item, remark: str = "") -> None:
+def decide(state: Choosing, item: Item, remark: str = "") -> None:
     """Judges and times every backend of an item and writes which one runs it."""
     label = f"{item.label}, {remark}" if remark else item.label
     if label in state.begun:
@@ -163,7 +156,7 @@ def decide(state: Run, item: Item, remark: str = "") -> None:
             state.found[item.label] = {"triton": 1.0}
         return
     state.begin(label)
-    functions, missing = _contenders(item, state.device)
+    functions, missing = contenders(item, state.device)
     for words in missing:
         state.note(words)
     verdicts = {name: state.judge(item, name, f, state.device) for name, f in functions.items()}
@@ -220,56 +213,7 @@ def verdict(times: Mapping[str, float], before: str) -> tuple[str, str]:
     return use, why + ("" if use == best else f"; under {100 * (GAIN - 1):.0f} % apart, so nothing changes")
 
 
-def judged(item: Item, name: str, function: Callable[..., Any], device: str) -> tuple[bool, str]:
-    """Against the op's reference on every case, with gradients where the item has them.
-
-    Raises:
-        DeviceLost: the device does not answer after a failure.
-    """
-    run_of = ops.run_gradients if item.gradients else ops.run_forward
-    told = ""
-    for case in item.checks:
-        inputs = case.inputs(ops.SEED, device, DTYPES[item.dtype] if case.half else torch.float32)
-        try:
-            passed, told = ops.compare(case, run_of, function, inputs)
-        except Exception as error:  # one backend that cannot run must not end the rest
-            passed, told = False, f"{type(error).__name__}: {str(error)[:200]}"
-        if not passed:
-            _still_there(device, f"{item.label}, {name}")
-            return False, f"{case.name}: {told}"
-    return True, told
-
-
-def timed(item: Item, functions: Functions, device: str) -> dict[str, float]:
-    """Interleaved rounds of `bench.protocol`, every case weighted by how often the network calls it."""
-    total = dict.fromkeys(functions, 0.0)
-    run_of = ops.run_gradients if item.gradients else ops.run_forward
-    for case, times in item.cases:
-        dtype = DTYPES[item.dtype] if case.half else torch.float32
-        inputs = case.inputs(ops.SEED, device, dtype)
-        size = sum(float(t.numel() * t.element_size()) for t in inputs.values())
-        sets = protocol.sets_for(2 * size, device)
-        batches = [inputs, *(case.inputs(ops.SEED + i, device, dtype) for i in range(1, sets))]
-        calls = {name: ops._call(case, run_of, function, batches) for name, function in functions.items()}
-        share = ITEM_S / len(item.cases)
-        rounds = 1 if device == "cpu" else ROUNDS
-        measured = protocol.time_calls(calls, device=device, rounds=rounds, budget_s=share, sets=sets)
-        rows = next(iter(inputs.values())).shape[0]
-        for name, timing in measured.items():
-            total[name] += timing.p50 / rows * times / item.calls
-    return total
-
-
-def _contenders(item: Item, device: str) -> tuple[dict[str, Callable[..., Any]], list[str]]:
-    """Backends that can be imported here; in a rehearsal the reference stands in for Triton."""
-    functions, missing = ops.contenders(item.cases[0][0], device)
-    if device == "cpu":
-        functions["reference"] = _tuned.op_named(item.op).backend("reference")
-        missing = []
-    return functions, missing
-
-
-def _search(state: Run, todo: list[Item]) -> None:
+def _search(state: Choosing, todo: list[Item]) -> None:
     """Launch configurations, most valuable item first, for ops whose Triton form is near the best."""
     gate = tune.compile_gate(state.table.measured["capability"])
     done: set[tuple[str, str]] = set()
@@ -288,7 +232,7 @@ def _search(state: Run, todo: list[Item]) -> None:
             state.begin(label)
             left = state.end - state.clock()
             result = tune.tune(work, gate, state.device, budget_s=max(1.0, left / 3))
-            _still_there(state.device, label)
+            still_there(state.device, label)
             for words in result.log:
                 state.note(f"{label}: {words}")
             if result.entry != result.before:
@@ -316,15 +260,6 @@ def works_of(item: Item, todo: list[Item], device: str) -> list[tune.Work]:
             work.also = [run for other in judged_on if other.key == work.key for run in other.runs]
             found.append(work)
     return found
-
-
-def _still_there(device: str, label: str) -> None:
-    if device == "cpu":
-        return
-    try:
-        torch.cuda.synchronize(torch.device(device))
-    except RuntimeError as error:
-        raise DeviceLost(f"the device answers no more after {label}: {str(error)[:200]}") from error
 
 
 def _scratch() -> Path:

@@ -58,7 +58,7 @@ def test_a_backend_and_its_launch_are_chosen_end_to_end(
     monkeypatch.setattr(choose, "REACH", 1e9)  # an interpreter is slower than torch by far
     op = _tuned.op_named("layer_norm")
     monkeypatch.setattr(
-        choose, "_contenders", lambda item, device: ({n: op.backend(n) for n in ("torch", "triton")}, [])
+        choose, "contenders", lambda item, device: ({n: op.backend(n) for n in ("torch", "triton")}, [])
     )
     case = replace(layer_norm(1, 64), gradients=())
     item = Item("layer_norm", "D=64", "fp32", False, ((case, 3),), (case,), 1.0)
@@ -68,7 +68,7 @@ def test_a_backend_and_its_launch_are_chosen_end_to_end(
     try:
         forget()
         table = DeviceTable("A Card", measured, tmp_path)
-        state = choose.Run(
+        state = choose.Choosing(
             "cpu", table, time.perf_counter() + 60.0, rows.append, notes.append, lambda label: None, (),
             choose.timed, choose.judged, time.perf_counter,
         )  # fmt: skip
