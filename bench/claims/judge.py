@@ -19,20 +19,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from bench import RESULTS, ROOT
+from bench import RESULTS
 from bench.claims.judged_sets import NEAR_FRONTAL, Seen, faces_found, own_eer, read_real, yaw_from
+from bench.machine import environment
 from v2f_engine.errors import ConfigError, DatasetError, MissingDependency, V2FError
 from v2f_engine.evaluate.consistency import measure_consistency
 from v2f_engine.evaluate.detection import FaceFinder
@@ -124,7 +119,7 @@ def judge(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Separa
             if key in results
         },
         **sections,
-        "machine": machine(),
+        "machine": environment("cpu"),
         "seconds": round(time.perf_counter() - started, 1),
     }
     return record, measured
@@ -136,22 +131,6 @@ def met(key: str, value: float | None) -> bool | None:
     if value is None:
         return None
     return bool(value <= limit if sign == "<=" else value >= limit)
-
-
-def machine() -> dict[str, Any]:
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "commit": commit.stdout.strip(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": "cpu",
-    }
 
 
 def print_report(record: dict[str, Any]) -> None:

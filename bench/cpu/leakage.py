@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import RESULTS, ROOT
+from bench import RESULTS
 from v2f_engine.evaluate.leakage import measure_leakage
 
 DIMENSION = 512
@@ -203,16 +200,9 @@ def main() -> None:
     record[key] = (
         million(options.part, options.folder, options.gallery) if options.million else compare(options.rows)
     )
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    record["machine"] = {
-        "commit": commit.stdout.strip(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
-    }
+    from bench.machine import environment  # torch is not loaded while memory is measured
+
+    record["machine"] = environment("cpu")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=2) + "\n")
 

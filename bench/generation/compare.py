@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,8 +24,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench import ROOT
 from bench.generation.published import published_forward
+from bench.machine import environment
 from v2f_engine import backends
 from v2f_engine.models import bind_ops
 from v2f_engine.models.fold import freeze
@@ -110,12 +108,10 @@ def main() -> None:
             times[name].append(time.perf_counter() - start)
     rates = {name: options.batch / statistics.median(values) for name, values in times.items()}
     base = rates["published-style fp32"]
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    found = environment(options.device)
     print(
         f"{options.model}, {options.device}, batch {options.batch}, {options.threads} threads, "
-        f"{options.rounds} interleaved rounds, torch {torch.__version__}, commit {commit}"
+        f"{options.rounds} interleaved rounds, torch {torch.__version__}, commit {found['commit']}"
     )
     for name, rate in rates.items():
         mean = float(np.abs(images[name] - reference).mean())
@@ -127,12 +123,9 @@ def main() -> None:
         record = {
             "model": options.model,
             "device": options.device,
-            "machine": platform.processor() or platform.machine(),
+            "machine": found,
             "batch": options.batch,
-            "threads": options.threads,
             "rounds": options.rounds,
-            "torch": torch.__version__,
-            "commit": commit,
             "images_per_second": rates,
             "speed_up": {name: rate / base for name, rate in rates.items()},
             "max_grey_levels": errors,
