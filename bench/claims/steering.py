@@ -34,10 +34,10 @@ from v2f_engine.attributes.targets import Verdict
 from v2f_engine.models import landmarks
 from v2f_engine.models.features import extract_features, to_network
 from v2f_engine.models.weights import load_recogniser
+from v2f_engine.options import ImageOptions
 from v2f_engine.pipeline import Engine
 from v2f_engine.pipeline.draws import Draw, Draws
 from v2f_engine.pipeline.makers.posed import PoseCondition
-from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import sample_identities
 
 Images = NDArray[np.uint8]
@@ -89,7 +89,7 @@ class YawTask:
 
     def __init__(self, options: argparse.Namespace, engine: Engine, vectors: Floats) -> None:
         self.options, self.engine, self.vectors = options, engine, vectors
-        self.draws = Draws.of(vectors, None, 1, options.seed, Perturbation(), engine.masks)
+        self.draws = Draws.of(vectors, ImageOptions(1, options.seed), engine.masks)
         self.targets = [float(part) for part in options.yaw.split(",")]
         count = len(vectors)
         self.identity = np.repeat(np.arange(count), len(self.targets))
@@ -214,7 +214,7 @@ def measure_quality(options: argparse.Namespace, engine: Engine, vectors: Floats
     count = len(vectors)
     identity = np.repeat(np.arange(count), options.quality_images)
     image = np.tile(np.arange(options.quality_images), count)
-    draws = Draws.of(vectors, None, 1, options.seed, Perturbation(), engine.masks)
+    draws = Draws.of(vectors, ImageOptions(1, options.seed), engine.masks)
     plain, draw = unsteered(engine, draws, identity, image)
     asked = AttributeControl(
         {"quality": options.quality}, iterations=options.iterations, min_cosine=options.min_cosine

@@ -20,6 +20,7 @@ from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import load_generator, save_weights
+from v2f_engine.options import ImageOptions
 from v2f_engine.pipeline import Engine, generate
 from v2f_engine.pipeline.draws import Draws
 from v2f_engine.pipeline.makers.posed import PoseCondition, landmark_files
@@ -123,7 +124,7 @@ def test_identities_are_refined_once_and_keep_their_length(engine: Engine, folde
     assert "verdict" not in batch.attributes
     assert not np.array_equal(batch.images, plain.images)
     np.testing.assert_array_equal(batch.attributes["sigma"], plain.attributes["sigma"])
-    draws = Draws.of(vectors, None, 3, 5, Perturbation(), engine.masks)
+    draws = Draws.of(vectors, ImageOptions(3, 5), engine.masks)
     refined = control.maker.prepared(draws).centres
     assert not np.array_equal(refined, vectors)
     np.testing.assert_allclose(np.linalg.norm(refined, axis=1), np.linalg.norm(vectors, axis=1), rtol=1e-5)
@@ -191,7 +192,7 @@ def test_the_merged_pose_model_is_the_unmerged_one(folder: Path) -> None:
     pictures = landmarks.draw(landmarks.project(np.array([30.0], np.float32), np.zeros(1, np.float32)))
     control = engine.control(PoseCondition({"yaw": 30.0}))
     vectors = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
-    (draw,) = Draws.of(vectors, None, 1, 0, Perturbation((0.0,), (1.0,)), engine.masks).batches(4)
+    (draw,) = Draws.of(vectors, ImageOptions(1, 0, Perturbation((0.0,), (1.0,))), engine.masks).batches(4)
     found = control(control.maker.furnished(draw)).images
     loaded = load_generator(path)
     assert loaded.pose is not None

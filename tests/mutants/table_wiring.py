@@ -20,9 +20,9 @@ def option(command: str, name: str) -> tuple[str, ...]:
 MUTANTS = [
     Mutant(
         "perturbation not passed on to the engine",
-        f"{ENGINE}/generation.py",
-        "perturbation=images.perturbation,",
-        "",
+        f"{ENGINE}/draws.py",
+        "self.images.perturbation.draw(",
+        "type(self.images.perturbation)().draw(",
         WHOLE,
     ),
     Mutant(

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import at_least
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
+from v2f_engine.options import ImageOptions
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.identities import Identities
-from v2f_engine.vectors.perturbation import Perturbation
 
 
 @dataclass(frozen=True)
@@ -86,32 +85,27 @@ class Draws:
         identity: int64 `[I]`, the identities' numbers in their table.
         keys: int64 `[I]`.
         centres: float32 `[I, 512]`.
-        images_per_id: images of each.
-        seed: 64-bit seed of perturbation and masks.
-        perturbation, masks: what is drawn around a centre, and of its masks.
+        images: how many of each, and what is drawn around a centre.
+        masks: how many rows of a face are masked.
         given: name -> `[I, ...]`: what each identity's images are given.
     """
 
     identity: NDArray[np.int64]
     keys: NDArray[np.int64]
     centres: NDArray[np.float32]
-    images_per_id: int
-    seed: int
-    perturbation: Perturbation
+    images: ImageOptions
     masks: MaskSchedule
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        at_least("images_per_id", self.images_per_id, 1)
-
     @classmethod
     def of(
-        cls, identities: Identities | NDArray[np.float32], select: range | None, *drawn_with: Any
+        cls,
+        identities: Identities | NDArray[np.float32],
+        images: ImageOptions,
+        masks: MaskSchedule,
+        select: range | None = None,
     ) -> Draws:
         """The draws of a table, or of vectors `[N, 512]`, of which `select` are made (all by default).
-
-        Args:
-            drawn_with: images_per_id, seed, perturbation and masks.
 
         Raises:
             VectorError: vectors of another shape, not finite, or of zero norm.
@@ -124,16 +118,17 @@ class Draws:
         if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(vectors):
             raise ConfigError(f"select {chosen} reaches outside the {len(vectors)} identities given.")
         rows = slice(chosen.start, chosen.stop, chosen.step)
-        return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], *drawn_with)
+        return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], images, masks)
 
     def __len__(self) -> int:
-        return len(self.identity) * self.images_per_id
+        return len(self.identity) * self.images.images_per_id
 
     def batches(self, size: int) -> Generator[Draw]:
         """In batches of `size`, the last one shorter."""
         for start in range(0, len(self), size):
             position = np.arange(start, min(len(self), start + size), dtype=np.int64)
-            yield self.at(position // self.images_per_id, position % self.images_per_id)
+            row, image = np.divmod(position, self.images.images_per_id)
+            yield self.at(row, image)
 
     def at(self, row: NDArray[np.int64], image: NDArray[np.int64], *, perturbed: bool = True) -> Draw:
         """The draws of these images.
@@ -143,15 +138,15 @@ class Draws:
             image: int64 `[B]`, any numbers.
             perturbed: False gives the centres themselves.
         """
-        keys, centres = self.keys[row], self.centres[row]
+        keys, centres, seed = self.keys[row], self.centres[row], self.images.seed
         attributes: dict[str, NDArray[np.float32]] = {}
         if perturbed:
             with stage("perturb"):
-                drawn = self.perturbation.draw(centres, keys, image, seed=self.seed)
+                drawn = self.images.perturbation.draw(centres, keys, image, seed=seed)
             centres = drawn.vectors
             attributes = {"sigma": drawn.sigma, "cosine_to_centre": drawn.cosine}
         with stage("mask"):
-            noise, n_masked = self.masks.draw(self.seed, keys, image)
+            noise, n_masked = self.masks.draw(seed, keys, image)
         attributes["n_masked"] = n_masked.astype(np.float32)
         given = {name: values[row] for name, values in self.given.items()}
-        return Draw(self.seed, keys, image, self.identity[row], centres, noise, n_masked, attributes, given)
+        return Draw(seed, keys, image, self.identity[row], centres, noise, n_masked, attributes, given)

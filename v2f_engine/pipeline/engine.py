@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from v2f_engine.batch import ImageBatch
 from v2f_engine.config import at_least
 from v2f_engine.models.mask_schedule import MaskSchedule
-from v2f_engine.options import EngineOptions
+from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline import serving
 from v2f_engine.pipeline.draws import Draws
 from v2f_engine.pipeline.finish import finished, rebatched
@@ -125,9 +125,23 @@ class Engine:
             VectorError: vectors of another shape, not finite, or of zero norm.
             OutOfMemory: see `pipeline.memory`.
         """
-        at_least("batch_size", batch_size, 1)
-        draws = Draws.of(identities, select, images_per_id, seed, perturbation or Perturbation(), self.masks)
-        return rebatched(finished(control or self.plain, draws), batch_size)
+        asked = ImageOptions(images_per_id, seed, perturbation or Perturbation())
+        return self.batches(identities, asked, select, control, batch_size)
+
+    def batches(
+        self,
+        identities: Identities | NDArray[np.float32],
+        asked: ImageOptions,
+        select: range | None = None,
+        control: WithinMemory | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[ImageBatch]:
+        """`images`, of options that are together already; in batches as the runner computes them by default."""
+        size = self.runner.batch_size if batch_size is None else batch_size
+        at_least("batch_size", size, 1)
+        return rebatched(
+            finished(control or self.plain, Draws.of(identities, asked, self.masks, select)), size
+        )
 
     def control(self, asked: AttributeControl | PoseCondition) -> WithinMemory:
         """Steering (`attributes.control.AttributeControl`) or a pose network's condition, ready for this engine.

@@ -104,31 +104,15 @@ def generate(
     """Makes a dataset of `n_ids` people who do not exist; called again, it resumes.
 
     Args:
-        n_ids: identities to sample; `None` when `identities` are given.
-        images_per_id: images of each identity.
-        out: folder of the dataset. Made if missing; resumed if it holds the same run; otherwise refused.
-        model: see `Engine.load`.
-        format: `imagefolder`, `webdataset`, `lmdb`, `recordio`, `parquet` or `null`.
-        identities: vectors to use instead of sampling.
-        source: where vectors are sampled from: `auto` (the model's own statistics), `gaussian`, or a file
-            written by `v2f ids fit`.
-        max_cosine: no two identities' vectors are as similar as this; by default the model's own limit: 0.3
-            for published models, for `mini` where its extractor has a false-match rate of 1e-4.
-        fmr, calibration: a false-match rate that sets the threshold instead, e.g. 1e-4, and the known people
-            it is measured on: `.npy` or array of centres, or a finished calibration (`calibrate_on_faces`).
-        exclude: `.npy` of real centres `[M, 512]`; no identity is within `max_cosine` of one.
-        perturbation: noise around an identity's vector.
-        seed: one number decides every vector, mask and image.
-        jpeg_quality: of the files, 1..100.
+        n_ids, identities, source, max_cosine, fmr, calibration, exclude: the people; see `options.IdentityOptions`.
+        images_per_id, seed, perturbation: their images; see `options.ImageOptions`.
+        out, format, jpeg_quality, images_per_shard: the dataset; see `options.OutputOptions`.
+        model, device, precision, masks, compute_batch, runner, fetch: the generator; see `options.EngineOptions`.
+            All but `device` and `fetch` are part of the run, so a resumed run keeps them.
+        executor, workers, executor_options: who works; see `options.WorkerOptions`.
         attributes: steer pose, quality and more, e.g. `AttributeControl({"yaw": "-60:60", "quality": 24})`;
             each image's goals and achieved values are recorded. A `PoseCondition` uses the pose network of a
             Vec2Face+ model instead.
-        images_per_shard: unit of commit and of resume.
-        runner: what decodes, see `Engine.load`; part of the run, so a resumed run keeps it.
-        executor: `inline` (this process), or in `scale.EXECUTORS`: `local`, `ray`, `slurm`; `auto` is `local` when
-            there is more than one GPU or `workers` is above 1, else `inline`. It changes no byte.
-        workers: processes at a time; by default one per device.
-        executor_options: of the executor, e.g. `{"partition": "gpu"}`.
         progress: called with (images done, images in all).
         notify: called with a sentence where something takes long once, such as compiling kernels on a new machine.
 
@@ -186,13 +170,13 @@ def run(
     notify: Callable[[str], None] | None = None,
 ) -> GenerateReport:
     """`generate`, of options that are together already."""
-    executor, images = asked.executor, asked.images
+    executor, images, output = asked.executor, asked.images, asked.output
     with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
         engine = Engine.open(asked.engine)
         control = None if asked.attributes is None else engine.control(asked.attributes)
         with stage("identities"):
             table = identity_table(asked.identities.for_model(engine.loaded), images.seed)
-        plan = Plan.of(len(table), images.images_per_id, asked.output.images_per_shard)
+        plan = Plan.of(len(table), images.images_per_id, output.images_per_shard)
         settings = {
             "seed": images.seed,
             "identities": table.describe(),
@@ -200,48 +184,41 @@ def run(
             **engine.describe(),
             **({} if control is None else {"attributes": control.describe()}),
         }
-        common: dict[str, Any] = {
-            "format": asked.output.format,
-            "encoder": asked.output.encoder,
-            "progress": clock.progress(progress),
-            "attachments": {IDENTITIES: table.to_bytes},
-        }
+        note, beside = clock.progress(progress), {IDENTITIES: table.to_bytes}
 
         def make(ids: range) -> Iterable[ImageBatch]:
-            return clock.batches(
-                engine.images(
-                    table,
-                    images.images_per_id,
-                    seed=images.seed,
-                    perturbation=images.perturbation,
-                    batch_size=engine.runner.batch_size,
-                    select=ids,
-                    control=control,
-                )
-            )
+            return clock.batches(engine.batches(table, images, ids, control))
 
         worth = plan.images >= WORTH_A_SELF_TEST * engine.runner.batch_size
         tested = worth and isinstance(engine.runner, NetworkRunner)
         with self_tested(engine, images.seed, on=tested) as test:
             if executor == "inline":
                 clock.writing()
-                written = write_dataset(asked.output.out, settings, plan, make, **common)
+                written = write_dataset(
+                    output.out,
+                    settings,
+                    plan,
+                    make,
+                    format=output.format,
+                    encoder=output.encoder,
+                    progress=note,
+                    attachments=beside,
+                )
             self_test = test()
         if executor != "inline":
-            source = Source(OPEN, {"model": str(asked.engine.model), "fetch": asked.engine.fetch})
             del engine, control, test, make  # workers have their own; on a GPU this one's memory is theirs
             written = write_scaled(
-                asked.output.out,
-                manifest_for(common["format"], plan, common["encoder"].describe(), settings),
-                source,
+                output.out,
+                manifest_for(output.format, plan, output.encoder.describe(), settings),
+                Source(OPEN, {"model": str(asked.engine.model), "fetch": asked.engine.fetch}),
                 Workforce(
-                    executor, asked.workers.workers, asked.engine.device, options=asked.workers.options or {}
+                    executor, asked.workers.workers, asked.engine.device, options=asked.workers.options
                 ),
-                progress=common["progress"],
-                attachments=common["attachments"],
+                progress=note,
+                attachments=beside,
             )
         start_up = clock.told(kernels.compiled)
-    return _report(asked.output.out, plan, written, clock.seconds, self_test, start_up)
+    return _report(output.out, plan, written, clock.seconds, self_test, start_up)
 
 
 def identity_table(asked: IdentityOptions, seed: int) -> Identities:

@@ -101,18 +101,14 @@ class FaceFeatures:
         return features
 
     def _look(self, part: Identities) -> Float32:
-        asked = self.images
-        made = self.engine.images(
-            part, asked.images_per_id, seed=asked.seed, perturbation=asked.perturbation, batch_size=FACES
-        )
         sums: NDArray[np.float64] | None = None
-        for batch in made:
+        for batch in self.engine.batches(part, self.images, batch_size=FACES):
             features = _padded_features(self.recogniser, batch.images, self.bf16).astype(np.float64)
             if sums is None:
                 sums = np.zeros((len(part), features.shape[1]))
             np.add.at(sums, batch.identity, features / np.linalg.norm(features, axis=1, keepdims=True))
         assert sums is not None
-        return np.asarray(sums / asked.images_per_id, np.float32)
+        return np.asarray(sums / self.images.images_per_id, np.float32)
 
 
 def _padded_features(recogniser: LoadedRecogniser, images: NDArray[np.uint8], bf16: bool) -> Float32:

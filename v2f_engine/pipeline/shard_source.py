@@ -11,6 +11,7 @@ from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.data.records.manifest import Manifest, flat
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models.mask_schedule import MaskSchedule
+from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.perturbation import Perturbation
@@ -47,14 +48,16 @@ def open_images(
         )
     masks, runner = asked["masks"], asked["runner"]
     kind = str(runner["device"]).split(":")[0]
-    engine = Engine.load(
-        model or asked["model"]["name"],
-        device=device if device.split(":")[0] == kind else kind,
-        precision=runner["precision"],
-        masks=MaskSchedule(masks["min"], masks["mean"], masks["std"], masks["max"]),
-        compute_batch=runner["batch_size"],
-        runner=runner["runner"],
-        fetch=fetch,
+    engine = Engine.open(
+        EngineOptions(
+            model or asked["model"]["name"],
+            device=device if device.split(":")[0] == kind else kind,
+            precision=runner["precision"],
+            masks=MaskSchedule(masks["min"], masks["mean"], masks["std"], masks["max"]),
+            compute_batch=runner["batch_size"],
+            runner=runner["runner"],
+            fetch=fetch,
+        )
     )
     _refuse_other(root, asked, engine.describe())
     table = Identities.load(root / IDENTITIES)
@@ -65,18 +68,8 @@ def open_images(
         )
     levels = asked["perturbation"]
     perturbation = Perturbation(tuple(levels["levels"]), tuple(levels["weights"]), levels["unit"])
-
-    def make(identities: range) -> Iterable[ImageBatch]:
-        return engine.images(
-            table,
-            manifest.plan.images_per_id,
-            seed=asked["seed"],
-            perturbation=perturbation,
-            batch_size=engine.runner.batch_size,
-            select=identities,
-        )
-
-    return make
+    images = ImageOptions(manifest.plan.images_per_id, asked["seed"], perturbation)
+    return lambda identities: engine.batches(table, images, identities)
 
 
 def _refuse_other(root: Path, asked: dict[str, Any] | Any, here: dict[str, Any]) -> None:
