@@ -1,17 +1,35 @@
-"""The contract's checks, shared by every backend of GroupNorm+SiLU and by the ops that have it as a
+"""The contract's arguments and their checks, shared by every backend of GroupNorm+SiLU and by the ops that have it as a
 prologue."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
+
+
+class Arguments(NamedTuple):
+    """What `v2f_kernels.group_norm_silu` describes."""
+
+    x: Tensor  # [B, C, H, W]
+    weight: Tensor  # [C]
+    bias: Tensor  # [C]
+    groups: int
+    eps: float
+    statistics: Tensor | None = None  # [B, groups, 2]
+
+    def check(self) -> None:
+        """Raises ValueError unless the arguments fit the contract in `v2f_kernels.group_norm_silu`."""
+        check_norm(self.x, self.weight, self.bias, self.groups, self.statistics)
 
 
 def check_norm(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
     groups: int,
-    statistics: torch.Tensor | None = None,
+    statistics: Tensor | None = None,
 ) -> None:
     """Raises ValueError unless x [B, C, H, W], weight [C], bias [C], groups and statistics [B, groups, 2]
     fit."""
@@ -42,7 +60,7 @@ def check_norm(
         )
 
 
-def channels_last(name: str, x: torch.Tensor) -> torch.Tensor:
+def channels_last(name: str, x: Tensor) -> Tensor:
     """x itself if it lies in channels-last memory; otherwise a ValueError naming the remedy."""
     if not x.is_contiguous(memory_format=torch.channels_last):
         raise ValueError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from v2f_kernels.group_norm_silu.checks import check_norm
+from v2f_kernels._contract import takes
+from v2f_kernels.group_norm_silu.checks import Arguments
 
 
 def group_statistics(x: torch.Tensor, groups: int) -> torch.Tensor:
@@ -15,16 +16,10 @@ def group_statistics(x: torch.Tensor, groups: int) -> torch.Tensor:
     return torch.stack((mean, variance), 2)
 
 
-def normalise(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    groups: int,
-    eps: float,
-    statistics: torch.Tensor | None = None,
-) -> torch.Tensor:
+@takes(Arguments)
+def normalise(given: Arguments) -> torch.Tensor:
     """SiLU(GroupNorm(x)) in the inner precision, not yet rounded to x's dtype: what prologues consume."""
-    check_norm(x, weight, bias, groups, statistics)
+    x, weight, bias, groups, eps, statistics = given
     inner = torch.float64 if x.dtype == torch.float64 else torch.float32
     moments = group_statistics(x, groups) if statistics is None else statistics.to(inner)
     mean, variance = (
@@ -35,13 +30,8 @@ def normalise(
     return z * torch.sigmoid(z)
 
 
-def group_norm_silu(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    groups: int,
-    eps: float,
-    statistics: torch.Tensor | None = None,
-) -> torch.Tensor:
+@takes(Arguments)
+def group_norm_silu(given: Arguments) -> torch.Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`."""
-    return normalise(x, weight, bias, groups, eps, statistics).to(x.dtype)
+    normal: torch.Tensor = normalise(*given)
+    return normal.to(given.x.dtype)

@@ -10,19 +10,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from v2f_kernels.group_norm_silu.checks import check_norm
+from v2f_kernels._contract import takes
+from v2f_kernels.group_norm_silu.checks import Arguments
 
 
-def group_norm_silu(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    groups: int,
-    eps: float,
-    statistics: torch.Tensor | None = None,
-) -> torch.Tensor:
+@takes(Arguments)
+def group_norm_silu(given: Arguments) -> torch.Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`."""
-    check_norm(x, weight, bias, groups, statistics)
+    x, weight, bias, groups, eps, statistics = given
     if statistics is None:
         z = F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), eps)
     else:

@@ -12,22 +12,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from v2f_kernels._contract import takes
 from v2f_kernels.group_norm_silu import torch_native
-from v2f_kernels.group_norm_silu.checks import check_norm
+from v2f_kernels.group_norm_silu.checks import Arguments
 
 
-def group_norm_silu(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    groups: int,
-    eps: float,
-    statistics: torch.Tensor | None = None,
-) -> torch.Tensor:
+@takes(Arguments)
+def group_norm_silu(given: Arguments) -> torch.Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`; given statistics, which have no backward, go ATen's way."""
-    check_norm(x, weight, bias, groups, statistics)
+    x, weight, bias, groups, eps, statistics = given
     if statistics is not None:
-        return torch_native.group_norm_silu(x, weight, bias, groups, eps, statistics)
+        known: torch.Tensor = torch_native.group_norm_silu(*given)
+        return known
     last = x.contiguous(memory_format=torch.channels_last)
     y: torch.Tensor = _GroupNormSiLU.apply(last, weight, bias, groups, eps)  # type: ignore[no-untyped-call]
     return y if last is x else y.contiguous()

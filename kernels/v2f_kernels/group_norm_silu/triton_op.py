@@ -14,9 +14,10 @@ import torch
 import triton
 from torch import Tensor
 
+from v2f_kernels._contract import takes
 from v2f_kernels._triton.launch import LaunchConfig, launch_config, require_cuda
 from v2f_kernels._triton.register import registered
-from v2f_kernels.group_norm_silu.checks import channels_last, check_norm
+from v2f_kernels.group_norm_silu.checks import Arguments, channels_last, check_norm
 from v2f_kernels.group_norm_silu.triton_apply import (
     apply_kernel,
     backward_apply_kernel,
@@ -240,19 +241,13 @@ def group_statistics(x: Tensor, groups: int) -> Tensor:
     return out
 
 
-def group_norm_silu(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    eps: float,
-    statistics: Tensor | None = None,
-) -> Tensor:
+@takes(Arguments)
+def group_norm_silu(given: Arguments) -> Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`; x must lie in channels-last memory."""
-    check_norm(x, weight, bias, groups, statistics)
+    x, weight, bias, groups, eps, statistics = given
     channels_last("x", x)
-    given = statistics is not None
-    out: Tensor = (
-        given_op(x, weight, bias, statistics, eps) if given else forward_op(x, weight, bias, groups, eps)[0]
-    )
+    if statistics is not None:
+        out: Tensor = given_op(x, weight, bias, statistics, eps)
+        return out
+    out, _ = forward_op(x, weight, bias, groups, eps)
     return out

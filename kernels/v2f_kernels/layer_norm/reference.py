@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from v2f_kernels.layer_norm.checks import check_layer_norm
+from v2f_kernels._contract import takes
+from v2f_kernels.layer_norm.checks import Arguments
 
 
-def layer_norm(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    eps: float,
-    residual: torch.Tensor | None = None,
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+@takes(Arguments)
+def layer_norm(given: Arguments) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """See the contract in `v2f_kernels.layer_norm`."""
-    check_layer_norm(x, weight, bias, residual)
+    x, weight, bias, eps, residual = given
     total = x if residual is None else x + residual
     exact = total if total.dtype == torch.float64 else total.float()
     centred = exact - exact.mean(-1, keepdim=True)

@@ -8,9 +8,10 @@ import torch
 import triton
 from torch import Tensor
 
+from v2f_kernels._contract import takes
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels._triton.register import registered
-from v2f_kernels.layer_norm.checks import check_layer_norm
+from v2f_kernels.layer_norm.checks import Arguments
 from v2f_kernels.layer_norm.triton_norm import layer_norm_backward_kernel, layer_norm_forward_kernel
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -141,15 +142,10 @@ add_norm_op = registered(
 )
 
 
-def layer_norm(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    residual: Tensor | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+@takes(Arguments)
+def layer_norm(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
     """See the contract in `v2f_kernels.layer_norm`."""
-    check_layer_norm(x, weight, bias, residual)
+    x, weight, bias, eps, residual = given
     tensors = (x, weight, bias) if residual is None else (x, weight, bias, residual)
     require_cuda("layer_norm", *tensors)
     for tensor in tensors:
