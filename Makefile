@@ -69,13 +69,13 @@ soak: setup-dev             ## an hour of two workers making datasets: memory sl
 	PYTHONPATH=.:kernels $(BIN)/python tests/scale/soak.py $(or $(MINUTES),60)
 
 gpu:                 ## on a GPU machine, eight minutes: every kernel against its oracle, then all that is measured; MINUTES=4
-	PYTHONPATH=.:kernels $(PYTHON) -m bench.gpu --minutes $(or $(MINUTES),8)
+	$(PYTHON) -m bench.gpu --minutes $(or $(MINUTES),8)
 
 sanitize:            ## on a GPU machine: memory, race, initialisation and barrier checks over small shapes
 	set -e; for tool in memcheck racecheck initcheck synccheck; do \
-	  PYTHONPATH=.:kernels PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
+	  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
 	    $(PYTHON) -m bench.kernels.ops --size tiny --device cuda --dtype float16 --rounds 1 --check-only; \
-	  PYTHONPATH=.:kernels compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) -m bench.gpu.reject --check-only 3000; \
+	  compute-sanitizer --tool $$tool --error-exitcode 1 $(PYTHON) -m bench.gpu.reject --check-only 3000; \
 	done
 
 guards: setup-dev           ## CPU paths against what they replaced, in CPU time: fails when a gain is lost

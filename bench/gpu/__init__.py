@@ -7,7 +7,7 @@
     python -m bench.gpu --report DIR       makes gpu.json, gpu.md and the pictures again from DIR/rows.jsonl
     python -m bench.gpu --rehearse         the same code on a CPU with tiny shapes; measures nothing
 
-Needs torch and triton, PYTHONPATH=.:kernels and this checkout; pytest, cupy, simplejpeg and matplotlib add what
+Needs torch, triton and this checkout; pytest, cupy, simplejpeg and matplotlib add what
 needs them, and what is left out for want of one is named. Exit status 1 if a check failed or a job died, 2 without
 a GPU.
 

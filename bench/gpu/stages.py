@@ -83,8 +83,7 @@ def correct(rehearsal: bool) -> tuple[list[Job], list[str]]:
         _job(stage, f"compile rung {name}", "inference:warm", 45.0, arguments={"rung": name}, alone=False)
         for name in warmed
     ]
-    if find_spec("msgpack"):  # which `bench.training.rungs` needs, as the stage `training` says
-        found.append(_job(stage, "compile a training step", "training:warm", 45.0, alone=False))
+    found.append(_job(stage, "compile a training step", "training:warm", 45.0, alone=False))
     names = dict.fromkeys(case.op for case in cases("tiny" if rehearsal else "real"))
     found += [
         _job(stage, op, "correctness:op", 20.0, arguments={"name": op}, timeout_s=150.0, alone=False, attempts=4)
