@@ -119,13 +119,13 @@ MUTANTS = [
     Mutant(
         "v2f evaluate leakage ignores --gallery-labels",
         f"{CLI}/evaluate.py",
-        "load, labels=gallery_labels, images_per_id",
-        "load, images_per_id",
+        "sets.read(gallery, gallery_labels)",
+        "sets.read(gallery)",
         option("evaluate leakage", "gallery"),
     ),
     Mutant(
         "v2f evaluate ijb ignores --no-scores",
-        f"{CLI}/evaluate.py",
+        f"{CLI}/evaluate_recognisers.py",
         "measure_ijb(rows, protocol, use_scores=scores)",
         "measure_ijb(rows, protocol)",
         option("evaluate ijb", "scores"),

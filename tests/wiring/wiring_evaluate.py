@@ -192,7 +192,7 @@ WHOLE: dict[str, Answer] = {
     REPORTING: give(SimpleNamespace(record={})),
     PAGE: give("<html>"),
     CARD: stop,
-    "v2f_engine.cli.evaluate:card_measures": give({}),
+    "v2f_engine.cli.evaluate_report:card_measures": give({}),
 }
 """A report whose measures are canned, written to its end."""
 REPORT = Scene(

@@ -19,8 +19,8 @@ from v2f_engine.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from v2f_engine.options import EngineOptions
-    from v2f_engine.vectors.perturbation import Perturbation
     from v2f_engine.vectors.calibration import Calibration
+    from v2f_engine.vectors.perturbation import Perturbation
 
 Model = Annotated[str, typer.Option(help="mini, vec2face, vec2face-plus, or a path to weights")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]

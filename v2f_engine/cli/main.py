@@ -10,6 +10,8 @@ from v2f_engine.cli import (
     bench,
     dataset,
     evaluate,
+    evaluate_recognisers,
+    evaluate_report,
     export,
     features,
     generate,
@@ -37,6 +39,9 @@ app.add_typer(train.app, name="train")
 train.app.command("generator")(train_generator.generator)
 train.app.command("estimator")(train_attributes.estimator)
 train.app.command("pose")(train_attributes.pose)
+evaluate.app.command("verification")(evaluate_recognisers.verification)
+evaluate.app.command("ijb")(evaluate_recognisers.ijb)
+evaluate.app.command("report")(evaluate_report.report)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(export.app, name="export")
 app.command("render")(render.render)

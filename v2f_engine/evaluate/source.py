@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.config import one_of
+from v2f_engine.errors import ConfigError, DatasetError, VectorError
 from v2f_engine.evaluate.features import FeatureTable
 from v2f_engine.vectors.streams import open_vectors
 
@@ -56,6 +57,18 @@ class FeatureSource:
             return None
         image: NDArray[np.uint8] = self.dataset.images([int(self.rows[row])])[0]
         return image
+
+    def attribute(self, name: str) -> Any:
+        """One column of the dataset's attributes, for the rows that were read.
+
+        Raises:
+            DatasetError: features alone, or a dataset without attributes. ConfigError: none of that name.
+        """
+        table = None if self.dataset is None else self.dataset.attributes()
+        if table is None:
+            raise DatasetError(f"{self.name} has no attributes to break down by.")
+        names = [column for column in table.dtype.names or () if column not in ("identity", "image")]
+        return table[one_of("attribute", name, names)][self.rows]
 
 
 def open_source(

@@ -1,0 +1,80 @@
+"""`v2f evaluate verification` and `ijb`: recognisers on the field's protocols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from v2f_engine.cli.evaluate import ReaderFlags, save
+from v2f_engine.cli.flags import grouped
+from v2f_engine.cli.progress import progress_bar
+
+
+@grouped
+def verification(
+    sets: Annotated[list[Path], typer.Argument(help=".bin, .bin.xz, or .npy with issame.txt")],
+    *,
+    reader: ReaderFlags,
+    out: Annotated[Path, typer.Option(help="JSON; a PNG beside it")] = Path("verification.json"),
+) -> None:
+    """A recogniser on LFW, CFP-FP, AgeDB and the like: mirrored features summed, ten folds."""
+    from v2f_engine.data.verification import open_verification_set
+    from v2f_engine.evaluate.plots import plot_verification
+    from v2f_engine.evaluate.verification import measure_verification
+
+    opened = [open_verification_set(path) for path in sets]
+    loaded = reader.loaded
+    measured = []
+    for pairs in opened:
+        with progress_bar(pairs.name, "images") as progress:
+            measured.append(measure_verification(pairs, loaded.model, bf16=reader.bf16, progress=progress))
+    average = sum(m.accuracy for m in measured) / len(measured)
+    told = {"name": loaded.name, "sha256": loaded.sha256}
+    save(out, {"recogniser": told, "average": average, "sets": [m.to_json() for m in measured]})
+    plot_verification(measured, out.with_suffix(".png"))
+    for m in measured:
+        typer.echo(
+            f"{m.name:20} {100 * m.accuracy:6.2f} % ± {100 * m.deviation:4.2f}  {m.pairs:,} pairs, "
+            f"EER {100 * m.eer:.2f} %, VAL {100 * m.val:.2f} % at FAR {m.far:.1e}"
+        )
+    typer.echo(f"{'average':20} {100 * average:6.2f} %")
+
+
+@grouped
+def ijb(
+    meta: Annotated[Path, typer.Argument(help="folder of *_face_tid_mid.txt and *_template_pair_label.txt")],
+    *,
+    features: Annotated[
+        Path | None, typer.Option(help=".npy [N,D] in the protocol's order, mirrored features summed")
+    ] = None,
+    crops: Annotated[Path | None, typer.Option(help="folder of the images (loose_crop)")] = None,
+    name: Annotated[str | None, typer.Option(help="ijbb or ijbc, where both lie in the folder")] = None,
+    reader: ReaderFlags,
+    scores: Annotated[bool, typer.Option(help="weigh images by the detector's score")] = True,
+    out: Annotated[Path, typer.Option(help="JSON; a PNG beside it")] = Path("ijb.json"),
+) -> None:
+    """IJB-B and IJB-C: images to media to templates, TPR at FPR."""
+    from v2f_engine.errors import ConfigError
+    from v2f_engine.evaluate.ijb import measure_ijb, read_protocol
+    from v2f_engine.evaluate.plots import plot_ijb
+    from v2f_engine.vectors.streams import open_vectors
+
+    protocol = read_protocol(meta, name)
+    if (features is None) == (crops is None):
+        raise ConfigError("Give either --features, extracted before, or --crops, the images.")
+    if features is not None:
+        rows: Any = open_vectors(features, dimension=None)
+    else:
+        from v2f_engine.evaluate.crops import read_crops
+
+        assert crops is not None
+        with progress_bar("read", "images") as progress:
+            rows = read_crops(protocol, crops, reader.loaded.model, bf16=reader.bf16, progress=progress)
+    measured = measure_ijb(rows, protocol, use_scores=scores)
+    save(out, {"protocol": str(meta), **measured.to_json()})
+    plot_ijb(measured, out.with_suffix(".png"))
+    typer.echo(f"{measured.templates:,} templates, {measured.pairs:,} pairs")
+    for fpr, tpr in measured.tpr.items():
+        typer.echo(f"TPR at FPR {fpr:>6}: {100 * tpr:6.2f} %")
