@@ -41,11 +41,9 @@ from v2f_engine.data.writing.write import manifest_for  # noqa: E402
 from v2f_engine.scale import Source, Workforce, make_shard, write_scaled  # noqa: E402
 from v2f_engine.scale.coordinator import BACK_OFF_S  # noqa: E402
 from v2f_engine.scale.executors import Ended  # noqa: E402
-from v2f_engine.scale.job import Job  # noqa: E402
-from v2f_engine.scale.limits import Limits  # noqa: E402
-from v2f_engine.scale.parent import die_with_parent  # noqa: E402
-from v2f_engine.scale.work_report import WorkReport  # noqa: E402
-from v2f_engine.scale.worker import work  # noqa: E402
+from v2f_engine.scale.job import Job, Limits  # noqa: E402
+from v2f_engine.scale.report import WorkReport  # noqa: E402
+from v2f_engine.scale.worker import die_with_parent, work  # noqa: E402
 
 ENCODER = Encoder(quality=80)
 SETTINGS = {"seed": 3}

@@ -18,7 +18,7 @@ from v2f_engine.errors import ConfigError, DatasetError, ShardsFailed
 from v2f_engine.scale import Source, Workforce, write_scaled
 from v2f_engine.scale.coordinator import Watch
 from v2f_engine.scale.executors import EXECUTORS, get_executor
-from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.job import Limits
 
 PLAN = Plan.of(16, 3, 6)  # 8 shards
 SETTINGS = {"seed": 3}

@@ -16,8 +16,7 @@ from v2f_engine.scale.coordinator import Watch
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.heartbeat import Beat
 from v2f_engine.scale.identity import Worker
-from v2f_engine.scale.job import Job
-from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.job import Job, Limits
 from v2f_engine.scale.queue import ShardQueue
 
 PLAN = Plan(3, 1, 1)

@@ -20,7 +20,7 @@ from v2f_engine.data.records.manifest import Manifest, software_versions
 from v2f_engine.data.writing import contact_sheet
 from v2f_engine.errors import DatasetError
 from v2f_engine.scale.identity import Worker
-from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.job import Limits
 from v2f_engine.scale.queue import ShardQueue
 
 HERE = Path(__file__).parent

@@ -25,10 +25,9 @@ from v2f_engine.scale.coordinator import Watch
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.heartbeat import Beat
 from v2f_engine.scale.identity import Worker
-from v2f_engine.scale.job import Job
-from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.job import Job, Limits
 from v2f_engine.scale.queue import ShardQueue
-from v2f_engine.scale.work_report import WorkReport
+from v2f_engine.scale.report import WorkReport
 from v2f_engine.scale.worker import work
 
 PLAN = Plan.of(6, 2, 4)  # 3 shards

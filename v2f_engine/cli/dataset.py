@@ -1,4 +1,4 @@
-"""`v2f convert`, `v2f verify` and `v2f repair`: datasets and weights after they were made."""
+"""`v2f convert`, `verify`, `repair`, `features` and `inspect`: datasets and weights after they were made."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def repair(
     fetch: Fetch = False,
 ) -> None:
     """Make exactly the broken shards of a dataset again, byte for byte."""
-    from v2f_engine.pipeline.repairing import repair as mend
+    from v2f_engine.pipeline.shard_source import repair as mend
 
     made = mend(dataset, model=model, device=device, fetch=fetch)
     from v2f_engine.data.layout import MANIFEST
@@ -70,6 +70,48 @@ def repair(
         f"{len(made)} of {shards} shards made again: {', '.join(map(str, made))}; all bytes are as recorded"
         if made
         else f"{shards} shards, nothing to repair"
+    )
+
+
+def features(
+    dataset: Annotated[Path, typer.Argument(help="a dataset of aligned faces in any format")],
+    out: Annotated[Path, typer.Option(help=".npy of features, or .lmdb in the published training layout")],
+    recogniser: Annotated[
+        str, typer.Option(help="mini, a published name, or a path: .pth, .safetensors, .onnx")
+    ] = "mini",
+    mask: Annotated[Path | None, typer.Option(help=".npy of row numbers: only these rows")] = None,
+    channels: Annotated[str | None, typer.Option(help="rgb (default) or bgr (AdaFace, MagFace)")] = None,
+    mean: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
+    std: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
+    on_bad: Annotated[
+        str, typer.Option(help="an image that cannot be read: refuse (stop, name it) or skip (NaN, note it)")
+    ] = "refuse",
+    batch: Annotated[int, typer.Option(help="images a call")] = 128,
+    threads: Annotated[int, typer.Option(help="that decode images")] = 1,
+    bf16: Annotated[bool, typer.Option(help="convolutions in bfloat16 (torch recognisers)")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Extract the features of every image; after a kill the same command goes on."""
+    from v2f_engine.models.embedder import open_embedder
+    from v2f_engine.train.extract import store_features
+
+    embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
+    with progress_bar("features", "images") as progress:
+        record = store_features(
+            dataset,
+            out,
+            embedder,
+            subset=mask,
+            on_bad=on_bad,
+            batch=batch,
+            threads=threads,
+            progress=progress,
+        )
+    used = record["recogniser"]
+    bad = record["bad"]
+    typer.echo(
+        f"{record['dataset']['rows']} images, {record['dim']} numbers each, in {out}: {used['name']}, "
+        f"{used['channels']}, (x - {used['mean']:g}) / {used['std']:g}, {bad['count']} bad {bad['by_kind']}"
     )
 
 

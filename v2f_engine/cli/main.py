@@ -13,7 +13,6 @@ from v2f_engine.cli import (
     evaluate_recognisers,
     evaluate_report,
     export,
-    features,
     generate,
     ids,
     machine,
@@ -45,7 +44,7 @@ evaluate.app.command("report")(evaluate_report.report)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(export.app, name="export")
 app.command("render")(render.render)
-app.command("features")(features.features)
+app.command("features")(dataset.features)
 app.command("convert")(dataset.convert)
 app.command("verify")(dataset.verify)
 app.command("repair")(dataset.repair)

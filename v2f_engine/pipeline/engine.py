@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.config import at_least
+from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
-from v2f_engine.pipeline import serving
 from v2f_engine.pipeline.draws import Draws
 from v2f_engine.pipeline.finish import finished, rebatched
 from v2f_engine.pipeline.makers.plain import Plain
@@ -21,6 +21,7 @@ from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs, Runner, open_runner, runner_for
+from v2f_engine.runtime.artefact import ServedModel, is_artefact, open_artefact, served_model
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.perturbation import Perturbation
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
     from v2f_engine.models.weights import LoadedModel
     from v2f_engine.pipeline.makers.posed import PoseCondition
-    from v2f_engine.runtime.artefact import ServedModel
     from v2f_engine.runtime.batch_invariance import BatchInvariance
 
 COMPUTE_BATCH = {"cpu": 16, "cuda": 256}
@@ -79,8 +79,8 @@ class Engine:
             from v2f_engine.models.weights import load_generator
 
         served, runner, largest = None, asked.runner, None
-        if serving.is_artefact(asked.model):
-            served, runner, largest = serving.file_runner(asked.model, runner, asked.precision)
+        if is_artefact(asked.model):
+            served, runner, largest = _file_runner(asked.model, runner, asked.precision)
         choice = backends.choose(asked.device, "auto" if served or runner == "onnx" else asked.precision)
         name, batch = runner_for(runner, choice.device), asked.compute_batch
         if batch is None:
@@ -88,7 +88,7 @@ class Engine:
             batch = batch if largest is None else min(batch, largest)
         schedule = asked.schedule
         if served is None and name == "onnx":
-            served = serving.exported_for(asked, choice.device)
+            served = _exported_for(asked, choice.device)
         with stage("load weights"):
             loaded = served or load_generator(asked.model, fetch=asked.fetch)
         return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
@@ -181,3 +181,31 @@ class Engine:
             "masks": {"min": masks.minimum, "mean": masks.mean, "std": masks.std, "max": masks.maximum},
             "runner": self.runner.describe(),
         }
+
+
+def _file_runner(model: str | Path, runner: str, precision: str) -> tuple[ServedModel, str, int | None]:
+    """(model inside, runner, largest batch) of an exported file.
+
+    Raises:
+        ModelNotFound, ArtefactError: see `runtime.artefact.open_artefact`.
+        ConfigError: another runner or precision than the file's.
+    """
+    path = Path(model)
+    sidecar = open_artefact(path)
+    if runner not in ("auto", sidecar.kind):
+        raise ConfigError(f"{path}: runs as runner {sidecar.kind!r}, asked for {runner!r}.")
+    if precision not in ("auto", sidecar.precision):
+        raise ConfigError(f"{path}: was exported in {sidecar.precision}, asked for {precision}.")
+    largest = max((high for _, _, high in sidecar.profiles), default=None)
+    return served_model(path, sidecar), sidecar.kind, largest
+
+
+def _exported_for(asked: EngineOptions, device: str) -> ServedModel:
+    """The model as an ONNX file, exported on first use; `auto` is fp32 on a CPU, where onnxruntime has no bf16,
+    and fp16 on a GPU. Raises as `export.onnx.cached_onnx`."""
+    from v2f_engine.export.onnx import cached_onnx
+
+    precision = asked.precision
+    if precision == "auto":
+        precision = "fp16" if device.startswith("cuda") else "fp32"
+    return cached_onnx(asked.model, precision, asked.schedule, fetch=asked.fetch)

@@ -1,4 +1,4 @@
-"""A generated dataset's images from its manifest alone: what workers of an executor and `v2f repair` open."""
+"""A generated dataset from its manifest alone: its images, for workers of an executor, and its repair."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.layout import IDENTITIES
+from v2f_engine.data.layout import ATTACHED, IDENTITIES, MANIFEST
 from v2f_engine.data.records.manifest import Manifest, flat
+from v2f_engine.data.records.mend_manifest import mend_manifest
+from v2f_engine.data.records.verify import verify_dataset
+from v2f_engine.data.writing.repair import repair_dataset
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
+from v2f_engine.scale.shard import encoder_of
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.perturbation import Perturbation
 
@@ -70,6 +74,46 @@ def open_images(
     perturbation = Perturbation(tuple(levels["levels"]), tuple(levels["weights"]), levels["unit"])
     images = ImageOptions(manifest.plan.images_per_id, asked["seed"], perturbation)
     return lambda identities: engine.batches(table, images, identities)
+
+
+def repair(
+    path: str | Path, *, model: str | None = None, device: str = "auto", fetch: bool = False
+) -> tuple[int, ...]:
+    """Makes the broken shards of a finished dataset again; intact ones are not touched.
+
+    Args:
+        path: folder of a dataset that `generate` made.
+        model: name or path of its model; by default the name in the manifest.
+        device: where to compute; of the kind that made it.
+        fetch: allow a download of published weights.
+
+    Returns:
+        Numbers of the shards that were made again.
+
+    Raises:
+        DatasetError: no finished dataset of `generate`, a lost identity table, or other software here (with the
+            differences): the broken files are then left as they are.
+        OutputFolderError, DiskFull, ModelNotFound, CheckpointError, BackendUnavailable: as named.
+    """
+    root = Path(path)
+    if (root / MANIFEST).is_file():
+        mend_manifest(root)
+    report = verify_dataset(root)
+    lost = sorted(report.broken_names & ATTACHED)
+    if lost:
+        raise DatasetError(
+            f"{root}: {', '.join(lost)} is broken, and the images come from it. Run the `v2f generate` command that "
+            "made the dataset: it has the vectors, and mends everything."
+        )
+    manifest = Manifest.load(root / MANIFEST)
+    opened: list[Callable[[range], Iterable[ImageBatch]]] = []
+
+    def make(identities: range) -> Iterable[ImageBatch]:
+        if not opened:  # a model is loaded only if a shard is broken
+            opened.append(open_images(manifest, root, device, model=model, fetch=fetch))
+        return opened[0](identities)
+
+    return repair_dataset(root, make, encoder_of(manifest))
 
 
 def _refuse_other(root: Path, asked: dict[str, Any] | Any, here: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from v2f_engine.data.records.plan import Plan
 from v2f_engine.scale.done import Done
 from v2f_engine.scale.heartbeat import Silence
 from v2f_engine.scale.identity import Worker
-from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.job import Limits
 
 SILENT, DIED = "silent", "died"
 """All that another worker can say of one that is lost; its coordinator knows how it ended."""

@@ -1,16 +1,52 @@
-"""What a worker process says when it ends: one line of JSON, its report or a named error."""
+"""What a worker says when it ends: its report or a named error; the only thing that travels back from it."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from v2f_engine import errors
 from v2f_engine.errors import V2FError
-from v2f_engine.scale.work_report import WorkReport
 
 MARK = "v2f-worker: "
+
+
+@dataclass(frozen=True)
+class WorkReport:
+    """What a worker did; vectors and images never travel.
+
+    Args:
+        worker: its name.
+        shards: numbers of the shards it committed.
+        images: in them.
+    """
+
+    worker: str
+    shards: tuple[int, ...]
+    images: int
+
+
+Outcome = WorkReport | tuple[str, str]
+"""A report, or a named error's class and message: what survives the way between processes and hosts."""
+
+
+def outcome_of(job: str) -> Outcome:
+    """Works on a job given as JSON, in this process."""
+    from v2f_engine.scale.job import Job
+    from v2f_engine.scale.worker import work
+
+    try:
+        return work(Job.from_json(job))
+    except V2FError as error:
+        return type(error).__name__, str(error)
+
+
+def named(kind: str, message: str) -> V2FError:
+    """A named error as it was raised elsewhere."""
+    error = getattr(errors, kind, V2FError)(message)
+    assert isinstance(error, V2FError)
+    return error
 
 
 def say_report(report: WorkReport) -> None:
@@ -30,7 +66,4 @@ def heard(output: str) -> WorkReport | V2FError | None:
     if "report" in value:
         report = value["report"]
         return WorkReport(report["worker"], tuple(report["shards"]), report["images"])
-    kind = getattr(errors, value["error"], V2FError)
-    error = kind(value["message"])
-    assert isinstance(error, V2FError)
-    return error
+    return named(value["error"], value["message"])

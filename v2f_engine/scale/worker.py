@@ -10,6 +10,9 @@ worker).
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
+import signal
 import sys
 import time
 import traceback
@@ -28,11 +31,12 @@ from v2f_engine.scale.heartbeat import Beat
 from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.job import Job
 from v2f_engine.scale.queue import ShardQueue
+from v2f_engine.scale.report import WorkReport, say_error, say_report
 from v2f_engine.scale.shard import Abandoned, make_shard
-from v2f_engine.scale.work_report import WorkReport
 
 NAMED_ERROR = 3
 """Exit status after a named error: repeating would only repeat it."""
+_PR_SET_PDEATHSIG = 1
 
 
 class _Recorder:
@@ -129,11 +133,21 @@ def _make(
     )
 
 
+def die_with_parent() -> None:
+    """Has the kernel send this process SIGTERM when its parent dies (Linux; elsewhere `parent_lives` does)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def parent_lives() -> Callable[[], bool]:
+    """A function that says whether the process which is our parent now is still so."""
+    parent = os.getppid()
+    return lambda: os.getppid() == parent
+
+
 def main(text: str) -> int:
     """Runs a job given as JSON; prints its report, or the error's name and message, as the last line."""
-    from v2f_engine.scale.parent import die_with_parent, parent_lives
-    from v2f_engine.scale.report import say_error, say_report
-
     die_with_parent()
     try:
         report = work(Job.from_json(text), alive=parent_lives())

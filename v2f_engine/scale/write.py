@@ -19,8 +19,7 @@ from v2f_engine.data.writing.write import OnProgress, WriteReport, complete
 from v2f_engine.errors import ConfigError
 from v2f_engine.scale.coordinator import Coordinator, Watch
 from v2f_engine.scale.executors import Executor, get_executor
-from v2f_engine.scale.job import Job, Source
-from v2f_engine.scale.limits import Limits
+from v2f_engine.scale.job import Job, Limits, Source
 from v2f_engine.scale.shard import encoder_of
 
 
@@ -33,7 +32,7 @@ class Workforce:
         workers: at a time; by default one per device.
         device: `"auto"`, `"cpu"`, `"cuda"`: what each worker gets one of.
         threads: encoding threads of each worker.
-        limits: see `limits.Limits`; those of an executor that is given as such are its own.
+        limits: see `job.Limits`; those of an executor that is given as such are its own.
         options: of an executor that is given by name.
         grace_s: after SIGINT or SIGTERM, seconds to finish the shards in hand.
 

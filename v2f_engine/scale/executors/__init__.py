@@ -13,9 +13,8 @@ from typing import Any, Protocol, cast
 
 from v2f_engine.config import one_of
 from v2f_engine.errors import V2FError
-from v2f_engine.scale.job import Job
-from v2f_engine.scale.limits import SHARED, Limits
-from v2f_engine.scale.work_report import WorkReport
+from v2f_engine.scale.job import SHARED, Job, Limits
+from v2f_engine.scale.report import Outcome, WorkReport, named
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class Ended:
     report: WorkReport | None = None
     error: V2FError | None = None
     why: str = ""
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Ended:
+        """Of a worker that could say how it ended."""
+        return cls(report=outcome) if isinstance(outcome, WorkReport) else cls(error=named(*outcome))
 
 
 class Handle(Protocol):

@@ -16,10 +16,8 @@ from pathlib import Path
 import v2f_kernels
 
 from v2f_engine.scale.executors import Ended
-from v2f_engine.scale.job import Job
-from v2f_engine.scale.limits import Limits
-from v2f_engine.scale.report import heard
-from v2f_engine.scale.work_report import WorkReport
+from v2f_engine.scale.job import Job, Limits
+from v2f_engine.scale.report import WorkReport, heard
 
 
 def gpus() -> int:

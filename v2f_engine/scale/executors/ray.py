@@ -14,11 +14,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from v2f_engine.errors import BackendUnavailable, MissingDependency, V2FError
+from v2f_engine.errors import BackendUnavailable, MissingDependency
 from v2f_engine.scale.executors import Ended
-from v2f_engine.scale.job import Job
-from v2f_engine.scale.limits import Limits
-from v2f_engine.scale.work_report import WorkReport
+from v2f_engine.scale.job import Job, Limits
+from v2f_engine.scale.report import Outcome, outcome_of
 
 POLL_S = 0.05
 
@@ -26,14 +25,9 @@ POLL_S = 0.05
 class RayWorker:
     """The actor. Its process is the worker."""
 
-    def work(self, text: str) -> WorkReport | tuple[str, str]:
-        """Runs a job given as JSON: its report, or a named error's class and message."""
-        from v2f_engine.scale.worker import work
-
-        try:
-            return work(Job.from_json(text))
-        except V2FError as error:
-            return type(error).__name__, str(error)
+    def work(self, job: str) -> Outcome:
+        """See `report.outcome_of`."""
+        return outcome_of(job)
 
 
 def _ray() -> Any:
@@ -93,18 +87,13 @@ class _Actor:
         ready, _ = self._ray.wait([self._result], timeout=POLL_S)
         if not ready:
             return None
-        from v2f_engine import errors
-
         try:
             result = self._ray.get(self._result)
         except self._ray.exceptions.RayError as error:
             return Ended(why=str(error).strip()[-2000:])
         finally:
             self._ray.kill(self._worker)
-        if isinstance(result, WorkReport):
-            return Ended(report=result)
-        kind = getattr(errors, result[0], V2FError)
-        return Ended(error=kind(result[1]))
+        return Ended.of(result)
 
     def stopped(self) -> bool:
         return False
@@ -120,7 +109,7 @@ class RayExecutor:
     """Actors on a Ray cluster.
 
     Args:
-        limits: see `limits.Limits`.
+        limits: see `job.Limits`.
         address: of a cluster; "" starts one on this machine, for this run, on loopback.
         gpus: GPUs of each actor; by default 1 where the cluster has any.
     """

@@ -11,23 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from v2f_engine.data.layout import QUEUE, WORK
-from v2f_engine.errors import ConfigError, MissingDependency, V2FError
+from v2f_engine.errors import ConfigError, MissingDependency
 from v2f_engine.scale.executors import Ended
-from v2f_engine.scale.job import Job
-from v2f_engine.scale.limits import Limits
-from v2f_engine.scale.work_report import WorkReport
+from v2f_engine.scale.job import Job, Limits
+from v2f_engine.scale.report import outcome_of
 
 CLUSTERS = ("slurm", "local")
-
-
-def run_job(text: str) -> WorkReport | tuple[str, str]:
-    """Runs in the job: a worker's report, or a named error's class and message."""
-    from v2f_engine.scale.worker import work
-
-    try:
-        return work(Job.from_json(text))
-    except V2FError as error:
-        return type(error).__name__, str(error)
 
 
 def _submitit() -> Any:
@@ -48,16 +37,11 @@ class _SlurmJob:
     def ended(self) -> Ended | None:
         if not self._job.done():
             return None
-        from v2f_engine import errors
-
         try:
             result = self._job.result()
         except Exception as error:  # submitit's own, and whatever the job raised
             return Ended(why=f"job {self._job.job_id} {self._job.state}: {str(error).strip()[-1500:]}")
-        if isinstance(result, WorkReport):
-            return Ended(report=result)
-        kind = getattr(errors, result[0], V2FError)
-        return Ended(error=kind(result[1]))
+        return Ended.of(result)
 
     def stopped(self) -> bool:
         return False
@@ -78,7 +62,7 @@ class SlurmExecutor:
     """Workers as Slurm jobs.
 
     Args:
-        limits: see `limits.Limits`; `SHARED` by default, since jobs see each other through a network file system.
+        limits: see `job.Limits`; `SHARED` by default, since jobs see each other through a network file system.
         cluster: `"slurm"`, or `"local"` for processes on this machine.
         minutes: time limit of a job. What it has committed then stays; the coordinator submits the next.
         gpus: of each job; 0 for the CPU.
@@ -138,6 +122,6 @@ class SlurmExecutor:
             cpus_per_task=self._cpus,
             **(self._slurm if self._cluster == "slurm" else {}),
         )
-        started = _SlurmJob(executor.submit(run_job, job.to_json()), self._cluster)
+        started = _SlurmJob(executor.submit(outcome_of, job.to_json()), self._cluster)
         self._jobs.append(started)
         return started
