@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from v2f_engine import disk
 from v2f_engine.errors import DiskFull, OutputFolderError
@@ -130,16 +131,30 @@ class DurableFile:
         self._temporary.unlink(missing_ok=True)
 
 
+class Abortable(Protocol):
+    """What leaves something behind until it is aborted or published."""
+
+    def abort(self) -> None: ...
+
+
+@contextmanager
+def aborted_on_error(*files: Abortable) -> Iterator[None]:
+    """Aborts them where the block ends with an exception."""
+    try:
+        yield
+    except BaseException:
+        for file in files:
+            file.abort()
+        raise
+
+
 def write_file(path: Path, data: bytes, writer: str) -> Written:
     """Writes a whole file by the protocol."""
     file = DurableFile(path, writer)
-    try:
+    with aborted_on_error(file):
         file.write(data)
         written = file.prepare()
         file.publish()
-    except BaseException:
-        file.abort()
-        raise
     return written
 
 

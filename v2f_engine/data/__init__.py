@@ -6,19 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from v2f_engine.data.formats import FORMATS, open_dataset
-    from v2f_engine.data.formats.dataset import Dataset
-    from v2f_engine.data.records.manifest import Manifest
-    from v2f_engine.data.records.plan import Plan
-    from v2f_engine.data.records.verify import verify_dataset
-    from v2f_engine.data.training.memory_set import MemorySet
-    from v2f_engine.data.training.rows import TrainingSet
-    from v2f_engine.data.training.stored_set import StoredSet
-    from v2f_engine.data.training.training_set import open_training_set
-    from v2f_engine.data.writing.convert import convert_dataset
-    from v2f_engine.data.writing.encode import Encoder
-    from v2f_engine.data.writing.repair import repair_dataset
-    from v2f_engine.data.writing.write import WriteReport, write_dataset
+    from v2f_engine.data.formats import FORMATS as FORMATS
+    from v2f_engine.data.formats import open_dataset as open_dataset
+    from v2f_engine.data.formats.dataset import Dataset as Dataset
+    from v2f_engine.data.records.manifest import Manifest as Manifest
+    from v2f_engine.data.records.plan import Plan as Plan
+    from v2f_engine.data.records.verify import verify_dataset as verify_dataset
+    from v2f_engine.data.training.memory_set import MemorySet as MemorySet
+    from v2f_engine.data.training.rows import TrainingSet as TrainingSet
+    from v2f_engine.data.training.stored_set import StoredSet as StoredSet
+    from v2f_engine.data.training.training_set import open_training_set as open_training_set
+    from v2f_engine.data.writing.convert import convert_dataset as convert_dataset
+    from v2f_engine.data.writing.encode import Encoder as Encoder
+    from v2f_engine.data.writing.repair import repair_dataset as repair_dataset
+    from v2f_engine.data.writing.write import WriteReport as WriteReport
+    from v2f_engine.data.writing.write import write_dataset as write_dataset
 
 _MODULES = {
     "FORMATS": "formats",
@@ -38,23 +40,7 @@ _MODULES = {
     "write_dataset": "writing.write",
 }
 
-__all__ = [
-    "FORMATS",
-    "Dataset",
-    "Encoder",
-    "Manifest",
-    "MemorySet",
-    "Plan",
-    "StoredSet",
-    "TrainingSet",
-    "WriteReport",
-    "convert_dataset",
-    "open_dataset",
-    "open_training_set",
-    "repair_dataset",
-    "verify_dataset",
-    "write_dataset",
-]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:

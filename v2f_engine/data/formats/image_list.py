@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.protocol import Readable
 from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError
 
@@ -91,7 +92,7 @@ def split_line(line: str) -> tuple[str, int | None]:
     return line.strip(), None
 
 
-class ListFormat:
+class ListFormat(Readable):
     name = "list"
 
     def recognises(self, path: Path) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from v2f_engine import disk
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.protocol import Finished, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.formats.protocol import Finished, Format, Place, ReadShard, Sample, ShardWriter
 from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
 from v2f_engine.data.layout import IMAGES
 from v2f_engine.data.records.pieces import Piece, folder_header, image_pieces
@@ -134,13 +134,8 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file()
 
 
-class ImageFolderFormat:
+class ImageFolderFormat(Format):
     name = "imagefolder"
-    stores = True
-    staged = False
-
-    def describe(self) -> dict[str, str]:
-        return {"revision": "1"}
 
     def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         return FolderWriter(place, shard)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.protocol import Finished, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.formats.protocol import Format, Place, Sample, ShardWriter
 from v2f_engine.data.records.pieces import Piece
 from v2f_engine.data.records.plan import PlannedShard
 from v2f_engine.data.records.shard_record import ShardRecord
@@ -29,19 +29,12 @@ class NullWriter:
         pass
 
 
-class NullFormat:
+class NullFormat(Format):
     name = "null"
     stores = False
-    staged = False
-
-    def describe(self) -> dict[str, str]:
-        return {"revision": "1"}
 
     def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         return NullWriter()
-
-    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
-        return Finished.as_written(records)
 
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
         raise DatasetError("The null format stores nothing, so there is nothing to read.")

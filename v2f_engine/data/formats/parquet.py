@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from v2f_engine import disk
 from v2f_engine.atomic import DurableFile
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.protocol import Finished, OneFileWriter, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.formats.protocol import (
+    Finished,
+    Format,
+    OneFileWriter,
+    Place,
+    ReadShard,
+    Sample,
+    ShardWriter,
+)
 from v2f_engine.data.layout import PARQUET, parquet_name
 from v2f_engine.data.records.pieces import Piece, image_pieces
 from v2f_engine.data.records.plan import PlannedShard
@@ -170,10 +178,8 @@ def _files(path: Path) -> list[Path]:
     return sorted((path / PARQUET if (path / PARQUET).is_dir() else path).glob("*.parquet"))
 
 
-class ParquetFormat:
+class ParquetFormat(Format):
     name = "parquet"
-    stores = True
-    staged = False
 
     def describe(self) -> dict[str, str]:
         return {"revision": "1", "pyarrow": str(pa.__version__)}

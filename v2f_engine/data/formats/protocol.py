@@ -1,12 +1,9 @@
-"""What a format is: how to write a shard, what a finished dataset needs besides its shards, how to read both.
-
-Formats that keep everything in one file (`staged`) get their shards as packs in a staging folder first (`staging`);
-`finish` then assembles the file in one deterministic pass.
-"""
+"""What a format is: how to write a shard, what a finished dataset needs besides its shards, how to read both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -90,48 +87,40 @@ class Finished:
 ReadShard = Callable[[int], Iterator[Sample]]
 
 
-class Readable(Protocol):
+class Readable(ABC):
     """A format as a reader sees it."""
 
     name: str
 
+    @abstractmethod
     def recognises(self, path: Path) -> bool:
         """Whether `path` (file or folder) looks like this format."""
-        ...
 
+    @abstractmethod
     def open(self, path: Path) -> Dataset:
         """Opens a dataset for reading, ours or a stranger's."""
-        ...
 
 
-class Format(Readable, Protocol):
+class Format(Readable):
     """One way of storing a dataset."""
 
-    stores: bool
+    stores = True
     """False for the format that writes nothing."""
-    staged: bool
+    staged = False
     """Shards are staged as packs and assembled into one file at the end."""
 
     def describe(self) -> dict[str, str]:
         """What besides plan, settings and encoder decides the bytes: layout revision, library versions."""
-        ...
+        return {"revision": "1"}
 
+    @abstractmethod
     def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         """Opens shard `shard` for writing."""
-        ...
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
         """Writes what the dataset needs besides its shards; `read` yields a (staged) shard's samples."""
-        ...
+        return Finished.as_written(records)
 
+    @abstractmethod
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
         """The samples of a finished shard, in order, needing no index."""
-        ...
-
-
-def numbered(images: Iterable[tuple[int, bytes]]) -> Iterator[Sample]:
-    """Samples of (label, encoded image): the n-th image of a label is its image n."""
-    seen: dict[int, int] = {}
-    for label, data in images:
-        seen[label] = seen.get(label, -1) + 1
-        yield Sample(label, seen[label], data)

@@ -9,22 +9,21 @@ read. The meta labels are float32, exact to 16,777,216 only, so larger sets have
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.atomic import DurableFile
+from v2f_engine.atomic import DurableFile, aborted_on_error
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.protocol import Finished, Place, ReadShard, Sample, ShardWriter, numbered
+from v2f_engine.data.formats.protocol import Finished, Place, ReadShard
 from v2f_engine.data.formats.recordio_frames import HEADER, image_record, range_record, read_record, unpack
-from v2f_engine.data.formats.staging import PackWriter
+from v2f_engine.data.formats.staging import StagedFormat
 from v2f_engine.data.gate.open_files import OpenFiles
 from v2f_engine.data.layout import IDX, PROPERTY, REC
-from v2f_engine.data.records.pieces import Piece, file_piece, image_pieces, region_piece, write_piece
-from v2f_engine.data.records.plan import PlannedShard
+from v2f_engine.data.records.pieces import Piece, file_piece, region_piece, write_piece
 from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import ConfigError, DatasetError
 
@@ -93,54 +92,32 @@ class RecordIO(Dataset):
         return unpack(payload, self.where(index))[1]
 
 
-class RecordIOFormat:
+class RecordIOFormat(StagedFormat):
     name = "recordio"
-    stores = True
-    staged = True
-
-    def describe(self) -> dict[str, str]:
-        return {"revision": "1"}
-
-    def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
-        return PackWriter(place, shard)
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
         rec = DurableFile(place.root / REC, place.writer, whole=False)
         idx = DurableFile(place.root / IDX, place.writer)
-        try:
+        with aborted_on_error(rec, idx):
             shards, files = _assemble(rec, idx, place.plan.identities, records, read)
             rec.prepare()
             index = idx.prepare()
             rec.publish()
             idx.publish()
-        except BaseException:
-            rec.abort()
-            idx.abort()
-            raise
         shape = f"{place.plan.identities},112,112".encode()
         files += [file_piece(IDX, index), write_piece(place.root, PROPERTY, shape, place.writer)]
         return Finished(shards, tuple(files))
 
-    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
-        return numbered(_images(place.root, record))
+    def image_at(self, files: OpenFiles, path: Path, offset: int) -> tuple[int, bytes, int]:
+        payload, following = read_record(files, path, offset)
+        labels, data = unpack(payload, f"{path}: offset {offset}")
+        return int(labels[0]), data, following
 
     def recognises(self, path: Path) -> bool:
         return path.suffix == ".rec" if path.is_file() else any(path.glob("*.rec"))
 
     def open(self, path: Path) -> Dataset:
         return RecordIO(path)
-
-
-def _images(root: Path, record: ShardRecord) -> Iterator[tuple[int, bytes]]:
-    """(label, encoded image) of each record in a shard's region."""
-    files = OpenFiles()
-    for piece in image_pieces(record.pieces):
-        path, offset = root / piece.name, piece.offset
-        while offset < piece.offset + piece.bytes:
-            payload, following = read_record(files, path, offset)
-            labels, data = unpack(payload, f"{path}: offset {offset}")
-            yield int(labels[0]), data
-            offset = following
 
 
 def _assemble(

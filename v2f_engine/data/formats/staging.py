@@ -9,6 +9,7 @@ rows as int64 and a magic number. It never leaves the working folder.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from v2f_engine import disk
-from v2f_engine.data.formats.protocol import OneFileWriter, Place, Sample
+from v2f_engine.data.formats.protocol import Format, OneFileWriter, Place, Sample, ShardWriter
 from v2f_engine.data.gate.open_files import OpenFiles
 from v2f_engine.data.layout import pack_name
-from v2f_engine.data.records.pieces import Piece
+from v2f_engine.data.records.pieces import Piece, image_pieces
 from v2f_engine.data.records.plan import PlannedShard
+from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import DatasetError
 
 _MAGIC = b"v2f-pack"
@@ -67,3 +69,26 @@ def read_staged(root: Path, number: int) -> Iterator[Sample]:
     for identity, image, length in rows.tolist():
         yield Sample(identity, image, files.read(path, offset, length))
         offset += length
+
+
+class StagedFormat(Format):
+    """A format that keeps everything in one file, each shard in a region of it."""
+
+    staged = True
+
+    def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
+        return PackWriter(place, shard)
+
+    @abstractmethod
+    def image_at(self, files: OpenFiles, path: Path, offset: int) -> tuple[int, bytes, int]:
+        """(label, encoded image, offset of the next) of the image at `offset` of the assembled file."""
+
+    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
+        files = OpenFiles()
+        numbers: dict[int, int] = {}
+        for piece in image_pieces(record.pieces):
+            offset = piece.offset
+            while offset < piece.offset + piece.bytes:
+                label, data, offset = self.image_at(files, place.root / piece.name, offset)
+                yield Sample(label, numbers.get(label, 0), data)
+                numbers[label] = numbers.get(label, 0) + 1

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.formats import ustar
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.protocol import Finished, OneFileWriter, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.formats.protocol import (
+    Finished,
+    Format,
+    OneFileWriter,
+    Place,
+    ReadShard,
+    Sample,
+    ShardWriter,
+)
 from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
 from v2f_engine.data.gate.open_files import OpenFiles
 from v2f_engine.data.layout import WIDS_INDEX, tar_name
@@ -149,13 +157,8 @@ class WebDataset(Dataset):
         return self._files.read(tar, image.offset, image.size)
 
 
-class WebDatasetFormat:
+class WebDatasetFormat(Format):
     name = "webdataset"
-    stores = True
-    staged = False
-
-    def describe(self) -> dict[str, str]:
-        return {"revision": "1"}
 
     def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         return TarWriter(place, shard)

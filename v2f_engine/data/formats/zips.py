@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.protocol import Readable
 from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
 from v2f_engine.data.gate.open_files import OpenFiles
 from v2f_engine.errors import DatasetError
@@ -103,7 +104,7 @@ def archives(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(path.glob("*.zip"))
 
 
-class ZipFormat:
+class ZipFormat(Readable):
     name = "zip"
 
     def recognises(self, path: Path) -> bool:

@@ -42,17 +42,10 @@ class Piece:
     folders: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        record: dict[str, Any] = {
-            "kind": self.kind,
-            "name": self.name,
-            "bytes": self.bytes,
-            "sha256": self.sha256,
-        }
+        record = {"kind": self.kind, "name": self.name, "bytes": self.bytes, "sha256": self.sha256}
         if self.kind == "region":
             record["offset"] = self.offset
-        if self.kind == "folders":
-            record["folders"] = list(self.folders)
-        return record
+        return {**record, "folders": list(self.folders)} if self.kind == "folders" else record
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Piece:

@@ -34,15 +34,7 @@ class ShardRecord:
     pieces: tuple[Piece, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "first_identity": self.first_identity,
-            "identities": self.identities,
-            "count": self.count,
-            "image_bytes": self.image_bytes,
-            "content": self.content,
-            "pieces": [piece.to_json() for piece in self.pieces],
-        }
+        return {**vars(self), "pieces": [piece.to_json() for piece in self.pieces]}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> ShardRecord:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine import disk
+from v2f_engine.atomic import aborted_on_error
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format, open_dataset
 from v2f_engine.data.formats.dataset import Dataset
@@ -96,12 +97,9 @@ def _make_missing(run: DatasetRun, job: _Job, progress: OnProgress | None) -> No
             with disk.named_errors(run.root, run.bytes_needed):
                 run.check_room()
                 sink = run.sink(number)
-                try:
+                with aborted_on_error(sink):
                     job.fill(sink)
                     done += run.commit(sink).count
-                except BaseException:
-                    sink.abort()
-                    raise
             if progress is not None:
                 progress(done, len(job.source))
             if stop.requested:

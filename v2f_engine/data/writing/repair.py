@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from v2f_engine import disk
+from v2f_engine.atomic import aborted_on_error
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.formats.staging import read_staged
@@ -15,7 +16,7 @@ from v2f_engine.data.layout import ATTACHED, MANIFEST, SHEET
 from v2f_engine.data.layout import ATTRIBUTES as ATTRIBUTES
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.mend_manifest import mend_manifest
-from v2f_engine.data.records.pieces import attribute_pieces, image_pieces
+from v2f_engine.data.records.pieces import attribute_pieces
 from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.data.records.verify import VerifyReport, verify_manifest
 from v2f_engine.data.writing.encode import Encoder, check_batch
@@ -133,24 +134,17 @@ def _same_tools(
 def _remake(run: DatasetRun, expected: ShardRecord, fill: Fill) -> ShardRecord:
     """Makes a shard again; publishes it only if its images are the recorded ones."""
     sink = run.sink(expected.number)
-    try:
+    with aborted_on_error(sink):
         fill(sink)
         record = sink.prepare()
-        sound = record.content == expected.content and attribute_pieces(record.pieces) == attribute_pieces(
-            expected.pieces
-        )
-        if not run.format.staged:
-            sound = sound and record == expected
-        if not sound:
+        kept = [(it.content, attribute_pieces(it.pieces)) for it in (record, expected)]
+        if kept[0] != kept[1] or not (run.format.staged or record == expected):
             raise DatasetError(
                 f"{run.root}: shard {expected.number} is broken, and making it again gives other bytes: "
                 f"images with sha256 {record.content}, expected {expected.content}. Use the machine and the "
                 f"versions that made the dataset: {dict(run.manifest.versions)}."
             )
         sink.publish()
-    except BaseException:
-        sink.abort()
-        raise
     return record
 
 
@@ -169,15 +163,10 @@ def _restage(run: DatasetRun, manifest: Manifest, report: VerifyReport, fill: Fi
             records[record.number] = _remake(run, record, fill)
             continue
         writer = run.format.shard_writer(run.place, run.manifest.plan.shard(record.number))
-        try:
+        with aborted_on_error(writer):
             for sample in run.format.read_shard(run.place, record):
                 writer.write(sample)
             pieces = writer.prepare()
             writer.publish()
-        except BaseException:
-            writer.abort()
-            raise
-        records[record.number] = replace(
-            record, pieces=(*image_pieces(pieces), *attribute_pieces(record.pieces))
-        )
+        records[record.number] = replace(record, pieces=pieces + attribute_pieces(record.pieces))
     return records

@@ -10,49 +10,41 @@ from pathlib import Path
 
 import msgpack
 
-from v2f_engine.atomic import DurableFile
+from v2f_engine.atomic import DurableFile, aborted_on_error
 from v2f_engine.data.formats.dataset import Dataset, Record
 from v2f_engine.data.formats.lmdb.entries import pack_record, record_from, write_values
 from v2f_engine.data.formats.lmdb.layout import OVERFLOW_HEADER, PAGE
 from v2f_engine.data.formats.lmdb.reader import Lmdb
 from v2f_engine.data.formats.lmdb.tree_reader import is_lmdb
-from v2f_engine.data.formats.protocol import Finished, Place, ReadShard, Sample, ShardWriter, numbered
-from v2f_engine.data.formats.staging import PackWriter
+from v2f_engine.data.formats.protocol import Finished, Place, ReadShard
+from v2f_engine.data.formats.staging import StagedFormat
 from v2f_engine.data.gate.open_files import OpenFiles
 from v2f_engine.data.layout import LMDB
-from v2f_engine.data.records.pieces import image_pieces
-from v2f_engine.data.records.plan import PlannedShard
 from v2f_engine.data.records.shard_record import ShardRecord
 
 
-class LmdbFormat:
+class LmdbFormat(StagedFormat):
     name = "lmdb"
-    stores = True
-    staged = True
-
-    def describe(self) -> dict[str, str]:
-        return {"revision": "1"}
-
-    def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
-        return PackWriter(place, shard)
 
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
         def values(number: int) -> Iterator[bytes]:
             return (pack_record(Record(sample.data, sample.identity)) for sample in read(number))
 
         file = DurableFile(place.root / LMDB, place.writer, whole=False)
-        try:
+        with aborted_on_error(file):
             groups = ((number, values(number)) for number in sorted(records))
             regions, files = write_values(file, groups, place.plan.identities)
             file.prepare()
             file.publish()
-        except BaseException:
-            file.abort()
-            raise
         return Finished({number: (region,) for number, region in regions.items()}, tuple(files))
 
-    def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
-        return numbered(_images(place.root, record))
+    def image_at(self, files: OpenFiles, path: Path, offset: int) -> tuple[int, bytes, int]:
+        _, _, _, pages = OVERFLOW_HEADER.unpack(files.read(path, offset, OVERFLOW_HEADER.size))
+        value = files.read(path, offset + OVERFLOW_HEADER.size, pages * PAGE - OVERFLOW_HEADER.size)
+        unpacker = msgpack.Unpacker(raw=True, use_list=False, max_buffer_size=len(value))
+        unpacker.feed(value)
+        record = record_from(next(unpacker), f"{path}: offset {offset}")
+        return record.label, record.image, offset + pages * PAGE
 
     def recognises(self, path: Path) -> bool:
         if path.is_dir():
@@ -61,21 +53,6 @@ class LmdbFormat:
 
     def open(self, path: Path) -> Dataset:
         return Lmdb(path)
-
-
-def _images(root: Path, record: ShardRecord) -> Iterator[tuple[int, bytes]]:
-    """(label, encoded image) of each value in a shard's run of pages."""
-    files = OpenFiles()
-    for piece in image_pieces(record.pieces):
-        path, offset = root / piece.name, piece.offset
-        while offset < piece.offset + piece.bytes:
-            _, _, _, pages = OVERFLOW_HEADER.unpack(files.read(path, offset, OVERFLOW_HEADER.size))
-            value = files.read(path, offset + OVERFLOW_HEADER.size, pages * PAGE - OVERFLOW_HEADER.size)
-            unpacker = msgpack.Unpacker(raw=True, use_list=False, max_buffer_size=len(value))
-            unpacker.feed(value)
-            image, label, *_ = record_from(next(unpacker), f"{path}: offset {offset}")
-            yield label, image
-            offset += pages * PAGE
 
 
 FORMAT = LmdbFormat()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine import disk
-from v2f_engine.atomic import DurableFile
+from v2f_engine.atomic import DurableFile, aborted_on_error
 from v2f_engine.data.formats.dataset import Record
 from v2f_engine.data.formats.lmdb.tree_writer import TreeWriter
 from v2f_engine.data.layout import LMDB
@@ -199,12 +199,8 @@ def write_training_lmdb(path: str | Path, rows: Iterable[TrainingRecord], classe
             yield pack_record(Record(image, int(label), stream.getvalue(), *landmark))
 
     file = DurableFile(Path(path), "main", whole=False)
-    with disk.named_errors(Path(path).parent):
-        try:
-            write_values(file, [(0, values())], classes)
-            file.prepare()
-            file.publish()
-        except BaseException:
-            file.abort()
-            raise
+    with disk.named_errors(Path(path).parent), aborted_on_error(file):
+        write_values(file, [(0, values())], classes)
+        file.prepare()
+        file.publish()
     return count
