@@ -223,6 +223,29 @@ def test_attributes_must_stay_the_same(tmp_path: Path) -> None:
         write_dataset(tmp_path / "a", {}, Plan.of(5, 3), make)
 
 
+def test_a_column_that_an_older_version_did_not_record_is_nan_in_its_shards(tmp_path: Path) -> None:
+    """Begun without `failed`, resumed with it: the dataset is whole and read as one table."""
+
+    def newer(identities: range) -> Iterator[ImageBatch]:
+        for batch in make_batches(3)(identities):
+            failed = np.zeros(len(batch), np.float32)
+            yield ImageBatch(
+                batch.images, batch.identity, batch.image, {**batch.attributes, "failed": failed}
+            )
+
+    with pytest.raises(Stop):
+        write(tmp_path / "a", make=stopping(2))
+    write(tmp_path / "a", make=newer)
+    assert verify_dataset(tmp_path / "a").ok
+    table = open_dataset(tmp_path / "a").attributes()
+    assert table is not None
+    assert table.dtype.names == ("identity", "image", "failed", "sigma", "yaw")
+    assert np.isnan(table["failed"]).tolist() == [True] * 6 + [False] * 9
+    assert table["identity"].tolist() == sorted([*range(5)] * 3)
+    expected = np.concatenate([batch.attributes["yaw"] for batch in make_batches(3)(range(5))])
+    np.testing.assert_array_equal(table["yaw"], expected)
+
+
 def failing(number: int, at: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Makes the file-system operation `at` fail with errno `number`."""
     done = [0]

@@ -85,6 +85,8 @@ class SidecarWriter:
 def read_attributes(root: Path, manifest: Manifest) -> NDArray[np.void] | None:
     """All attributes of a finished dataset, structured `[N]` in record order; None when it has none.
 
+    A run begun by an older version may lack a column in its first shards; it is NaN there.
+
     Raises:
         DatasetError: a sidecar that cannot be read, or of another length than its shard.
     """
@@ -99,4 +101,21 @@ def read_attributes(root: Path, manifest: Manifest) -> NDArray[np.void] | None:
             if part.shape != (record.count,):
                 raise DatasetError(f"{path}: expected {record.count} rows, found {part.shape}.")
             parts.append(part)
-    return np.concatenate(parts) if parts else None
+    return _joined(parts) if parts else None
+
+
+def _joined(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
+    """Tables one after the other, with every column that any of them has."""
+    if all(part.dtype == parts[0].dtype for part in parts):
+        return np.concatenate(parts)
+    kinds = {name: part.dtype[name] for part in parts for name in part.dtype.names or ()}
+    names = [*_RESERVED, *sorted(kinds.keys() - set(_RESERVED))]
+    table = np.empty(sum(map(len, parts)), np.dtype([(name, kinds[name]) for name in names]))
+    for name in names[len(_RESERVED) :]:
+        table[name] = np.nan
+    start = 0
+    for part in parts:
+        for name in part.dtype.names or ():
+            table[name][start : start + len(part)] = part[name]
+        start += len(part)
+    return table
