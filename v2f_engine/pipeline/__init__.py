@@ -1,6 +1,6 @@
 """Generation: identities in, an iterable of finished image batches out; writing them is someone else's job.
 
-    identities -> perturb (vectors) -> mask (models) -> decode (runtime) -> ImageBatch -> shards (data)
+    options -> identities -> draws -> maker (plain, posed, steered) -> finish -> ImageBatch -> shards (data)
 
 Every random number is keyed by (seed, purpose, identity, image), and every decoding call has the same
 number of rows, so an image's bytes depend neither on the batch size asked for, nor on the order, nor on
