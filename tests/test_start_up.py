@@ -77,7 +77,7 @@ def test_the_report_of_an_imagined_run() -> None:
     progress(1110, 2000)
     now[0] = 108.0
     progress(1110, 2000)  # nothing new
-    told = clock.told(3)
+    told = clock.report(3)
     assert told.seconds == {"load weights": 2.0, "identities": 1.0, "first batch": 0.5, "other": 1.0}
     assert sum(told.seconds.values()) == 4.5  # until the first batch
     assert told.steady_images_per_second == 100 / 2.0
@@ -94,9 +94,9 @@ def test_the_report_of_an_imagined_run() -> None:
 
 def test_a_run_that_makes_nothing_has_no_rate() -> None:
     clock = Clock(Recorded())
-    assert clock.told(0).steady_images_per_second == 0.0
+    assert clock.report(0).steady_images_per_second == 0.0
     clock.progress(None)(5, 5)
-    told = clock.told(0)
+    told = clock.report(0)
     assert (told.steady_images_per_second, told.finish, list(told.seconds)) == (0.0, 0.0, ["other"])
 
 

@@ -310,8 +310,8 @@ MUTANTS = [
     Mutant(
         "the coordinator's reason gives way to another worker's guess",
         "v2f_engine/scale/queue.py",
-        "if told in (SILENT, DIED) else told",
-        "if False else told",
+        "if reason in (SILENT, DIED) else reason",
+        "if False else reason",
         LOST,
     ),
     Mutant(

@@ -118,8 +118,8 @@ def _machine(asked: EngineOptions, images: int, rounds: int) -> None:
         spread = f"{images / max(seconds):.1f} to {images / min(seconds):.1f}"
         return f"{images / middle:9.1f} images/s ({spread})"
 
-    told = ", ".join(f"{name} {choice[name]}" for name in ("runner", "device", "precision", "batch_size"))
-    typer.echo(f"{engine.loaded.name}, {images} images, median of {rounds} rounds; {told}")
+    choices = ", ".join(f"{name} {choice[name]}" for name in ("runner", "device", "precision", "batch_size"))
+    typer.echo(f"{engine.loaded.name}, {images} images, median of {rounds} rounds; {choices}")
     typer.echo(f"bytes on the host      {rate(host)}")
     with tempfile.TemporaryDirectory() as folder:
         typer.echo(f"and JPEG, null writer  {rate(lambda: null(folder))}")

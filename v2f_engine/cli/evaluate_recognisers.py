@@ -31,8 +31,8 @@ def verification(
         with progress_bar(pairs.name, "images") as progress:
             measured.append(measure_verification(pairs, loaded.model, bf16=reader.bf16, progress=progress))
     average = sum(m.accuracy for m in measured) / len(measured)
-    told = {"name": loaded.name, "sha256": loaded.sha256}
-    save(out, {"recogniser": told, "average": average, "sets": [m.to_json() for m in measured]})
+    used = {"name": loaded.name, "sha256": loaded.sha256}
+    save(out, {"recogniser": used, "average": average, "sets": [m.to_json() for m in measured]})
     plot_verification(measured, out.with_suffix(".png"))
     for m in measured:
         typer.echo(

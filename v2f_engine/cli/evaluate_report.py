@@ -63,7 +63,7 @@ def report(
 def card_measures(record: dict[str, Any]) -> dict[str, str]:
     """What the dataset card says of a report."""
     apart, alike = record["separability"], record["consistency"]
-    told = {
+    measures = {
         "recogniser": f"{record['recogniser'].get('name')} {record['recogniser'].get('sha256', '')[:12]}",
         "threshold": f"cosine {record['threshold']:.3f} ({record['threshold_from']})",
         "unique identities": f"{100 * apart['unique_share']:.2f} % of {apart['identities']:,}",
@@ -72,14 +72,14 @@ def card_measures(record: dict[str, Any]) -> dict[str, str]:
         "images nearest to their own identity": f"{100 * alike['own_nearest']:.2f} %",
     }
     if record["leakage"] is None:
-        return {**told, "leakage": "not measured"}
+        return {**measures, "leakage": "not measured"}
     leaks = record["leakage"]
     for above in leaks["above"]:
-        told[f"leakage above {above['threshold']:.3f}"] = (
+        measures[f"leakage above {above['threshold']:.3f}"] = (
             f"{above['count']:,} of {leaks['synthetic']:,} images against {leaks['gallery']:,} rows of "
             f"{leaks['gallery_name']} ({above['what']})"
         )
-    return told
+    return measures
 
 
 def _accuracy(text: str) -> dict[str, Any]:

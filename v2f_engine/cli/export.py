@@ -153,12 +153,12 @@ def steps() -> Iterator[Progress]:
     yield step
 
 
-def accuracy(told: Mapping[str, Any]) -> str:
+def accuracy(of: Mapping[str, Any]) -> str:
     """One line of a sidecar's accuracy."""
     return (
-        f"max {told['max_grey']}, RMS {told['rms_grey']:.3f} grey levels, {100 * told['within_one']:.3f} % within one;"
-        f" identity cosine mean {told['mean_cosine']:.5f}, worst {told['min_cosine']:.5f}"
-        f" ({told['images']} faces, {told['measured_with']})"
+        f"max {of['max_grey']}, RMS {of['rms_grey']:.3f} grey levels, {100 * of['within_one']:.3f} % within one;"
+        f" identity cosine mean {of['mean_cosine']:.5f}, worst {of['min_cosine']:.5f}"
+        f" ({of['images']} faces, {of['measured_with']})"
     )
 
 

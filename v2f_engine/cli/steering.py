@@ -67,8 +67,8 @@ class SteeringFlags:
         from v2f_engine.attributes.goals import Goal
 
         made, wanted = [], {name: Goal.of(goal, f"--{name}") for name, goal in self.goals.items()}
-        for told in self.attribute or []:
-            place, _, goal = told.partition("=")
+        for typed in self.attribute or []:
+            place, _, goal = typed.partition("=")
             made.append(attribute_from_file(place))
             if goal:
                 wanted[made[-1].name] = Goal.of(goal, f"--attribute {place}")

@@ -217,7 +217,7 @@ def run(
                 progress=note,
                 attachments=beside,
             )
-        start_up = clock.told(kernels.compiled)
+        start_up = clock.report(kernels.compiled)
     return _report(output.out, plan, written, clock.seconds, self_test, start_up)
 
 

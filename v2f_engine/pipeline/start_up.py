@@ -20,7 +20,7 @@ STAGES = (
     "self-test begun",
     "first batch",
 )
-"""What is told, in the order in which it happens. `warm up` holds the compilation of kernels and the libraries' own
+"""What is reported, in the order in which it happens. `warm up` holds the compilation of kernels and the libraries' own
 beginnings; `prepare network` folding constants, the copy to the device and binding; `first batch` the folder, its
 attachments, the first draws and images. None is inside another."""
 
@@ -51,17 +51,17 @@ class StartUp:
         Args:
             before: seconds of imports before the run, which count as `import` here.
         """
-        told = {"import": 0.0, **self.seconds}
-        told["import"] += before
+        stages = {"import": 0.0, **self.seconds}
+        stages["import"] += before
         kernels = f" ({self.compiled} kernels compiled, once)" if self.compiled else ""
         parts = [
             f"{name} {seconds:.1f}{kernels if name == 'warm up' else ''}"
-            for name, seconds in told.items()
+            for name, seconds in stages.items()
             if seconds >= 0.05
         ]
-        if kernels and told.get("warm up", 0.0) < 0.05:
+        if kernels and stages.get("warm up", 0.0) < 0.05:
             parts.append(kernels.strip())
-        lines = [f"start-up       {sum(told.values()):.1f} s: {', '.join(parts)}"]
+        lines = [f"start-up       {sum(stages.values()):.1f} s: {', '.join(parts)}"]
         if self.steady_images_per_second:
             beside = f", self-test {self.self_test:.1f} s" if self.self_test else ""
             lines.append(
@@ -115,7 +115,7 @@ class Clock:
 
         return note
 
-    def told(self, compiled: int) -> StartUp:
+    def report(self, compiled: int) -> StartUp:
         """The report, at the end of the run."""
         end, heard = self._now(), self._heard.seconds
         ready = end if self._first is None else self._first[0]

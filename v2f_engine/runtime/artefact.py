@@ -97,8 +97,8 @@ def open_artefact(path: str | Path) -> Sidecar:
         raise ArtefactError(
             f"{path}: its sidecar describes {sorted(sidecar.files)}. Rename the file back, or export again."
         )
-    for name, told in sidecar.files.items():
-        _check_file(path, name, told)
+    for name, sha256 in sidecar.files.items():
+        _check_file(path, name, sha256)
     return sidecar
 
 
@@ -111,8 +111,8 @@ def read_sidecar(path: Path) -> Sidecar:
             " both files, or make them again with `v2f export`."
         )
     try:
-        told = json.loads(place.read_text())
-        version = told["format"]
+        record = json.loads(place.read_text())
+        version = record["format"]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ArtefactError(f"{place}: is damaged ({error!r}). Export again.") from error
     if version != FORMAT:
@@ -121,29 +121,29 @@ def read_sidecar(path: Path) -> Sidecar:
             " v2f_engine that wrote it."
         )
     known = {f.name for f in fields(Sidecar)}
-    if set(told) != known:
-        odd = sorted(set(told) ^ known)
-        raise ArtefactError(f"{place}: fields missing or unknown: {odd}. Export again.")
+    if set(record) != known:
+        odd = sorted(set(record) ^ known)
+        raise ArtefactError(f"{place}: record missing or unknown: {odd}. Export again.")
     return (
-        Sidecar(**{**told, "profiles": _profiles(place, told["profiles"])})
-        if _sound(place, told)
+        Sidecar(**{**record, "profiles": _profiles(place, record["profiles"])})
+        if _sound(place, record)
         else _never()
     )
 
 
-def _sound(place: Path, told: Mapping[str, Any]) -> bool:
+def _sound(place: Path, record: Mapping[str, Any]) -> bool:
     shapes = {"kind": str, "part": str, "precision": str, "files": dict, "model": dict, "n_dropped": int,
               "built_with": dict, "built_for": dict, "source": str, "accuracy": dict}  # fmt: skip
     for name, kind in shapes.items():
-        if not isinstance(told[name], kind):
+        if not isinstance(record[name], kind):
             raise ArtefactError(
-                f"{place}: {name} is {told[name]!r}, expected a {kind.__name__}. Export again."
+                f"{place}: {name} is {record[name]!r}, expected a {kind.__name__}. Export again."
             )
-    if told["part"] not in PARTS or not 0 <= told["n_dropped"] <= 49:
+    if record["part"] not in PARTS or not 0 <= record["n_dropped"] <= 49:
         raise ArtefactError(
-            f"{place}: part {told['part']!r}, n_dropped {told['n_dropped']}: damaged. Export again."
+            f"{place}: part {record['part']!r}, n_dropped {record['n_dropped']}: damaged. Export again."
         )
-    if any(name not in told["model"] for name in ("name", "sha256", "licence", "config", "max_cosine")):
+    if any(name not in record["model"] for name in ("name", "sha256", "licence", "config", "max_cosine")):
         raise ArtefactError(f"{place}: does not say which model it holds. Export again.")
     return True
 
@@ -152,33 +152,33 @@ def _never() -> Sidecar:
     raise AssertionError("_sound raises or returns True")
 
 
-def _profiles(place: Path, told: Any) -> tuple[tuple[int, int, int], ...]:
+def _profiles(place: Path, triples: Any) -> tuple[tuple[int, int, int], ...]:
     try:
-        made = tuple((int(low), int(best), int(high)) for low, best, high in told)
+        made = tuple((int(low), int(best), int(high)) for low, best, high in triples)
     except (TypeError, ValueError) as error:
-        raise ArtefactError(f"{place}: profiles are {told!r}, expected triples. Export again.") from error
+        raise ArtefactError(f"{place}: profiles are {triples!r}, expected triples. Export again.") from error
     if any(not 1 <= low <= best <= high for low, best, high in made):
         raise ArtefactError(f"{place}: profiles {made} are not in order. Export again.")
     return made
 
 
-def _check_file(path: Path, name: str, told: Any) -> None:
+def _check_file(path: Path, name: str, expected: Any) -> None:
     file = path.parent / name
     if Path(name).name != name or (file.is_symlink() and file.resolve().parent != path.parent.resolve()):
         raise ArtefactError(f"{path}: its sidecar names {name!r}, which lies outside its folder. Refused.")
     if not file.is_file():
         raise ArtefactError(f"{path}: {name}, which belongs to it, is missing. Copy all files of the export.")
     found = sha256_of(file)
-    if found != told:
+    if found != expected:
         raise ArtefactError(
-            f"{file}: has sha256 {found}, its sidecar says {told}: changed, truncated or of another export."
+            f"{file}: has sha256 {found}, its sidecar says {expected}: changed, truncated or of another export."
             " Refused. Export again."
         )
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What generation needs to know of the weights inside an exported file; fields as in `LoadedModel`."""
+    """What generation needs to know of the weights inside an exported file; record as in `LoadedModel`."""
 
     name: str
     path: Path

@@ -26,9 +26,9 @@ def watched(say: Callable[[str], None] | None = None, *, on: bool = True) -> Ite
             compiled ones are kept (`TRITON_CACHE_DIR`, by default `~/.triton/cache`).
         on: False watches nothing and imports nothing.
     """
-    told = Compiled()
+    kernels = Compiled()
     if not on or find_spec("triton") is None:
-        yield told
+        yield kernels
         return
     from triton import knobs
 
@@ -36,16 +36,16 @@ def watched(say: Callable[[str], None] | None = None, *, on: bool = True) -> Ite
 
     def listener(*, cache_hit: bool, **rest: Any) -> None:
         if cache_hit:
-            told.found += 1
+            kernels.found += 1
         else:
-            told.compiled += 1
-            if told.compiled == 1 and say is not None:
+            kernels.compiled += 1
+            if kernels.compiled == 1 and say is not None:
                 say(f"compiling kernels, once; they are kept in {knobs.cache.dir}")
         if before is not None:
             before(cache_hit=cache_hit, **rest)
 
     knobs.compilation.listener = listener
     try:
-        yield told
+        yield kernels
     finally:
         knobs.compilation.listener = before

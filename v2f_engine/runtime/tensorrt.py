@@ -104,10 +104,10 @@ def check_engine(path: Path, sidecar: Sidecar, version: str, gpu: Gpu) -> None:
             f"{path}: was built by {flavour.module} {built}, {version} is installed, and engines do not pass"
             f" between versions. Build it again: v2f export {sidecar.kind}."
         )
-    told = sidecar.built_for.get("compute_capabilities", [])
-    if gpu.capability not in told:
+    capabilities = sidecar.built_for.get("compute_capabilities", [])
+    if gpu.capability not in capabilities:
         raise ArtefactError(
-            f"{path}: was built for {', '.join(map(str, told)) or 'no named GPU'}, this one ({gpu.name}) is"
+            f"{path}: was built for {', '.join(map(str, capabilities)) or 'no named GPU'}, this one ({gpu.name}) is"
             f" {gpu.capability}. Build it again: v2f export {sidecar.kind}."
         )
     if not flavour.portable and sidecar.built_for.get("gpu") != gpu.name:
@@ -120,8 +120,8 @@ def profile_for(path: Path, profiles: tuple[tuple[int, int, int], ...], batch_si
     """Number of the narrowest profile that takes `batch_size` rows; ConfigError where none does."""
     fitting = [(high - low, i) for i, (low, _, high) in enumerate(profiles) if low <= batch_size <= high]
     if not fitting:
-        told = ", ".join(f"{low} to {high}" for low, _, high in profiles)
-        raise ConfigError(f"{path}: takes batches of {told}; asked for {batch_size} (compute_batch).")
+        ranges = ", ".join(f"{low} to {high}" for low, _, high in profiles)
+        raise ConfigError(f"{path}: takes batches of {ranges}; asked for {batch_size} (compute_batch).")
     return min(fitting)[1]
 
 

@@ -237,8 +237,8 @@ class ShardQueue:
         return [self._reason(path) for path in found]
 
     def _reason(self, note: Path) -> str:
-        told = note.read_text(errors="replace").strip()
-        return self._ends.get(note.name.split(".")[1], told) if told in (SILENT, DIED) else told
+        reason = note.read_text(errors="replace").strip()
+        return self._ends.get(note.name.split(".")[1], reason) if reason in (SILENT, DIED) else reason
 
     def _lease(self, number: int) -> Path:
         return self.leases / f"{number:06d}"

@@ -118,8 +118,8 @@ class Posed(Maker):
     def furnished(self, draw: Draw) -> Draw:
         if self.pictures is not None:
             number = draw.image % len(self.pictures)
-            told = {"landmark_picture": number.astype(np.float32)}
-            return draw.noting(told, pictures=self.pictures[number])
+            recorded = {"landmark_picture": number.astype(np.float32)}
+            return draw.noting(recorded, pictures=self.pictures[number])
         zero = np.zeros(len(draw), np.float32)
         drawn = draw_goals(self.asked.goals, draw.seed, draw.keys, draw.image)  # type: ignore[arg-type]
         goals = {"yaw": zero, "pitch": zero, **drawn}

@@ -92,11 +92,11 @@ class Steering(Maker):
 
 
 def _recorded(made: SteeredBatch) -> dict[str, NDArray[np.float32]]:
-    told = {name: values for name, values in made.values.items() if name != "identity"}
-    told["identity_cosine"] = made.values["identity"]
-    told["verdict"] = made.verdicts.astype(np.float32)
-    told["iterations"] = made.iterations.astype(np.float32)
-    return {name: np.ascontiguousarray(values, np.float32) for name, values in told.items()}
+    columns = {name: values for name, values in made.values.items() if name != "identity"}
+    columns["identity_cosine"] = made.values["identity"]
+    columns["verdict"] = made.verdicts.astype(np.float32)
+    columns["iterations"] = made.iterations.astype(np.float32)
+    return {name: np.ascontiguousarray(values, np.float32) for name, values in columns.items()}
 
 
 def _with_goals(control: Control, draw: Draw, image: NDArray[np.int64]) -> Draw:
