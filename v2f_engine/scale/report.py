@@ -31,17 +31,6 @@ Outcome = WorkReport | tuple[str, str]
 """A report, or a named error's class and message: what survives the way between processes and hosts."""
 
 
-def outcome_of(job: str) -> Outcome:
-    """Works on a job given as JSON, in this process."""
-    from v2f_engine.scale.job import Job
-    from v2f_engine.scale.worker import work
-
-    try:
-        return work(Job.from_json(job))
-    except V2FError as error:
-        return type(error).__name__, str(error)
-
-
 def named(kind: str, message: str) -> V2FError:
     """A named error as it was raised elsewhere."""
     error = getattr(errors, kind, V2FError)(message)

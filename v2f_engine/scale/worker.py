@@ -31,7 +31,7 @@ from v2f_engine.scale.heartbeat import Beat
 from v2f_engine.scale.identity import Worker
 from v2f_engine.scale.job import Job
 from v2f_engine.scale.queue import ShardQueue
-from v2f_engine.scale.report import WorkReport, say_error, say_report
+from v2f_engine.scale.report import Outcome, WorkReport, say_error, say_report
 from v2f_engine.scale.shard import Abandoned, make_shard
 
 NAMED_ERROR = 3
@@ -144,6 +144,14 @@ def parent_lives() -> Callable[[], bool]:
     """A function that says whether the process which is our parent now is still so."""
     parent = os.getppid()
     return lambda: os.getppid() == parent
+
+
+def outcome_of(job: str) -> Outcome:
+    """Works on a job given as JSON, in this process."""
+    try:
+        return work(Job.from_json(job))
+    except V2FError as error:
+        return type(error).__name__, str(error)
 
 
 def main(text: str) -> int:

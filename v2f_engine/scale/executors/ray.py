@@ -17,7 +17,8 @@ from typing import Any
 from v2f_engine.errors import BackendUnavailable, MissingDependency
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job, Limits
-from v2f_engine.scale.report import Outcome, outcome_of
+from v2f_engine.scale.report import Outcome
+from v2f_engine.scale.worker import outcome_of
 
 POLL_S = 0.05
 
@@ -26,7 +27,7 @@ class RayWorker:
     """The actor. Its process is the worker."""
 
     def work(self, job: str) -> Outcome:
-        """See `report.outcome_of`."""
+        """See `worker.outcome_of`."""
         return outcome_of(job)
 
 

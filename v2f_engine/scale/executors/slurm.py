@@ -14,7 +14,7 @@ from v2f_engine.data.layout import QUEUE, WORK
 from v2f_engine.errors import ConfigError, MissingDependency
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job, Limits
-from v2f_engine.scale.report import outcome_of
+from v2f_engine.scale.worker import outcome_of
 
 CLUSTERS = ("slurm", "local")
 
