@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from v2f_engine import disk
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.protocol import Finished, Format, Place, ReadShard, Sample, ShardWriter
+from v2f_engine.data.formats.protocol import Format, Place, Sample, ShardWriter
 from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
 from v2f_engine.data.layout import IMAGES
 from v2f_engine.data.records.pieces import Piece, folder_header, image_pieces
@@ -139,11 +139,6 @@ class ImageFolderFormat(Format):
 
     def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         return FolderWriter(place, shard)
-
-    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
-        return Finished(
-            {number: tuple(image_pieces(record.pieces)) for number, record in records.items()}, ()
-        )
 
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
         for piece in image_pieces(record.pieces):

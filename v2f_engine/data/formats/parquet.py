@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from v2f_engine import disk
 from v2f_engine.atomic import DurableFile
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import (
-    Finished,
     Format,
     OneFileWriter,
     Place,
-    ReadShard,
     Sample,
     ShardWriter,
 )
@@ -186,11 +184,6 @@ class ParquetFormat(Format):
 
     def shard_writer(self, place: Place, shard: PlannedShard) -> ShardWriter:
         return ParquetWriter(place, shard)
-
-    def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
-        return Finished(
-            {number: tuple(image_pieces(record.pieces)) for number, record in records.items()}, ()
-        )
 
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:
         for piece in image_pieces(record.pieces):

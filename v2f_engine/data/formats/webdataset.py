@@ -128,14 +128,7 @@ class WebDataset(Dataset):
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         known = self.planned_labels()
-        if known is not None:
-            return known
-        labels = [
-            _label(self._files, tar, label)
-            for number, tar in enumerate(self._tars)
-            for _, label in self._members(number)
-        ]
-        return np.asarray(labels, np.int64)
+        return self.labels_one_by_one(int(self._starts[-1])) if known is None else known
 
     def _sample(self, index: int) -> tuple[Path, ustar.Member, ustar.Member]:
         """(tar, image member, label member) of sample `index`."""
