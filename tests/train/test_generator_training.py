@@ -102,10 +102,10 @@ def test_a_checkpoint_converts_to_the_published_layout(trained: Path, tmp_path: 
 def test_base_size_has_the_published_keys() -> None:
     with torch.device("meta"):
         keys = sorted(Vec2Face(Vec2FaceConfig.base()).state_dict())
-    keys = [
+    listed = [
         line.split()[0] for line in (GOLDEN / "checkpoint_keys_base.txt").read_text().splitlines() if line
     ]
-    published = sorted(key for key in keys if not key.startswith("#"))
+    published = sorted(key for key in listed if not key.startswith("#"))
     assert len(keys) == 349
     assert keys == published
 
