@@ -117,6 +117,19 @@ def test_a_merge_of_halves_excuses_itself_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "left"),
     [
+        ("LOP3.LUT R140, R140, 0xffefffff, RZ, 0xc0, !PT", []),  # one bit cleared
+        ("LOP3.LUT R140, R140, 0xffeffffe, RZ, 0xc0, !PT", ["R140"]),  # two
+        ("LOP3.LUT R140, R140, 0xffefffff, RZ, 0xfc, !PT", ["R140"]),  # or
+    ],
+)
+def test_one_bit_cleared_in_place_is_a_predicate_put_aside(text: str, left: list[str]) -> None:
+    first = ("MOV R42, RZ", {"R42": "^", "R140": ":"})
+    assert flagged(first, (text, {"R140": "x"})) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
         ("R2P PR, R23, 0x11", []),
         ("R2P PR, R23.B1, 0x10", []),
         ("R2P PR, R23, R5", []),

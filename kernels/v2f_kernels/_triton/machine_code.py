@@ -14,6 +14,8 @@ were
 - ordinary registers 874 times: 609 of them written above their first read, but under a predicate or behind a branch
   whose condition covers the read as well; the rest by `PRMT R75, R42, 0x7632, R75`, which carries along a half of its
   destination that is thrown away;
+- one since (attention's backward at d = 128 with dropout, sm_120 by 12.9.86) by `LOP3.LUT R140, R140, 0xffefffff, RZ,
+  0xc0`, which clears one bit of a register in which predicates are parked bit by bit, and carries the others along;
 - predicates in two kernels a target, whose `R2P PR, R23, 0x11` the disassembler does not count as a write;
 - uniform registers in two kernels whose `GMMA` has its first operand in registers: `gdesc[UR20]` then means UR22 and
   UR23, and the disassembler counts all four as read; and in four kernels of attention, the fault itself;
@@ -38,11 +40,12 @@ from v2f_kernels._op import BackendUnavailable
 
 KINDS = {"GPR": "R", "PRED": "P", "UGPR": "UR", "UPRED": "UP"}
 """Columns of a listing -> how its registers are spelled."""
-RULES = 1
+RULES = 2
 """Version of the rules: a remembered verdict of others is void."""
 _TABLE = "// |"
 _CODE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([^;?&]+)")
 _MATRIX_FROM_REGISTERS = re.compile(r"[A-Z]GMMA\S* R\d+, R\d+\S*, gdesc\[UR(\d+)\]")
+_BIT_CLEARED = re.compile(r"LOP3\.LUT R(\d+), R\1, (0x[0-9a-f]+), RZ, 0xc0, !PT")
 _TO_PREDICATES = re.compile(r"R2P PR, [^,]+, (?:(0x[0-9a-f]+)|)")
 
 _REGISTERS_255 = re.compile(rb"(\x04\x2f\x08\x00.{4})\xff\x00\x00\x00", re.DOTALL)
@@ -181,12 +184,18 @@ def _unexplained(kind: str, column: int, number: int, lines: list[_Line]) -> lis
     """The finding about a register that is alive on entry: none where a write stands above its first read."""
     for line in lines:
         mark = line.marks[kind][column]
-        merged = mark == "x" and line.text.startswith("PRMT")
+        merged = mark == "x" and (line.text.startswith("PRMT") or _clears_one_bit(line))
         if mark == "^" or merged or (kind == "PRED" and _to_predicates(line) >> number & 1):
             return []
         if mark in "vx" and not _passed_over(kind, number, line):
             return [Finding(f"{KINDS[kind]}{number}", line.address, line.text)]
     return []
+
+
+def _clears_one_bit(line: _Line) -> bool:
+    """Whether a `LOP3` clears a single bit of its own destination: a predicate parked there as false."""
+    match = _BIT_CLEARED.match(line.text)
+    return match is not None and (~int(match[2], 16) & 0xFFFFFFFF).bit_count() == 1
 
 
 def _to_predicates(line: _Line) -> int:
