@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from v2f_kernels._cuda.launch import adopt
 from v2f_kernels.reject_similar import OP
 
 from bench import machine, protocol
@@ -79,12 +80,7 @@ def fp16_product(units: torch.Tensor) -> int:
     import cupy
 
     stream = torch.cuda.current_stream()
-    adopted = (  # ExternalStream is deprecated since cupy 14, which is the first to have from_external
-        cupy.cuda.Stream.from_external(stream)
-        if hasattr(cupy.cuda.Stream, "from_external")
-        else cupy.cuda.ExternalStream(stream.cuda_stream)
-    )
-    with adopted:
+    with adopt(stream, torch.cuda.current_device()):
         rows, kept = cupy.from_dlpack(units), 0
         for first in range(0, len(rows), TILE_ROWS):
             block = rows[first : first + TILE_ROWS]
