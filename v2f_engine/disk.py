@@ -26,6 +26,9 @@ _REFUSED = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 )
 
+REMOVAL_TURNS = 100
+"""Tries to remove a folder that others still use. A worker has two files there, so a turn or two is the rule."""
+
 StepHook = Callable[[str, str], None]
 
 
@@ -96,13 +99,26 @@ def make_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a whole folder; what is not there needs no removing."""
+    """Removes a file or a whole folder; what is not there needs no removing.
+
+    A folder may be in use while it goes: the workers of a killed coordinator take their last note out of its queue, or
+    put one in, just then. What vanished is gone, and what was put in is removed by the next turn.
+    """
     if path.is_dir() and not path.is_symlink():
         before("rmtree", str(path))
-        shutil.rmtree(path)
+        for turn in range(REMOVAL_TURNS):
+            try:
+                shutil.rmtree(path)
+                return
+            except OSError as error:
+                if not path.exists():
+                    return
+                vanished_or_filled = error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
+                if not vanished_or_filled or turn == REMOVAL_TURNS - 1:
+                    raise
     elif path.exists() or path.is_symlink():
         before("unlink", str(path))
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def remove_orphans(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -184,3 +185,44 @@ def test_a_worker_that_beats_without_making_images_is_ended(tmp_path: Path) -> N
     assert (watch[0].started, watch[0].lost) == (2, 1)
     write_dataset(tmp_path / "one", {"seed": 3}, PLAN, make_batches(2), encoder=ENCODER)
     assert tree(tmp_path / "set") == tree(tmp_path / "one")
+
+
+def test_a_queue_is_removed_while_the_workers_of_the_dead_still_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One takes its note away just before we do, another puts one in just before the folder goes."""
+    folder = tmp_path / "queue"
+    folder.mkdir()
+    for number in range(3):
+        (folder / str(number)).write_text("")
+    unlink, rmdir = os.unlink, os.rmdir
+    met: list[str] = []
+
+    def vanished(path: Any, **options: Any) -> None:
+        if not met:
+            met.append("vanished")
+            unlink(path, **options)
+        unlink(path, **options)
+
+    def filled(path: Any, **options: Any) -> None:
+        if "filled" not in met:
+            met.append("filled")
+            (folder / "late").write_text("")
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "unlink", vanished)
+    monkeypatch.setattr(os, "rmdir", filled)
+    disk.remove(folder)
+    assert met == ["vanished", "filled"]
+    assert not folder.exists()
+
+
+def test_what_may_not_be_removed_is_no_endless_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "queue").mkdir()
+
+    def refused(path: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "rmdir", refused)
+    with pytest.raises(PermissionError):
+        disk.remove(tmp_path / "queue")
