@@ -96,12 +96,13 @@ def detect_format(path: Path) -> str:
     )
 
 
-def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
+def open_dataset(path: str | Path, format: str | None = None, *, split: str | None = None) -> Dataset:
     """Opens a dataset for reading, whoever wrote it.
 
     Args:
         path: its folder, or the one file it consists of (`.lmdb`, `.rec`, `.tar`, `.parquet`, `.zip`, `.txt`).
         format: name in `FORMATS` or `READERS`; by default detected.
+        split: which of several sets at `path` (`train`, `test`, ...); None where there is one.
 
     Returns:
         a `Dataset`: `len`, `labels`, `record(i) -> (bytes, label)`, iteration, `image(i)`, `images(indices)`.
@@ -111,4 +112,4 @@ def open_dataset(path: str | Path, format: str | None = None) -> Dataset:
         MissingDependency: the format needs an optional package.
     """
     path = Path(path)
-    return _reader(format or detect_format(path)).open(path)
+    return _reader(format or detect_format(path)).open(path, split)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import IMAGE_SIZE, ImageBatch
+from v2f_engine.data.formats.account import Account
 from v2f_engine.data.gate.decode import decode
 from v2f_engine.data.layout import MANIFEST
 from v2f_engine.data.records.manifest import Manifest
@@ -35,6 +36,7 @@ class Dataset(ABC):
     Args:
         path: file or folder, for messages.
         format: name in `formats.READERS`.
+        split: which of several sets at `path` was asked for; None where there is one.
 
     `manifest` is the one beside the data, where this engine wrote it.
     `labels` is int64 `[N]`. `record(i)` is (encoded bytes, label); `image(i)` the decoded uint8 `[H, W, 3]`
@@ -44,9 +46,10 @@ class Dataset(ABC):
     composite = False
     """Whether a record may hold more than image and label: `parts` then reads it, and labels are read one by one."""
 
-    def __init__(self, path: Path, format: str) -> None:
+    def __init__(self, path: Path, format: str, split: str | None = None) -> None:
         self.path = path
         self.format = format
+        self.split = split
         self.manifest = Manifest.load(path / MANIFEST) if (path / MANIFEST).is_file() else None
 
     @property
@@ -57,6 +60,14 @@ class Dataset(ABC):
     @abstractmethod
     def data(self, index: int) -> bytes:
         """The encoded image `index`."""
+
+    def account(self) -> Account:
+        """What the container holds and what this reader makes of it, to the last member (`v2f inspect` prints it).
+
+        Raises:
+            DatasetError: a member that is neither an image of the set nor set aside for a stated reason.
+        """
+        return Account("images", len(self), len(self), len(np.unique(self.labels)))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -164,9 +175,9 @@ class Dataset(ABC):
     def _pools(self) -> dict[str, object]:
         return {}
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        """Pickles as its path, so that data-loader processes open it themselves: readers are made of a path alone."""
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[object, tuple[Path, str | None]]:
+        """Pickles as path and split, of which readers are made: data-loader processes open it themselves."""
+        return type(self), (self.path, self.split)
 
     @property
     def classes(self) -> int:

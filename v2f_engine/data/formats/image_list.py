@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Readable
-from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
+from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError
 
 MAX_LIST_LINE = 4096
@@ -29,8 +29,8 @@ class ImageList(Dataset):
         DatasetError: no line, lines with and without label, or a label that is no whole number from 0.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "list")
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "list", split)
         paths: list[str] = []
         numbers: list[int | None] = []
         try:
@@ -103,8 +103,8 @@ class ListFormat(Readable):
             first = next((line for line in file if line.strip()), "")
         return Path(split_line(first)[0]).suffix.lower() in IMAGE_SUFFIXES
 
-    def open(self, path: Path) -> Dataset:
-        return ImageList(path)
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        return ImageList(path, split)
 
 
 FORMAT = ListFormat()

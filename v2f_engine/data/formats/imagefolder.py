@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from v2f_engine import disk
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Format, Place, Sample, ShardWriter
-from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
+from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.data.layout import IMAGES
 from v2f_engine.data.records.pieces import Piece, folder_header, image_pieces
 from v2f_engine.data.records.plan import PlannedShard
@@ -83,8 +83,8 @@ class ImageFolder(Dataset):
         path: a dataset of this engine, or the folder that holds the class folders.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "imagefolder")
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "imagefolder", split)
         root = _root(path)
         self._classes: list[str] = []
         self._names: list[str] = []
@@ -152,8 +152,8 @@ class ImageFolderFormat(Format):
         root = _root(path)
         return any(_is_image(entry) for folder in class_folders(root)[:8] for entry in os.scandir(folder))
 
-    def open(self, path: Path) -> Dataset:
-        return ImageFolder(path)
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        return ImageFolder(path, split)
 
 
 FORMAT = ImageFolderFormat()

@@ -42,7 +42,7 @@ class NullFormat(Format):
     def recognises(self, path: Path) -> bool:
         return False
 
-    def open(self, path: Path) -> Dataset:
+    def open(self, path: Path, split: str | None = None) -> Dataset:
         raise DatasetError(f"{path}: the null format stores nothing, so there is nothing to open.")
 
 

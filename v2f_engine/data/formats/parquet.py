@@ -108,8 +108,8 @@ class ParquetWriter(OneFileWriter):
 class ParquetDataset(Dataset):
     """Reads Parquet files with columns image (struct of bytes, or binary) and label (integer)."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "parquet")
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "parquet", split)
         self._paths = _files(path)
         if not self._paths:
             raise DatasetError(
@@ -196,8 +196,8 @@ class ParquetFormat(Format):
     def recognises(self, path: Path) -> bool:
         return path.suffix == ".parquet" if path.is_file() else bool(_files(path))
 
-    def open(self, path: Path) -> Dataset:
-        return ParquetDataset(path)
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        return ParquetDataset(path, split)
 
 
 FORMAT = ParquetFormat()

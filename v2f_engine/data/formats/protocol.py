@@ -97,8 +97,15 @@ class Readable(ABC):
         """Whether `path` (file or folder) looks like this format."""
 
     @abstractmethod
-    def open(self, path: Path) -> Dataset:
-        """Opens a dataset for reading, ours or a stranger's."""
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        """Opens a dataset for reading, ours or a stranger's.
+
+        Args:
+            split: which of several sets at `path` (`train`, `test`); None where there is one.
+
+        Raises:
+            DatasetError: several sets and no `split`, or none of that name; the message names them.
+        """
 
 
 class Format(Readable):

@@ -51,8 +51,8 @@ def read_index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 class RecordIO(Dataset):
     """Reads `*.rec` with its `*.idx`, ours or a stranger's."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "recordio")
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "recordio", split)
         self._rec = next(iter(sorted(path.glob("*.rec"))), path / REC) if path.is_dir() else path
         self._files = OpenFiles()
         keys, offsets = read_index(self._rec.with_suffix(".idx"))
@@ -116,8 +116,8 @@ class RecordIOFormat(StagedFormat):
     def recognises(self, path: Path) -> bool:
         return path.suffix == ".rec" if path.is_file() else any(path.glob("*.rec"))
 
-    def open(self, path: Path) -> Dataset:
-        return RecordIO(path)
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        return RecordIO(path, split)
 
 
 def _assemble(

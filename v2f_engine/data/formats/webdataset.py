@@ -26,8 +26,8 @@ from v2f_engine.data.formats.protocol import (
     Sample,
     ShardWriter,
 )
-from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
 from v2f_engine.data.gate.open_files import OpenFiles
+from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.data.layout import WIDS_INDEX, tar_name
 from v2f_engine.data.records.pieces import Piece, image_pieces, write_piece
 from v2f_engine.data.records.plan import PlannedShard
@@ -102,8 +102,8 @@ def _label(files: OpenFiles, path: Path, member: ustar.Member) -> int:
 class WebDataset(Dataset):
     """Reads tar shards with random access. Headers of a shard are read when it is first touched."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "webdataset")
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "webdataset", split)
         self._files = OpenFiles()
         folder = path if path.is_dir() else path.parent
         self._tars = sorted(folder.glob("*.tar")) if path.is_dir() else [path]
@@ -168,8 +168,8 @@ class WebDatasetFormat(Format):
     def recognises(self, path: Path) -> bool:
         return path.suffix == ".tar" if path.is_file() else any(path.glob("*.tar"))
 
-    def open(self, path: Path) -> Dataset:
-        return WebDataset(path)
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        return WebDataset(path, split)
 
 
 FORMAT = WebDatasetFormat()

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Readable
-from v2f_engine.data.gate.decode import IMAGE_SUFFIXES
 from v2f_engine.data.gate.open_files import OpenFiles
+from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError
 
 MAX_MEMBER = 64 << 20
@@ -35,8 +35,8 @@ class Zip(Dataset):
         DatasetError: no zip, a damaged one, or one without an image in a folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "zip")
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "zip", split)
         self._files = OpenFiles()
         found: list[tuple[str, str, Path, zipfile.ZipInfo]] = []
         for archive in archives(path):
@@ -111,8 +111,8 @@ class ZipFormat(Readable):
         """A `.zip`, or a folder with some."""
         return path.suffix.lower() == ".zip" if path.is_file() else bool(archives(path))
 
-    def open(self, path: Path) -> Dataset:
-        return Zip(path)
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        return Zip(path, split)
 
 
 FORMAT = ZipFormat()

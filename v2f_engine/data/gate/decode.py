@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from v2f_engine.errors import DatasetError
 
 MAX_SIDE = 4096
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-"""Names of files that are taken for images; which codec they hold is seen by their bytes."""
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 

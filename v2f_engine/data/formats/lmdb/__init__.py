@@ -51,8 +51,8 @@ class LmdbFormat(StagedFormat):
             return (path / "data.mdb").is_file() or any(path.glob("*.lmdb"))
         return is_lmdb(path)
 
-    def open(self, path: Path) -> Dataset:
-        return Lmdb(path)
+    def open(self, path: Path, split: str | None = None) -> Dataset:
+        return Lmdb(path, split)
 
 
 FORMAT = LmdbFormat()

@@ -19,8 +19,8 @@ class Lmdb(Dataset):
 
     composite = True
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "lmdb")
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "lmdb", split)
         self.tree = TreeReader(data_file(path))
         count = self._number(b"__len__")
         self._count = count

@@ -45,7 +45,7 @@ class TreeReader:
         DatasetError: not an LMDB file of version 1, or shorter than its own last page says.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, split: str | None = None) -> None:
         self.path = path
         self._files = OpenFiles()
         first = self._files.read(path, 0, min(PAGE, path.stat().st_size))
