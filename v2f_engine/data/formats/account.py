@@ -1,7 +1,7 @@
 """What a container holds, and what its reader makes of it: nothing may be missing without a stated reason.
 
 A reader counts while it scans (`Tally`): every member is used, or set aside for a reason that the format states (a
-system's file, a range record, a label of a picture), or it is the fault that stops the reading. `v2f inspect` prints it.
+system's file, a range record, a label of a picture), or it is the fault that stops the reading. `v2f inspect` shows it.
 """
 
 from __future__ import annotations
