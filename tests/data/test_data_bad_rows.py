@@ -55,7 +55,7 @@ FAULTS = {
     "image": (record(7, image=b"\xff\xd8\xff broken"), "damaged JPEG"),
     "image size": (
         record(7, image=PNG.encode(picture(1, 2)[:100])),
-        "expected 112x112 pixels, found 100x112",
+        "100x112 pixels; expected aligned faces of 112x112",
     ),
     "no feature": (record(7, feature=None), "found no feature"),
     "feature": (record(7, feature=npy(FEATURES[7])[:-3]), "truncated: .*2,176 bytes"),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError, V2FError
 from v2f_engine.outside import admit
 
@@ -62,7 +63,7 @@ READERS: Mapping[str, Callable[[Path], str]] = {
     ".npy": _vectors,
     ".bin": _pairs,
     ".xz": _pairs,
-    **dict.fromkeys((".jpg", ".jpeg", ".png"), _images),
+    **dict.fromkeys(IMAGE_SUFFIXES, _images),
 }
 """Suffix -> reader; everything else is taken for a dataset."""
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
 from v2f_engine.data.formats.lmdb.entries import TrainingRecord, write_training_lmdb
+from v2f_engine.data.gate.resize import record_of
 from v2f_engine.data.training.features_file import RECORD, digest_of_labels
 from v2f_engine.data.training.prefetch import Prefetcher
 from v2f_engine.data.training.rows import Rows
@@ -80,7 +81,7 @@ def store_features(
     }
     with exclusive(table.with_name(f".{table.name}.lock"), table):
         _extract(data, table, embedder, origin, batch, threads, progress)
-    record = {**origin, "bad": data.bad.report()}
+    record = {**origin, "bad": data.bad.report(), **record_of(data.resized_among(len(data)))}
     write_atomically(table.with_suffix(RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
     if out.suffix == ".lmdb":
         write_training_lmdb(out, _records(data, np.load(table, mmap_mode="r")), data.classes)
@@ -126,7 +127,8 @@ def _extract(
                 if end - done >= COMMIT_ROWS or end == rows:
                     file.flush()
                     os.fsync(file.fileno())
-                    committed = {**origin, "done": end, "found": data.bad.dump()}
+                    resized = data.resized_among(end)
+                    committed = {**origin, "done": end, "found": data.bad.dump(), "resized": resized}
                     write_atomically(state, json.dumps(committed, sort_keys=True).encode())
                     done = end
                 if progress is not None:
@@ -150,7 +152,7 @@ def _resumed(state: Path, part: Path, origin: dict[str, Any], data: StoredSet) -
         return 0
     try:
         found = json.loads(state.read_text())
-        done, bad = int(found.pop("done")), found.pop("found")
+        done, bad, resized = int(found.pop("done")), found.pop("found"), found.pop("resized", {})
     except (ValueError, KeyError, TypeError) as error:
         raise OutputFolderError(f"{state}: damaged ({error}). Remove it to begin anew.") from error
     differing = [name for name in origin if found.get(name) != origin[name]]
@@ -160,6 +162,7 @@ def _resumed(state: Path, part: Path, origin: dict[str, Any], data: StoredSet) -
             "settings it was begun with, give another name, or remove it."
         )
     data.bad.restore(bad)
+    data.resized.restore(resized)
     return done
 
 

@@ -5,6 +5,7 @@ out/generator.safetensors averaged weights, in the published key layout
 out/log.jsonl             loss terms; events/ holds the same for TensorBoard, curves.png draws them
 out/validation.jsonl      measurements on held-out people; samples/ their pictures
 out/bad_rows.json         rows of the data that could not be used
+out/resized.json          how many pictures were not 112x112
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from v2f_engine.atomic import write_atomically
+from v2f_engine.data.training.notes import write_notes
 from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.vec2face import Vec2Face
@@ -110,9 +111,8 @@ class GeneratorRun:
         }
         self.checkpoints.save(self.loop.step, {**state, **sums}, head)
         self.write_weights()
-        if len(self.data.bad):
-            report = json.dumps(self.data.bad.report(), indent=1)
-            write_atomically(self.out / "bad_rows.json", report.encode())
+        for line in write_notes(self.data, self.out):
+            self.loop.say(line)
 
     def _watch(self, name: str) -> None:
         if self.diary is None or self.watcher is None:

@@ -5,7 +5,7 @@ Alone or under torchrun (data parallel, the head's classes divided among ranks),
 out/checkpoints/              network and optimiser, written by rank 0; the newest two
 out/checkpoints/heads/1-of-4/ each rank's part of the head; a resumed run may have another number of ranks
 out/recogniser.safetensors    the network
-out/log.jsonl, validation.jsonl, bad_rows.json
+out/log.jsonl, validation.jsonl, bad_rows.json, resized.json
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
+from v2f_engine.data.training.notes import write_notes
 from v2f_engine.data.training.prefetch import Prefetcher
 from v2f_engine.data.training.rows import Rows, TrainingSet
 from v2f_engine.models.features import extract_features, to_network
@@ -248,10 +248,8 @@ class RecogniserRun:
         }
         state = training_state(self._modules(), {"optimizer": trainer.optimizer})
         self.checkpoints.save(self.loop.step, {**state, **sums}, head)
-        if len(trainer.data.bad):
-            report = json.dumps(trainer.data.bad.report(), indent=1)
-            write_atomically(self.out / "bad_rows.json", report.encode())
-            self.loop.say(f"{len(trainer.data.bad)} bad rows so far, named in {self.out / 'bad_rows.json'}")
+        for line in write_notes(trainer.data, self.out):
+            self.loop.say(line)
         if self.held_out is not None:
             self._validate(self.held_out)
 

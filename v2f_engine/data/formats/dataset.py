@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from v2f_engine.batch import IMAGE_SIZE, ImageBatch
 from v2f_engine.data.formats.account import Account
 from v2f_engine.data.gate.decode import decode
+from v2f_engine.data.gate.resize import Resized
 from v2f_engine.data.layout import MANIFEST
 from v2f_engine.data.records.manifest import Manifest
-from v2f_engine.errors import DatasetError
 
 
 class Record(NamedTuple):
@@ -128,22 +128,19 @@ class Dataset(ABC):
         return decode(self.record(index)[0], self.where(index))
 
     def images(self, indices: Sequence[int] | NDArray[np.int64], threads: int = 1) -> NDArray[np.uint8]:
-        """Several decoded images: uint8 `[B, 112, 112, 3]`, RGB; decoding leaves the GIL.
+        """Several decoded faces: uint8 `[B, 112, 112, 3]`, RGB; decoding leaves the GIL.
+
+        Square pictures of another size are resized by the rule of `gate.resize`; `resized` counts them.
 
         Raises:
-            DatasetError: an image is broken or not 112x112; the message names it.
+            DatasetError: an image is broken, or neither 112x112 nor square; the message names it.
         """
         batch = np.empty((len(indices), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        resized = self.resized  # made here, once: threads would each make their own
 
         def fill(row: int) -> None:
             index = int(indices[row])
-            image = self.image(index)
-            if image.shape != batch.shape[1:]:
-                raise DatasetError(
-                    f"{self.where(index)}: {image.shape[0]}x{image.shape[1]} pixels; expected aligned faces "
-                    f"of {IMAGE_SIZE}x{IMAGE_SIZE}."
-                )
-            batch[row] = image
+            batch[row] = resized.face(self.image(index), index, self.where(index))
 
         if threads <= 1 or len(indices) < 2:
             for row in range(len(indices)):
@@ -170,6 +167,11 @@ class Dataset(ABC):
         pool = self._pools["pool"]
         assert isinstance(pool, ThreadPoolExecutor)
         return pool
+
+    @cached_property
+    def resized(self) -> Resized:
+        """Which pictures had another size than 112x112 when `images` or a training set read them."""
+        return Resized(len(self))
 
     @cached_property
     def _pools(self) -> dict[str, object]:

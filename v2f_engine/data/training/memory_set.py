@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import IMAGE_SIZE, ImageBatch
+from v2f_engine.data.gate.resize import Resized
 from v2f_engine.data.training.rows import BadRows, RowNumbers, Rows, TrainingSet
 from v2f_engine.errors import DatasetError
 
@@ -27,6 +28,7 @@ class MemorySet:
     labels: NDArray[np.int64]
     features: NDArray[np.float32] | None = None
     bad: BadRows = field(default_factory=BadRows, compare=False, repr=False)
+    resized: Resized = field(default_factory=lambda: Resized(0), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -57,7 +59,8 @@ class MemorySet:
         run = len(chosen) > 0 and bool((np.diff(chosen) == 1).all())
         at = slice(int(chosen[0]), int(chosen[-1]) + 1) if run else chosen
         labels = np.unique(self.labels[at], return_inverse=True)[1].astype(np.int64)
-        return MemorySet(self.images[at], labels, None if self.features is None else self.features[at])
+        features = None if self.features is None else self.features[at]
+        return MemorySet(self.images[at], labels, features, resized=self.resized)
 
     def landmarks(self, rows: RowNumbers) -> None:
         return None
@@ -93,4 +96,5 @@ class MemorySet:
                 features[filled] = read.features[good]
             count = filled.stop
         kept = np.unique(labels[:count], return_inverse=True)[1].astype(np.int64)
-        return cls(images[:count], kept, None if features is None else features[:count], stored.bad)
+        known = None if features is None else features[:count]
+        return cls(images[:count], kept, known, stored.bad, stored.resized)

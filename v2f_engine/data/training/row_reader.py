@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.data.formats.dataset import Dataset, Record
 from v2f_engine.data.gate.decode import decode
+from v2f_engine.data.gate.resize import Resized
 from v2f_engine.data.training.features_file import Features, parse_feature, unusable_rows
 from v2f_engine.data.training.rows import BadRow
 from v2f_engine.errors import DatasetError, VectorError
@@ -56,6 +56,7 @@ class RowReader:
         self.dataset, self.with_landmarks = dataset, with_landmarks
         self._features, self._feature_rows, self._in_records = features, feature_rows, in_records
         self._checked = checked
+        _ = dataset.resized  # made here, once: threads would each make their own
         self.feature_dim = None if features is None else int(features.shape[1])
         if in_records:
             self.feature_dim = probe(dataset).feature_dim
@@ -75,12 +76,12 @@ class RowReader:
         """
         where = self.dataset.where(index)
         record = self._record(index, where)
-        image = _picture(record.image, where, "image")
+        image = _picture(record.image, where, "image", self.dataset.resized, index)
         landmark = None
         if self.with_landmarks:
             if record.landmark is None:
                 raise BadRow("landmark", f"{where}: expected a landmark picture in the record, found none.")
-            landmark = _picture(record.landmark, f"{where}: landmark picture", "landmark")
+            landmark = _picture(record.landmark, f"{where}: landmark picture", "landmark", Resized(1), 0)
         return Row(image, self._feature(record, index, where), landmark, where)
 
     def _record(self, index: int, where: str) -> Record:
@@ -111,17 +112,12 @@ class RowReader:
         return feature
 
 
-def _picture(data: bytes, where: str, kind: str) -> NDArray[np.uint8]:
+def _picture(data: bytes, where: str, kind: str, resized: Resized, index: int) -> NDArray[np.uint8]:
+    """The picture at 112x112, counted by `resized` as number `index` where it had another size."""
     try:
-        image = decode(data, where)
+        return resized.face(decode(data, where), index, where)
     except DatasetError as error:
         raise BadRow(kind, str(error)) from error
-    if image.shape != (IMAGE_SIZE, IMAGE_SIZE, 3):
-        raise BadRow(
-            kind,
-            f"{where}: expected {IMAGE_SIZE}x{IMAGE_SIZE} pixels, found {image.shape[0]}x{image.shape[1]}.",
-        )
-    return image
 
 
 @dataclass(frozen=True)

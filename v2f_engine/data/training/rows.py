@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.data.gate.resize import Resized
 from v2f_engine.errors import DatasetError
 
 RowNumbers = Sequence[int] | NDArray[np.int64]
@@ -97,6 +98,11 @@ class TrainingSet(Protocol):
     @property
     def bad(self) -> BadRows:
         """Rows that could not be used, so far."""
+        ...
+
+    @property
+    def resized(self) -> Resized:
+        """Pictures read so far that were not 112x112."""
         ...
 
     def __len__(self) -> int: ...

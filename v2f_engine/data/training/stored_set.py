@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import IMAGE_SIZE
+from v2f_engine.data.gate.resize import Resized
 from v2f_engine.data.training.row_reader import Row, RowReader
 from v2f_engine.data.training.rows import BadRow, BadRows, RowNumbers, Rows
 from v2f_engine.errors import DatasetError
@@ -41,6 +42,16 @@ class StoredSet:
 
     def __len__(self) -> int:
         return len(self.dataset) if self._subset is None else len(self._subset)
+
+    @property
+    def resized(self) -> Resized:
+        """Which of the dataset's pictures were not 112x112 when they were read."""
+        return self.dataset.resized
+
+    def resized_among(self, rows: int) -> dict[str, int]:
+        """Counts by size of the pictures resized among the first `rows` rows."""
+        some = slice(rows) if self._subset is None else np.unique(self._subset[:rows])
+        return self.resized.counts_of(some)
 
     @property
     def feature_dim(self) -> int | None:

@@ -1,0 +1,118 @@
+"""Every kind of picture reads as OpenCV reads it; sizes are resized by one rule, counted, or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from picture_files import KINDS, Made, Pixels, grey16, jpeg, rgb8, webp
+
+from v2f_engine.data.formats import open_dataset
+from v2f_engine.data.gate.decode import decode, size_of
+from v2f_engine.data.gate.resize import resized
+from v2f_engine.data.training.training_set import open_training_set
+from v2f_engine.errors import DatasetError
+
+
+def smooth(seed: int, height: int = 40, width: int = 40) -> Pixels:
+    """A picture with large areas, so that JPEG keeps it."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def opencv(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+
+
+@pytest.mark.parametrize(("name", "make"), KINDS, ids=[name for name, _ in KINDS])
+def test_every_kind_holds_the_pixels_it_was_made_of(name: str, make: object) -> None:
+    shapes = [(40, 40), (23, 37), (64, 17)]
+    for seed, (height, width) in enumerate(shapes * 4):
+        made: Made = make(smooth(seed, height, width))  # type: ignore[operator]
+        data, expected, levels = made
+        found = decode(data, "x")
+        assert (found.shape, found.dtype) == (expected.shape, np.uint8)
+        assert found.flags.c_contiguous
+        assert np.abs(found.astype(int) - expected).max() <= levels
+        assert np.abs(found.astype(int) - opencv(data)).max() <= 1  # what the published loaders see
+        assert size_of(data, "x") == expected.shape[:2]
+
+
+def test_white_and_black_of_sixteen_bits_stay_what_they_are() -> None:
+    for value in (0, 255, 128):
+        assert (decode(grey16(np.full((8, 8, 3), value, np.uint8))[0], "x") == value).all()
+
+
+def test_damage_is_the_same_pixels_or_a_named_error() -> None:
+    """Cut anywhere, or with a byte changed: no other exception, and no picture of another size by a cut."""
+    generator = np.random.default_rng(0)
+    cut = changed = 0
+    for name, make in KINDS:
+        data, expected, _ = make(smooth(1))
+        for end in generator.integers(0, len(data), 12):
+            try:
+                assert decode(data[:end], name).shape == expected.shape
+            except DatasetError as error:
+                assert name in str(error)
+                cut += 1
+        for _ in range(25):
+            other = bytearray(data)
+            other[generator.integers(0, len(data))] = generator.integers(0, 256)
+            try:
+                decode(bytes(other), name)
+            except DatasetError as error:
+                assert name in str(error)
+                changed += 1
+    assert cut > 300
+    print(f"{cut} cut and {changed} changed pictures refused by name, of {len(KINDS) * 37}")
+
+
+def test_a_canvas_larger_than_the_limit_is_refused_before_it_takes_memory() -> None:
+    data = bytearray(webp(smooth(0))[0])
+    assert data[12:16] == b"VP8L"
+    data[21:25] = (0x3FFF | 0x3FFF << 14).to_bytes(4, "little")
+    with pytest.raises(DatasetError, match="16384x16384 pixels"):
+        decode(bytes(data), "x")
+
+
+@pytest.mark.parametrize("side", [16, 96, 111, 113, 128, 160, 224, 250, 600])
+def test_the_rule_of_resizing_is_that_of_opencv(side: int) -> None:
+    image = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    assert np.abs(resized(image).astype(int) - cv2.resize(image, (112, 112))).max() <= 1
+
+
+def folders(root: Path, sides: list[int], make: object = rgb8) -> Path:
+    """Two people, pictures of these sides in turn."""
+    for person in range(2):
+        (root / f"p{person}").mkdir(parents=True)
+        for number, side in enumerate(sides):
+            made: Made = make(smooth(10 * person + number, side, side))  # type: ignore[operator]
+            (root / f"p{person}" / f"{number}.png").write_bytes(made[0])
+    return root
+
+
+def test_mixed_sizes_are_resized_and_each_picture_counts_once(tmp_path: Path) -> None:
+    data = open_dataset(folders(tmp_path / "set", [112, 160, 160, 96]))
+    for _ in range(2):
+        images = data.images(np.arange(8), threads=2)
+        for row in range(8):
+            image = data.image(row)
+            expected = image if len(image) == 112 else cv2.resize(image, (112, 112))
+            assert np.abs(images[row].astype(int) - expected).max() <= 1
+    assert data.resized.counts == {"96x96": 2, "160x160": 4}
+    assert data.resized.line() == "resized to 112x112: 2 pictures of 96x96, 4 pictures of 160x160"
+    training = open_training_set(tmp_path / "set")
+    assert np.array_equal(training.read(range(8)).images, images)
+    assert training.resized.record()["resized"] == {"96x96": 2, "160x160": 4}
+
+
+def test_pictures_that_are_not_square_are_refused_by_name(tmp_path: Path) -> None:
+    folders(tmp_path / "set", [112])
+    (tmp_path / "set" / "p1" / "odd.jpg").write_bytes(jpeg(smooth(0, 112, 96))[0])
+    with pytest.raises(DatasetError, match=r"odd.jpg: 112x96 pixels; expected aligned faces of 112x112"):
+        open_dataset(tmp_path / "set").images(np.arange(3))
+    with pytest.raises(DatasetError, match=r"odd.jpg: 112x96 pixels"):
+        open_training_set(tmp_path / "set").read([2])
