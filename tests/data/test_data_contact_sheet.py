@@ -10,6 +10,7 @@ from PIL import Image
 from stub_people import make_batches, picture
 
 from v2f_engine.data import Encoder, Plan, write_dataset
+from v2f_engine.data.layout import SHEET
 from v2f_engine.data.writing.contact_sheet import GAP, MARGIN, contact_sheet
 from v2f_engine.errors import ConfigError
 
@@ -53,7 +54,7 @@ def test_beside_every_dataset(tmp_path: Path) -> None:
     write_dataset(
         tmp_path / "d", {}, Plan.of(12, 11, 22), make_batches(11), encoder=Encoder("png"), format="lmdb"
     )
-    sheet = np.asarray(Image.open(tmp_path / "d/contact_sheet.png"))
+    sheet = np.asarray(Image.open(tmp_path / "d" / SHEET))
     places = [find(sheet, picture(identity, image)) for identity, image in ((0, 0), (0, 9), (9, 0), (9, 9))]
     assert places[3] == (places[2][0], places[1][1])
     assert sheet.shape[0] == 10 * (112 + GAP) - GAP + 2 * MARGIN

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 MANIFEST = "manifest.json"
 """Written last: a folder with it is a finished dataset."""
-CARD = "DATASET_CARD.md"
-SHEET = "contact_sheet.png"
+CARD = "README.md"
+"""Where the Hugging Face Hub and its loaders look for it."""
+OLD_CARD = "DATASET_CARD.md"
+"""The card's name in sets made before; still read, and moved to `CARD` when it is brought up to date."""
+ABOUT = "__about__"
+"""Folder of pictures about the set. Loaders of Hugging Face pass over names with two underscores; in the root the sheet
+was a 101st image to them, and since it lay less deep than the others, none had a label."""
+SHEET = f"{ABOUT}/contact_sheet.png"
+OLD_SHEET = "contact_sheet.png"
+SHEETS = frozenset({SHEET, OLD_SHEET})
+"""Where a set made now, or before, has its contact sheet."""
 IDENTITIES = "identities.safetensors"
 """The attachment that holds the identity vectors of a generated dataset."""
 ATTACHED = frozenset({IDENTITIES})

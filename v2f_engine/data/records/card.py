@@ -1,7 +1,8 @@
-"""The dataset card, `DATASET_CARD.md`, beside every set: what it is, how it was made, what it may be used for.
+"""The dataset card, `README.md`, beside every set: what it is, how it was made and is read, what it may be used for.
 
-It follows from the manifest, so it is not among the files that the manifest vouches for; `v2f evaluate report`
-writes it again with what was measured.
+It follows from the manifest, so it is not among the files that the manifest vouches for. `v2f evaluate report` brings
+its measures up to date and leaves the rest as it stands: people may write in it. Its head is what the Hugging Face Hub
+reads (`front_matter`); whatever comes from outside is written as words (`markdown`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,34 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from v2f_engine import disk
 from v2f_engine.atomic import write_file
-from v2f_engine.data.layout import CARD
+from v2f_engine.data.layout import CARD, IMAGES, LMDB, OLD_CARD, PARQUET, SHEET
+from v2f_engine.data.records.front_matter import front_matter
 from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.data.records.markdown import code, code_cell, text
 
 RECIPE = """IResNet-50 with squeeze-excitation, ArcFace (s 64, m 0.5), SGD with momentum 0.9, weight decay 5e-4 but not
 on batch norms, 26 epochs of batch 128, learning rate 0.1 divided by 10 at epochs 12, 20 and 24, gradients clipped at 5.
 Mirror images; crop, low resolution and photometric augmentation with probability 0.3 each, and RandomErasing with
 probability 0.5: leaving that out cost a reader of the paper two points (HaiyuWu/Vec2Face issue 1)."""
+READ_BY: Mapping[str, str] = {
+    "imagefolder": f"""load_dataset(".")                            # Hugging Face datasets: columns image and label
+ImageFolder("{IMAGES}")                        # torchvision, timm, insightface: the folder of the identities,
+                                             # not the set's own, which holds other folders too""",
+    "webdataset": """load_dataset(".")                            # Hugging Face datasets: columns jpg and cls
+WebDataset("shard-{000000..NNNNNN}.tar")     # webdataset; NNNNNN is the last shard
+load_dataset("webdataset", data_files="shard-*.tar")  # not data_dir=: that opens the manifest as a tar""",
+    "parquet": f"""load_dataset(".")                            # Hugging Face datasets: columns image and label
+read_parquet("{PARQUET}")                         # pandas, polars, pyarrow""",
+    "lmdb": f"""lmdb.open("{LMDB}", subdir=False, readonly=True, lock=False)""",
+    "recordio": """get_dataloader(".", ...)                     # insightface arcface_torch: its MXFaceDataset""",
+}
+"""Format -> the calls that read it, from inside the set's folder."""
+HEADING, MEASURED = "# Dataset card", "## Measured"
+"""Lines by which a card is known as one of ours, and what it measures is found."""
+MINI_STATISTICS = "465968b0586a63ac8e7be86f86df28c8d0002accaf4ad5f39da6b1e3f0579509"
+"""sha256 of the embedded model's statistics, as manifests have it; `vectors` is no room that this one may import."""
 TRAINED_ON = {
     "mini": "rendered people of this engine's own world (CC0 assets); no photograph of anybody",
     "vec2face": "1 M photographs of 50,000 people of WebFace4M, through an extractor trained on Glint360K",
@@ -49,7 +70,7 @@ def _links(settings: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             "part": "identity vectors",
             "name": str(identities.get("source", "given by the user")),
             "sha256": str(identities.get("source_sha256") or identities.get("table_hash", "unknown")),
-            "licence": "as the features they were fitted to",
+            "licence": _licence_of_vectors(identities.get("source_sha256")),
             "trained_on": "sampled; no vector is a person's",
         }
     if "world" in settings:
@@ -74,8 +95,15 @@ def _links(settings: Mapping[str, Any]) -> Iterator[dict[str, str]]:
             }
 
 
+def _licence_of_vectors(statistics: object) -> str:
+    """Of vectors drawn from statistics with this sha256: that of the embedded model, or of their features."""
+    from v2f_engine.models.registry import licence_of
+
+    return licence_of("mini") if statistics == MINI_STATISTICS else "as the features they were fitted to"
+
+
 def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> str:
-    """The card in Markdown.
+    """The card in Markdown, with its YAML head.
 
     Args:
         manifest: of the finished set.
@@ -83,16 +111,22 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
     """
     settings = manifest.settings
     count, plan = manifest.images, manifest.plan
+    chain = licence_chain(settings)
     lines = [
-        "# Dataset card",
+        *front_matter(manifest, [link["licence"] for link in chain]),
         "",
-        f"{plan.identities:,} identities, {count:,} aligned faces of 112x112 pixels, {_codec(manifest)}, "
-        f"format `{manifest.format}`. {_who(settings)}",
+        HEADING,
         "",
+        f"{plan.identities:,} identities, {count:,} aligned faces of 112x112 pixels, {text(_codec(manifest))}, "
+        f"format {code(manifest.format)}. {_who(settings)}",
+        "",
+        f"![the first images of the first identities, one a row]({SHEET})",
+        "",
+        *_reading(manifest.format),
         "## How it was made",
         "",
-        *[f"- {key}: `{value}`" for key, value in flat(settings)],
-        f"- software: `{', '.join(f'{name} {version}' for name, version in sorted(manifest.versions.items()))}`",
+        *[f"- {text(key)}: {code(value)}" for key, value in flat(settings)],
+        "- software: " + code(", ".join(" ".join(pair) for pair in sorted(manifest.versions.items()))),
         "",
         "The same command, versions and kind of machine give the same bytes; `v2f verify` compares every file with its "
         "sha256 in `manifest.json`.",
@@ -102,16 +136,17 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
         "| part | name | licence | trained on | sha256 |",
         "|---|---|---|---|---|",
         *[
-            f"| {link['part']} | {link['name']} | {link['licence']} | {link['trained_on']} | `{link['sha256'][:12]}` |"
-            for link in licence_chain(settings)
+            f"| {' | '.join(text(link[name]) for name in ('part', 'name', 'licence', 'trained_on'))} "
+            f"| {code_cell(link['sha256'][:12])} |"
+            for link in chain
         ],
         "",
         "A licence of weights says nothing about the photographs they were trained on; whether a set made with them "
         "may be used for your purpose is for you to clear.",
         "",
-        "## Measured",
+        MEASURED,
         "",
-        *_measured(measured),
+        *(_measures(measured) if measured else [NOTHING_YET]),
         "",
         "## Training a recogniser on it",
         "",
@@ -124,6 +159,11 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
         "",
     ]
     return "\n".join(lines)
+
+
+def _reading(format: str) -> list[str]:
+    calls = READ_BY.get(format)
+    return [] if calls is None else ["## Reading it", "", "```python", calls, "```", ""]
 
 
 def _codec(manifest: Manifest) -> str:
@@ -140,11 +180,36 @@ def _who(settings: Mapping[str, Any]) -> str:
     return "Converted from another set."
 
 
-def _measured(measured: Mapping[str, Any] | None) -> list[str]:
-    if not measured:
-        return ["Nothing yet. `v2f evaluate report` on this folder measures separability, consistency and leakage and "
-                "writes them here."]  # fmt: skip
-    return [f"- {key}: {value}" for key, value in measured.items()]
+NOTHING_YET = (
+    "Nothing yet. `v2f evaluate report` on this folder measures separability, consistency and leakage and writes them "
+    "here."
+)
+
+
+def _measures(measured: Mapping[str, Any]) -> list[str]:
+    return [f"- {text(key)}: {text(value)}" for key, value in measured.items()]
+
+
+def _brought_up_to_date(card: str, measures: list[str]) -> str:
+    """`card` with `measures` in its section; what it says elsewhere stays.
+
+    Leakage that was measured earlier stays too, where its line says by which recogniser or that is still the same.
+    """
+    before, heading, rest = card.partition(f"\n{MEASURED}\n")
+    section, after_heading, after = rest.partition("\n## ")
+    held = [line for line in section.splitlines() if line.startswith("- ")]
+    same_judge = held[:1] == measures[:1]
+    known = {line.partition(": ")[0] for line in measures}
+    leakage = [
+        line
+        for line in held
+        if line.startswith("- leakage above ")
+        and line.partition(": ")[0] not in known
+        and (same_judge or "read by " in line)
+    ]
+    if leakage:
+        measures = [line for line in measures if line != "- leakage: not measured"]
+    return f"{before}{heading}\n" + "\n".join([*measures, *leakage]) + f"\n{after_heading}{after}"
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -162,6 +227,35 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 def write_card(
     root: Path, manifest: Manifest, measured: Mapping[str, Any] | None = None, writer: str = "card"
 ) -> Path:
-    """Writes the card; replaced as a whole."""
-    write_file(root / CARD, card_text(manifest, measured).encode(), writer)
-    return root / CARD
+    """Writes the card, or brings the one that is there up to date with what was `measured`; whole or not at all.
+
+    A set has one card. That of an older version, `DATASET_CARD.md`, becomes `README.md` with the head that the Hub
+    reads and all that people wrote in it. A README.md that is no card of ours stays as it is; the card then keeps its
+    old name.
+
+    Returns:
+        the card's path.
+    """
+    readme, old = _text_of(root / CARD), _text_of(root / OLD_CARD)
+    theirs = readme is not None and not _is_ours(readme)
+    found = next((card for card in (readme, old) if card is not None and _is_ours(card)), None)
+    if found is None or measured is None:
+        written = card_text(manifest, measured)
+    else:
+        written = _brought_up_to_date(found, _measures(measured))
+        if not written.startswith("---\n") and not theirs:
+            licences = [link["licence"] for link in licence_chain(manifest.settings)]
+            written = "\n".join([*front_matter(manifest, licences), "", written])
+    path = root / (OLD_CARD if theirs else CARD)
+    write_file(path, written.encode(), writer)
+    if not theirs:
+        disk.remove(root / OLD_CARD)
+    return path
+
+
+def _is_ours(card: str) -> bool:
+    return {HEADING, MEASURED} <= set(card.splitlines())
+
+
+def _text_of(path: Path) -> str | None:
+    return path.read_text(errors="replace") if path.is_file() else None

@@ -12,8 +12,7 @@ from v2f_engine.atomic import aborted_on_error
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.formats.staging import read_staged
-from v2f_engine.data.layout import ATTACHED, MANIFEST, SHEET
-from v2f_engine.data.layout import ATTRIBUTES as ATTRIBUTES
+from v2f_engine.data.layout import ATTACHED, ATTRIBUTES, MANIFEST, SHEETS
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.mend_manifest import mend_manifest
 from v2f_engine.data.records.pieces import attribute_pieces
@@ -92,7 +91,7 @@ def mend(
     run = DatasetRun(root, replace(manifest, shards=(), files=()), {}, "repair")
     _same_tools(root, manifest, encoder, run.format.describe())
     names = report.broken_names
-    beside = {SHEET, *ATTACHED}
+    beside = {*SHEETS, *ATTACHED}
     data_broken = any(name not in beside and not name.startswith(f"{ATTRIBUTES}/") for name in names)
     with disk.named_errors(root):
         for name, content in (attachments or {}).items():
@@ -105,8 +104,8 @@ def mend(
                 run.format.staged or names & {piece.name for piece in manifest.files} - beside
             ):
                 run.format.finish(run.place, records, lambda number: read_staged(root, number))
-            if SHEET in names:
-                run.draw_sheet(lambda number: run.format.read_shard(run.place, manifest.shards[number]))
+            for name in names & SHEETS:
+                run.draw_sheet(lambda number: run.format.read_shard(run.place, manifest.shards[number]), name)
         finally:
             run.clear()
     again = verify_manifest(root, manifest, full=True)

@@ -22,7 +22,7 @@ from v2f_engine import disk
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.formats.protocol import Place, ReadShard, Sample
 from v2f_engine.data.formats.staging import read_staged
-from v2f_engine.data.layout import LEDGER, MANIFEST, QUEUE, RUN, SHEET, STAGING, WORK
+from v2f_engine.data.layout import LEDGER, MANIFEST, OLD_SHEET, QUEUE, RUN, SHEET, STAGING, WORK
 from v2f_engine.data.records.card import write_card
 from v2f_engine.data.records.ledger import Ledger
 from v2f_engine.data.records.manifest import Manifest
@@ -159,6 +159,7 @@ class DatasetRun:
         with disk.named_errors(self.root, self.bytes_needed):
             self.check_room()
             manifest = self.assemble()
+            disk.remove(self.root / OLD_SHEET)  # of an earlier version that ended between sheet and manifest
             write_card(self.root, manifest, writer=self.place.writer)
             manifest.save(self.root / MANIFEST, self.place.writer)
             self.clear()
@@ -174,9 +175,10 @@ class DatasetRun:
         files = (*finished.files, *self._attachments, self.draw_sheet(self.samples))
         return self.manifest.finished(shards, files)
 
-    def draw_sheet(self, read: ReadShard) -> Piece:
+    def draw_sheet(self, read: ReadShard, name: str = SHEET) -> Piece:
         """Writes the contact sheet of the samples that `read` yields."""
-        return write_piece(self.root, SHEET, sheet_of_samples(read, self.manifest.plan), self.place.writer)
+        disk.make_folder((self.root / name).parent)
+        return write_piece(self.root, name, sheet_of_samples(read, self.manifest.plan), self.place.writer)
 
     def clear(self) -> None:
         """Empties `.v2f/` but for the lock: the manifest has taken the place of all of it."""

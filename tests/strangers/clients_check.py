@@ -1,0 +1,145 @@
+"""Real clients over sets of ours; run by hand where all of them are installed (CONTRIBUTING says how).
+
+python tests/strangers/clients_check.py SETS    # SETS holds a folder each: imagefolder, webdataset, parquet, ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from v2f_engine.batch import ImageBatch
+
+IMAGES, CLASSES = 100, 20
+
+
+@dataclass(frozen=True)
+class Client:
+    """A call of somebody else's program.
+
+    Args:
+        name: the call.
+        format: of the set it reads.
+        needs: modules it is made of.
+        read: of the set's folder; returns (images, classes).
+    """
+
+    name: str
+    format: str
+    needs: tuple[str, ...]
+    read: Callable[[Path], tuple[int, int]]
+
+
+def batches(identities: range) -> Iterator[ImageBatch]:
+    """Images of (identity, image), for sets that a test writes."""
+    import numpy as np
+
+    from v2f_engine.batch import ImageBatch
+
+    for identity in identities:
+        count = IMAGES // CLASSES
+        images = np.full((count, 112, 112, 3), 10 * identity, np.uint8)
+        images[:, :56] += np.arange(count, dtype=np.uint8)[:, None, None, None]
+        number = np.arange(count)
+        yield ImageBatch(images, np.full(count, identity), number, {"yaw": number.astype(np.float32)})
+
+
+def _hugging_face(
+    column: str, *words: str, files: str = "", folder: bool = False
+) -> Callable[[Path], tuple[int, int]]:
+    def read(root: Path) -> tuple[int, int]:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        import datasets
+
+        datasets.disable_progress_bars()
+        with tempfile.TemporaryDirectory() as cache:
+            more = {"data_dir": str(root)} if folder else {"data_files": str(root / files)} if files else {}
+            table = datasets.load_dataset(*(words or (str(root),)), split="train", cache_dir=cache, **more)
+            return len(table), len(set(table[column]))
+
+    return read
+
+
+def _image_folder(root: Path) -> tuple[int, int]:
+    from torchvision.datasets import ImageFolder
+
+    found = ImageFolder(str(root / "images"))
+    assert [found.classes[label] for _, label in found.samples] == [
+        Path(p).parent.name for p, _ in found.samples
+    ]
+    return len(found), len(found.classes)
+
+
+def _timm(root: Path) -> tuple[int, int]:
+    from timm.data import create_dataset
+
+    found = create_dataset("", root=str(root / "images"))
+    return len(found), len({label for _, label in found.reader.samples})
+
+
+def _webdataset(root: Path) -> tuple[int, int]:
+    import webdataset
+
+    urls = [str(path) for path in sorted(root.glob("shard-*.tar"))]
+    rows = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8").to_tuple("jpg", "cls"))
+    return len(rows), len({int(label) for _, label in rows})
+
+
+def _pandas(root: Path) -> tuple[int, int]:
+    import pandas
+
+    table = pandas.read_parquet(root / "data")
+    return len(table), table["label"].nunique()
+
+
+CLIENTS = (
+    Client("load_dataset(SET), imagefolder", "imagefolder", ("datasets",), _hugging_face("label")),
+    Client("load_dataset(SET), webdataset", "webdataset", ("datasets",), _hugging_face("cls")),
+    Client("load_dataset(SET), parquet", "parquet", ("datasets",), _hugging_face("label")),
+    Client("load_dataset('imagefolder', data_dir=SET)", "imagefolder", ("datasets",),
+           _hugging_face("label", "imagefolder", folder=True)),
+    Client("load_dataset('parquet', data_dir=SET)", "parquet", ("datasets",),
+           _hugging_face("label", "parquet", folder=True)),
+    Client("load_dataset('webdataset', data_files=SET/shard-*.tar)", "webdataset", ("datasets",),
+           _hugging_face("cls", "webdataset", files="shard-*.tar")),
+    Client("torchvision ImageFolder(SET/images)", "imagefolder", ("torchvision",), _image_folder),
+    Client("timm create_dataset('', SET/images)", "imagefolder", ("timm",), _timm),
+    Client("webdataset.WebDataset(SET/shard-*.tar)", "webdataset", ("webdataset",), _webdataset),
+    Client("pandas.read_parquet(SET/data)", "parquet", ("pandas", "pyarrow"), _pandas),
+)  # fmt: skip
+
+
+def main(sets: Path) -> int:
+    """Prints a line a client; the number of those that found something else."""
+    wrong = 0
+    for client in CLIENTS:
+        try:
+            versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in client.needs)
+            found = client.read(sets / client.format)
+        except ImportError as error:
+            print(f"not asked  {client.name}: {error}")
+            continue
+        wrong += found != (IMAGES, CLASSES)
+        print(
+            f"{'right' if found == (IMAGES, CLASSES) else 'WRONG'}      {client.name}: {found} ({versions})"
+        )
+    with contextlib.suppress(ImportError):
+        from huggingface_hub import metadata_load
+
+        for folder in sorted(path.parent for path in sets.glob("*/README.md")):
+            card = metadata_load(folder / "README.md")
+            wrong += card is None
+            print(f"{'right' if card else 'WRONG'}      metadata_load, {folder.name}: {sorted(card or ())}")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
