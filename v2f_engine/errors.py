@@ -1,13 +1,13 @@
 """Every error a user can cause, by name.
 
-A message says what was expected, what was found and what to do. `V2FError` is the root, so that
+A message says what was expected, what was found and what to do. `V2FError` is the root, of those of `v2f_kernels` too, so that
 `except v2f_engine.errors.V2FError` catches whatever this engine raises on purpose and nothing else.
 The command line prints the message alone and exits with `exit_code`.
 """
 
 from __future__ import annotations
 
-from v2f_kernels import BackendUnavailable, UnknownBackend
+from v2f_kernels import BackendUnavailable, UnknownBackend, V2FError
 
 __all__ = [
     "AccuracyLoss",
@@ -26,16 +26,13 @@ __all__ = [
     "ShardsFailed",
     "UnknownBackend",
     "V2FError",
+    "V2FWarning",
     "VectorError",
 ]
 
 
-class V2FError(Exception):
-    """Root of all errors raised on purpose."""
-
-    exit_code = 1
-    hint = ""
-    """What to do where the message does not say; printed below it by the command line."""
+class V2FWarning(UserWarning):
+    """Something that can be done and is probably not meant; the command line prints it and goes on."""
 
 
 class ConfigError(V2FError, ValueError):

@@ -7,7 +7,7 @@ import math
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,17 @@ _NUMBERS = _FLOATS | {f"{order}{kind}{size}" for order in "<>" for kind in "iu" 
 _NUMBERS |= {"|i1", "|u1"}
 
 
-def parse_header(
-    data: bytes, size: int, where: str, *, floats_only: bool = False
-) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """(dtype, shape, offset of the numbers) of a `.npy`.
+class Header(NamedTuple):
+    """Where a `.npy` has its numbers: their dtype, the array's shape, the first one's offset, `C` or `F` order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    order: Literal["C", "F"]
+
+
+def parse_header(data: bytes, size: int, where: str, *, floats_only: bool = False) -> Header:
+    """What a `.npy` says of itself.
 
     Args:
         data: its first `HEADER_LIMIT` + 12 bytes, or all of it.
@@ -35,7 +42,7 @@ def parse_header(
         floats_only: refuse whole numbers, too.
 
     Raises:
-        VectorError: not a `.npy` of plain numbers in C order that fill exactly `size` bytes.
+        VectorError: not a `.npy` of plain numbers that fill exactly `size` bytes.
     """
     if data[:6] != _MAGIC or len(data) < 12:
         raise VectorError(
@@ -57,10 +64,6 @@ def parse_header(
             f"{where}: expected {'float16, float32 or float64 entries' if floats_only else 'plain numbers'}, found "
             f"dtype {kind!r:.60}. Object arrays are never read: they can run code. Save as float32."
         )
-    if fortran:
-        raise VectorError(
-            f"{where}: expected C order (rows together), found Fortran order. Save a C-ordered copy."
-        )
     dtype = np.dtype(kind)
     needed = 8 + width + length + math.prod(shape) * dtype.itemsize
     if size != needed:
@@ -68,7 +71,7 @@ def parse_header(
             f"{where}: {'truncated' if size < needed else 'too long'}: shape {list(shape)} of {dtype} takes "
             f"{needed:,} bytes, the file has {size:,}. Copy or extract it again."
         )
-    return dtype, shape, 8 + width + length
+    return Header(dtype, shape, 8 + width + length, "F" if fortran else "C")
 
 
 @lru_cache(maxsize=64)
@@ -77,7 +80,7 @@ def _header(text: bytes) -> tuple[Any, Any, tuple[int, ...]] | None:
     try:
         header = ast.literal_eval(text.decode("latin1"))
         kind, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
-        sound = type(shape) is tuple and len(header) == 3
+        sound = type(shape) is tuple and len(header) == 3 and type(fortran) is bool
         sound = sound and all(type(extent) is int and extent >= 0 for extent in shape)
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
         return None
@@ -97,10 +100,10 @@ def map_file(path: str | Path, *, floats_only: bool = False) -> NDArray[Any]:
             start = file.read(HEADER_LIMIT + 12)
     except OSError as error:
         raise VectorError(f"{path}: cannot be read ({error.strerror}). Give a .npy file.") from error
-    kind, shape, offset = parse_header(start, size, str(path), floats_only=floats_only)
+    kind, shape, offset, order = parse_header(start, size, str(path), floats_only=floats_only)
     if not math.prod(shape):
         return np.zeros(shape, kind)
-    return np.memmap(path, kind, "r", offset, shape)
+    return np.memmap(path, kind, "r", offset, shape, order)
 
 
 def from_bytes(data: bytes, where: str) -> NDArray[Any]:
@@ -109,5 +112,5 @@ def from_bytes(data: bytes, where: str) -> NDArray[Any]:
     Raises:
         VectorError: as `parse_header`.
     """
-    kind, shape, offset = parse_header(data, len(data), where)
-    return np.frombuffer(data, kind, math.prod(shape), offset).reshape(shape)
+    kind, shape, offset, order = parse_header(data, len(data), where)
+    return np.frombuffer(data, kind, math.prod(shape), offset).reshape(shape, order=order)

@@ -125,7 +125,7 @@ BAD_FILES = {
     "html": (b"<!DOCTYPE html><html>404</html>", "not a .npy file"),
     "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\n", "not a .npy file"),
     "pickle": (pickle.dumps([1, 2, 3]), "not a .npy file"),
-    "zip": (b"PK\x03\x04" + b"\0" * 100, "not a .npy file"),
+    "zip": (b"PK\x03\x04" + b"\0" * 100, "truncated or damaged"),
     "version 9": (b"\x93NUMPY\x09\x00" + b"\0" * 100, "expected .npy version 1, 2 or 3, found 9"),
     "header of 2 GiB": (raw("", version=b"\x02\x00", length=2**31 - 1), "a header of 2,147,483,647 bytes"),
     "header cut": (raw(SHAPE % "5, 512", length=500), "header is damaged"),
@@ -143,9 +143,16 @@ BAD_FILES = {
         "found dtype \\[",
     ),
     "integers": (npy(np.ones((3, 512), np.int64)), "found dtype '<i8'"),
-    "fortran": (npy(np.asfortranarray(good())), "expected C order"),
-    "one axis": (npy(good()[0]), r"expected shape \[N, 512\], found \[512\]"),
-    "dimension": (npy(good(d=128)), r"expected shape \[N, 512\], found \[50, 128\]"),
+    "fortran is a word": (
+        raw("{'descr': '<f4', 'fortran_order': 'yes', 'shape': (5, 512), }"),
+        "header is damaged",
+    ),
+    "dimension": (
+        npy(good(d=128)),
+        r"expected shape \[N, 512\], found \[50, 128\]\. Vectors of another length",
+    ),
+    "transposed": (npy(good().T.copy()), r"found \[512, 50\]\. It looks transposed"),
+    "three axes": (npy(good().reshape(25, 2, 512)), r"found \[25, 2, 512\]"),
     "no rows": (npy(good(0)), "expected at least one row"),
 }
 
@@ -176,6 +183,8 @@ def test_stream_over_shards_counts_rows_and_checks_each(tmp_path):
     np.save(tmp_path / "a.npy", rows[:40].astype(">f4"))
     np.save(tmp_path / "b.npy", rows[40:])
     parts = parts_of([tmp_path / "a.npy", tmp_path / "b.npy"])
+    (tmp_path / "._a.npy").write_bytes(b"\0\5\x16\7")  # AppleDouble's half of a.npy
+    assert [name for name, _ in parts_of(tmp_path)] == [name for name, _ in parts]
     blocks = list(stream(parts, block=16))
     assert [first for first, _ in blocks] == [0, 16, 32, 40, 56]
     assert np.array_equal(np.concatenate([block for _, block in blocks]), rows)
@@ -185,6 +194,6 @@ def test_stream_over_shards_counts_rows_and_checks_each(tmp_path):
     with pytest.raises(VectorError, match=r"b\.npy: .*not finite .*; row 20\."):
         list(stream(parts_of([tmp_path / "a.npy", tmp_path / "b.npy"]), block=16))
     with pytest.raises(VectorError, match=r"array 1: expected shape \[N, 512\]"):
-        list(stream(parts_of([rows, good(5, 8)])))
+        parts_of([rows, good(5, 8)])
     with pytest.raises(VectorError, match="found none"):
         parts_of([])

@@ -31,8 +31,8 @@ def check_vectors(
     """Vectors as float32 `[N, dimension]`: every row finite, with a direction and unlike all others.
 
     Args:
-        vectors: an array, a memory map or anything NumPy takes, float16/32/64 of either byte order. A float32
-            array in native order is returned as it is, not copied.
+        vectors: an array, a memory map, a torch tensor or anything NumPy takes, float16/32/64 of either byte order
+            or bfloat16. A float32 array in native byte order and C order is returned as it is, not copied.
         what: how messages call it.
         dimension: entries a row must have; None accepts any.
         allow_duplicates: accept rows that repeat, e.g. features of repeated images.
@@ -42,12 +42,12 @@ def check_vectors(
         VectorError: wrong shape or dtype; rows that are not finite, shorter than 1e-6 or longer than 1e6,
             constant, or repeated. The message gives row numbers.
     """
-    array = np.asarray(vectors) if not isinstance(vectors, np.ndarray) else vectors
+    array = from_any(vectors, what)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise VectorError(f"{what}: expected float16, float32 or float64 entries, found dtype {array.dtype}.")
     if array.ndim != 2 or not len(array) or (dimension is not None and array.shape[1] != dimension):
         raise VectorError(f"{what}: expected shape [N >= 1, {dimension or 'D'}], found {list(array.shape)}.")
-    native = array.dtype == np.float32 and array.dtype.isnative
+    native = array.dtype == np.float32 and array.dtype.isnative and array.flags.c_contiguous
     rows = array if native else np.empty(array.shape, np.float32)
     for start in range(0, len(array), BLOCK):
         part = array[start : start + BLOCK]
@@ -59,6 +59,29 @@ def check_vectors(
     if not allow_duplicates:
         refuse_duplicates(rows, what, first)
     return rows
+
+
+def from_any(vectors: Any, what: str) -> NDArray[Any]:
+    """What somebody passed as vectors as an array, unchecked but for being one.
+
+    Raises:
+        VectorError: nothing of which NumPy makes an array of numbers: a string, None, rows of several lengths.
+    """
+    if isinstance(vectors, np.ndarray):
+        return vectors
+    if type(vectors).__module__.split(".")[0] == "torch" and hasattr(vectors, "detach"):
+        from v2f_engine.vectors.containers import from_tensor
+
+        return from_tensor(vectors)
+    try:
+        array = np.asarray(vectors)
+    except (TypeError, ValueError) as error:
+        raise VectorError(
+            f"{what}: expected an array [N, 512], found {type(vectors).__name__} ({error})."
+        ) from error
+    if array.dtype.kind not in "fiub":
+        raise VectorError(f"{what}: expected an array [N, 512] of floats, found {type(vectors).__name__}.")
+    return array
 
 
 def _check_rows(rows: Float32, what: str, first: int) -> None:

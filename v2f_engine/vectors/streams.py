@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine import npy
 from v2f_engine.errors import VectorError
-from v2f_engine.vectors.gate import DIMENSION, Float32, check_vectors
+from v2f_engine.vectors.containers import as_rows, read_array
+from v2f_engine.vectors.gate import DIMENSION, Float32, check_vectors, from_any
 
 BLOCK = 16_384
 
@@ -20,25 +20,21 @@ Parts = Sequence[tuple[str, FloatRows]]
 
 
 def open_vectors(path: str | Path, *, dimension: int | None = DIMENSION) -> FloatRows:
-    """Memory-maps a `.npy` file of vectors `[N, dimension]` after checking its header and its size.
+    """Opens a file of vectors `[N, dimension]` after checking its header and its size.
 
     Args:
-        path: a `.npy` file, float16, float32 or float64 of either byte order, C order.
+        path: a `.npy` (memory-mapped), `.npz`, `.pt` or `.safetensors` that holds one array of float16, float32 or
+            float64, of either byte order, in C or Fortran order; see `containers.as_rows` for shapes.
         dimension: entries a row must have; None accepts any.
 
     Returns:
-        The read-only memory map, in the file's own dtype; `check_vectors` makes it float32.
+        the array, read-only where it is mapped, in the file's own dtype; `check_vectors` makes it float32.
 
     Raises:
         VectorError: not such a file; the message says what was expected and what was found. Nothing is
             allocated for a lying header and no pickle is read.
     """
-    array = npy.map_file(path, floats_only=True)
-    if array.ndim != 2 or (dimension is not None and array.shape[1] != dimension):
-        raise VectorError(f"{path}: expected shape [N, {dimension or 'D'}], found {list(array.shape)}.")
-    if not array.size:
-        raise VectorError(f"{path}: expected at least one row, found shape {list(array.shape)}.")
-    return array
+    return as_rows(read_array(path), str(path), dimension)
 
 
 def parts_of(
@@ -48,18 +44,17 @@ def parts_of(
 ) -> list[tuple[str, FloatRows]]:
     """(name, array) for one file or array, or for each of several; files are memory-mapped.
 
-    A folder stands for the `.npy` files in it, in order of their names.
+    A folder stands for the `.npy` files in it, in order of their names; a tensor is an array.
     """
-    given = [source] if isinstance(source, (str, Path, np.ndarray)) else list(source)
+    given = [source] if isinstance(source, (str, Path)) or hasattr(source, "shape") else list(source)
     items: list[str | Path | NDArray[Any]] = []
     for item in given:
-        if not isinstance(item, np.ndarray) and Path(item).is_dir():
-            shards = sorted(Path(item).glob("*.npy"))
-            if not shards:
-                raise VectorError(f"{item}: expected .npy files in this folder, found none.")
-            items += shards
-        else:
+        if isinstance(item, (str, Path)) and Path(item).is_dir():
+            items += vector_files(Path(item))
+        elif isinstance(item, (str, Path)):
             items.append(item)
+        else:
+            items.append(as_rows(from_any(item, "array"), f"array {len(items)}", dimension))
     if not items:
         raise VectorError("expected at least one file of vectors, found none.")
     return [
@@ -68,6 +63,18 @@ def parts_of(
         else (str(item), open_vectors(item, dimension=dimension))
         for k, item in enumerate(items)
     ]
+
+
+def vector_files(folder: Path) -> list[Path]:
+    """The `.npy` files of a folder in order of their names; hidden ones (`._a.npy` of macOS) are no files of anybody's.
+
+    Raises:
+        VectorError: there is none.
+    """
+    found = sorted(path for path in folder.glob("*.npy") if not path.name.startswith("."))
+    if not found:
+        raise VectorError(f"{folder}: expected .npy files in this folder, found none.")
+    return found
 
 
 def stream(parts: Sequence[tuple[str, FloatRows]], *, block: int = BLOCK) -> Iterator[tuple[int, Float32]]:
