@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from v2f_engine.data import convert_dataset, open_dataset
-from v2f_engine.data.formats.image_list import split_line
 from v2f_engine.data.formats.zips import Zip
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import DatasetError
@@ -100,16 +99,16 @@ def insightface(root: Path, *, array_labels: bool) -> Path:
 
 
 def dcface(root: Path) -> Path:
-    """DCFace's `file.rec`: no meta record, image keys from 0, lists beside it."""
-    root.mkdir(parents=True)
+    """DCFace's `record/file.rec`: no meta record, keys from 0, every label 0; who it is stands in `list.txt`."""
+    (root / "record").mkdir(parents=True)
     rec, idx = io.BytesIO(), []
     for key, data in enumerate(ENCODED):
-        payload = struct.pack("<IfQQ", 0, float(LABELS[key]), key, 0) + data
+        payload = struct.pack("<IfQQ", 0, 0.0, key, 0) + data
         idx.append(f"{key}\t{rec.tell()}\n")
         rec.write(struct.pack("<II", 0xCED7230A, len(payload)) + payload + b"\0" * (-len(payload) % 4))
-    (root / "file.rec").write_bytes(rec.getvalue())
-    (root / "file.idx").write_text("".join(idx))
-    (root / "list.txt").write_text("0 0\n")
+    (root / "record" / "file.rec").write_bytes(rec.getvalue())
+    (root / "record" / "file.idx").write_text("".join(idx))
+    (root / "record" / "list.txt").write_text("".join(f"{key}\t{name}\n" for key, name in enumerate(names())))
     return root
 
 
@@ -166,12 +165,6 @@ def test_any_layout_converts_to_any_format(tmp_path: Path, layout: str, target: 
     assert (report.images, report.identities) == (6, 3)
     assert made.labels.tolist() == LABELS.tolist()
     assert [made.record(row)[0] for row in range(6)] == ENCODED
-
-
-def test_lines_of_lists() -> None:
-    assert split_line("a/b c.jpg 17\n") == ("a/b c.jpg", 17)
-    assert split_line("a/b.jpg") == ("a/b.jpg", None)
-    assert split_line("a/b 5.jpg") == ("a/b 5.jpg", None)
 
 
 def test_faults_of_lists_are_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ system's file, a range record, a label of a picture), or it is the fault that st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from v2f_engine.errors import DatasetError
@@ -57,6 +57,14 @@ class Account:
     def missing(self) -> int:
         """Members of which nobody knows what became of them; 0 in a sound reader."""
         return self.held - self.images - self.parts - sum(each.count for each in self.aside)
+
+    def remarked(self, *remarks: str) -> Account:
+        """The same books with further remarks."""
+        return replace(self, remarks=(*self.remarks, *remarks))
+
+    def told(self) -> list[str]:
+        """What a user should see unasked: members set aside, and remarks; empty where everything is plain."""
+        return self.lines()[1:] if self.aside or self.remarks else []
 
     def check(self, path: Path) -> Account:
         """Itself, when it balances.

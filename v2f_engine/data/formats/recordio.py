@@ -8,86 +8,151 @@ read. The meta labels are float32, exact to 16,777,216 only, so larger sets have
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.atomic import DurableFile, aborted_on_error
+from v2f_engine.data.formats.account import Account
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Finished, Place, ReadShard
+from v2f_engine.data.formats.recordio_books import MAX_EXACT, Books, read_books, read_index
 from v2f_engine.data.formats.recordio_frames import HEADER, image_record, range_record, read_record, unpack
+from v2f_engine.data.formats.recordio_lists import People, listed_people, own_labels, remarks_of
+from v2f_engine.data.formats.splits import choose, remark
 from v2f_engine.data.formats.staging import StagedFormat
 from v2f_engine.data.gate.open_files import OpenFiles
+from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.data.layout import IDX, PROPERTY, REC
 from v2f_engine.data.records.pieces import Piece, file_piece, region_piece, write_piece
 from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import ConfigError, DatasetError
 
-MAX_EXACT = 1 << 24
-"""Largest key that a float32 label holds exactly."""
+FOLDERS = 20
+"""Folders in a folder without `.rec` up to which they are looked into: DCFace's root holds `record/`, or `record_0-8/`
+and so on where several processes made it; a folder of a hundred thousand people is not searched."""
 
 
-def read_index(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(keys, offsets) of a `.idx` file: lines of `key<TAB>offset`.
+def sets_of(path: Path) -> dict[str, Path]:
+    """Name -> `.rec` of the sets at `path`: of the folder, or of the few folders in it."""
+    if path.is_file():
+        return {path.stem: path}
+    found = {rec.stem: rec for rec in _records_in(path)}
+    if found or not path.is_dir():
+        return found
+    folders = [Path(entry.path) for entry in islice(os.scandir(path), FOLDERS + 1) if entry.is_dir()]
+    if len(folders) > FOLDERS:
+        return {}
+    inside = {folder.name: _records_in(folder) for folder in sorted(folders) if not is_hidden(folder.name)}
+    return {
+        name if len(records) == 1 else f"{name}/{rec.stem}": rec
+        for name, records in inside.items()
+        for rec in records
+    }
 
-    Raises:
-        DatasetError: a line that is not two whole numbers from 0.
-    """
-    try:
-        if not path.stat().st_size:
-            raise ValueError("an empty file")
-        columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", ndmin=2, comments=None)
-    except (ValueError, OSError, OverflowError) as error:
-        raise DatasetError(f"{path}: expected lines of key<TAB>offset, found {error}.") from error
-    if columns.shape[1] != 2 or columns.min() < 0:
-        raise DatasetError(f"{path}: expected lines of key<TAB>offset from 0, found shape {columns.shape}.")
-    return columns[:, 0], columns[:, 1]
+
+def _records_in(folder: Path) -> list[Path]:
+    return [rec for rec in sorted(folder.glob("*.rec")) if not is_hidden(rec.name)]
 
 
 class RecordIO(Dataset):
-    """Reads `*.rec` with its `*.idx`, ours or a stranger's."""
+    """Reads `*.rec` with its `*.idx`, ours or a stranger's.
+
+    Ours are as the manifest says. Of a stranger's, every record is looked at when it is opened (`recordio_books`): it
+    is a picture, a range of keys, or damaged, which shows when it is read.
+    """
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "recordio", split)
-        self._rec = next(iter(sorted(path.glob("*.rec"))), path / REC) if path.is_dir() else path
+        found = {REC: path / REC} if self.manifest is not None else sets_of(path)
+        if not found:
+            raise DatasetError(f"{path}: no .rec file; expected train.rec and train.idx.")
+        name, self._rec = choose(path, found, split)
+        self._remarks = remark(found, name)
         self._files = OpenFiles()
-        keys, offsets = read_index(self._rec.with_suffix(".idx"))
+        self._index = read_index(self._rec.with_suffix(".idx"))
+        self._people: People | None = None
+        if self.manifest is not None:
+            self._keys, self._offsets = self._own_images(*self._index)
+        else:
+            self._keys, self._offsets = self._books.keys, self._books.offsets
+            self._people = listed_people(self._rec, self._books)
+
+    def _own_images(
+        self, keys: NDArray[np.int64], offsets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(keys, offsets) of the images of a set of this engine, whose manifest counts them."""
+        assert self.manifest is not None
         order = np.argsort(keys, kind="stable")
         keys, offsets = keys[order], offsets[order]
-        if keys[0] == 0:
-            payload, _ = read_record(self._files, self._rec, int(offsets[0]))
-            labels, _ = unpack(payload, f"{self._rec}: record 0")
-            if len(labels) > 1:
-                if not labels[0].is_integer():
-                    raise DatasetError(
-                        f"{self._rec}: record 0: expected the number of keys, found {labels[0]}."
-                    )
-                is_image = (keys >= 1) & (keys < int(labels[0]))
-                keys, offsets = keys[is_image], offsets[is_image]
-        self._keys, self._offsets = keys, offsets
+        payload, _ = read_record(self._files, self._rec, int(offsets[0]))
+        labels, data = unpack(payload, f"{self._rec}: record {int(keys[0])}")
+        first = 0 if data else 1
+        count = sum(record.count for record in self.manifest.shards)
+        expected = np.arange(first, first + count)
+        if not np.array_equal(keys[first : first + count], expected) or (first and labels[0] != count + 1):
+            raise DatasetError(
+                f"{self._rec.with_suffix('.idx')}: expected the keys {first} to {first + count - 1} of {count} "
+                "images, found "
+                f"{len(keys)} keys up to {int(keys[-1])}."
+            )
+        return keys[first : first + count], offsets[first : first + count]
+
+    @cached_property
+    def _books(self) -> Books:
+        return read_books(self._files, self._rec, *self._index)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
+        if self._people is not None:
+            return self._people.labels
         known = self.planned_labels()
-        return self.labels_one_by_one(len(self._offsets)) if known is None else known
+        if known is not None:
+            return known
+        if self.manifest is None and not self._books.faults:
+            return own_labels(self._rec, self._books)
+        return self.labels_one_by_one(len(self._offsets))
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Folders of a list beside the records; None where labels are the records' own."""
+        return None if self._people is None else self._people.class_names
+
+    def account(self) -> Account:
+        own = self._people is None
+        said = self._remarks if self._people is None else (*self._remarks, *self._people.remarks)
+        people = len(np.unique(self.labels)) if not self._books.faults else 0
+        if own:
+            said = (*said, *remarks_of(self._rec, self._books, people))
+        return self._books.account(self._rec, people, said)
 
     def label(self, index: int) -> int:
+        if self.manifest is None and index in self._books.faults:
+            raise DatasetError(self._books.faults[index])
+        if self._people is not None:
+            return int(self._people.labels[index])
         # frame 8, header 24, first label of several 4; the header is never split: no field is the magic
         start = self._files.read(self._rec, int(self._offsets[index]), 36)
         flag, label, _, _ = HEADER.unpack_from(start, 8)
         value = label if flag == 0 else struct.unpack_from("<f", start, 32)[0]
-        if not (0 <= value < 2**53 and float(value).is_integer()):  # beyond it a float is no exact number
-            raise DatasetError(f"{self.where(index)}: label {value!r}; expected a whole number from 0.")
+        if not (0 <= value < MAX_EXACT and float(value).is_integer()):
+            raise DatasetError(
+                f"{self.where(index)}: label {value!r}; expected a whole number from 0 and below 2**24."
+            )
         return int(value)
 
     def where(self, index: int) -> str:
         return f"{self._rec}: key {int(self._keys[index])}"
 
     def data(self, index: int) -> bytes:
+        if self.manifest is None and index in self._books.faults:
+            raise DatasetError(self._books.faults[index])
         payload, _ = read_record(self._files, self._rec, int(self._offsets[index]))
         return unpack(payload, self.where(index))[1]
 
@@ -114,7 +179,7 @@ class RecordIOFormat(StagedFormat):
         return int(labels[0]), data, following
 
     def recognises(self, path: Path) -> bool:
-        return path.suffix == ".rec" if path.is_file() else any(path.glob("*.rec"))
+        return path.suffix == ".rec" if path.is_file() else bool(sets_of(path))
 
     def open(self, path: Path, split: str | None = None) -> Dataset:
         return RecordIO(path, split)

@@ -19,14 +19,14 @@ MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 MAX_LENGTH = (1 << 29) - 1
 WHOLE, FIRST, MIDDLE, LAST = 0, 1, 2, 3
-_FRAME = struct.Struct("<II")
+FRAME = struct.Struct("<II")
 HEADER = struct.Struct("<IfQQ")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 def _part(kind: int, payload: bytes) -> bytes:
     length = len(payload)
-    return b"".join((_FRAME.pack(MAGIC, kind << 29 | length), payload, _PADDING[length & 3]))
+    return b"".join((FRAME.pack(MAGIC, kind << 29 | length), payload, _PADDING[length & 3]))
 
 
 def frame(payload: bytes) -> bytes:
@@ -61,7 +61,7 @@ def read_record(files: OpenFiles, path: Path, offset: int) -> tuple[bytes, int]:
     parts: list[bytes] = []
     expected = (WHOLE, FIRST)
     while True:
-        magic, word = _FRAME.unpack(files.read(path, offset, 8))
+        magic, word = FRAME.unpack(files.read(path, offset, 8))
         kind, length = word >> 29, word & MAX_LENGTH
         if magic != MAGIC or kind not in expected:
             raise DatasetError(
@@ -71,6 +71,25 @@ def read_record(files: OpenFiles, path: Path, offset: int) -> tuple[bytes, int]:
         offset += 8 + length + -length % 4
         if kind in (WHOLE, LAST):
             return MAGIC_BYTES.join(parts), offset
+        expected = (MIDDLE, LAST)
+
+
+def after_record(files: OpenFiles, path: Path, offset: int) -> int:
+    """Offset of the record after the one at `offset`, without reading its payload.
+
+    Raises:
+        DatasetError: no record there, or one that is cut.
+    """
+    expected = (WHOLE, FIRST)
+    size = path.stat().st_size
+    while True:
+        magic, word = FRAME.unpack(files.read(path, offset, FRAME.size))
+        kind, length = word >> 29, word & MAX_LENGTH
+        offset += FRAME.size + length + -length % 4
+        if magic != MAGIC or kind not in expected or offset > size:
+            raise DatasetError(f"{path}: expected a RecordIO record that ends at {offset}, found none.")
+        if kind in (WHOLE, LAST):
+            return offset
         expected = (MIDDLE, LAST)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from v2f_engine.errors import DatasetError
 
@@ -49,3 +53,18 @@ class OpenFiles:
                 f"{path}: expected {size} bytes at offset {offset}, found {len(data)}: the file is cut."
             )
         return data
+
+    def heads(self, path: Path, offsets: Iterable[int], size: int) -> NDArray[np.uint8]:
+        """The first `size` bytes at each offset: uint8 `[N, size]`, zeros where the file ends before.
+
+        One read each, about 1 us from memory; rows of frames are judged together afterwards.
+
+        Raises:
+            DatasetError: the file is missing.
+        """
+        try:
+            descriptor = self._open(path).descriptor
+            read = [os.pread(descriptor, size, offset).ljust(size, b"\0") for offset in offsets]
+        except (OSError, OverflowError, ValueError) as error:
+            raise DatasetError(f"{path}: cannot be read: {error}.") from error
+        return np.frombuffer(b"".join(read), np.uint8).reshape(len(read), size)
