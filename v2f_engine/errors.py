@@ -1,7 +1,7 @@
 """Every error a user can cause, by name.
 
-A message says what was expected, what was found and what to do. `V2FError` is the root, of those of `v2f_kernels` too, so that
-`except v2f_engine.errors.V2FError` catches whatever this engine raises on purpose and nothing else.
+A message says what was expected, what was found and what to do. `V2FError` is the root, of those of `v2f_kernels` too
+(where it lives), so that `except v2f_engine.errors.V2FError` catches whatever is raised on purpose and nothing else.
 The command line prints the message alone and exits with `exit_code`.
 """
 
@@ -31,8 +31,11 @@ __all__ = [
 ]
 
 
-class V2FWarning(UserWarning):
-    """Something that can be done and is probably not meant; the command line prints it and goes on."""
+class V2FWarning(V2FError, UserWarning):
+    """Something that can be done and is probably not meant; the command line prints it and goes on.
+
+    Of the same root, for whoever turns warnings into errors.
+    """
 
 
 class ConfigError(V2FError, ValueError):
@@ -44,7 +47,10 @@ class ConfigError(V2FError, ValueError):
 class VectorError(V2FError, ValueError):
     """Identity vectors or features of the wrong shape, dtype or content; the message gives row numbers."""
 
-    hint = "Copy or extract the file again; float32 [N, 512] in a .npy is always read."
+    hint = (
+        "float32 [N, 512] in a .npy is always read; a file that was cut short on its way is copied or "
+        "extracted again."
+    )
 
 
 class SaturationError(V2FError):
@@ -54,7 +60,9 @@ class SaturationError(V2FError):
 class CheckpointError(V2FError):
     """A weight file that is truncated, foreign, unsafe or does not fit the model."""
 
-    hint = "Fetch the file again, or give one that safetensors or torch.save wrote."
+    hint = (
+        "What safetensors or torch.save wrote is read; a file that was cut short on its way is fetched again."
+    )
 
 
 class ArtefactError(V2FError):
@@ -72,7 +80,7 @@ class ModelNotFound(V2FError, LookupError):
 class DatasetError(V2FError):
     """A dataset, shard or record that is broken, or that is not what its name says."""
 
-    hint = "Copy or download it again; `v2f verify` and `v2f repair` serve the sets this engine made."
+    hint = "`v2f inspect` says what a file or folder holds; what was cut short on its way is fetched again."
 
 
 class OutputFolderError(V2FError):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from v2f_kernels._errors import V2FError
+
 PACKAGES: list[str] = ["v2f_kernels"]
 """Packages whose folders hold ops: their kernels are under the compile gate, and checked before they run where the
 assembler is known to be bad. Whoever brings kernels of its own adds its package, as `bench.candidates` does."""
@@ -24,11 +26,11 @@ CANDIDATES: dict[str, dict[str, str]] = {}
 name, and no table can choose them."""
 
 
-class UnknownBackend(LookupError):
+class UnknownBackend(V2FError, LookupError):
     """A backend name that the op does not list."""
 
 
-class BackendUnavailable(RuntimeError):
+class BackendUnavailable(V2FError, RuntimeError):
     """A backend that the op lists and that cannot run on this machine; the message says why."""
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from v2f_kernels._errors import V2FError
 from v2f_kernels._op import Op
 from v2f_kernels._shapes import ANY, SHAPES, parse_shape
 
@@ -57,7 +58,7 @@ _HOMES = {
 }
 
 
-class TunedTableError(ValueError):
+class TunedTableError(V2FError, ValueError):
     """A file of `tuned/` that cannot be used: which file, which key, what was expected and found."""
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
+from v2f_engine.errors import V2FError
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Runner, network_runner, with_rows
@@ -18,7 +19,7 @@ from v2f_engine.runtime.batch_invariance import begin, finish
 NOT_MEASURED = "not measured"
 
 
-class _Stopped(Exception):
+class _Stopped(V2FError):
     """Ends the test early."""
 
 

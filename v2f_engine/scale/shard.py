@@ -11,10 +11,10 @@ from v2f_engine.data.writing.assembly_line import AssemblyLine
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.repair import MakeBatches
 from v2f_engine.data.writing.run import DatasetRun
-from v2f_engine.errors import DatasetError
+from v2f_engine.errors import DatasetError, V2FError
 
 
-class Abandoned(Exception):
+class Abandoned(V2FError):
     """The shard in hand was given up before it was published; nothing of it is left."""
 
 

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from v2f_kernels._errors import V2FError
 from v2f_kernels._op import PACKAGES, BackendUnavailable
 from v2f_kernels._triton.machine_code import RULES, DisassemblerMissing, ListingNotUnderstood, lint
 from v2f_kernels._triton.ptxas import KNOWN_BAD, newer_ptxas, newer_version, ptxas_version
@@ -31,7 +32,7 @@ class MachineCodeRefused(BackendUnavailable):
     """A kernel whose machine code reads registers that nothing wrote; not launched. The message has the way out."""
 
 
-class MachineCodeUnchecked(RuntimeWarning):
+class MachineCodeUnchecked(V2FError, RuntimeWarning):
     """A kernel by an assembler known to be bad runs unchecked, because its machine code could not be read."""
 
 

@@ -36,6 +36,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from v2f_kernels._errors import V2FError
 from v2f_kernels._op import BackendUnavailable
 
 KINDS = {"GPR": "R", "PRED": "P", "UGPR": "UR", "UPRED": "UP"}
@@ -57,7 +58,7 @@ class DisassemblerMissing(BackendUnavailable):
     """No `nvdisasm` can be run, so machine code cannot be read."""
 
 
-class ListingNotUnderstood(ValueError):
+class ListingNotUnderstood(V2FError, ValueError):
     """A listing that is no `nvdisasm -lrm narrow` listing of a kernel: nothing was judged."""
 
 
