@@ -15,7 +15,7 @@ from v2f_engine.data.formats.dataset import Dataset, Record
 from v2f_engine.data.formats.lmdb.entries import pack_record, record_from, write_values
 from v2f_engine.data.formats.lmdb.layout import OVERFLOW_HEADER, PAGE
 from v2f_engine.data.formats.lmdb.reader import Lmdb
-from v2f_engine.data.formats.lmdb.tree_reader import is_lmdb
+from v2f_engine.data.formats.lmdb.tree_reader import data_files, is_lmdb
 from v2f_engine.data.formats.protocol import Finished, Place, ReadShard
 from v2f_engine.data.formats.staging import StagedFormat
 from v2f_engine.data.gate.open_files import OpenFiles
@@ -48,7 +48,7 @@ class LmdbFormat(StagedFormat):
 
     def recognises(self, path: Path) -> bool:
         if path.is_dir():
-            return (path / "data.mdb").is_file() or any(path.glob("*.lmdb"))
+            return any(map(is_lmdb, data_files(path).values()))
         return is_lmdb(path)
 
     def open(self, path: Path, split: str | None = None) -> Dataset:

@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.data.formats.account import Account, Tally
 from v2f_engine.data.formats.dataset import Dataset, Record
-from v2f_engine.data.formats.lmdb.entries import packed_label, unpack_record, unpack_value
-from v2f_engine.data.formats.lmdb.tree_reader import TreeReader, data_file
+from v2f_engine.data.formats.lmdb.entries import packed_label, unpack_record
+from v2f_engine.data.formats.lmdb.keys import (
+    found_keys,
+    refuse_unnamed,
+    stated_keys,
+    stated_length,
+    unnamed,
+)
+from v2f_engine.data.formats.lmdb.tree_reader import TreeReader, data_files
+from v2f_engine.data.formats.splits import choose, remark
+from v2f_engine.data.layout import LMDB
 from v2f_engine.errors import DatasetError
 
 
@@ -21,35 +31,28 @@ class Lmdb(Dataset):
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "lmdb", split)
-        self.tree = TreeReader(data_file(path))
-        count = self._number(b"__len__")
-        self._count = count
-        # a cut-off __keys__ or __len__ would show here, not after an epoch
-        if count > self.tree.entries:
-            raise DatasetError(f"{path}: __len__ says {count}, the file holds {self.tree.entries} entries.")
-        self._keys = None if self.manifest is not None else self._foreign_keys()
+        found = {"": path / LMDB} if self.manifest is not None else data_files(path)
+        if not found:
+            raise DatasetError(f"{path}: expected one LMDB file (*.lmdb or data.mdb), found none.")
+        name, file = choose(path, found, split)
+        self._remarks = remark(found, name)
+        self.tree = TreeReader(file)
+        count = stated_length(self.tree)
+        if count is None:
+            self._keys: tuple[bytes, ...] | None = found_keys(self.tree)
+            self._remarks += ("no __len__: every key is a record",)
+        else:
+            self._keys = None if self.manifest is not None else stated_keys(self.tree, count)
+        self._count = len(self._keys or ()) if count is None else count
+        if self.manifest is not None and self._count != sum(shard.count for shard in self.manifest.shards):
+            raise DatasetError(f"{path}: __len__ says {self._count}, its manifest another number of images.")
 
-    def _number(self, key: bytes) -> int:
-        value = self.tree.get(key, limit=64)
-        number = None if value is None else unpack_value(value, f"{self.path}: {key!r}")
-        if type(number) is not int or number < 0:
-            raise DatasetError(f"{self.path}: expected a count under {key!r}, found {number!r:.40}.")
-        return number
-
-    def _foreign_keys(self) -> tuple[bytes, ...] | None:
-        """The key list, where it is not just 0, 1, 2, ..."""
-        value = self.tree.get(b"__keys__")
-        if value is None:
-            return None
-        keys = unpack_value(value, f"{self.path}: __keys__")
-        if (
-            not isinstance(keys, tuple)
-            or len(keys) < self._count
-            or not all(type(key) is bytes for key in keys)
-        ):
-            raise DatasetError(f"{self.path}: __keys__ is not a list of {self._count} keys.")
-        keys = keys[: self._count]
-        return None if all(key == b"%d" % index for index, key in enumerate(keys)) else keys
+    def account(self) -> Account:
+        about, others, missing = unnamed(self.tree, self._keys, self._count)
+        refuse_unnamed(self.tree, others, missing, self._count)
+        tally = Tally("keys", self._count, self._count, remarks=list(self._remarks))
+        tally.asides("entries about the set", (key.decode("ascii", "replace") for key in about))
+        return tally.close(len(np.unique(self.labels))).check(self.path)
 
     def __len__(self) -> int:
         return self._count

@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,11 @@ from v2f_engine.data.formats.lmdb.layout import (
     VERSION,
 )
 from v2f_engine.data.gate.open_files import OpenFiles
+from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.errors import DatasetError
+
+FOLDERS = 20
+"""Folders in a folder up to which they are looked into for `data.mdb`."""
 
 
 class Extent(NamedTuple):
@@ -196,13 +201,24 @@ def is_lmdb(path: Path) -> bool:
     return start[HEADER.size :] == struct.pack("<I", MAGIC)
 
 
-def data_file(path: Path) -> Path:
-    """The data file of an LMDB given as a file, or as a folder with `data.mdb` or one `*.lmdb`."""
+def data_files(path: Path) -> dict[str, Path]:
+    """Name -> data file of the LMDBs at `path`: a file, a folder with `data.mdb`, or a folder of either kind.
+
+    Empty files, which an environment leaves that was opened under a wrong name, do not count.
+    """
     if not path.is_dir():
-        return path
-    candidates = [path / "data.mdb", *sorted(path.glob("*.lmdb"))]
-    found = [candidate for candidate in candidates if candidate.is_file() and os.path.getsize(candidate)]
-    if len(found) != 1:
-        names = [candidate.name for candidate in found]
-        raise DatasetError(f"{path}: expected one LMDB file (*.lmdb or data.mdb), found {names}.")
-    return found[0]
+        return {path.stem: path}
+    if (path / "data.mdb").is_file():
+        inside = {"": path / "data.mdb"}
+    else:
+        inside = {folder.parent.name.removesuffix(".lmdb"): folder for folder in _inside(path)}
+    inside |= {file.stem: file for file in sorted(path.glob("*.lmdb")) if file.is_file()}
+    return {name: file for name, file in inside.items() if os.path.getsize(file) and not is_hidden(file.name)}
+
+
+def _inside(path: Path) -> list[Path]:
+    """The `data.mdb` of the folders in a folder; a folder of many people is not searched."""
+    with os.scandir(path) as entries:
+        folders = [entry.name for entry in islice(entries, 4 * FOLDERS) if entry.is_dir()]
+    few = folders if len(folders) <= FOLDERS else [name for name in folders if name.endswith(".lmdb")]
+    return [path / name / "data.mdb" for name in sorted(few) if (path / name / "data.mdb").is_file()]

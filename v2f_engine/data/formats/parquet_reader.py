@@ -1,0 +1,193 @@
+"""Parquet files of pictures as a dataset, ours or a stranger's."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from v2f_engine.data.formats.account import EXAMPLES, Account, Tally
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.parquet_columns import Columns, columns_of, labels_of
+from v2f_engine.data.formats.parquet_files import FileSet, parquet_sets
+from v2f_engine.data.formats.splits import choose, remark
+from v2f_engine.data.layout import PARQUET
+from v2f_engine.errors import DatasetError
+
+
+class ParquetDataset(Dataset):
+    """Reads Parquet files of pictures and labels; which files and columns: `parquet_files`, `parquet_columns`."""
+
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        super().__init__(path, "parquet", split)
+        if self.manifest is not None:
+            found = {"train": FileSet(sorted((path / PARQUET).glob("*.parquet")))}
+            self._hidden: list[str] = []
+        else:
+            found, self._hidden = parquet_sets(path)
+        if not any(files.files for files in found.values()):
+            raise DatasetError(
+                f"{path}: no .parquet file; expected data/train-00000-of-00001.parquet and so on."
+            )
+        name, files = choose(path, found, split)
+        self._paths = (
+            files.checked(f"{path}: {name}" if name else str(path)).files if path.is_dir() else files.files
+        )
+        self._remarks = remark(found, name)
+        if name.rpartition("/")[2].startswith("partial-"):
+            self._remarks += ("a partial conversion: the Hub's bot writes the first 5 GB of a large set",)
+        if path.is_file() and any(files.of):
+            self._remarks += (f"one of {max(files.of)} files of the split {name}",)
+        groups: list[tuple[int, int, int]] = []
+        kinds: list[Columns] = []
+        for number in range(len(self._paths)):
+            meta, columns = self._inspected(number)
+            kinds.append(columns)
+            groups += [
+                (number, group, meta.row_group(group).num_rows) for group in range(meta.num_row_groups)
+            ]
+        self._columns = self._same(kinds)
+        self._groups = groups
+        self._starts = np.concatenate([[0], np.cumsum([rows for _, _, rows in groups], dtype=np.int64)])
+        self._column = lru_cache(maxsize=8)(self._read_column)
+        if self.manifest is not None:
+            count = sum(record.count for record in self.manifest.shards)
+            if count != int(self._starts[-1]):
+                raise DatasetError(
+                    f"{path}: expected {count} rows by its manifest, found {int(self._starts[-1])}."
+                )
+
+    def _open(self, number: int) -> Any:
+        try:
+            return pq.ParquetFile(self._paths[number], page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{self._paths[number]}: expected a Parquet file: {error}.") from error
+
+    def _inspected(self, number: int) -> tuple[Any, Columns]:
+        with self._open(number) as file:
+            return file.metadata, columns_of(file.schema_arrow, str(self._paths[number]))
+
+    def _same(self, kinds: list[Columns]) -> Columns:
+        """The columns of all files, which are the same.
+
+        Raises:
+            DatasetError: a file with others.
+        """
+        for path, columns in zip(self._paths, kinds, strict=True):
+            if columns != kinds[0]:
+                raise DatasetError(
+                    f"{path}: {_said(columns)}; {self._paths[0].name}: {_said(kinds[0])}. Expected the same in all "
+                    "files of a set."
+                )
+        return kinds[0]
+
+    def _read_column(self, group: int, place: tuple[str, ...]) -> Any:
+        """A column of a row group, or a field of one, as one Arrow array."""
+        number, row_group, _ = self._groups[group]
+        name, *inner = place
+        try:
+            with self._open(number) as file:
+                column = (
+                    file.read_row_group(row_group, columns=[".".join(place)]).column(name).combine_chunks()
+                )
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise DatasetError(
+                f"{self._paths[number]}: row group {row_group} is damaged: {error}."
+            ) from error
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0)
+        for part in inner:
+            column = pc.struct_field(column, part)
+        return column
+
+    @cached_property
+    def _labels(self) -> tuple[NDArray[np.int64], list[str] | None]:
+        parts = [self._read_column(group, self._columns.label) for group in range(len(self._groups))]
+        return labels_of(parts, self._columns, str(self.path))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self._labels[0]
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Texts of the label column, or the names of a ClassLabel; None where labels are numbers."""
+        return self._labels[1]
+
+    def data(self, index: int) -> bytes:
+        group = int(np.searchsorted(self._starts, index, side="right")) - 1
+        row = index - int(self._starts[group])
+        value: object = self._column(group, self._columns.image)[row].as_py()
+        if value is None and self._columns.names is not None:
+            return self._beside(index, group, row)
+        if not isinstance(value, bytes):
+            raise DatasetError(f"{self.where(index)}: no image bytes; expected them inside the Parquet file.")
+        return value
+
+    def _beside(self, index: int, group: int, row: int) -> bytes:
+        """The picture that a row names instead of holding it."""
+        name = self._column(group, self._columns.names)[row].as_py()
+        folders = [
+            self._paths[self._groups[group][0]].parent,
+            self.path if self.path.is_dir() else self.path.parent,
+        ]
+        inside = bool(name) and not Path(name).is_absolute() and ".." not in Path(name).parts
+        for folder in folders if inside else []:
+            if (folder / name).is_file():
+                return bytes((folder / name).read_bytes())
+        raise DatasetError(
+            f"{self.where(index)}: no image bytes, and its path {name!r} lies neither in {folders[0]} nor in "
+            f"{folders[1]}; expected "
+            "the bytes inside the Parquet file."
+        )
+
+    def account(self) -> Account:
+        """Every row; those without bytes are read from the files that they name, or refused with their number."""
+        absent = []
+        for group, (number, row_group, _) in enumerate(self._groups):
+            if self._empty(number, row_group):
+                places = np.flatnonzero(
+                    self._column(group, self._columns.image).is_null().to_numpy(zero_copy_only=False)
+                )
+                absent += (places + int(self._starts[group])).tolist()
+        unread = []
+        for index in absent:
+            try:
+                self.data(index)
+            except DatasetError as error:
+                unread.append(str(error))
+        if unread:
+            raise DatasetError(
+                f"{self.path}: {len(unread)} of {len(self)} rows have no picture: {'; '.join(unread[:EXAMPLES])}"
+            )
+        tally = Tally("rows", len(self), len(self), remarks=list(self._remarks))
+        tally.asides("hidden files", self._hidden)
+        if absent:
+            tally.remarks.append(f"{len(absent)} pictures are read from the files that the rows name")
+        if self._columns.label != ("label",):
+            tally.remarks.append(f"labels of the column {'.'.join(self._columns.label)}")
+        if self._columns.unread:
+            tally.remarks.append(f"columns that are not read: {', '.join(self._columns.unread)}")
+        return tally.close(len(np.unique(self.labels))).check(self.path)
+
+    def _empty(self, number: int, row_group: int) -> bool:
+        """Whether a row group may hold a row without bytes: by its statistics, else by looking."""
+        with self._open(number) as file:
+            group = file.metadata.row_group(row_group)
+            for place in range(group.num_columns):
+                column = group.column(place)
+                if column.path_in_schema == ".".join(self._columns.image) and column.is_stats_set:
+                    nulls = column.statistics.null_count if column.statistics.has_null_count else None
+                    return nulls is None or nulls > 0
+        return True
+
+
+def _said(columns: Columns) -> str:
+    classes = "" if columns.class_names is None else f", {len(columns.class_names)} class names"
+    return f"pictures in {'.'.join(columns.image)}, labels in {'.'.join(columns.label)} ({columns.kind}{classes})"
