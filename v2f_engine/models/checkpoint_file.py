@@ -8,19 +8,22 @@ formats let pass. There is no fallback to unsafe loading, and no other format.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from v2f_engine.errors import CheckpointError, ModelNotFound
-from v2f_engine.models.pth import Tensors, read_pth, refuse
+from v2f_engine.models.dialects import Resolved, resolve
+from v2f_engine.models.file_hash import file_sha256 as file_sha256
+from v2f_engine.models.file_hash import split_entry
+from v2f_engine.models.inert import TRUSTED, is_value, named, refuse_object
+from v2f_engine.models.pth import MAX_PICKLE, Tensors, read_pth, refuse
 from v2f_engine.outside import admit
 
 MAX_HEADER = 100 << 20
@@ -51,23 +54,33 @@ class CheckpointFile:
         sha256: of the whole file.
         parts: `model`, `pose`, `discriminator` -> tensors by name; finite, dense, on the CPU.
         head: the JSON object that our own files carry; empty for published ones.
+        place: where in the file the model stands, entries and prefixes joined by dots; "." for the file itself.
+        notes: sentences about what was taken and what was set aside.
+        aside: names that stand beside the model in its table, with shapes.
     """
 
     path: Path
     sha256: str
     parts: Mapping[str, Tensors]
     head: Mapping[str, Any] = field(default_factory=dict)
+    place: str = "."
+    notes: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: str | Path) -> CheckpointFile:
-    """Reads a `.safetensors` or a `.pth`, told apart by content.
+def read_checkpoint(path: str | Path, *, kind: str | None = None) -> CheckpointFile:
+    """Reads a `.safetensors` or a `.pth`, told apart by content; the network is found by `models.dialects`.
+
+    Args:
+        path: the file, or `FILE#ENTRY` where it holds several networks.
+        kind: `generator`, `recogniser` or `discriminator`: the one to take where a file holds several kinds.
 
     Raises:
         ModelNotFound: there is no such file.
         CheckpointError: empty, truncated, a web page, a git-lfs pointer, an unsafe or an unknown format;
-            tensors that are not dense, not finite, or of an unexpected dtype.
+            tensors that are not dense, not finite, or of an unexpected dtype; several networks that differ.
     """
-    path = Path(path)
+    path, entry = split_entry(path)
     admit(path, CheckpointError)
     try:
         size = path.stat().st_size
@@ -78,17 +91,18 @@ def read_checkpoint(path: str | Path) -> CheckpointFile:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
     read = _reader(path, start, size)
-    parts, head = read(path, size)
-    for part, tensors in parts.items():
+    content, head = read(path, size)
+    if read is _read_safetensors and not content["model"]:
+        found = Resolved(content)
+    elif read is _read_safetensors:
+        found = resolve(path, content.pop("model"), kind=kind, entry=entry)
+        found = replace(found, parts={**content, **found.parts})
+    else:
+        found = resolve(path, content, kind=kind, entry=entry)
+    for part, tensors in found.parts.items():
         for name, tensor in tensors.items():
             _check_tensor(path, f"{part}: {name}", tensor)
-    return CheckpointFile(path, file_sha256(path), parts, head)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return CheckpointFile(path, file_sha256(path), found.parts, head, found.place, found.notes, found.aside)
 
 
 def _reader(path: Path, start: bytes, size: int) -> Any:
@@ -103,12 +117,41 @@ def _reader(path: Path, start: bytes, size: int) -> Any:
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
         return _read_safetensors
     if start.startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")) or b"ustar" in start:
-        refuse(
-            path,
-            "is a bare pickle (torch before 1.6), which cannot be loaded safely. In an environment you can"
-            " spare, load it and save its state dict with today's torch.save or with safetensors",
-        )
+        _refuse_bare_pickle(path)
+    if start.lstrip()[:1] == b"{":
+        _refuse_json(path, size)
+    if b"pytorch" in start[:64] and start[:1] == b"\x08":
+        refuse(path, "is an ONNX graph; a recogniser in ONNX is read where its name ends in .onnx")
     return refuse(path, f"starts with {start[:8]!r}: expected safetensors or a torch .pth (zip)")
+
+
+def _refuse_bare_pickle(path: Path) -> NoReturn:
+    """Names what a pickle without a zip would run; else says how to bring a file of torch before 1.6 along."""
+    with path.open("rb") as file:
+        content = file.read(MAX_PICKLE)
+    for name in [] if b"ustar" in content[:512] else named(path, content)[0]:
+        if not is_value(name) and not name.startswith(TRUSTED):
+            refuse_object(path, name)
+    refuse(
+        path,
+        "is a bare pickle (torch before 1.6), which cannot be loaded safely. In an environment you can"
+        " spare, load it and save its state dict with today's torch.save or with safetensors",
+    )
+
+
+def _refuse_json(path: Path, size: int) -> None:
+    """Names the parts of a sharded checkpoint whose index this is."""
+    try:
+        weights = json.loads(path.read_text() if size <= MAX_HEADER else "{}")["weight_map"]
+        files = sorted(set(weights.values()))
+        listed = ", ".join(map(str, files[:4])) + (", ..." if len(files) > 4 else "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        refuse(path, "is a JSON text, not weights")
+    refuse(
+        path,
+        f"is the index of a checkpoint in {len(files)} files ({listed}), {len(weights):,} tensors; expected one file. "
+        "Merge them: safetensors.torch.save_file of the tables of all files together",
+    )
 
 
 def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensors], dict[str, Any]]:

@@ -95,7 +95,7 @@ def judge_features(features: NDArray[np.floating]) -> FeatureHealth:
     first: NDArray[np.float64] | None = None
     for start in range(0, len(features), BLOCK):
         part = np.asarray(features[start : start + BLOCK], np.float64)
-        finite = np.isfinite(part).all(axis=1)
+        finite = np.asarray(np.isfinite(part).all(axis=1))
         scale = np.abs(np.where(finite[:, None], part, 0.0)).max(
             axis=1
         )  # so that no square over- or underflows

@@ -139,7 +139,8 @@ def _recogniser(model: IResNet) -> None:
 
 
 def _recogniser_block(block: Block) -> None:
-    block.bn2 = _recogniser_norm(block.conv1, block.bn2)
+    if block.normed:
+        block.bn2 = _recogniser_norm(block.conv1, block.bn2)
     block.bn3 = _recogniser_norm(block.conv2, block.bn3)
     if isinstance(block.downsample, nn.Sequential):
         conv, norm = block.downsample

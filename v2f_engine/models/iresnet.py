@@ -37,6 +37,11 @@ class IResNetConfig:
         se: squeeze-excitation on the shortcut of the first block of each stage, as published.
         feature_dim: length of a feature.
         input_size: height and width of the input in pixels.
+        shortcut: `projected` in the first block of every stage; `subsampled` (every second pixel) where the width
+            stays, as in the IR networks of `models.ir_layout`.
+        inner_norm: whether blocks have a norm behind their first convolution.
+        gate: where SE stands: `shortcut`, or `branch` of every block (IR-SE).
+        channels: order of the pixels it was trained on, `rgb` or `bgr`; `extract_features` gives it those.
     """
 
     layers: tuple[int, int, int, int] = LAYERS["iresnet50"]
@@ -45,6 +50,10 @@ class IResNetConfig:
     se: bool = False
     feature_dim: int = 512
     input_size: int = 112
+    shortcut: str = "projected"
+    inner_norm: bool = True
+    gate: str = "shortcut"
+    channels: str = "rgb"
 
     def __post_init__(self) -> None:
         for name, values in (("layers", self.layers), ("widths", self.widths)):
@@ -52,6 +61,9 @@ class IResNetConfig:
             for value in values:
                 at_least(name, value, 1)
         at_least("stem_stride", self.stem_stride, 1)
+        one_of("shortcut", self.shortcut, ("projected", "subsampled"))
+        one_of("gate", self.gate, ("shortcut", "branch"))
+        one_of("channels", self.channels, ("rgb", "bgr"))
 
     @classmethod
     def named(cls, name: str, *, se: bool = False) -> IResNetConfig:
@@ -59,8 +71,10 @@ class IResNetConfig:
         return cls(LAYERS[one_of("recogniser", name, LAYERS)], se=se)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for checkpoints and manifests."""
-        return {**asdict(self), "layers": list(self.layers), "widths": list(self.widths)}
+        """Plain values, for checkpoints and manifests; those of strangers' layouts only where they are such."""
+        plain = {**asdict(self), "layers": list(self.layers), "widths": list(self.widths)}
+        ours = {"shortcut": "projected", "inner_norm": True, "gate": "shortcut", "channels": "rgb"}
+        return {name: value for name, value in plain.items() if name not in ours or value != ours[name]}
 
     @property
     def grid(self) -> int:
@@ -88,25 +102,36 @@ class SqueezeExcitation(nn.Module):
 class Block(nn.Module):
     """`bn1 conv1 bn2 prelu conv2 bn3` added to the (projected, gated) input."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, se: bool) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, se: bool, config: IResNetConfig | None = None
+    ) -> None:
         super().__init__()
+        config = config or IResNetConfig()
+        self.normed, self.gate = config.inner_norm, config.gate
         self.bn1 = nn.BatchNorm2d(in_channels, eps=BN_EPS)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.bn2: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS)
+        self.bn2: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS) if self.normed else nn.Identity()
         self.prelu = nn.PReLU(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
         self.bn3: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS)
         self.downsample: nn.Module | None = None
-        if stride != 1 or in_channels != channels:
+        self.step = 1  # of the shortcut's pixels, where nothing projects them
+        if in_channels == channels and config.shortcut == "subsampled":
+            self.step = stride
+        elif stride != 1 or in_channels != channels:
             projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels, eps=BN_EPS))
         self.attn = SqueezeExcitation(channels) if se else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        if self.attn is not None:
+        if self.step > 1:
+            shortcut = x[:, :, :: self.step, :: self.step]
+        if self.attn is not None and self.gate == "shortcut":
             shortcut = self.attn(shortcut)
         branch: torch.Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
+        if self.attn is not None and self.gate == "branch":
+            branch = self.attn(branch)
         return branch + shortcut
 
 
@@ -122,8 +147,9 @@ class IResNet(nn.Module):
         self.prelu = nn.PReLU(stem)
         in_channels = stem
         for stage, (blocks, width) in enumerate(zip(config.layers, config.widths, strict=True), start=1):
-            chain = [Block(in_channels, width, 2, config.se)]
-            chain += [Block(width, width, 1, se=False) for _ in range(blocks - 1)]
+            every = config.se and config.gate == "branch"
+            chain = [Block(in_channels, width, 2, config.se, config)]
+            chain += [Block(width, width, 1, every, config) for _ in range(blocks - 1)]
             self.add_module(f"layer{stage}", nn.Sequential(*chain))
             in_channels = width
         self.bn2: nn.Module = nn.BatchNorm2d(last, eps=BN_EPS)

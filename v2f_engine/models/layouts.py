@@ -7,6 +7,7 @@ head of our own files, or from the table of published sizes.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
@@ -17,7 +18,10 @@ from torch import nn
 
 from v2f_engine.errors import CheckpointError, ConfigError
 from v2f_engine.models.checkpoint_file import CheckpointFile
+from v2f_engine.models.dialects import SIGNATURES
 from v2f_engine.models.discriminator import PatchDiscriminator
+from v2f_engine.models.foreign import SUPPORTED, foreign_name
+from v2f_engine.models.ir_layout import from_ir, is_ir
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.pth import Tensors
@@ -26,12 +30,6 @@ from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 Model = TypeVar("Model", bound=nn.Module)
 Config = TypeVar("Config", Vec2FaceConfig, IResNetConfig)
 
-SIGNATURES = {
-    "generator": "latent_prior_proj_f.weight",
-    "recogniser": "layer1.0.bn1.weight",
-    "discriminator": "to_logits.0.weight",
-}
-"""Kind of network -> a key that only it has."""
 PUBLISHED_SIZES = {
     (768, 12, 8): Vec2FaceConfig.base(),
     (1024, 24, 8): Vec2FaceConfig.large(),
@@ -48,12 +46,19 @@ def kind_of(file: CheckpointFile) -> str:
         CheckpointError: none of them; the message names keys that were found.
     """
     tensors = file.parts["model"]
-    for kind, key in SIGNATURES.items():
-        if key in tensors:
+    looks = foreign_name(tensors)
+    for kind, keys in SIGNATURES.items():
+        if any(key in tensors for key in keys) and not (looks and kind == "recogniser"):
             return kind
+    if looks:
+        raise CheckpointError(
+            f"{file.path}: is no network of this engine: its {len(tensors)} keys look like {looks}; found "
+            f"{_listed(tensors)}. Expected a generator of Vec2Face, or a recogniser: {SUPPORTED}."
+        )
+    expected = ", ".join(key for keys in SIGNATURES.values() for key in keys)
     raise CheckpointError(
-        f"{file.path}: is no network of this engine: expected one of {', '.join(SIGNATURES.values())};"
-        f" found {len(tensors)} keys, among them {_listed(tensors)}."
+        f"{file.path}: is no network of this engine: expected one of {expected};"
+        f" found {len(tensors)} keys, among them {_listed(tensors)}. Known recognisers: {SUPPORTED}."
     )
 
 
@@ -71,7 +76,12 @@ def build_generator(file: CheckpointFile) -> Vec2Face:
 def build_recogniser(file: CheckpointFile) -> IResNet:
     """The recogniser that `file` holds, fp32. Raises CheckpointError as `build_generator`."""
     _expect(file, "recogniser")
-    config = _configured(file, IResNetConfig, _recogniser_shape(file), _published_recogniser)
+    shape: dict[str, Any] = {}
+    if is_ir(file.parts["model"]):
+        tensors, shape = from_ir(file)
+        file = replace(file, parts={**file.parts, "model": tensors})
+    shape = {**_recogniser_shape(file), **shape}
+    config = _configured(file, IResNetConfig, shape, _published_recogniser)
     return fit(lambda: IResNet(config), file, "model", optional=r".*\.num_batches_tracked")
 
 
@@ -209,7 +219,15 @@ def _published_generator(file: CheckpointFile, shape: Mapping[str, Any]) -> Vec2
 
 
 def _published_recogniser(file: CheckpointFile, shape: Mapping[str, Any]) -> IResNetConfig:
-    return IResNetConfig(**shape)
+    config = IResNetConfig(**shape)
+    grid = math.isqrt(_dimension(file, "fc.weight", 1) // max(1, config.widths[3]))
+    if grid == 2 * config.grid:
+        size = 2 * config.input_size
+        raise CheckpointError(
+            f"{file.path}: is a recogniser of pictures of {size}x{size} (its fc reads {grid}x{grid} places); expected "
+            f"{config.input_size}x{config.input_size}."
+        )
+    return config
 
 
 def _configured(

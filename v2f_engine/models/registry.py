@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound
-from v2f_engine.models.checkpoint_file import file_sha256
+from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound, V2FWarning
+from v2f_engine.models.file_hash import file_sha256, split_entry
 
 MINI = Path(__file__).parents[1] / "assets" / "mini"
 CARD = "card.json"
@@ -87,6 +88,7 @@ class Located:
         statistics: where identity vectors for it come from: a statistics file, or `gaussian`.
         sha256: that the file must have, where known.
         max_cosine: similarity at which two identity vectors are one person to its extractor.
+        entry: of a file that holds several networks, the one that was named (`FILE#ENTRY`).
     """
 
     name: str
@@ -95,6 +97,7 @@ class Located:
     statistics: Path | str
     sha256: str | None = None
     max_cosine: float = MAX_COSINE
+    entry: str = ""
 
 
 def write_card(folder: Path, licence: str, about: Mapping[str, Any]) -> Path:
@@ -139,17 +142,47 @@ def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
     published = {name: entry for name, entry in PUBLISHED.items() if entry.kind == kind}
     if str(model) in published:
         return _published(str(model), published[str(model)], fetch)
-    path = Path(model).expanduser()
+    path, entry = split_entry(Path(model).expanduser())
     if path.is_file():
-        beside = path.with_name("statistics.safetensors")
-        return Located(path.stem, path, "unknown", beside if beside.is_file() else "gaussian")
+        bound = _bound_statistics(path) if kind == "generator" else None
+        name = f"{path.stem}#{entry}" if entry else path.stem
+        return Located(name, path, "unknown", bound or "gaussian", entry=entry)
     known = [*embedded, *published]
     near = difflib.get_close_matches(str(model), known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ModelNotFound(
         f"{kind} {str(model)!r}: neither a known name nor a file{hint} Known: {', '.join(known)}, or a path"
-        " to .safetensors or .pth."
+        " to .safetensors or .pth (FILE#ENTRY where a file holds several networks)."
     )
+
+
+def _bound_statistics(path: Path) -> Path | None:
+    """The statistics that belong to weights at a path, whatever else lies there; None where nothing says.
+
+    They are those on the card beside the weights, where it has the hashes of both files, as `write_card` writes it; and
+    a copy of the embedded generator has the embedded ones. A `statistics.safetensors` that merely lies in the folder
+    decides nothing: `v2f ids fit` writes one into whatever folder it is run in.
+    """
+    for folder in (path.parent, MINI):
+        beside = folder / "statistics.safetensors"
+        try:
+            files = json.loads((folder / CARD).read_text())["files"]
+            size = path.stat().st_size
+            names = [name for name, about in files.items() if about["bytes"] == size and name != beside.name]
+            hashes = {str(files[name]["sha256"]) for name in names}
+            wanted = str(files[beside.name]["sha256"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if hashes and beside.is_file() and file_sha256(path) in hashes and file_sha256(beside) == wanted:
+            return beside
+    if (beside := path.with_name("statistics.safetensors")).is_file():
+        warnings.warn(
+            f"{beside} lies beside {path.name}, but no {CARD} there says that it belongs to these weights, so it is not "
+            f"used. Where it does, say so: --source {beside}, or models.registry.write_card for the folder.",
+            V2FWarning,
+            stacklevel=4,
+        )
+    return None
 
 
 def _embedded(name: str, kind: str, file: str) -> Located:

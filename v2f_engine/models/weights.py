@@ -58,7 +58,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class LoadedRecogniser:
-    """A recogniser; fields as in `LoadedModel`."""
+    """A recogniser; fields as in `LoadedModel`, and what is to be said about where the weights stood in the file."""
 
     model: IResNet
     config: IResNetConfig
@@ -67,6 +67,7 @@ class LoadedRecogniser:
     sha256: str
     licence: str
     head: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def load_generator(model: str | Path = "mini", *, fetch: bool = False) -> LoadedModel:
@@ -81,7 +82,7 @@ def load_generator(model: str | Path = "mini", *, fetch: bool = False) -> Loaded
         CheckpointError: a file that is broken, unsafe, foreign or does not fit.
     """
     place = locate(model, "generator", fetch=fetch)
-    file = _read(place)
+    file = _read(place, "generator")
     network = layouts.build_generator(file)
     pose = layouts.build_pose(file) if "pose" in file.parts else None
     if pose is not None and pose.linear.out_features != network.config.width:
@@ -109,16 +110,16 @@ def load_recogniser(model: str | Path = "mini", *, fetch: bool = False) -> Loade
     Raises as `load_generator`.
     """
     place = locate(model, "recogniser", fetch=fetch)
-    file = _read(place)
+    file = _read(place, "recogniser")
     network = layouts.build_recogniser(file)
     return LoadedRecogniser(
-        network, network.config, place.name, file.path, file.sha256, place.licence, file.head
+        network, network.config, place.name, file.path, file.sha256, place.licence, file.head, file.notes
     )
 
 
 def load_discriminator(path: str | Path) -> PatchDiscriminator:
     """The discriminator of a training checkpoint or of a file of its own. Raises as `load_generator`."""
-    return layouts.build_discriminator(read_checkpoint(path))
+    return layouts.build_discriminator(read_checkpoint(path, kind="discriminator"))
 
 
 def save_weights(
@@ -177,6 +178,11 @@ def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") 
     if kind == "recogniser":
         recogniser = layouts.build_recogniser(file)
         if Path(target).suffix == ".pth":
+            if set(recogniser.config.to_json()) & {"shortcut", "inner_norm", "gate", "channels"}:
+                raise CheckpointError(
+                    f"{file.path}: has the layout of AdaFace's networks, which a .pth in insightface's names cannot "
+                    "state; convert it to .safetensors."
+                )
             return _write_pth(
                 Path(target), recogniser.state_dict(), DTYPES[one_of("precision", precision, DTYPES)]
             )
@@ -207,8 +213,9 @@ def _write_pth(path: Path, content: Mapping[str, Any], dtype: torch.dtype) -> st
     return file_sha256(path)
 
 
-def _read(place: Located) -> CheckpointFile:
-    file = read_checkpoint(place.path)
+def _read(place: Located, kind: str) -> CheckpointFile:
+    named = place.path.with_name(f"{place.path.name}#{place.entry}") if place.entry else place.path
+    file = read_checkpoint(named, kind=kind)
     if place.sha256 is not None and file.sha256 != place.sha256:
         raise CheckpointError(f"{place.path}: changed while it was read.")
     return file
