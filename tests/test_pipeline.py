@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def tree(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_images_do_not_depend_on_the_batch_size(model: Path, precision: str) -> None:
     engine = Engine.load(model, device="cpu", precision=precision, compute_batch=4)
-    table = sample_identities(3, seed=5)
+    table = sample_identities(3, seed=5, source="gaussian")
     runs = []
     for size in (1, 7, 64):
         batches = list(engine.images(table, 5, seed=9, batch_size=size))
@@ -71,7 +72,7 @@ def test_images_do_not_depend_on_the_batch_size(model: Path, precision: str) -> 
 
 
 def test_another_compute_batch_moves_no_pixel_by_more_than_one_grey_level(model: Path) -> None:
-    table = sample_identities(2, seed=5)
+    table = sample_identities(2, seed=5, source="gaussian")
     made = [
         next(
             iter(Engine.load(model, precision="fp32", compute_batch=b).images(table, 8, batch_size=16))
@@ -83,7 +84,7 @@ def test_another_compute_batch_moves_no_pixel_by_more_than_one_grey_level(model:
 
 def test_one_identity_can_be_made_alone(model: Path) -> None:
     engine = Engine.load(model, precision="fp32", compute_batch=4)
-    table = sample_identities(4, seed=1)
+    table = sample_identities(4, seed=1, source="gaussian")
     everything = next(iter(engine.images(table, 4, seed=2, batch_size=16)))
     alone = next(iter(engine.images(table, 4, seed=2, select=range(2, 3))))
     np.testing.assert_array_equal(alone.images, everything.images[8:12])
@@ -137,7 +138,7 @@ def test_a_folder_of_another_run_is_refused(model: Path, tmp_path: Path) -> None
 
 
 def test_vectors_of_ones_own(model: Path, tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32) * 2
+    vectors = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32) * np.float32(1.2)
     np.save(tmp_path / "v.npy", vectors)
     table = identities_from(tmp_path / "v.npy")
     assert table is not None
@@ -171,7 +172,7 @@ def test_bad_input_is_a_named_error(
     options: dict[str, object] = {"n_ids": 2, "images_per_id": 1, "model": model, "source": "gaussian"}
     options |= change
     if "identities" in change:
-        options["n_ids"] = None
+        options |= {"n_ids": None, "source": "auto"}
     with pytest.raises(error, match=words):
         generate(out=tmp_path / "out", **options)  # type: ignore[arg-type]
 
@@ -221,7 +222,8 @@ class Instant:
 
 
 def instant_engine() -> Engine:
-    return Engine(None, Instant(), MASK_SCHEDULES["generate"])  # type: ignore[arg-type]  # describes no model
+    loaded = SimpleNamespace(name="instant", statistics="gaussian", max_cosine=0.3)
+    return Engine(loaded, Instant(), MASK_SCHEDULES["generate"])  # type: ignore[arg-type]  # describes no model
 
 
 class Failing(Perturbation):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
 
 from v2f_engine.errors import ConfigError
 
@@ -11,6 +14,10 @@ from v2f_engine.errors import ConfigError
 def one_of(what: str, value: str, known: Iterable[str]) -> str:
     """`value` if it is among `known`; otherwise a ConfigError that names the nearest one."""
     names = sorted(known)
+    if not isinstance(value, str):
+        raise ConfigError(
+            f"{what} must be one of {', '.join(names)}, found {value!r:.60} ({type(value).__name__})."
+        )
     if value in names:
         return value
     near = difflib.get_close_matches(value, names, 1)
@@ -18,13 +25,34 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     raise ConfigError(f"{what} {value!r} is not known{hint} Known: {', '.join(names)}.")
 
 
+def whole_number(what: str, value: Any, minimum: int | None = None) -> int:
+    """`value` as an int: any whole-number type (NumPy's, too), but no bool, text or fraction.
+
+    Raises:
+        ConfigError: another type, or below `minimum`; the message names the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(f"{what} must be a whole number, found {value!r:.60} ({type(value).__name__}).")
+    found = operator.index(value)
+    if minimum is not None and found < minimum:
+        raise ConfigError(f"{what} must be at least {minimum}, found {found}.")
+    return found
+
+
+def _number(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigError(f"{what} must be a number, found {value!r:.60} ({type(value).__name__}).")
+
+
 def at_least(what: str, value: float, minimum: float) -> None:
     """Raises ConfigError unless `value >= minimum`."""
+    _number(what, value)
     if not value >= minimum:
         raise ConfigError(f"{what} must be at least {minimum:g}, found {value!r}.")
 
 
 def between(what: str, value: float, low: float, high: float) -> None:
     """Raises ConfigError unless `low <= value <= high`."""
+    _number(what, value)
     if not low <= value <= high:
         raise ConfigError(f"{what} must lie between {low:g} and {high:g}, found {value!r}.")

@@ -10,22 +10,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2f_engine.config import at_least, one_of
+from v2f_engine.config import between, one_of, whole_number
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.runtime import RUNNERS
+from v2f_engine.vectors.calibration import Calibration, limit_of
+from v2f_engine.vectors.exclusion import Exclusion, hold_apart
+from v2f_engine.vectors.gate import DIMENSION, from_any
+from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.sources import VectorSource, find_source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from v2f_engine.models.weights import LoadedModel
-    from v2f_engine.runtime.artefact import ServedModel
-    from v2f_engine.vectors.calibration import Calibration
-    from v2f_engine.vectors.identities import Identities
+    from v2f_engine.vectors.people import People
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class EngineOptions:
         if isinstance(self.masks, str):
             one_of("masks", self.masks, MASK_SCHEDULES)
         if self.compute_batch is not None:
-            at_least("compute_batch", self.compute_batch, 1)
+            object.__setattr__(self, "compute_batch", whole_number("compute_batch", self.compute_batch, 1))
 
     @property
     def schedule(self) -> MaskSchedule:
@@ -80,36 +82,87 @@ class IdentityOptions:
         fmr, calibration: a false-match rate that sets the threshold instead, and the known people it is measured
             on: `.npy` or array of centres, or a finished calibration.
         exclude: `.npy` of real centres `[M, 512]`, one or several; no identity is within `max_cosine` of one.
+        rescale: bring given vectors, or those of a given source, to the length that the model was trained on.
+
+    Given identities are held to `exclude`, and to `max_cosine` or `fmr` where one is given: an identity that breaks
+    them is an error that names it, never left out.
 
     Raises:
-        ConfigError: neither a number nor vectors, or no identity at all.
+        ConfigError: neither a number nor vectors, no identity at all, or an option that says nothing beside the others.
+        VectorError: identities that are no vectors.
     """
 
     n_ids: int | None = None
     identities: Identities | NDArray[np.float32] | None = None
-    source: str | Path = "auto"
+    source: str | Path | VectorSource = "auto"
     max_cosine: float | None = None
     fmr: float | None = None
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None
     exclude: Sequence[str | Path] | str | Path | None = None
+    rescale: bool = False
 
     def __post_init__(self) -> None:
         if self.n_ids is not None:
-            at_least("n_ids", self.n_ids, 1)
+            object.__setattr__(self, "n_ids", whole_number("n_ids", self.n_ids, 1))
         elif self.identities is None:
             raise ConfigError(
                 "Give either n_ids, to sample identities, or identities, to use your own vectors."
             )
-        elif not len(self.identities):
+        if self.max_cosine is not None:
+            between("max_cosine", self.max_cosine, -1, 1)
+            if self.fmr is not None:
+                raise ConfigError(
+                    f"Give either max_cosine ({self.max_cosine:g}) or fmr ({self.fmr:g}), not both."
+                )
+        if self.identities is None:
+            if self.rescale and self._auto:
+                raise ConfigError(
+                    "rescale (--rescale) is for given vectors or a given source; the model's own have its length."
+                )
+            return
+        if not self._auto:
+            raise ConfigError(
+                f"source (--source {self.source}) and given identities (--vectors, --references) exclude each other: "
+                "nothing is sampled where vectors are given. Leave one of them out."
+            )
+        if not isinstance(self.identities, Identities) and not len(from_any(self.identities, "identities")):
             raise ConfigError("identities: expected at least one, found none.")
 
-    def for_model(self, loaded: LoadedModel | ServedModel) -> IdentityOptions:
-        """The same with what a model decides filled in: its own statistics and limit."""
-        return replace(
-            self,
-            source=loaded.statistics if self.source == "auto" else self.source,
-            max_cosine=loaded.max_cosine if self.max_cosine is None else self.max_cosine,
+    @property
+    def _auto(self) -> bool:
+        return isinstance(self.source, str) and self.source == "auto"
+
+    def for_model(self, people: People) -> IdentityOptions:
+        """The same with what a model decides: its own source and limit; given vectors and sources admitted by it.
+
+        Warns:
+            V2FWarning: vectors or a source of another kind than the model's.
+
+        Raises:
+            VectorError: vectors or a source of lengths that the model does not know, without `rescale`; given
+                identities that break `exclude`, `max_cosine` or `fmr`; their rows are named.
+            ArtefactError: an exported file that does not say from what its people are drawn.
+        """
+        limit = people.max_cosine if self.max_cosine is None else self.max_cosine
+        if self.identities is None:
+            source = people.require_source() if self._auto else people.admitted_source(
+                find_source(self.source), self.rescale
+            )  # fmt: skip
+            return replace(
+                self,
+                source=source,
+                max_cosine=limit if self.fmr is None else None,
+                rescale=self.rescale and not self._auto,
+            )
+        given = self.identities
+        table = (
+            given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
         )
+        table = people.admitted(table, self.rescale)
+        asked, calibration = limit_of(self.max_cosine, self.fmr, self.calibration)
+        near = Exclusion.of(self.exclude, None, limit if asked is None else asked, table.vectors.shape[1])
+        table = hold_apart(table, near, asked, calibration)
+        return replace(self, identities=table, rescale=False)
 
 
 @dataclass(frozen=True)
@@ -130,7 +183,13 @@ class ImageOptions:
     perturbation: Perturbation = field(default_factory=Perturbation)
 
     def __post_init__(self) -> None:
-        at_least("images_per_id", self.images_per_id, 1)
+        object.__setattr__(self, "images_per_id", whole_number("images_per_id", self.images_per_id, 1))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed))
+        if not isinstance(self.perturbation, Perturbation):
+            raise ConfigError(
+                f"perturbation: expected a Perturbation, found {self.perturbation!r:.60}. "
+                "Give Perturbation((0.3, 0.5), (0.5, 0.5))."
+            )
 
 
 @dataclass(frozen=True)
@@ -154,9 +213,12 @@ class OutputOptions:
 
     def __post_init__(self) -> None:
         get_format(self.format)
+        object.__setattr__(self, "jpeg_quality", whole_number("jpeg_quality", self.jpeg_quality))
         _ = self.encoder
         if self.images_per_shard is not None:
-            at_least("images_per_shard", self.images_per_shard, 1)
+            object.__setattr__(
+                self, "images_per_shard", whole_number("images_per_shard", self.images_per_shard, 1)
+            )
 
     @property
     def encoder(self) -> Encoder:
@@ -187,8 +249,13 @@ class WorkerOptions:
 
         one_of("executor", self.executor, ["auto", "inline", *EXECUTORS])
         if self.workers is not None:
-            at_least("workers", self.workers, 1)
+            object.__setattr__(self, "workers", whole_number("workers", self.workers, 1))
         if self.executor == "inline" and (self.workers or 1) > 1:
             raise ConfigError(
                 f"The executor 'inline' is one process, found workers {self.workers}. Use 'local'."
+            )
+        if self.executor == "inline" and self.options:
+            raise ConfigError(
+                f"The executor 'inline' has no options, found {', '.join(self.options)} (--executor-option). Name the "
+                "executor they are for (--executor)."
             )

@@ -60,9 +60,7 @@ def judge(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Separa
     rendered, generated = Seen("rendered", total), Seen("generated", total)
     real = read_real(options, referee, rendered)
     limit = engine.loaded.max_cosine if options.max_cosine is None else options.max_cosine
-    table = sample_identities(
-        options.ids, max_cosine=limit, seed=options.seed, source=engine.loaded.statistics
-    )
+    table = sample_identities(options.ids, max_cosine=limit, seed=options.seed, source=engine.people.source)
     made = read_features(
         engine.images(table, options.images, seed=options.seed),
         referee.model,

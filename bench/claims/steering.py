@@ -273,7 +273,7 @@ def main() -> None:
     torch.set_num_threads(1)
     engine = Engine.load(options.model, precision=options.precision)
     table = sample_identities(
-        options.ids, max_cosine=engine.loaded.max_cosine, seed=options.seed, source=engine.loaded.statistics
+        options.ids, max_cosine=engine.loaded.max_cosine, seed=options.seed, source=engine.people.source
     )
     record: dict[str, Any] = {
         "command": "python -m bench.claims.steering "

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound
+from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound, V2FWarning
 from v2f_engine.models import registry
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.pose import PoseModel
@@ -173,11 +173,25 @@ def test_unknown_names(name: str, hint: str) -> None:
         load_generator(name)
 
 
-def test_statistics_beside_a_file_are_used(tmp_path: Path) -> None:
+def test_statistics_beside_a_file_count_if_a_card_says_that_they_belong_to_it(tmp_path: Path) -> None:
     head = {"kind": "vec2face", "config": TINY.to_json()}
-    save_weights(tmp_path / "generator.safetensors", {"model": Vec2Face(TINY)}, head)
-    assert load_generator(tmp_path / "generator.safetensors").statistics == "gaussian"
-    (tmp_path / "statistics.safetensors").write_bytes(b"")
-    loaded = load_generator(str(tmp_path / "generator.safetensors"))
-    assert loaded.statistics == tmp_path / "statistics.safetensors"
-    assert (loaded.name, loaded.licence) == ("generator", "unknown")
+    weights, beside = tmp_path / "generator.safetensors", tmp_path / "statistics.safetensors"
+    save_weights(weights, {"model": Vec2Face(TINY)}, head)
+    assert load_generator(weights).statistics == "gaussian"
+    beside.write_bytes(b"somebody's")
+    with pytest.warns(V2FWarning, match=r"lies beside generator.safetensors, but no card.json"):
+        assert load_generator(str(weights)).statistics == "gaussian"
+    registry.write_card(tmp_path, "CC0-1.0", {})
+    loaded = load_generator(weights)
+    assert (loaded.statistics, loaded.name, loaded.licence) == (beside, "generator", "unknown")
+    beside.write_bytes(b"another's!")
+    with pytest.warns(V2FWarning, match="lies beside"):
+        assert load_generator(weights).statistics == "gaussian"
+
+
+def test_a_copy_of_the_embedded_weights_has_their_statistics(mini: Path, tmp_path: Path) -> None:
+    (mini / "statistics.safetensors").write_bytes(b"embedded")
+    registry.write_card(mini, "CC0-1.0", {})
+    copy = tmp_path / "elsewhere.safetensors"
+    copy.write_bytes((mini / "generator.safetensors").read_bytes())
+    assert load_generator(copy).statistics == mini / "statistics.safetensors"

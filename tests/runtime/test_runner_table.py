@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ class AheadRunner:
 
 
 def engine_of(runner: AheadRunner) -> Engine:
-    return Engine(None, runner, MASK_SCHEDULES["generate"])  # type: ignore[arg-type]
+    loaded = SimpleNamespace(name="ahead", statistics="gaussian", max_cosine=0.3)
+    return Engine(loaded, runner, MASK_SCHEDULES["generate"])  # type: ignore[arg-type]
 
 
 VECTORS = np.random.default_rng(0).standard_normal((5, 512), dtype=np.float32)

@@ -81,7 +81,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made["statistics"] = root / "statistics.safetensors"
     save_statistics(made["statistics"], fit_statistics([(0, arrays["known"].astype(np.float32))]))
     made["table"] = root / "table.safetensors"
-    sample_identities(3, seed=11).save(made["table"])
+    sample_identities(3, seed=11, source="gaussian").save(made["table"])
     made["pictures"] = root / "pictures"
     made["pictures"].mkdir()
     shutil.copy(next((root / "faces").rglob("*.jpg")), made["pictures"] / "a.jpg")

@@ -32,7 +32,7 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two `.npy` files of real people: three strangers and the double of candidate 1; the double of candidate 2."""
     root = tmp_path_factory.mktemp("gallery")
     rng = np.random.default_rng(3)
-    candidates = sample_identities(4, seed=SEED, max_cosine=None).vectors
+    candidates = sample_identities(4, seed=SEED, max_cosine=None, source="gaussian").vectors
 
     def double(row: int) -> NDArray[np.float32]:
         noise = rng.standard_normal(512).astype(np.float32)
@@ -44,7 +44,7 @@ def galleries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def by_sampling(small: Path, galleries: list[Path], out: Path) -> Identities:
-    return sample_identities(3, seed=SEED, max_cosine=LIMIT, exclude=galleries or None)
+    return sample_identities(3, seed=SEED, source="gaussian", max_cosine=LIMIT, exclude=galleries or None)
 
 
 def by_generate(small: Path, galleries: list[Path], out: Path) -> Identities:
@@ -141,5 +141,7 @@ def test_an_excluded_person_is_absent(
 @pytest.mark.parametrize("cosine", [1.5, -1.5])
 def test_a_threshold_out_of_range_is_refused(cosine: float, galleries: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match="exclude_cosine"):
-        sample_identities(3, seed=SEED, exclude=galleries[0], exclude_cosine=cosine)
-    assert len(sample_identities(3, seed=SEED, exclude=galleries[0], exclude_cosine=1.0)) == 3
+        sample_identities(3, seed=SEED, source="gaussian", exclude=galleries[0], exclude_cosine=cosine)
+    assert (
+        len(sample_identities(3, seed=SEED, source="gaussian", exclude=galleries[0], exclude_cosine=1.0)) == 3
+    )

@@ -94,7 +94,7 @@ def _machine(asked: EngineOptions, images: int, rounds: int) -> None:
 
     engine = Engine.open(asked)
     batch, choice = engine.runner.batch_size, engine.describe()["runner"]
-    table = sample_identities(images, max_cosine=0.9, seed=0, source=engine.loaded.statistics)
+    table = sample_identities(images, max_cosine=0.9, seed=0, source=engine.people.source)
     for _ in engine.images(table, 1, select=range(min(images, batch))):
         pass  # one call to warm up
 

@@ -24,7 +24,15 @@ from v2f_engine.export.parity import Judge, Parity, draw_inputs, eager_part, exa
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.models.registry import models_folder
 from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
-from v2f_engine.runtime.artefact import PARTS, ServedModel, Sidecar, read_sidecar, sha256_of, sidecar_path
+from v2f_engine.runtime.artefact import (
+    PARTS,
+    ServedModel,
+    Sidecar,
+    bind_statistics,
+    read_sidecar,
+    sha256_of,
+    sidecar_path,
+)
 from v2f_engine.runtime.onnx import OnnxSession, check_structure
 from v2f_engine.version import VERSION
 
@@ -137,12 +145,13 @@ def export_onnx(
             inputs = draw_inputs(loaded, schedule, CALIBRATION_IMAGES, CALIBRATION_SEED)
             rows = (exact_images(loaded, inputs, schedule)[1],) if part == "decoder" else inputs
             quantise.quantise(staged, precision, rows)
+        statistics, copied = bind_statistics(staged, loaded.statistics)
         sidecar = Sidecar(
             kind="onnx",
             part=part,
             precision=precision,
-            files={name: sha256_of(folder / name) for name in names},
-            model=about,
+            files={**{name: sha256_of(folder / name) for name in names}, **copied},
+            model={**about, "statistics": statistics},
             n_dropped=schedule.n_dropped,
             built_with={**versions(), "opset": str(opset)},
         )
@@ -160,7 +169,7 @@ def export_onnx(
             sidecar = replace(sidecar, accuracy=parity.describe())
             sidecar.write(staged)
         size = sum((folder / name).stat().st_size for name in names)
-        put_in_place(folder, out.parent, [*names, sidecar_path(staged).name])
+        put_in_place(folder, out.parent, [*names, *copied, sidecar_path(staged).name])
     return Exported(out, sidecar, parity, layers, size, seconds)
 
 

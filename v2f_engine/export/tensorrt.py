@@ -24,7 +24,14 @@ from v2f_engine.export.onnx import Exported, Progress, export_onnx, put_in_place
 from v2f_engine.export.parity import BATCH, Judge, Parity
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
-from v2f_engine.runtime.artefact import Sidecar, open_artefact, sha256_of, sidecar_path
+from v2f_engine.runtime.artefact import (
+    Sidecar,
+    bind_statistics,
+    open_artefact,
+    served_model,
+    sha256_of,
+    sidecar_path,
+)
 from v2f_engine.runtime.onnx import check_structure, padded
 from v2f_engine.runtime.tensorrt import FLAVOURS, EngineCall, Flavour, Gpu, read_plan
 
@@ -264,10 +271,12 @@ def export_engine(
     with staging(out) as folder:
         staged = folder / out.name
         write_atomically(staged, built.plan)
+        told, copied = _bound_as(onnx, source, staged)
         sidecar = replace(
             source,
             kind=kind,
-            files={out.name: sha256_of(staged)},
+            files={out.name: sha256_of(staged), **copied},
+            model={**source.model, **told},
             profiles=settings.profiles,
             built_with={**source.built_with, flavour.module: library.__version__},
             built_for=_built_for(flavour, settings),
@@ -282,8 +291,17 @@ def export_engine(
             parity.require(f"{out.name} ({source.precision})", force)
             sidecar = replace(sidecar, accuracy=parity.describe())
             sidecar.write(staged)
-        put_in_place(folder, out.parent, [out.name, sidecar_path(staged).name])
+        put_in_place(folder, out.parent, [out.name, *copied, sidecar_path(staged).name])
     return Exported(out, sidecar, parity, built.layers, len(built.plan), built.seconds)
+
+
+def _bound_as(onnx: Path, source: Sidecar, staged: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What an engine's sidecar says of statistics, those of its graph, and the files written for it."""
+    served = served_model(onnx, source)
+    if served.statistics is None:
+        return {}, {}
+    bound, copied = bind_statistics(staged, served.statistics, served.statistics_name)
+    return {"statistics": bound}, copied
 
 
 def _graphs_own(source: Sidecar) -> dict[str, Any]:

@@ -177,8 +177,8 @@ def _bound_statistics(path: Path) -> Path | None:
             return beside
     if (beside := path.with_name("statistics.safetensors")).is_file():
         warnings.warn(
-            f"{beside} lies beside {path.name}, but no {CARD} there says that it belongs to these weights, so it is not "
-            f"used. Where it does, say so: --source {beside}, or models.registry.write_card for the folder.",
+            f"{beside} lies beside {path.name}, but no {CARD} there says that it belongs to these weights, so it is "
+            f"not used. Where it does, say so: --source {beside}, or models.registry.write_card for the folder.",
             V2FWarning,
             stacklevel=4,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.config import at_least
+from v2f_engine.config import one_of, whole_number
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
@@ -22,14 +24,18 @@ from v2f_engine.randomness import Purpose, normals
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs, Runner, open_runner, runner_for
 from v2f_engine.runtime.artefact import ServedModel, is_artefact, open_artefact, served_model
+from v2f_engine.vectors.gate import DIMENSION
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.people import People
 from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.sampling import sample_identities
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
     from v2f_engine.models.weights import LoadedModel
     from v2f_engine.pipeline.makers.posed import PoseCondition
     from v2f_engine.runtime.batch_invariance import BatchInvariance
+    from v2f_engine.vectors.calibration import Calibration
 
 COMPUTE_BATCH = {"cpu": 16, "cuda": 256}
 """Rows of every decoding call. CPU: 16 images of 112x112x128 fp32 activations are 103 MB, past any cache
@@ -39,7 +45,13 @@ already. GPU: 256 fills 132 SMs 47 times over at the last level (12,544 rows an 
 class Engine:
     """A frozen generator on one device, with its kernels chosen once.
 
-    Build it with `Engine.load`. `engine.choice` says which backend runs each op and why.
+    Build it with `Engine.load`; sample its people with `sample_identities`, make their images with `images`.
+    `engine.describe()` has the backend of each op among everything that decides a byte; `v2f env` says why it is that.
+
+    Args:
+        loaded: the weights: name, sha256, licence, limit.
+        runner: what decodes.
+        masks: how many rows of a face are masked.
     """
 
     def __init__(self, loaded: LoadedModel | ServedModel, runner: Runner, masks: MaskSchedule) -> None:
@@ -93,6 +105,50 @@ class Engine:
             loaded = served or load_generator(asked.model, fetch=asked.fetch)
         return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
 
+    @cached_property
+    def people(self) -> People:
+        """Where this model's people come from, and what it says of vectors from elsewhere."""
+        return People.of(self.loaded)
+
+    def sample_identities(
+        self,
+        n: int,
+        *,
+        max_cosine: float | str | None = "auto",
+        fmr: float | None = None,
+        calibration: Calibration | str | Path | NDArray[np.float32] | None = None,
+        seed: int = 0,
+        exclude: str | Path | NDArray[np.float32] | Sequence[str | Path | NDArray[np.float32]] | None = None,
+        exclude_cosine: float | None = None,
+        max_candidates: int | None = None,
+        progress: Callable[[int, int, int], None] | None = None,
+    ) -> Identities:
+        """People of this model: `vectors.sampling.sample_identities` from its own source, at its own limit.
+
+        The vectors are those that `v2f generate` draws for the same seed.
+
+        Raises:
+            SaturationError: the model does not know that many people.
+            ArtefactError: an exported file that does not say from what its people are drawn.
+            ConfigError, VectorError: as `vectors.sampling.sample_identities`.
+        """
+        auto = isinstance(max_cosine, str)
+        if auto:
+            one_of("max_cosine", str(max_cosine), ("auto",))
+        table = sample_identities(
+            n,
+            max_cosine="auto" if auto and fmr is not None else self.people.max_cosine if auto else max_cosine,
+            fmr=fmr,
+            calibration=calibration,
+            seed=seed,
+            source=self.people.require_source(),
+            exclude=exclude,
+            exclude_cosine=exclude_cosine,
+            max_candidates=max_candidates,
+            progress=progress,
+        )
+        return replace(table, provenance={**table.provenance, "model": self.loaded.name})
+
     def images(
         self,
         identities: Identities | NDArray[np.float32],
@@ -103,17 +159,19 @@ class Engine:
         batch_size: int = 64,
         select: range | None = None,
         control: WithinMemory | None = None,
+        rescale: bool = False,
     ) -> Iterator[ImageBatch]:
         """Images of identities, in order of (identity, image).
 
         Args:
-            identities: a table from `sample_identities`, or float32 vectors `[N, 512]`.
+            identities: a table from `sample_identities`, or vectors `[N, 512]` (an array or a tensor).
             images_per_id: how many of each.
             seed: 64-bit seed of perturbation and masks.
             perturbation: noise around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %.
             batch_size: images a batch that is yielded; changes nothing else.
             select: identities to make, e.g. one shard's; all by default.
             control: attributes to steer to, from `Engine.control`.
+            rescale: bring each vector to the length that the model was trained on, instead of refusing others.
 
         Yields:
             `ImageBatch` with attributes `sigma`, `cosine_to_centre`, `n_masked` and `failed` (1 where the image
@@ -121,12 +179,19 @@ class Engine:
             value and goal of every attribute, `identity_cosine`, `verdict` and `iterations`; those of a pose
             network with their goals.
 
+        Warns:
+            V2FWarning: vectors of another kind than the model's own, whose faces may be alike.
+
         Raises:
-            VectorError: vectors of another shape, not finite, or of zero norm.
+            VectorError: vectors of another shape, not finite, of zero norm, or of lengths that the model does not know.
             OutOfMemory: see `pipeline.memory`.
         """
         asked = ImageOptions(images_per_id, seed, perturbation or Perturbation())
-        return self.batches(identities, asked, select, control, batch_size)
+        given = identities
+        table = (
+            given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
+        )
+        return self.batches(self.people.admitted(table, rescale), asked, select, control, batch_size)
 
     def batches(
         self,
@@ -138,7 +203,7 @@ class Engine:
     ) -> Iterator[ImageBatch]:
         """`images`, of options that are together already; in batches as the runner computes them by default."""
         size = self.runner.batch_size if batch_size is None else batch_size
-        at_least("batch_size", size, 1)
+        size = whole_number("batch_size", size, 1)
         return rebatched(
             finished(control or self.plain, Draws.of(identities, asked, self.masks, select)), size
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import ImageBatch
+from v2f_engine.data.formats import get_format
 from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.sidecar import read_attributes
+from v2f_engine.data.writing.room import refuse_beyond
 from v2f_engine.data.writing.write import WriteReport, manifest_for, write_dataset
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
@@ -26,6 +28,7 @@ from v2f_engine.pipeline.start_up import StartUp, timed
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import NetworkRunner, compiling
 from v2f_engine.scale import Source, Workforce, write_scaled
+from v2f_engine.scale.executors import check_options
 from v2f_engine.scale.executors.local import gpus
 from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import DIMENSION
@@ -52,6 +55,7 @@ class GenerateReport:
         failed: images that came out constant twice; the attribute `failed` says which.
         self_test: whether the kernels are batch-invariant, for runs long enough to be worth measuring it.
         start_up: where the first seconds went, the rate after them, and kernels compiled.
+        people: where the identities come from: the source, with its hash.
     """
 
     out: Path
@@ -65,6 +69,7 @@ class GenerateReport:
     failed: int = 0
     self_test: str = "not measured"
     start_up: StartUp = field(default_factory=StartUp)
+    people: str = ""
 
 
 WORTH_A_SELF_TEST = 100
@@ -84,6 +89,7 @@ def generate(
     fmr: float | None = None,
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None,
     exclude: Sequence[str | Path] | str | Path | None = None,
+    rescale: bool = False,
     perturbation: Perturbation | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -104,7 +110,8 @@ def generate(
     """Makes a dataset of `n_ids` people who do not exist; called again, it resumes.
 
     Args:
-        n_ids, identities, source, max_cosine, fmr, calibration, exclude: the people; see `options.IdentityOptions`.
+        n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale: the people; see
+            `options.IdentityOptions`.
         images_per_id, seed, perturbation: their images; see `options.ImageOptions`.
         out, format, jpeg_quality, images_per_shard: the dataset; see `options.OutputOptions`.
         model, device, precision, masks, compute_batch, runner, fetch: the generator; see `options.EngineOptions`.
@@ -123,7 +130,7 @@ def generate(
     """
     asked = Request(
         EngineOptions(model, device, precision, masks, compute_batch, runner, fetch),
-        IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude),
+        IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale),
         ImageOptions(images_per_id, seed, perturbation or Perturbation()),
         OutputOptions(Path(out), format, jpeg_quality, images_per_shard),
         WorkerOptions(executor, workers, executor_options or {}),
@@ -171,11 +178,15 @@ def run(
 ) -> GenerateReport:
     """`generate`, of options that are together already."""
     executor, images, output = asked.executor, asked.images, asked.output
+    check_options(executor, asked.workers.options)
+    people, stored = asked.identities, get_format(output.format).stores
+    count = len(people.identities) if people.identities is not None else people.n_ids or 0
+    refuse_beyond(output.out, count, images.images_per_id, output.encoder.describe(), stored=stored)
     with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
         engine = Engine.open(asked.engine)
         control = None if asked.attributes is None else engine.control(asked.attributes)
         with stage("identities"):
-            table = identity_table(asked.identities.for_model(engine.loaded), images.seed)
+            table = identity_table(asked.identities.for_model(engine.people), images.seed)
         plan = Plan.of(len(table), images.images_per_id, output.images_per_shard)
         settings = {
             "seed": images.seed,
@@ -218,7 +229,7 @@ def run(
                 attachments=beside,
             )
         start_up = clock.report(kernels.compiled)
-    return _report(output.out, plan, written, clock.seconds, self_test, start_up)
+    return _report(output.out, plan, written, clock.seconds, self_test, start_up, told_origin(table))
 
 
 def identity_table(asked: IdentityOptions, seed: int) -> Identities:
@@ -230,19 +241,30 @@ def identity_table(asked: IdentityOptions, seed: int) -> Identities:
     given = asked.identities
     if given is None:
         assert asked.n_ids is not None, "checked at birth"
-        return sample_identities(
+        table = sample_identities(
             asked.n_ids,
-            max_cosine=asked.max_cosine,
+            max_cosine="auto" if asked.fmr is not None else asked.max_cosine,
             fmr=asked.fmr,
             calibration=asked.calibration,
             seed=seed,
             source=asked.source,
             exclude=asked.exclude,
         )
+        if asked.rescale:
+            table = replace(table, provenance={**table.provenance, "rescaled": True})
+        return table
     table = given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
     if asked.n_ids not in (None, len(table)):
         raise ConfigError(f"n_ids is {asked.n_ids} but {len(table)} identities were given; leave n_ids out.")
     return table
+
+
+def told_origin(table: Identities) -> str:
+    """Where a table's people come from, for people: its source, that source's hash, and what was done to it."""
+    about = table.provenance
+    sha256 = str(about.get("source_sha256", ""))
+    said = f"{about.get('source', 'unknown')}{f', sha256 {sha256[:12]}' if sha256 else ', given'}"
+    return said + (f", rescaled to length {about['rescaled_to']:.4g}" if "rescaled_to" in about else "")
 
 
 def _may_compile(device: str) -> bool:
@@ -254,7 +276,13 @@ def _may_compile(device: str) -> bool:
 
 
 def _report(
-    out: Path, plan: Plan, written: WriteReport, seconds: float, self_test: str, start_up: StartUp
+    out: Path,
+    plan: Plan,
+    written: WriteReport,
+    seconds: float,
+    self_test: str,
+    start_up: StartUp,
+    people: str,
 ) -> GenerateReport:
     return GenerateReport(
         out=out,
@@ -268,6 +296,7 @@ def _report(
         failed=_failed(written),
         self_test=self_test,
         start_up=start_up,
+        people=people,
     )
 
 

@@ -131,6 +131,7 @@ def prove(
     perturbation: Perturbation | None = None,
     seed: int = 0,
     exclude: Sequence[str | Path] | str | Path | None = None,
+    rescale: bool = False,
     max_rounds: int = ROUNDS,
     max_made: int | None = None,
     device: str = "auto",
@@ -149,7 +150,7 @@ def prove(
         n_ids: how many.
         model, device, precision, masks, compute_batch, runner, fetch: see `options.EngineOptions`.
         recogniser: the judge of faces, a name or a path.
-        source, max_cosine, exclude: of the vectors, see `options.IdentityOptions`.
+        source, max_cosine, exclude, rescale: of the vectors, see `options.IdentityOptions`.
         image_cosine: threshold between faces, as a cosine or as `calibrate_threshold` found it for this
             recogniser; by default the limit on the recogniser's card (a false-match rate of 1e-4).
         images_per_id: images looked at of each identity.
@@ -165,14 +166,18 @@ def prove(
     Raises:
         SaturationError: not enough separable vectors. Errors of `Engine.load` and of the recogniser.
     """
-    return run(
+    folder = None if work is None else Path(work)
+    found = run(
         EngineOptions(model, device, precision, masks, compute_batch, runner, fetch),
-        IdentityOptions(n_ids, None, source, max_cosine, exclude=exclude),
+        IdentityOptions(n_ids, None, source, max_cosine, exclude=exclude, rescale=rescale),
         ImageOptions(images_per_id, seed, perturbation or Perturbation()),
         ProofOptions(recogniser, image_cosine, max_rounds, max_made, backend),
-        None if work is None else Path(work),
+        folder,
         progress,
     )
+    if folder is not None and found.table is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return found
 
 
 @dataclass(frozen=True)
@@ -199,12 +204,12 @@ def run(
     work: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Proof:
-    """`prove`, of options that are together already."""
+    """`prove`, of options that are together already; leaves the pieces in `work` to whoever keeps the proof."""
     from v2f_engine.models.weights import load_recogniser
 
     engine = Engine.open(generator)
     judge = load_recogniser(proof.recogniser, fetch=generator.fetch)
-    asked, limit = identities.for_model(engine.loaded), proof.limit
+    asked, limit = identities.for_model(engine.people), proof.limit
     assert asked.n_ids is not None, "a proof samples"
     faces = FaceFeatures(engine, judge, images, work, progress)
     stream = IdentityStream(
@@ -214,7 +219,7 @@ def run(
         exclude=asked.exclude,
         backend=proof.backend,
     )
-    found = prove_identities(
+    return prove_identities(
         asked.n_ids,
         stream,
         faces,
@@ -226,9 +231,6 @@ def run(
         backend=proof.backend,
         name=f"{engine.loaded.name} through {judge.name}",
     )
-    if work is not None and found.table is not None:
-        shutil.rmtree(work, ignore_errors=True)
-    return found
 
 
 def judge_limit(recogniser: str | Path) -> float:

@@ -1,4 +1,4 @@
-"""Faces of known people through a recogniser: reference identities, calibrations, sampler statistics."""
+"""Faces of known people through a recogniser: their centres, calibrations, sampler statistics."""
 
 from __future__ import annotations
 
@@ -9,44 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.errors import DatasetError
 from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
 from v2f_engine.vectors.gate import check_vectors
-from v2f_engine.vectors.sampling import Identities
 from v2f_engine.vectors.statistics import Statistics, fit_statistics
-from v2f_engine.vectors.streams import open_vectors
 
 FACES_A_BATCH = 128
 """Reference faces per call of the recogniser."""
-
-
-def identities_from(
-    vectors: str | Path | None = None, references: str | Path | None = None, recogniser: str | Path = "mini"
-) -> Identities | None:
-    """Identities of the user's own: vectors from a file, or features of reference faces.
-
-    Args:
-        vectors: `.npy` `[N, 512]`, or a table written by `Identities.save`.
-        references: a dataset of aligned 112x112 faces; an identity is the mean feature of its images.
-        recogniser: what extracts those features: a name or a path.
-
-    Returns:
-        The table, or None when neither is given.
-
-    Raises:
-        ConfigError: both are given.
-        VectorError, DatasetError, ModelNotFound, CheckpointError: as named.
-    """
-    if vectors is not None and references is not None:
-        raise ConfigError("Give either vectors or reference images, not both.")
-    if vectors is not None:
-        if Path(vectors).suffix == ".safetensors":
-            return Identities.load(vectors)
-        return Identities.from_vectors(np.asarray(open_vectors(vectors), dtype=np.float32), str(vectors))
-    if references is None:
-        return None
-    found = face_centres(references, recogniser)
-    return Identities.from_vectors(found.centres, f"references {references} through {found.recogniser}")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ class Sidecar:
         part: `generator` or `decoder`.
         precision: `fp32`, `fp16`, `bf16`, `int8` or `fp8`.
         files: name -> sha256 of the file itself and of its external data.
-        model: `name`, `sha256`, `licence`, `max_cosine`, `config` of the weights.
+        model: `name`, `sha256`, `licence`, `max_cosine`, `config` of the weights, and `statistics`: what their people
+            are drawn from, `name` and `file`, one of `files`; without a file the name says all (`gaussian`).
         n_dropped: rows that never enter the encoder; it decides every shape.
         profiles: (min, opt, max) batches of an engine; empty for ONNX, which takes any.
         built_with: package -> version.
@@ -145,6 +146,12 @@ def _sound(place: Path, record: Mapping[str, Any]) -> bool:
         )
     if any(name not in record["model"] for name in ("name", "sha256", "licence", "config", "max_cosine")):
         raise ArtefactError(f"{place}: does not say which model it holds. Export again.")
+    bound = record["model"].get("statistics")
+    if bound is None:
+        return True
+    sound = isinstance(bound, dict) and isinstance(bound.get("name"), str)
+    if not sound or (bound["name"] != "gaussian" and bound.get("file") not in record["files"]):
+        raise ArtefactError(f"{place}: statistics {bound!r} name no file of this export. Export again.")
     return True
 
 
@@ -178,23 +185,32 @@ def _check_file(path: Path, name: str, expected: Any) -> None:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What generation needs to know of the weights inside an exported file; record as in `LoadedModel`."""
+    """What generation needs to know of the weights inside an exported file; record as in `LoadedModel`.
+
+    Args:
+        statistics: bound to the file by its sidecar; None where that does not say (exports of before).
+        statistics_name: what the statistics were called where the file was exported, so that its people are those.
+    """
 
     name: str
     path: Path
     sha256: str
     licence: str
-    statistics: Path | str
+    statistics: Path | str | None
     max_cosine: float
+    statistics_name: str = ""
 
 
 def served_model(path: Path, sidecar: Sidecar) -> ServedModel:
-    """The model inside. Identity vectors come from `statistics.safetensors` beside the file, else from the
-    embedded statistics where the weights are the embedded ones, else from a Gaussian."""
-    model, beside = sidecar.model, path.with_name("statistics.safetensors")
-    statistics: Path | str = "gaussian"
-    if beside.is_file():
-        statistics = beside
+    """The model inside. Its people come from the statistics that its sidecar names with their hash, and where that was
+    written before it named any, from the embedded ones if the weights are the embedded ones, by hash. A file of that
+    name in the folder decides nothing."""
+    model = sidecar.model
+    statistics: Path | str | None = None
+    bound, name = model.get("statistics"), ""
+    if bound is not None:
+        name = str(bound["name"])
+        statistics = path.with_name(bound["file"]) if bound.get("file") else name
     elif model["name"] == "mini" and model["sha256"] == _embedded_sha256():
         statistics = MINI / "statistics.safetensors"
     return ServedModel(
@@ -204,7 +220,29 @@ def served_model(path: Path, sidecar: Sidecar) -> ServedModel:
         str(model["licence"]),
         statistics,
         float(model["max_cosine"]),
+        name,
     )
+
+
+def statistics_file(path: Path) -> str:
+    """Name of the copy of a model's statistics beside an export: `mini.onnx` -> `mini.onnx.statistics.safetensors`."""
+    return path.name + ".statistics.safetensors"
+
+
+def bind_statistics(
+    staged: Path, statistics: Path | str, name: str = ""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """(what the sidecar of `staged` says of its model's statistics, name -> sha256 of the file written beside it).
+
+    Args:
+        statistics: a file, which is copied, or `gaussian`.
+        name: what they are called; the file's name by default.
+    """
+    if isinstance(statistics, str):
+        return {"name": statistics}, {}
+    copy = staged.with_name(statistics_file(staged))
+    write_atomically(copy, statistics.read_bytes())
+    return {"name": name or statistics.name, "file": copy.name}, {copy.name: sha256_of(copy)}
 
 
 def _embedded_sha256() -> str | None:

@@ -73,7 +73,7 @@ class Watcher:
             statistics = fit_statistics([(0, features)], origin="held-out features")
         except VectorError:  # a handful of images has no covariance: vectors of their length instead
             norm = float(np.linalg.norm(features, axis=1).mean())
-            centres = sample_identities(SAMPLED, max_cosine=None, seed=SEED).vectors
+            centres = sample_identities(SAMPLED, max_cosine=None, seed=SEED, source="gaussian").vectors
             centres = centres * np.float32(norm) / np.linalg.norm(centres, axis=1, keepdims=True)
         else:
             centres = sample_identities(SAMPLED, max_cosine=None, seed=SEED, source=statistics).vectors

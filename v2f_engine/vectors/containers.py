@@ -21,7 +21,7 @@ from v2f_engine.outside import admit
 
 READ = "a .npy or .npz of NumPy, a .pt or .pth of torch.save, or a .safetensors"
 PACKED = 200
-"""Times that a member of an `.npz` may grow when unpacked: features shrink to half at best; a bomb grows 1,000 times."""
+"""Times that a member of an `.npz` may grow when unpacked: features halve at best; a bomb grows 1,000 times."""
 TABLES = {
     "v2f-statistics/1": "statistics of `v2f ids fit`, from which vectors are sampled: give it as source (--source)",
     "v2f-proof-features/1": "a piece of an unfinished `v2f ids prove`",
@@ -186,7 +186,7 @@ def _plain(path: Path, tensor: Any) -> NDArray[Any]:
         raise VectorError(f"{path}: expected a dense tensor of floats, found {tensor.dtype} {tensor.layout}.")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise VectorError(
-            f"{path}: a tensor of shape {shape_of(tensor)} on a storage of {tensor.untyped_storage().nbytes():,} bytes: "
+            f"{path}: a tensor of shape {shape_of(tensor)} on {tensor.untyped_storage().nbytes():,} bytes: "
             "a view that repeats itself. Save a contiguous copy."
         )
     return from_tensor(tensor)

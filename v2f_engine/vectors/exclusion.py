@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from v2f_engine.backends import function
 from v2f_engine.config import between
 from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.vectors.calibration import Calibration
+from v2f_engine.vectors.gate import refuse_rows
+from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.rejection import reject_similar
 from v2f_engine.vectors.streams import FloatRows, parts_of, stream
 
 Float32 = NDArray[np.float32]
@@ -86,3 +90,36 @@ class Exclusion:
     def describe(self) -> dict[str, Any]:
         """JSON values for the table's provenance."""
         return {"cosine": self.cosine, "rows": self.rows, "sha256": self.sha256}
+
+
+def hold_apart(
+    table: Identities,
+    near: Exclusion | None,
+    max_cosine: float | None,
+    calibration: Calibration | None = None,
+) -> Identities:
+    """Given identities, held to what sampled ones are held to: the same table, with a provenance that says so.
+
+    Args:
+        near: real people whom none may resemble.
+        max_cosine: no two are as similar; None does not look.
+        calibration: where that comes from, for provenance.
+
+    Raises:
+        VectorError: identities that resemble a real person or an earlier identity; their rows.
+    """
+    about: dict[str, Any] = {}
+    if near is not None:
+        lost = np.ones(len(table), bool)
+        lost[near.passing(table.vectors)] = False
+        fault = f"resemble one of {near.rows:,} excluded people (cosine {near.cosine:.4g} or more)"
+        refuse_rows(lost, "identities", fault)
+        about["exclude"] = near.describe()
+    if max_cosine is not None:
+        lost = np.ones(len(table), bool)
+        lost[reject_similar(table.vectors, max_cosine)] = False
+        refuse_rows(lost, "identities", f"are like an earlier identity (cosine {max_cosine:.4g} or more)")
+        about["max_cosine"] = max_cosine
+    if calibration is not None:
+        about["calibration"] = calibration.describe()
+    return replace(table, provenance={**table.provenance, "held_apart": about}) if about else table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,15 @@ def write_tensors(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadat
     write_atomically(Path(path), tensor_bytes(tensors, metadata))
 
 
+def save_npy(path: str | Path, array: NDArray[Any]) -> None:
+    """Writes a `.npy` that `numpy.load` reads, whole or not at all. Raises as `write_tensors`."""
+    held = io.BytesIO()
+    np.save(held, np.ascontiguousarray(array), allow_pickle=False)
+    write_atomically(Path(path), held.getvalue())
+
+
+HEADER_LIMIT = 1 << 20
+"""Bytes of a safetensors header that is ours: a few hundred, and what a table says of its origin."""
 _DTYPES = {
     "float32": "F32",
     "float64": "F64",
@@ -57,6 +67,18 @@ def tensor_bytes(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def kind_of(path: str | Path) -> str:
+    """What a safetensors file says it is (`format` in its metadata); empty for any other file, and for one without."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            size = int.from_bytes(start, "little")
+            text = file.read(size) if len(start) == 8 and size <= HEADER_LIMIT else b""
+        return str(json.loads(text)["__metadata__"]["format"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

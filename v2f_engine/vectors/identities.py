@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.atomic import write_atomically
-from v2f_engine.errors import VectorError
-from v2f_engine.vectors.files import read_tensors, tensor_bytes
+from v2f_engine.errors import OutputFolderError, VectorError
+from v2f_engine.vectors.files import read_tensors, save_npy, tensor_bytes
 from v2f_engine.vectors.gate import check_vectors
 
 FORMAT = "v2f-identities/1"
+ENDINGS = (".safetensors", ".npy")
+"""What a table may be saved as: whole, or its vectors alone."""
+BYTES_PER_IDENTITY = 512 * 4 + 8
+"""On disk: a vector and its candidate."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,9 @@ class Identities:
     Args:
         vectors: float32 `[N, 512]`, not of unit length.
         candidate: int64 `[N]`, ascending: which candidate of the stream each identity is.
-        provenance: JSON values: source, source_sha256, seed, max_cosine, exclude, candidates_drawn, and for
-            tables proven on their faces `faces` and `noise`.
+        provenance: JSON values: source, source_sha256, seed, max_cosine, exclude, candidates_drawn; the `model` that
+            they were sampled for; for tables proven on their faces `faces` and `noise`; for given vectors
+            `rescaled_to`, a length, and `held_apart`, what they were compared with.
 
     Raises:
         VectorError: shapes or dtypes that do not fit.
@@ -85,12 +90,21 @@ class Identities:
         return {"count": len(self), "table_hash": self.table_hash, **self.provenance}
 
     def save(self, path: str | Path) -> None:
-        """Writes a safetensors file, atomically, with the table's hash in its metadata.
+        """Writes a safetensors file, atomically, with the table's hash in its metadata; a `.npy` of the vectors alone.
 
         Raises:
-            DiskFull, OutputFolderError: it cannot be written.
+            DiskFull, OutputFolderError: it cannot be written, or ends otherwise.
         """
-        write_atomically(Path(path), self.to_bytes())
+        path = Path(path)
+        if path.suffix not in ENDINGS:
+            raise OutputFolderError(
+                f"{path}: expected a name that ends in .safetensors (the whole table) or .npy (its vectors alone), "
+                f"found {path.suffix or 'no ending'!r}."
+            )
+        if path.suffix == ".npy":
+            save_npy(path, self.vectors)
+        else:
+            write_atomically(path, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """What `save` writes: equal tables, equal bytes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from v2f_kernels.reject_similar import Kept
 
 from v2f_engine.backends import function
-from v2f_engine.config import at_least, between
-from v2f_engine.errors import SaturationError
+from v2f_engine.config import at_least, between, one_of, whole_number
+from v2f_engine.errors import ConfigError, SaturationError
 from v2f_engine.vectors.calibration import Calibration, limit_of
 from v2f_engine.vectors.exclusion import Exclusion
 from v2f_engine.vectors.identities import Identities
@@ -41,11 +41,12 @@ __all__ = ["Identities", "IdentityStream", "sample_identities"]
 def sample_identities(
     n: int,
     *,
-    max_cosine: float | None = 0.3,
+    model: str | Path | None = None,
+    max_cosine: float | str | None = "auto",
     fmr: float | None = None,
     calibration: Calibration | str | Path | NDArray[Any] | None = None,
     seed: int = 0,
-    source: str | Path | Statistics | VectorSource = "gaussian",
+    source: str | Path | Statistics | VectorSource = "auto",
     exclude: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None = None,
     exclude_cosine: float | None = None,
     max_candidates: int | None = None,
@@ -57,13 +58,17 @@ def sample_identities(
 
     Args:
         n: how many, at least 1.
-        max_cosine: keep a candidate if its cosine with every kept one is below this; None keeps all.
+        model: the generator that will make them, by name or path: decides what `auto` is, and refuses a source that
+            the model does not know; `mini` where nothing is said. Of an exported file: `Engine.sample_identities`.
+        max_cosine: keep a candidate if its cosine with every kept one is below this; None keeps all; `"auto"` is
+            the model's own limit, or 0.3 with a source that is given without a model.
         fmr: a false-match rate that decides the threshold instead of `max_cosine`, e.g. 1e-4: the cosine that
             no more than this share of pairs in `calibration` reach.
         calibration: features of known people, a centre a row (`.npy` or array `[M, 512]`), or what
             `calibration.calibrate_threshold` found, e.g. on images with labels.
         seed: 64-bit seed of the candidate stream.
-        source: `"gaussian"`, `"mini"`, a statistics file, or fitted `Statistics`.
+        source: `"auto"` (the model's own statistics), `"gaussian"`, `"mini"`, a statistics file, or fitted
+            `Statistics`.
         exclude: features of real people (`.npy` files or arrays `[G, 512]`, of any size, streamed):
             candidates similar to any of them are skipped before rejection.
         exclude_cosine: threshold for that; `max_cosine` by default.
@@ -81,7 +86,13 @@ def sample_identities(
             during the run as soon as the acceptance rate proves it. The message has the numbers.
         ConfigError, VectorError, ModelNotFound: options, exclusion files or sources that cannot be used.
     """
-    at_least("number of identities", n, 1)
+    n, seed = whole_number("number of identities", n, 1), whole_number("seed", seed)
+    source, own, maker = _source(model, source)
+    if isinstance(max_cosine, str):
+        one_of("max_cosine", max_cosine, ("auto",))
+        max_cosine = own
+    elif max_cosine is not None and fmr is not None:
+        raise ConfigError(f"Give either max_cosine ({max_cosine:g}) or fmr ({fmr:g}), not both.")
     limit, calibration = limit_of(max_cosine, fmr, calibration)
     stream = IdentityStream(
         source=source,
@@ -93,9 +104,33 @@ def sample_identities(
         backend=backend,
         block=block,
     )
+    if max_candidates is not None:
+        max_candidates = whole_number("max_candidates", max_candidates, 1)
     budget = budget_for(n, max_candidates)
     stream.refuse_if_saturated(n, budget)
-    return stream.take(n, max_candidates=budget, progress=progress)
+    table = stream.take(n, max_candidates=budget, progress=progress)
+    return replace(table, provenance={**table.provenance, "model": maker}) if maker else table
+
+
+def _source(
+    model: str | Path | None, source: str | Path | Statistics | VectorSource
+) -> tuple[VectorSource, float, str]:
+    """(what is sampled, the limit that goes with it, the model that it is for, if any)."""
+    from v2f_engine.models.registry import MAX_COSINE, locate
+    from v2f_engine.vectors.people import People
+
+    auto = isinstance(source, str) and source == "auto"
+    if model is None and not auto:
+        found = find_source(source)
+        return found, locate("mini", "generator").max_cosine if found.name == "mini" else MAX_COSINE, ""
+    asked = "mini" if model is None else model
+    if Path(asked).suffix in (".onnx", ".plan"):
+        raise ConfigError(
+            f"model: {asked} is an exported file: Engine.load({str(asked)!r}).sample_identities(n) samples for it."
+        )
+    people = People.of(locate(asked, "generator"))
+    found = people.require_source() if auto else people.admitted_source(find_source(source))
+    return found, people.max_cosine, people.model
 
 
 class IdentityStream:

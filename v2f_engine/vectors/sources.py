@@ -97,13 +97,17 @@ def find_source(source: str | Path | Statistics | VectorSource) -> VectorSource:
     """A source by name (`gaussian`, `mini`), by statistics file, or given as an object.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or no source at all.
         ModelNotFound: `mini` is not part of this installation.
         VectorError: a statistics file that is missing or broken.
     """
     if isinstance(source, Statistics):
         return StatisticsSource(source, source.origin or "statistics")
     if not isinstance(source, (str, Path)):
+        if not callable(getattr(source, "candidates", None)):
+            raise ConfigError(
+                f"source: expected auto, gaussian, mini, a file of `v2f ids fit` or a source, found {source!r:.60}."
+            )
         return source
     if isinstance(source, Path) or source.endswith(".safetensors"):
         return StatisticsSource(load_statistics(source), Path(source).name)
