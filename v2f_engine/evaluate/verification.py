@@ -7,7 +7,7 @@ the file, unshuffled; the threshold that is best on nine folds (the lowest of eq
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,12 @@ class Verification:
 
 
 def verify_pairs(
-    features: NDArray[np.floating[Any]], same: NDArray[np.bool_], *, name: str = "pairs", folds: int = FOLDS
+    features: NDArray[np.floating[Any]],
+    same: NDArray[np.bool_],
+    *,
+    name: str = "pairs",
+    folds: int = FOLDS,
+    sizes: Sequence[int] | None = None,
 ) -> Verification:
     """The ten-fold protocol on features.
 
@@ -71,13 +76,17 @@ def verify_pairs(
         same: bool `[N]`.
         name: for tables.
         folds: 10 as published.
+        sizes: pairs in each fold, where the set states its folds; instead of `folds` equal ones.
 
     Raises:
         VectorError: features that do not fit, are not finite or have no direction, or labels of one kind only.
         ConfigError: fewer than two folds.
     """
+    folds = len(sizes) if sizes is not None else folds
     at_least("folds", folds, 2)
     count = len(same)
+    if sizes is not None and sum(sizes) != count:
+        raise VectorError(f"{name}: folds of {sum(sizes)} pairs for {count} pairs.")
     if features.ndim != 2 or len(features) != 2 * count or count < folds:
         raise VectorError(
             f"{name}: expected features [{2 * count}, D] for {count} pairs, at least {folds} pairs; found "
@@ -91,7 +100,7 @@ def verify_pairs(
         raise VectorError(f"{name}: all pairs are {'one person' if same.all() else 'two people'}.")
     unit = rows / norm
     distance = ((unit[0::2] - unit[1::2]) ** 2).sum(axis=1)
-    edges = fold_edges(count, folds)
+    edges = fold_edges(count, folds) if sizes is None else _edges(sizes)
     accuracies, chosen, val, far = [], [], [], []
     for start, stop in edges:
         test = np.zeros(count, np.bool_)
@@ -124,6 +133,10 @@ def fold_edges(count: int, folds: int) -> list[tuple[int, int]]:
     """(first, last + 1) of each fold, in order, as scikit-learn's KFold without shuffling cuts them."""
     sizes = np.full(folds, count // folds)
     sizes[: count % folds] += 1
+    return _edges(sizes)
+
+
+def _edges(sizes: Sequence[int] | NDArray[np.int64]) -> list[tuple[int, int]]:
     stops = np.cumsum(sizes)
     return [(int(stop - size), int(stop)) for stop, size in zip(stops, sizes, strict=True)]
 

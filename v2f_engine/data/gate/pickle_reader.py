@@ -1,8 +1,8 @@
 """Reads the data in a pickle and runs nothing: an opcode reader without `find_class`.
 
 Public `.bin` verification sets are pickles, and `pickle.load` runs whatever a file names. Here every opcode is
-looked up in a table of those that only build lists, tuples, strings, whole numbers and booleans. A global name
-is never imported: five spellings that data needs (bytes under protocols 0 to 2, NumPy booleans and byte arrays)
+looked up in a table of those that only build lists, tuples, strings, numbers and booleans. A global name is never
+imported: the few spellings that data needs (bytes under protocols 0 to 2, byte arrays, NumPy's numbers and arrays)
 are names of functions of ours in `pickle_calls`, and everything else is refused with its byte offset.
 """
 
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from v2f_engine.data.gate.pickle_calls import CALLS, Array, Call
+from v2f_engine.data.gate.pickle_calls import CALLS, Array, Call, Kind
 from v2f_engine.errors import DatasetError
 
 MAX_ITEMS = 50_000_000
@@ -40,7 +40,7 @@ class PickleReader:
         self._budget = 2 * len(data) + (1 << 20)  # bytes that calls may copy: a memo entry costs one opcode
 
     def read(self) -> Any:
-        """The value that the pickle holds: byte strings, text, numbers, booleans, lists and tuples.
+        """The value that the pickle holds: byte strings, text, numbers, booleans, lists, tuples, finished `Array`s.
 
         Raises:
             DatasetError: a forbidden or unknown opcode, a name, a cut file; with the byte offset.
@@ -162,7 +162,7 @@ class PickleReader:
             raise self.refuse("calls something that is no data")
         made = CALLS[function.name](arguments)
         if made is None:
-            raise self.refuse(f"{function.name} with arguments it is not known with")
+            raise self.refuse(f"{function.name} with arguments it is not known with{_kind(arguments)}")
         if isinstance(made, bytes):
             self._budget -= len(made)
             if self._budget < 0:
@@ -170,19 +170,18 @@ class PickleReader:
         self.push(made)
 
     def build(self) -> None:
-        """State of an array (version, shape, dtype, order, bytes), or of a dtype, which adds nothing."""
+        """State of an array, once, or of a dtype."""
         state = self.pop()
         target = self._stack[-1] if self._stack else None
-        if not isinstance(target, Array) or not isinstance(state, tuple):
+        if not isinstance(target, Array | Kind):
             raise self.refuse("gives state to something that is no array")
-        if target.code:
-            return
-        if len(state) != 5 or not isinstance(state[2], Array) or not isinstance(state[4], bytes):
+        if isinstance(target, Array) and target.values is not None:
+            raise self.refuse("gives state to an array that has one")
+        if not target.take_state(state):
             raise self.refuse("an array whose state is not known")
-        self._finish(target, state[2].code, state[4])
 
-    def _finish(self, target: Array, code: str, data: bytes) -> None:
-        target.code, target.data = code, data
+    def real(self, form: str) -> float:
+        return float(struct.unpack(form, self.take(struct.calcsize(form)))[0])
 
     def integer(self) -> None:
         text = self.line()
@@ -241,6 +240,9 @@ _TABLE: dict[int, Handler] = {
         "K": lambda r: r.push(r.number("<B")),
         "M": lambda r: r.push(r.number("<H")),
         "J": lambda r: r.push(r.number("<i")),
+        "G": lambda r: r.push(r.real(">d")),
+        "F": lambda r: r.push(_real(r)),
+        "L": lambda r: r.push(_long(r)),
         "I": PickleReader.integer,
         "\x8a": PickleReader.long1,
         "C": lambda r: r.push(r.take(r.number("<B"))),
@@ -278,6 +280,29 @@ def _whole(reader: PickleReader) -> int:
     if not text.isdigit() or len(text) > 18:
         raise reader.refuse(f"a memo number spelled {text[:40]!r}")
     return int(text)
+
+
+def _real(reader: PickleReader) -> float:
+    text = reader.line()
+    try:
+        return float(text)
+    except ValueError:
+        raise reader.refuse(f"a number spelled {text[:40]!r}") from None
+
+
+def _long(reader: PickleReader) -> int:
+    """A whole number of protocol 0 with Python 2's L behind it."""
+    text = reader.line()
+    try:
+        return int(text.removesuffix(b"L"))
+    except ValueError:  # as int() of more than 4300 digits
+        raise reader.refuse(f"a whole number spelled {text[:40]!r}") from None
+
+
+def _kind(arguments: tuple[Any, ...]) -> str:
+    """`" ('M8')"` for a dtype of a code that is not read; empty for anything else."""
+    first = arguments[0] if arguments else None
+    return f" ({first[:20]!r})" if isinstance(first, str | bytes) else ""
 
 
 def _name(code: int) -> str:

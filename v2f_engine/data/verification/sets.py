@@ -1,4 +1,4 @@
-"""A verification set in memory, and the readers of its three published forms."""
+"""A verification set in memory, and the readers of its published forms."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import lzma
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,15 @@ from v2f_engine import npy
 from v2f_engine.atomic import write_file
 from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.data.gate.decode import decode
-from v2f_engine.data.gate.pickle_calls import value_of
-from v2f_engine.data.gate.pickle_reader import PickleReader
-from v2f_engine.errors import DatasetError
+from v2f_engine.data.gate.resize import Resized
+from v2f_engine.data.verification.folder import FilePictures, PictureFolder
+from v2f_engine.data.verification.pair_list import SUFFIXES, read_pair_list
+from v2f_engine.data.verification.pickled import label_of, read_pickled
+from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.outside import admit
 
 MAX_BYTES = 4 << 30
 """Of a decompressed set: the largest published one, IJB aside, has 100 MB."""
-WORDS = {"1": True, "0": False, "true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,12 @@ class VerificationSet:
         name: for tables.
         same: bool `[N]`, one person or two.
         encoded: 2N encoded images, or None.
-        pixels: uint8 `[2N, 3, 112, 112]` RGB (may be a memory map), or None.
+        pixels: uint8 `[2N, 3, S, S]` RGB (may be a memory map), or None.
+        names: of the images, for messages, or None.
+        folds: pairs in each fold, in order, where the set states folds of its own; None for ten equal ones.
+        layout: how it is stored, for people.
+
+    `resized` counts the images that were not 112x112 when they were read.
 
     Raises:
         DatasetError: no pair, or another number of images than two a pair.
@@ -44,6 +50,9 @@ class VerificationSet:
     same: NDArray[np.bool_]
     encoded: Sequence[bytes] | None = None
     pixels: NDArray[np.uint8] | None = None
+    names: Sequence[str] | None = None
+    folds: tuple[int, ...] | None = None
+    layout: str = ""
 
     def __post_init__(self) -> None:
         if len(self) != 2 * len(self.same) or not len(self.same):
@@ -57,25 +66,30 @@ class VerificationSet:
             return len(self.encoded)
         return 0 if self.pixels is None else len(self.pixels)
 
+    @cached_property
+    def resized(self) -> Resized:
+        return Resized(len(self))
+
+    def where(self, number: int) -> str:
+        """What to call image `number` in messages."""
+        return f"{self.name}: image {number}" + (f" ({self.names[number]})" if self.names else "")
+
     def images(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Images `start` to `stop`: uint8 `[B, 112, 112, 3]`, RGB.
+        """Images `start` to `stop`: uint8 `[B, 112, 112, 3]`, RGB; square ones of another size are resized.
 
         Raises:
-            DatasetError: an image is broken or of another size; its number is given.
+            DatasetError: an image is broken, or neither 112x112 nor square; its number is given.
         """
-        if self.encoded is None:
-            assert self.pixels is not None
-            return np.ascontiguousarray(self.pixels[start:stop].transpose(0, 2, 3, 1))
         stop = min(stop, len(self))
         batch = np.empty((stop - start, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-        for row, data in enumerate(self.encoded[start:stop]):
-            image = decode(data, f"{self.name}: image {start + row}")
-            if image.shape != batch.shape[1:]:
-                raise DatasetError(
-                    f"{self.name}: image {start + row}: {image.shape[0]}x{image.shape[1]} pixels; expected "
-                    f"{IMAGE_SIZE}x{IMAGE_SIZE}."
-                )
-            batch[row] = image
+        for row, number in enumerate(range(start, stop)):
+            where = self.where(number)
+            if self.encoded is None:
+                assert self.pixels is not None
+                image: NDArray[np.uint8] = self.pixels[number].transpose(1, 2, 0)
+            else:
+                image = decode(self.encoded[number], where)
+            batch[row] = self.resized.face(image, number, where)
         return batch
 
     def batches(self, size: int = 256) -> Iterator[NDArray[np.uint8]]:
@@ -84,10 +98,21 @@ class VerificationSet:
             yield self.images(start, start + size)
 
 
-def open_verification_set(path: str | Path) -> VerificationSet:
-    """Opens a verification set: `.bin`, `.bin.xz` or `.xz`, or a `.npy` (or its folder) with `issame.txt`.
+def is_pair_list(path: str | Path) -> bool:
+    """Whether `open_verification_set` takes this for a list of pairs, which needs a folder of pictures."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def open_verification_set(path: str | Path, pictures: str | Path | None = None) -> VerificationSet:
+    """Opens a verification set.
+
+    Args:
+        path: `.bin`, `.bin.xz` or `.xz`; a `.npy` (or its folder) with `issame.txt`; or a list of pairs
+            (`pair_list`: `.txt`, `.csv`, ...).
+        pictures: folder of the pictures that a list names.
 
     Raises:
+        ConfigError: a list without a folder.
         DatasetError: nothing readable there, or a pickle that holds anything but data (with the byte offset).
     """
     path = Path(path)
@@ -98,7 +123,11 @@ def open_verification_set(path: str | Path) -> VerificationSet:
             raise DatasetError(f"{path}: expected one .npy with issame.txt beside it, found {len(arrays)}.")
         return _npy(arrays[0])
     if not path.is_file():
-        raise DatasetError(f"{path} does not exist; expected a .bin, .bin.xz or .npy verification set.")
+        raise DatasetError(
+            f"{path} does not exist; expected a .bin, .bin.xz or .npy verification set, or a list of pairs."
+        )
+    if is_pair_list(path):
+        return _listed(path, pictures)
     if path.suffix == ".npy":
         return _npy(path)
     name = path.name.removesuffix(".xz").removesuffix(".bin")
@@ -111,28 +140,8 @@ def parse_bin(data: bytes, where: str, name: str) -> VerificationSet:
     Raises:
         DatasetError: as in `open_verification_set`.
     """
-    value = PickleReader(data, where).read()
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise DatasetError(f"{where}: expected a pickle of (encoded images, labels), found {_kind(value)}.")
-    images, same = (value_of(part) for part in value)
-    if not isinstance(images, list | tuple) or not isinstance(same, list | tuple):
-        raise DatasetError(
-            f"{where}: expected lists of images and labels, found {_kind(images)} and {_kind(same)}."
-        )
-    if len(images) != 2 * len(same) or not same:
-        raise DatasetError(
-            f"{where}: {len(images)} images for {len(same)} labels; expected two images a label."
-        )
-    encoded = [value_of(item) for item in images]
-    for number, item in enumerate(encoded):
-        if not isinstance(item, bytes):
-            raise DatasetError(f"{where}: image {number}: expected its bytes, found {_kind(item)}.")
-    labels = np.empty(len(same), np.bool_)
-    for number, item in enumerate(same):
-        if not isinstance(item, bool) and item not in (0, 1):
-            raise DatasetError(f"{where}: label {number}: expected true or false, found {_kind(item)}.")
-        labels[number] = item
-    return VerificationSet(name, labels, encoded=encoded)
+    encoded, same = read_pickled(data, where)
+    return VerificationSet(name, same, encoded=encoded, layout="pickle")
 
 
 def write_bin(path: str | Path, encoded: Sequence[bytes], same: Sequence[bool] | NDArray[np.bool_]) -> None:
@@ -147,9 +156,16 @@ def write_bin(path: str | Path, encoded: Sequence[bytes], same: Sequence[bool] |
     write_file(Path(path), pickle.dumps((list(encoded), labels), protocol=4), "verification")
 
 
-def _kind(value: Any) -> str:
-    text = type(value).__name__
-    return f"{text} of {len(value)}" if isinstance(value, list | tuple | bytes) else text
+def _listed(path: Path, pictures: str | Path | None) -> VerificationSet:
+    if pictures is None:
+        raise ConfigError(f"{path} is a list of pairs; give the folder of its pictures with --images.")
+    listed = read_pair_list(path)
+    folder = PictureFolder(Path(pictures))
+    names = folder.all(listed.pictures, str(path))
+    files = FilePictures([folder.root / name for name in names])
+    return VerificationSet(
+        path.stem, listed.same, encoded=files, names=names, folds=listed.folds, layout=listed.layout
+    )
 
 
 def _decompressed(path: Path) -> bytes:
@@ -178,14 +194,15 @@ def _npy(path: Path) -> VerificationSet:
         raise DatasetError(f"{listing} is missing; expected a 0 or 1 for each pair of {path.name}.")
     same: list[bool] = []
     for number, word in enumerate(listing.read_text(errors="replace").split(), start=1):
-        if word.lower() not in WORDS:
+        label = label_of(word)
+        if label is None:
             raise DatasetError(
                 f"{listing}: word {number}: expected 0, 1, true or false, found {word[:20]!r}."
             )
-        same.append(WORDS[word.lower()])
+        same.append(label)
     pixels = npy.map_file(path)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (3, IMAGE_SIZE, IMAGE_SIZE):
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
         raise DatasetError(
             f"{path}: expected uint8 [2N, 3, {IMAGE_SIZE}, {IMAGE_SIZE}], found {pixels.dtype} {pixels.shape}."
         )
-    return VerificationSet(path.stem, np.asarray(same, np.bool_), pixels=pixels)
+    return VerificationSet(path.stem, np.asarray(same, np.bool_), pixels=pixels, layout=".npy and issame.txt")
