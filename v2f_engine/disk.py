@@ -165,7 +165,9 @@ def named_errors(root: Path, needed: Callable[[], int | None] = lambda: None) ->
         if error.errno in FULL:
             need = needed()
             wanted = (
-                f"about {in_words(need)} ({need} bytes) more needed" if need is not None else "need unknown"
+                f"about {in_words(need)} ({need} bytes) more needed"
+                if need is not None
+                else "its records need some kB"
             )
             free = free_bytes(root)
             full = DiskFull(

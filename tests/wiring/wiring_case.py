@@ -72,6 +72,11 @@ def case(words: str | None, *seen: tuple[str, str, Any], **further: Any) -> Case
     return Case(words, tuple(Seen(*place) for place in seen), **further)
 
 
+CLAIM = "v2f_engine.cli.outputs:Claim"
+OVERWRITE: dict[str, Case] = {"--overwrite": case(None, (CLAIM, "overwrite", True))}
+"""What every command that writes files offers."""
+
+
 @functools.cache
 def root() -> click.Command:
     """The command line, built once: reading its annotations takes 0.2 s."""

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from wiring_case import Case, Scene, case
+from wiring_case import OVERWRITE, Case, Scene, case
 from wiring_generate import RECOGNISER
 from wiring_spies import Answer, give, stop
 from wiring_train import EXTRACT, features
@@ -38,6 +38,7 @@ def reading(line: str, *, images: int | None = 8) -> dict[str, Case]:
     }
     if images is not None:
         shared["--images"] = case("1", (EXTRACT, "images", pictures(images)), instead=line)
+        shared["--split"] = case("train", (OPEN, "split", "train"), instead=line)
     return shared
 
 
@@ -72,6 +73,7 @@ SEPARABILITY = Scene(
         "--groups": case(
             "yaw", (GROUPS, "groups", lambda names: len(set(names)) == 3), instead="{faces} --out {out}.json"
         ),
+        **OVERWRITE,
         "--out": case(
             "{out}-b.json",
             (WRITE, "path", "{out}-b.json"),
@@ -89,6 +91,7 @@ CONSISTENCY = Scene(
         "data": case("{others}", (NPY, "path", "{others}")),
         "--labels": case("{swapped}", (CONSISTENT, "table.labels", lambda labels: labels[0] == 7)),
         **reading("{faces} --out {out}.json"),
+        **OVERWRITE,
         "--out": case(
             "{out}-b.json",
             (WRITE, "path", "{out}-b.json"),
@@ -111,6 +114,7 @@ LEAKAGE = Scene(
         "--fmr": case("0.05", (LEAKING, "fmr", 0.05), instead="{features} {known} --out {out}.json"),
         "--worst": case("3", (LEAKING, "worst", 3)),
         "--backend": case("reference", (LEAKING, "backend", "reference")),
+        **OVERWRITE,
         "--out": case(
             "{out}-b.json", (WRITE, "path", "{out}-b.json"), (PLOT.format("leakage"), "path", "{out}-b.png")
         ),
@@ -143,6 +147,7 @@ VERIFICATION = Scene(
     {
         "sets": case("b.bin c.bin", (SETS, "path", "b.bin"), (SETS, "path", "c.bin")),
         **reading("a.bin --out {out}.json", images=None),
+        **OVERWRITE,
         "--out": case(
             "{out}-b.json",
             (WRITE, "path", "{out}-b.json"),
@@ -174,6 +179,7 @@ IJB = Scene(
         **reading(IJB_IMAGES, images=None),
         "--scores": case(None, (TEMPLATES, "scores", lambda scores: scores is not None), also="--no-scores"),
         "--no-scores": case(None, (TEMPLATES, "scores", None)),
+        **OVERWRITE,
         "--out": case(
             "{out}-b.json", (WRITE, "path", "{out}-b.json"), (PLOT.format("ijb"), "path", "{out}-b.png")
         ),
@@ -209,6 +215,7 @@ REPORT = Scene(
         "--gallery": case("{gallery}", (REPORTING, "gallery.name", "gallery")),
         "--accuracy": case("mine={verification}", (REPORTING, "accuracy.0.name", "mine")),
         "--card": case(None, (CARD, "root", "{faces}"), also="--no-card", spies=WHOLE),
+        **OVERWRITE,
         "--out": case(
             "{out}-b.html", (WRITE, "path", "{out}-b.html"), (WRITE, "path", "{out}-b.json"), spies=WHOLE
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from wiring_case import Case, Scene, case
+from wiring_case import OVERWRITE, Case, Scene, case
 from wiring_generate import GENERATOR, RECOGNISER
 from wiring_spies import Answer, give, stop
 
@@ -57,6 +57,7 @@ ONNX = Scene(
     "export onnx",
     "--out {out}.onnx --model {small}",
     {
+        **OVERWRITE,
         "--out": case("{out}-b.onnx", (PLACE, "names.0", lambda name: name.endswith("-b.onnx"))),
         "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
         "--precision": case("fp16", (PART, "precision", "fp16"), (SIDECAR, "self.precision", "fp16")),
@@ -74,6 +75,7 @@ def engine(command: str, further: Mapping[str, Case]) -> Scene:
         f"export {command}",
         "--out {out}.plan --model {small}",
         {
+            **OVERWRITE,
             "--out": case("{out}-b.plan", (BUILD, "onnx", "{out}-b.onnx")),
             "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
             "--precision": case("bf16", (PART, "precision", "bf16")),

@@ -6,7 +6,7 @@ import json
 from subprocess import CompletedProcess
 from typing import Any
 
-from wiring_case import Case, Scene, case
+from wiring_case import CLAIM, Case, Scene, case
 from wiring_spies import give, stop, through
 
 CHOOSE = "v2f_engine.backends:choose"
@@ -133,9 +133,9 @@ GENERATE = Scene(
         "--executor": scaled("local", (SCALED, "executor", lambda e: type(e).__name__ == "LocalExecutor")),
         "--workers": scaled("2", (SCALED, "workers", 2), also="--executor local --images-per-shard 2"),
         "--executor-option": scaled(
-            "nonsense=5",
-            ("v2f_engine.scale.executors:get_executor", "options.nonsense", 5),
-            also="--executor local",
+            "minutes=5",
+            ("v2f_engine.scale.executors:get_executor", "options.minutes", 5),
+            also="--executor slurm",
         ),
     },
 )
@@ -173,6 +173,7 @@ CONVERT = Scene(
     "convert",
     "<source={faces}> <target={out}>",
     {
+        "--overwrite": case(None, (CLAIM, "overwrite", True), instead="{reader} {out}.safetensors"),
         "source": case("{strangers}", ("v2f_engine.data.formats:open_dataset", "path", "{strangers}")),
         "target": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
         "--format": case("recordio", (OPEN_RUN, "manifest.format", "recordio")),

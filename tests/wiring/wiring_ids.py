@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-from wiring_case import Scene, case
+from wiring_case import CLAIM, OVERWRITE, Scene, case
 from wiring_generate import CHOOSE, EXCLUSION, GENERATOR, RECOGNISER, RUNNER, STREAM
 from wiring_spies import give, stop
 
@@ -41,6 +41,7 @@ SAMPLE = Scene(
     "ids sample",
     "<n_ids=5> --out {out}.safetensors --source gaussian",
     {
+        **OVERWRITE,
         "n_ids": case("6", (TAKE, "n", 6)),
         "--out": case(
             "{out}-b.safetensors",
@@ -64,22 +65,31 @@ SAMPLE = Scene(
 
 FIT_SCENE = Scene(
     "ids fit",
-    "<features={known}> --out {out}",
+    "<features={known}> --out {out}.safetensors",
     {
+        **OVERWRITE,
         "features": case("{features}", (FIT, "origin", "features.npy")),
-        "--images": case("{faces}", (OPEN, "path", "{faces}"), instead="--out {out}"),
+        "--images": case("{faces}", (OPEN, "path", "{faces}"), instead="--out {out}.safetensors"),
         "--recogniser": case(
-            "{reader}", (RECOGNISER, "model", "{reader}"), also="--images {faces}", instead="--out {out}"
+            "{reader}",
+            (RECOGNISER, "model", "{reader}"),
+            also="--images {faces}",
+            instead="--out {out}.safetensors",
         ),
-        "--out": case("{out}-b", ("v2f_engine.vectors.statistics:save_statistics", "path", "{out}-b")),
+        "--out": case(
+            "{out}-b.safetensors",
+            ("v2f_engine.vectors.statistics:save_statistics", "path", "{out}-b.safetensors"),
+        ),
         "--components": (
             case("5", (FIT, "components", 5)),
-            case("5", (FIT, "components", 5), also="--images {faces}", instead="--out {out}"),
+            case("5", (FIT, "components", 5), also="--images {faces}", instead="--out {out}.safetensors"),
         ),
         "--shrinkage": (
             case("0.25", (FIT, "shrinkage", 0.25)),
             case("oas", (FIT, "shrinkage", "oas")),
-            case("0.25", (FIT, "shrinkage", 0.25), also="--images {faces}", instead="--out {out}"),
+            case(
+                "0.25", (FIT, "shrinkage", 0.25), also="--images {faces}", instead="--out {out}.safetensors"
+            ),
         ),
     },
     {"v2f_engine.vectors.statistics:save_statistics": stop},
@@ -108,6 +118,7 @@ PLAN = Scene(
         "--seed": case("7", (PILOT, "seed", 7)),
         "--backend": case("reference", (PILOT, "backend", "reference")),
         "--max-candidates": case("123456", (PILOT, "max_candidates", 123456)),
+        "--overwrite": case(None, (CLAIM, "overwrite", True), also="--plot {out}.png"),
         "--plot": case(
             "{out}.png",
             (PLOT.format("saturation"), "path", "{out}.png"),
@@ -143,6 +154,7 @@ CHECK = Scene(
             "{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"
         ),
         "--step": case("7", (CURVE, "step", 7)),
+        "--overwrite": case(None, (CLAIM, "overwrite", True), also="--plot {out}.png"),
         "--plot": case(
             "{out}.png",
             (PLOT.format("separability"), "path", "{out}.png"),
@@ -156,6 +168,7 @@ PROVE_SCENE = Scene(
     "ids prove",
     "<n_ids=2> --out {out}.safetensors --model {small} --source gaussian",
     {
+        **OVERWRITE,
         "n_ids": case("3", (PROVE, "n", 3)),
         "--out": (
             case("{out}-b.safetensors", (FACES, "work", "{out}-b.work")),

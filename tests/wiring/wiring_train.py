@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from wiring_case import Scene, case
+from wiring_case import OVERWRITE, Scene, case
 from wiring_generate import GENERATOR, RECOGNISER
 from wiring_spies import stop
 
@@ -34,6 +34,7 @@ RECOGNISER_SCENE = Scene(
             (TRAINER, "settings.optimiser", "sgd"),
         ),
         "--mask": case("{index}", (TRAINER, "data", lambda people: len(people) == 14)),
+        "--split": case("train", (OPEN, "split", "train")),
         "--on-bad": (
             case("skip", (OPEN, "on_bad", "skip")),
             case(
@@ -83,6 +84,7 @@ GENERATOR_SCENE = Scene(
             (GENERATING, "data", lambda s: type(s).__name__ == "StoredSet"),
         ),
         "--mask": case("{index}", (GENERATING, "data", lambda people: len(people) == 14)),
+        "--split": case("train", (OPEN, "split", "train")),
         "--on-bad": case("skip", (OPEN, "on_bad", "skip")),
         "--held-out": case(
             "{strangers}", (OPEN, "path", "{strangers}"), (GENERATING, "held_out", lambda s: s is not None)
@@ -126,11 +128,12 @@ READ = "v2f_engine.train.estimators:read_labelled"
 RENDER = "v2f_engine.rendered.people:render_people"
 ESTIMATOR_SCENE = Scene(
     "train estimator",
-    "<name=pose> <data={faces}> --out {out}",
+    "<name=pose> <data={faces}> --out {out}.safetensors",
     {
+        **OVERWRITE,
         "name": case("quality", (ESTIMATING, "settings.recipe", "quality"), (READ, "names", ("blur",))),
         "data": case("{strangers}", (READ, "path", "{strangers}")),
-        "--out": case("{out}-b", (ESTIMATING, "settings.out", "{out}-b")),
+        "--out": case("{out}-b.safetensors", (ESTIMATING, "settings.out", "{out}-b.safetensors")),
         "--judge": case(None, (ESTIMATING, "settings.model", lambda model: model is not None)),
         "--people": case("3", (RENDER, "identities", range(3)), instead="pose", spies={RENDER: stop}),
         "--render-seed": case("55", (RENDER, "seed", 55), instead="pose", spies={RENDER: stop}),
@@ -158,6 +161,7 @@ POSE_SCENE = Scene(
         "--batch": case("12", (POSING, "settings.batch", 12)),
         "--lr": case("0.007", (POSING, "settings.lr", 0.007)),
         "--limit": case("6", (POSING, "data", lambda faces: len(faces) == 6)),
+        "--split": case("train", ("v2f_engine.train.pose_data:read_pose_data", "split", "train")),
         "--seed": case("8", (POSING, "settings.seed", 8)),
         "--device": case("meta", (JOINED, "device", "meta"), (POSING, "group.device", "meta")),
     },
@@ -169,10 +173,12 @@ FEATURES_SCENE = Scene(
     "features",
     "<dataset={faces}> --out {out}.npy",
     {
+        **OVERWRITE,
         "dataset": case("{strangers}", (OPEN, "path", "{strangers}")),
         "--out": case("{out}-b.npy", ("v2f_engine.atomic:write_atomically", "path", "{out}-b.json")),
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}")),
         "--mask": case("{index}", ("v2f_engine.data.training.stored_set:StoredSet", "subset", np.arange(14))),
+        "--split": case("train", (OPEN, "split", "train")),
         "--channels": case("bgr", (EMBEDDER, "self.pixels.channels", "bgr")),
         "--mean": case("120", (EMBEDDER, "self.pixels.mean", 120.0), also="--std 127.5"),
         "--std": case("128", (EMBEDDER, "self.pixels.std", 128.0), also="--mean 127.5"),

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from v2f_engine.cli.flags import Fetch
+from v2f_engine.cli.flags import Fetch, Split, tell
+from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
 
 WEIGHTS = (".pth", ".pt", ".safetensors")
@@ -17,19 +18,26 @@ def convert(
     source: Annotated[Path, typer.Argument(help="a dataset, or weights (.pth, .safetensors)")],
     target: Annotated[Path, typer.Argument(help="folder of the new dataset, or a .safetensors file")],
     format: Annotated[str, typer.Option(help="format of the new dataset")] = "webdataset",
+    split: Split = None,
     precision: Annotated[str, typer.Option(help="of the new weights: fp32, fp16, bf16")] = "fp32",
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert a dataset to another format, or a published checkpoint to safetensors."""
     if source.suffix in WEIGHTS:
         from v2f_engine.models.weights import convert as convert_weights
 
-        typer.echo(f"{target}  sha256 {convert_weights(source, target, precision=precision)}")
+        with claimed(overwrite, target, endings=(".safetensors", ".pth")):
+            typer.echo(f"{target}  sha256 {convert_weights(source, target, precision=precision)}")
         return
     from v2f_engine.data.writing.convert import convert_dataset
 
     with progress_bar("convert", "images") as progress:
-        report = convert_dataset(source, target, format, progress=progress)
-    typer.echo(f"{report.images_written} images in {target}")
+        report = convert_dataset(source, target, format, split=split, progress=progress)
+    tell(source, report.told)
+    if report.images_written:
+        typer.echo(f"{report.images_written:,} images in {target}, {report.images:,} in all")
+    else:
+        typer.echo(f"already complete, {report.images:,} images in {target}")
 
 
 def verify(
@@ -76,10 +84,12 @@ def repair(
 def features(
     dataset: Annotated[Path, typer.Argument(help="a dataset of aligned faces in any format")],
     out: Annotated[Path, typer.Option(help=".npy of features, or .lmdb in the published training layout")],
+    overwrite: Overwrite = False,
     recogniser: Annotated[
         str, typer.Option(help="mini, a published name, or a path: .pth, .safetensors, .onnx")
     ] = "mini",
     mask: Annotated[Path | None, typer.Option(help=".npy of row numbers: only these rows")] = None,
+    split: Split = None,
     channels: Annotated[str | None, typer.Option(help="rgb (default) or bgr (AdaFace, MagFace)")] = None,
     mean: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
     std: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
@@ -92,21 +102,25 @@ def features(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Extract the features of every image; after a kill the same command goes on."""
+    from v2f_engine.data.training.features_file import RECORD
     from v2f_engine.models.embedder import open_embedder
     from v2f_engine.train.extract import store_features
 
-    embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
-    with progress_bar("features", "images") as progress:
-        record = store_features(
-            dataset,
-            out,
-            embedder,
-            subset=mask,
-            on_bad=on_bad,
-            batch=batch,
-            threads=threads,
-            progress=progress,
-        )
+    with claimed(overwrite, out, out.with_suffix(RECORD), endings=(".npy", ".lmdb")):
+        embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
+        with progress_bar("features", "images") as progress:
+            record = store_features(
+                dataset,
+                out,
+                embedder,
+                subset=mask,
+                split=split,
+                told=lambda lines: tell(dataset, lines),
+                on_bad=on_bad,
+                batch=batch,
+                threads=threads,
+                progress=progress,
+            )
     used = record["recogniser"]
     bad = record["bad"]
     typer.echo(
@@ -117,11 +131,14 @@ def features(
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="a stranger's weights, vectors, images, pairs or dataset")],
+    split: Split = None,
 ) -> None:
     """Read a stranger's file in a process of its own, with limited memory, and say whether it is sound."""
     from v2f_engine.data.inspect_file import inspect_file
 
-    found = inspect_file(file)
+    found = inspect_file(file, split=split)
     typer.echo(f"{'sound' if found.sound else 'NOT sound'}: {found.summary}")
+    for line in found.account:
+        typer.echo(f"  {line}")
     if not found.sound:
         raise typer.Exit(1)

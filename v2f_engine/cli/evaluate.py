@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from v2f_engine.cli.flags import grouped
+from v2f_engine.cli.flags import Split, grouped, tell
+from v2f_engine.cli.outputs import Overwrite, beside, claimed
 from v2f_engine.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Argument(help="a dataset in any format, or a .npy of features [N,D]")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="JSON, pictures beside it; in DATA.evaluation/ next to the data by default"),
+]
 Labels = Annotated[Path | None, typer.Option(help=".npy of integers [N] beside features")]
 
 
@@ -55,8 +60,10 @@ class SetFlags(ReaderFlags):
         int | None, typer.Option("--images", help="at most so many images of each identity")
     ] = None
 
-    def read(self, path: Path, labels: Path | None = None) -> FeatureSource:
-        """Features of a dataset's images, or those of a file."""
+    split: Split = None
+
+    def read(self, path: Path, labels: Path | None = None, split: str | None = None) -> FeatureSource:
+        """Features of a dataset's images, or those of a file; `split` is of what is measured alone."""
         from v2f_engine.evaluate.source import open_source
 
         with progress_bar(f"read {path.name}", "images") as progress:
@@ -65,6 +72,8 @@ class SetFlags(ReaderFlags):
                 recogniser=lambda: self.loaded,
                 labels=labels,
                 images_per_id=self.images_per_id,
+                split=split,
+                told=lambda lines: tell(path, lines),
                 bf16=self.bf16,
                 progress=progress,
             )
@@ -83,6 +92,18 @@ class ThresholdFlags:
         typer.Option(help="dataset of known people on which the threshold is calibrated at --fmr"),
     ] = None
     fmr: float = 1e-4
+
+    def check_first(self) -> None:
+        """Refuses a reference of too few people before anything is read through a network.
+
+        Raises:
+            ConfigError: the message names the lowest rate that it can tell.
+        """
+        from v2f_engine.data import open_dataset
+        from v2f_engine.evaluate.separability import check_pairs
+
+        if self.threshold is None and self.reference is not None and self.reference.suffix != ".npy":
+            check_pairs(open_dataset(self.reference).labels, self.fmr, str(self.reference))
 
     def limit(self, recogniser: str, known: FeatureSource | None) -> tuple[float, str]:
         """(cosine, where it comes from): given, calibrated on `known`, or the recogniser's own."""
@@ -123,7 +144,8 @@ def separability(
     groups: Annotated[
         str | None, typer.Option(help="attribute to break the errors down by, e.g. gender")
     ] = None,
-    out: Annotated[Path, typer.Option(help="JSON; a PNG beside it")] = Path("separability.json"),
+    out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Are the identities apart: unique ones over prefixes, EER, FMR100, FDR, DCFace's U, C and D."""
     from dataclasses import replace
@@ -134,30 +156,33 @@ def separability(
     from v2f_engine.evaluate.separability import measure_separability
     from v2f_engine.vectors.separability import separability_curve
 
-    known = sets.read(apart.reference) if apart.threshold is None and apart.reference else None
-    cosine, why = apart.limit(sets.recogniser, known)
-    source = sets.read(data, labels)
-    table = source.table()
-    measured = measure_separability(table, threshold=cosine)
-    curve = separability_curve(table.centres, threshold=cosine, step=max(1, measured.identities // 50))
-    three = measure_uniqueness(table, radius=radius)
-    if real is not None:
-        diverse = measure_diversity(table.features, table.labels, sets.read(real).features)
-        three = replace(three, diverse=diverse)
-    record: dict[str, Any] = {
-        "data": str(data),
-        "recogniser": source.recogniser,
-        "threshold_from": why,
-        **measured.to_json(),
-        "dcface": three.to_json(),
-        "curve": {"first": curve.first.tolist(), "unique": curve.unique.tolist()},
-    }
-    if groups is not None:
-        record["groups"] = measure_groups(
-            table, named_groups(source.attribute(groups)), threshold=cosine
-        ).to_json()
-    save(out, record)
-    plot_histograms({source.name: measured}, out.with_suffix(".png"))
+    out = out or beside(data, "separability.json")
+    with claimed(overwrite, out, out.with_suffix(".png")):
+        apart.check_first()
+        known = sets.read(apart.reference) if apart.threshold is None and apart.reference else None
+        cosine, why = apart.limit(sets.recogniser, known)
+        source = sets.read(data, labels, sets.split)
+        table = source.table()
+        measured = measure_separability(table, threshold=cosine)
+        curve = separability_curve(table.centres, threshold=cosine, step=max(1, measured.identities // 50))
+        three = measure_uniqueness(table, radius=radius)
+        if real is not None:
+            diverse = measure_diversity(table.features, table.labels, sets.read(real).features)
+            three = replace(three, diverse=diverse)
+        record: dict[str, Any] = {
+            "data": str(data),
+            "recogniser": source.recogniser,
+            "threshold_from": why,
+            **measured.to_json(),
+            "dcface": three.to_json(),
+            "curve": {"first": curve.first.tolist(), "unique": curve.unique.tolist()},
+        }
+        if groups is not None:
+            record["groups"] = measure_groups(
+                table, named_groups(source.attribute(groups)), threshold=cosine
+            ).to_json()
+        save(out, record)
+        plot_histograms({source.name: measured}, out.with_suffix(".png"))
     typer.echo(
         f"{measured.identities:,} identities, {measured.images:,} images: EER {100 * measured.eer:.2f} %, "
         f"FMR100 {100 * measured.fmr100:.2f} %, unique {100 * measured.unique_share:.2f} % at cosine {cosine:.3f} "
@@ -172,16 +197,19 @@ def consistency(
     *,
     labels: Labels = None,
     sets: SetFlags,
-    out: Annotated[Path, typer.Option(help="JSON; a PNG beside it")] = Path("consistency.json"),
+    out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Is each identity itself: cosines within identities, and images nearest to their own centre."""
     from v2f_engine.evaluate.consistency import measure_consistency
     from v2f_engine.evaluate.plots import plot_consistency
 
-    source = sets.read(data, labels)
-    measured = measure_consistency(source.table())
-    save(out, {"data": str(data), "recogniser": source.recogniser, **measured.to_json()})
-    plot_consistency(measured, out.with_suffix(".png"))
+    out = out or beside(data, "consistency.json")
+    with claimed(overwrite, out, out.with_suffix(".png")):
+        source = sets.read(data, labels, sets.split)
+        measured = measure_consistency(source.table())
+        save(out, {"data": str(data), "recogniser": source.recogniser, **measured.to_json()})
+        plot_consistency(measured, out.with_suffix(".png"))
     typer.echo(
         f"{measured.identities:,} identities: mean pair cosine {measured.pair_cosine:.3f} "
         f"(5 % of identities below {measured.pair_cosine_p05:.3f}), "
@@ -210,35 +238,39 @@ def leakage(
     ] = None,
     worst: Annotated[int, typer.Option(help="pairs listed, and pictured where there are images")] = 24,
     backend: Annotated[str, typer.Option(help="auto, native, reference or cupy: speed only")] = "auto",
-    out: Annotated[Path, typer.Option(help="JSON; PNGs beside it")] = Path("leakage.json"),
+    out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Is a real person among the generated: every image against every gallery row, top-1 cosine, streamed."""
     from v2f_engine.evaluate.leakage import PUBLISHED, lowest_rate, measure_leakage
     from v2f_engine.evaluate.pictures import picture_pairs
     from v2f_engine.evaluate.plots import plot_leakage
 
-    made, real = sets.read(synthetic), sets.read(gallery, gallery_labels)
-    rate = lowest_rate(len(real.features), real.labels) if fmr is None else fmr or None
-    with progress_bar("compare", "rows") as progress:
-        measured = measure_leakage(
-            made.features,
-            real.features,
-            thresholds=tuple(threshold or PUBLISHED),
-            fmr=rate,
-            gallery_labels=real.labels,
-            worst=worst,
-            backend=backend,
-            progress=progress,
-        )
-    save(
-        out,
-        {"synthetic_set": str(synthetic), "gallery_set": str(gallery), "recogniser": made.recogniser or real.recogniser,
-         **measured.to_json()},
-    )  # fmt: skip
-    plot_leakage(measured, out.with_suffix(".png"))
+    out = out or beside(synthetic, "leakage.json")
     sheet = out.with_name(out.stem + "_worst.png")
-    if picture_pairs(made, real, measured.worst, sheet):
-        typer.echo(f"worst pairs  {sheet}")
+    with claimed(overwrite, out, out.with_suffix(".png"), sheet):
+        made, real = sets.read(synthetic, split=sets.split), sets.read(gallery, gallery_labels)
+        rate = lowest_rate(len(real.features), real.labels) if fmr is None else fmr or None
+        with progress_bar("compare", "rows") as progress:
+            measured = measure_leakage(
+                made.features,
+                real.features,
+                thresholds=tuple(threshold or PUBLISHED),
+                fmr=rate,
+                gallery_labels=real.labels,
+                worst=worst,
+                backend=backend,
+                progress=progress,
+            )
+        about = {
+            "synthetic_set": str(synthetic),
+            "gallery_set": str(gallery),
+            "recogniser": made.recogniser or real.recogniser,
+        }
+        save(out, {**about, **measured.to_json()})
+        plot_leakage(measured, out.with_suffix(".png"))
+        if picture_pairs(made, real, measured.worst, sheet):
+            typer.echo(f"worst pairs  {sheet}")
     for above in measured.above:
         chance = "" if above.by_chance is None else f", by chance {100 * above.by_chance:.3g} %"
         typer.echo(

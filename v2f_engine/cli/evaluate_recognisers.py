@@ -9,6 +9,7 @@ import typer
 
 from v2f_engine.cli.evaluate import ReaderFlags, save
 from v2f_engine.cli.flags import grouped
+from v2f_engine.cli.outputs import Overwrite, beside, claimed
 from v2f_engine.cli.progress import progress_bar
 
 
@@ -17,23 +18,30 @@ def verification(
     sets: Annotated[list[Path], typer.Argument(help=".bin, .bin.xz, or .npy with issame.txt")],
     *,
     reader: ReaderFlags,
-    out: Annotated[Path, typer.Option(help="JSON; a PNG beside it")] = Path("verification.json"),
+    out: Annotated[
+        Path | None, typer.Option(help="JSON, a PNG beside it; in RECOGNISER.evaluation/ by default")
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """A recogniser on LFW, CFP-FP, AgeDB and the like: mirrored features summed, ten folds."""
     from v2f_engine.data.verification import open_verification_set
     from v2f_engine.evaluate.plots import plot_verification
     from v2f_engine.evaluate.verification import measure_verification
 
-    opened = [open_verification_set(path) for path in sets]
-    loaded = reader.loaded
-    measured = []
-    for pairs in opened:
-        with progress_bar(pairs.name, "images") as progress:
-            measured.append(measure_verification(pairs, loaded.model, bf16=reader.bf16, progress=progress))
-    average = sum(m.accuracy for m in measured) / len(measured)
-    used = {"name": loaded.name, "sha256": loaded.sha256}
-    save(out, {"recogniser": used, "average": average, "sets": [m.to_json() for m in measured]})
-    plot_verification(measured, out.with_suffix(".png"))
+    out = out or beside(reader.recogniser, "verification.json")
+    with claimed(overwrite, out, out.with_suffix(".png")):
+        opened = [open_verification_set(path) for path in sets]
+        loaded = reader.loaded
+        measured = []
+        for pairs in opened:
+            with progress_bar(pairs.name, "images") as progress:
+                measured.append(
+                    measure_verification(pairs, loaded.model, bf16=reader.bf16, progress=progress)
+                )
+        average = sum(m.accuracy for m in measured) / len(measured)
+        used = {"name": loaded.name, "sha256": loaded.sha256}
+        save(out, {"recogniser": used, "average": average, "sets": [m.to_json() for m in measured]})
+        plot_verification(measured, out.with_suffix(".png"))
     for m in measured:
         typer.echo(
             f"{m.name:20} {100 * m.accuracy:6.2f} % ± {100 * m.deviation:4.2f}  {m.pairs:,} pairs, "
@@ -53,7 +61,13 @@ def ijb(
     name: Annotated[str | None, typer.Option(help="ijbb or ijbc, where both lie in the folder")] = None,
     reader: ReaderFlags,
     scores: Annotated[bool, typer.Option(help="weigh images by the detector's score")] = True,
-    out: Annotated[Path, typer.Option(help="JSON; a PNG beside it")] = Path("ijb.json"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON, a PNG beside it; in FEATURES.evaluation/ or RECOGNISER.evaluation/ by default"
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """IJB-B and IJB-C: images to media to templates, TPR at FPR."""
     from v2f_engine.errors import ConfigError
@@ -61,20 +75,22 @@ def ijb(
     from v2f_engine.evaluate.plots import plot_ijb
     from v2f_engine.vectors.streams import open_vectors
 
-    protocol = read_protocol(meta, name)
-    if (features is None) == (crops is None):
-        raise ConfigError("Give either --features, extracted before, or --crops, the images.")
-    if features is not None:
-        rows: Any = open_vectors(features, dimension=None)
-    else:
-        from v2f_engine.evaluate.crops import read_crops
+    out = out or beside(features or reader.recogniser, "ijb.json")
+    with claimed(overwrite, out, out.with_suffix(".png")):
+        protocol = read_protocol(meta, name)
+        if (features is None) == (crops is None):
+            raise ConfigError("Give either --features, extracted before, or --crops, the images.")
+        if features is not None:
+            rows: Any = open_vectors(features, dimension=None)
+        else:
+            from v2f_engine.evaluate.crops import read_crops
 
-        assert crops is not None
-        with progress_bar("read", "images") as progress:
-            rows = read_crops(protocol, crops, reader.loaded.model, bf16=reader.bf16, progress=progress)
-    measured = measure_ijb(rows, protocol, use_scores=scores)
-    save(out, {"protocol": str(meta), **measured.to_json()})
-    plot_ijb(measured, out.with_suffix(".png"))
+            assert crops is not None
+            with progress_bar("read", "images") as progress:
+                rows = read_crops(protocol, crops, reader.loaded.model, bf16=reader.bf16, progress=progress)
+        measured = measure_ijb(rows, protocol, use_scores=scores)
+        save(out, {"protocol": str(meta), **measured.to_json()})
+        plot_ijb(measured, out.with_suffix(".png"))
     typer.echo(f"{measured.templates:,} templates, {measured.pairs:,} pairs")
     for fpr, tpr in measured.tpr.items():
         typer.echo(f"TPR at FPR {fpr:>6}: {100 * tpr:6.2f} %")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from v2f_engine.cli.evaluate import SetFlags, ThresholdFlags
 from v2f_engine.cli.flags import grouped
+from v2f_engine.cli.outputs import Overwrite, beside, claimed
+
+if TYPE_CHECKING:
+    from v2f_engine.data.records.manifest import Manifest
 
 
 @grouped
@@ -25,7 +29,11 @@ def report(
         typer.Option(help="NAME=verification.json of a recogniser trained on it; may be repeated"),
     ] = None,
     card: Annotated[bool, typer.Option(help="write the measures into the dataset's card")] = True,
-    out: Annotated[Path, typer.Option(help="HTML; a JSON beside it")] = Path("report.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML, a JSON beside it; in DATA.evaluation/ next to the data by default"),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Everything about a dataset on one page: faces, separability, leakage, accuracy beside published sets, origin."""
     import json
@@ -33,38 +41,49 @@ def report(
     import sys
 
     from v2f_engine.atomic import write_atomically
-    from v2f_engine.data.records.card import write_card
     from v2f_engine.evaluate.report import make_report, page
 
-    accuracies = [_accuracy(text) for text in accuracy or ()]
-    known = None if apart.reference is None else sets.read(apart.reference)
-    cosine, why = apart.limit(sets.recogniser, known)
-    source = sets.read(data)
-    real = None if gallery is None else sets.read(gallery)
-    made = make_report(
-        source,
-        threshold=cosine,
-        threshold_from=why,
-        gallery=real,
-        reference=known,
-        fmr=apart.fmr if apart.threshold is None and known is not None else None,
-        accuracy=accuracies,
-        command=shlex.join(["v2f", *sys.argv[1:]]),
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, page(made).encode())
-    write_atomically(out.with_suffix(".json"), (json.dumps(made.record, sort_keys=True) + "\n").encode())
+    out = out or beside(data, "report.html")
+    with claimed(overwrite, out, out.with_suffix(".json"), endings=(".html", ".htm")):
+        accuracies = [_accuracy(text) for text in accuracy or ()]
+        apart.check_first()
+        known = None if apart.reference is None else sets.read(apart.reference)
+        cosine, why = apart.limit(sets.recogniser, known)
+        source = sets.read(data, split=sets.split)
+        real = None if gallery is None else sets.read(gallery)
+        made = make_report(
+            source,
+            threshold=cosine,
+            threshold_from=why,
+            gallery=real,
+            reference=known,
+            fmr=apart.fmr if apart.threshold is None and known is not None else None,
+            accuracy=accuracies,
+            command=shlex.join(["v2f", *sys.argv[1:]]),
+        )
+        write_atomically(out.with_suffix(".json"), (json.dumps(made.record, sort_keys=True) + "\n").encode())
+        write_atomically(out, page(made).encode())
     typer.echo(f"{out}  {out.stat().st_size / 1e6:.1f} MB   {out.with_suffix('.json').name}")
-    manifest = None if source.dataset is None else source.dataset.manifest
-    if card and manifest is not None and data.is_dir():
-        typer.echo(f"{write_card(data, manifest, card_measures(made.record))}")
+    if card and source.dataset is not None and source.dataset.manifest is not None and data.is_dir():
+        _write_card(data, source.dataset.manifest, made.record)
+
+
+def _write_card(data: Path, manifest: Manifest, record: dict[str, Any]) -> None:
+    """Adds the measures to the set's card; a set that cannot be written is measured all the same."""
+    from v2f_engine.data.records.card import write_card
+
+    try:
+        typer.echo(f"{write_card(data, manifest, card_measures(record))}")
+    except OSError as error:
+        typer.echo(f"the card in {data} was not written: {error.strerror}", err=True)
 
 
 def card_measures(record: dict[str, Any]) -> dict[str, str]:
-    """What the dataset card says of a report."""
+    """What the dataset card says of a report; leakage that was measured before stays there."""
     apart, alike = record["separability"], record["consistency"]
+    reader = f"{record['recogniser'].get('name')} {record['recogniser'].get('sha256', '')[:12]}"
     measures = {
-        "recogniser": f"{record['recogniser'].get('name')} {record['recogniser'].get('sha256', '')[:12]}",
+        "recogniser": reader,
         "threshold": f"cosine {record['threshold']:.3f} ({record['threshold_from']})",
         "unique identities": f"{100 * apart['unique_share']:.2f} % of {apart['identities']:,}",
         "equal error rate": f"{100 * apart['eer']:.2f} %, {apart['images']:,} images",
@@ -77,7 +96,7 @@ def card_measures(record: dict[str, Any]) -> dict[str, str]:
     for above in leaks["above"]:
         measures[f"leakage above {above['threshold']:.3f}"] = (
             f"{above['count']:,} of {leaks['synthetic']:,} images against {leaks['gallery']:,} rows of "
-            f"{leaks['gallery_name']} ({above['what']})"
+            f"{leaks['gallery_name']} ({above['what']}, read by {reader})"
         )
     return measures
 

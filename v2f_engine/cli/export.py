@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2f_engine.cli.flags import Fetch, Model, grouped
+from v2f_engine.cli.outputs import Overwrite, claimed
 
 if TYPE_CHECKING:
     from v2f_engine.export.onnx import Exported, Progress
@@ -60,11 +61,13 @@ def onnx(
     model: Model = "mini",
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8")] = "fp32",
     flags: ExportFlags,
+    overwrite: Overwrite = False,
 ) -> None:
     """Export to ONNX; checked by onnx.checker and against the fp32 eager runner."""
     from v2f_engine.export.onnx import export_onnx
+    from v2f_engine.runtime.artefact import sidecar_path
 
-    with steps() as progress:
+    with claimed(overwrite, out, sidecar_path(out)), steps() as progress:
         made = export_onnx(model, out, precision=precision, progress=progress, **vars(flags))
     typer.echo(table(made))
 
@@ -85,13 +88,15 @@ def tensorrt(
     ] = 0.0,
     level: Level = -1,
     flags: ExportFlags,
+    overwrite: Overwrite = False,
 ) -> None:
     """Build an engine for this machine's GPU with TensorRT 10 or 11."""
     from v2f_engine.export.tensorrt import BuildSettings, export_engine, profile_of
+    from v2f_engine.runtime.artefact import sidecar_path
 
     profiles = tuple(profile_of(text) for text in profile or ["1,64,256"])
     settings = BuildSettings(profiles, (), workspace, level, timing_cache)
-    with steps() as progress:
+    with claimed(overwrite, out, sidecar_path(out)), steps() as progress:
         made = export_engine(
             "tensorrt", model, out, precision=precision, settings=settings, progress=progress, **vars(flags)
         )
@@ -111,13 +116,15 @@ def tensorrt_rtx(
     ] = None,
     level: Level = -1,
     flags: ExportFlags,
+    overwrite: Overwrite = False,
 ) -> None:
     """Build an engine for RTX cards with TensorRT-RTX; needs no GPU."""
     from v2f_engine.export.tensorrt import TARGETS, BuildSettings, export_engine, profile_of
+    from v2f_engine.runtime.artefact import sidecar_path
 
     profiles = tuple(profile_of(text) for text in profile or ["1,64,256"])
     settings = BuildSettings(profiles, tuple(target or TARGETS), 0.0, level)
-    with steps() as progress:
+    with claimed(overwrite, out, sidecar_path(out)), steps() as progress:
         made = export_engine(
             "tensorrt-rtx", model, out, precision=precision, settings=settings, progress=progress,
             **vars(flags),

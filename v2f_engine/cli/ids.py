@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, grouped
+from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
 
 app = typer.Typer(
@@ -44,27 +45,30 @@ def sample(
     n_ids: Annotated[int, typer.Argument(metavar="count", help="identities to keep")],
     stream: StreamFlags,
     rate: RateFlags,
-    out: Annotated[Path, typer.Option(help="table of identities, safetensors")] = Path(
-        "identities.safetensors"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="table of identities: .safetensors, or .npy for the vectors alone")
+    ] = Path("identities.safetensors"),
+    overwrite: Overwrite = False,
     exclude: Exclude = None,
 ) -> None:
     """Sample separable identity vectors."""
+    from v2f_engine.vectors.identities import BYTES_PER_IDENTITY, ENDINGS
     from v2f_engine.vectors.sampling import sample_identities
 
-    known = rate.calibrated(stream.max_cosine)
-    with progress_bar("sample", "identities") as progress:
-        table = sample_identities(
-            n_ids,
-            max_cosine=stream.limit,
-            calibration=known,
-            seed=stream.seed,
-            source=stream.source,
-            exclude=exclude or None,
-            backend=stream.backend,
-            progress=lambda kept, n, drawn: progress(kept, n),
-        )
-    table.save(out)
+    with claimed(overwrite, out, endings=ENDINGS, room=BYTES_PER_IDENTITY * max(0, n_ids)):
+        known = rate.calibrated(stream.max_cosine)
+        with progress_bar("sample", "identities") as progress:
+            table = sample_identities(
+                n_ids,
+                max_cosine=stream.limit,
+                calibration=known,
+                seed=stream.seed,
+                source=stream.source,
+                exclude=exclude or None,
+                backend=stream.backend,
+                progress=lambda kept, n, drawn: progress(kept, n),
+            )
+        table.save(out)
     drawn = table.provenance["candidates_drawn"]
     limit = table.provenance["max_cosine"]
     typer.echo(
@@ -82,7 +86,8 @@ def fit(
         Path | None, typer.Option(help="a dataset of faces to fit on, instead of features")
     ] = None,
     recogniser: Judge = "mini",
-    out: Annotated[Path, typer.Option(help="statistics, safetensors")] = Path("statistics.safetensors"),
+    out: Annotated[Path, typer.Option(help="statistics, .safetensors")] = Path("statistics.safetensors"),
+    overwrite: Overwrite = False,
     components: Annotated[int | None, typer.Option(help="PCA components; all by default")] = None,
     shrinkage: Annotated[str, typer.Option(help="0..1 or `oas`")] = "0",
 ) -> None:
@@ -97,19 +102,20 @@ def fit(
         raise ConfigError(f"--shrinkage: expected 0..1 or `oas`, found {shrinkage!r}.") from error
     if bool(features) == (images is not None):
         raise ConfigError("Give either .npy files of features or --images DATASET.")
-    with progress_bar("fit", "images" if images else "rows") as progress:
-        if images is not None:
-            statistics = fit_faces(
-                images, recogniser, components=components, shrinkage=share, progress=progress
-            )
-        else:
-            statistics = fit_files(
-                [str(path) for path in features or []],
-                components=components,
-                shrinkage=share,
-                progress=progress,
-            )
-    save_statistics(out, statistics)
+    with claimed(overwrite, out, endings=(".safetensors",)):
+        with progress_bar("fit", "images" if images else "rows") as progress:
+            if images is not None:
+                statistics = fit_faces(
+                    images, recogniser, components=components, shrinkage=share, progress=progress
+                )
+            else:
+                statistics = fit_files(
+                    [str(path) for path in features or []],
+                    components=components,
+                    shrinkage=share,
+                    progress=progress,
+                )
+        save_statistics(out, statistics)
     typer.echo(
         f"{out}: {statistics.count} rows, effective dimension {statistics.effective_dimension:.1f} "
         f"(of cosines {statistics.cosine_dimension:.1f}), {statistics.components} components, "
@@ -125,26 +131,28 @@ def plan(
     rate: RateFlags,
     max_candidates: Annotated[int | None, typer.Option(help="budget; 20 an identity by default")] = None,
     plot: Annotated[Path | None, typer.Option(help="saturation curve as PNG")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Predict candidates, time and memory of a request, before running it."""
     from v2f_engine.vectors.planner import plan_identities
     from v2f_engine.vectors.plots import plot_saturation
     from v2f_engine.vectors.sources import find_source
 
-    known = rate.calibrated(stream.max_cosine)
-    made = plan_identities(
-        n_ids,
-        find_source(stream.source),
-        stream.limit if known is None else known.threshold,
-        seed=stream.seed,
-        backend=stream.backend,
-        max_candidates=max_candidates,
-    )
-    for line in made.lines():
-        typer.echo(line)
-    if plot is not None:
-        plot_saturation(made, plot)
-        typer.echo(f"saturation curve  {plot}")
+    with claimed(overwrite, plot, tells=True):
+        known = rate.calibrated(stream.max_cosine)
+        made = plan_identities(
+            n_ids,
+            find_source(stream.source),
+            stream.limit if known is None else known.threshold,
+            seed=stream.seed,
+            backend=stream.backend,
+            max_candidates=max_candidates,
+        )
+        for line in made.lines():
+            typer.echo(line)
+        if plot is not None:
+            plot_saturation(made, plot)
+            typer.echo(f"saturation curve  {plot}")
     made.refuse_if_saturated()
 
 
@@ -158,6 +166,7 @@ def check(
     ] = None,
     step: Annotated[int, typer.Option(help="prefix step of the curve")] = 1000,
     plot: Annotated[Path | None, typer.Option(help="curve as PNG")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Published separability: identities with no earlier one above the threshold, over prefixes."""
     from v2f_engine.vectors.identities import Identities
@@ -165,12 +174,15 @@ def check(
     from v2f_engine.vectors.separability import PUBLISHED_THRESHOLD, separability_curve
     from v2f_engine.vectors.streams import open_vectors
 
-    known = rate.calibrated(threshold)
-    limit = (PUBLISHED_THRESHOLD if threshold is None else threshold) if known is None else known.threshold
-    rows = Identities.load(vectors).vectors if vectors.suffix == ".safetensors" else open_vectors(vectors)
-    with progress_bar("check", "pairs") as progress:
-        curve = separability_curve(rows, threshold=limit, step=step, progress=progress)
-    typer.echo(f"{curve.share:.4%} of {len(rows)} identities are unique at cosine {limit:.4g}")
-    if plot is not None:
-        plot_separability({vectors.stem: curve}, plot)
-        typer.echo(f"curve  {plot}")
+    with claimed(overwrite, plot, tells=True):
+        known = rate.calibrated(threshold)
+        limit = (
+            (PUBLISHED_THRESHOLD if threshold is None else threshold) if known is None else known.threshold
+        )
+        rows = Identities.load(vectors).vectors if vectors.suffix == ".safetensors" else open_vectors(vectors)
+        with progress_bar("check", "pairs") as progress:
+            curve = separability_curve(rows, threshold=limit, step=step, progress=progress)
+        typer.echo(f"{curve.share:.4%} of {len(rows)} identities are unique at cosine {limit:.4g}")
+        if plot is not None:
+            plot_separability({vectors.stem: curve}, plot)
+            typer.echo(f"curve  {plot}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from v2f_engine.cli.flags import Backend, EngineFlags, Exclude, NoiseFlags, RateFlags, Source, grouped
+from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
 
 
@@ -43,12 +44,13 @@ class ProofFlags:
 class FileFlags:
     """What is written."""
 
-    out: Annotated[Path, typer.Option(help="table of identities, for `v2f generate --vectors`")] = Path(
-        "proven.safetensors"
-    )
+    out: Annotated[
+        Path, typer.Option(help="table of identities, .safetensors, for `v2f generate --vectors`")
+    ] = Path("proven.safetensors")
     report: Annotated[Path | None, typer.Option(help="JSON; OUT with .json by default")] = None
     plot: Annotated[Path | None, typer.Option(help="PNG; OUT with .png by default")] = None
     features: Annotated[Path | None, typer.Option(help="write the features of the kept as .npy")] = None
+    overwrite: Overwrite = False
 
 
 @grouped
@@ -67,49 +69,63 @@ def prove(
     With the same seed, noise levels, masks, model and runner, `v2f generate --vectors OUT` makes exactly the
     images that were looked at here first. Finished pieces wait in OUT.work until the table is written.
     """
-    import numpy as np
-
     from v2f_engine.atomic import write_atomically
     from v2f_engine.options import IdentityOptions, ImageOptions
     from v2f_engine.pipeline.proof import ProofOptions, run
+    from v2f_engine.vectors.files import save_npy
+    from v2f_engine.vectors.identities import BYTES_PER_IDENTITY
     from v2f_engine.vectors.plots import plot_proof
 
-    known = rate.calibrated(bounds.image_cosine, images_per_id)
     out = files.out
-    with progress_bar("prove", "images") as progress:
-        proof = run(
-            engine.options,
-            IdentityOptions(n_ids, None, vectors.source, vectors.max_cosine, exclude=vectors.exclude or None),
-            ImageOptions(images_per_id, noise.seed, noise.perturbation),
-            ProofOptions(
-                recogniser=rate.recogniser,
-                image_cosine=bounds.image_cosine if known is None else known,
-                max_rounds=bounds.max_rounds,
-                max_made=bounds.max_made,
-                backend=bounds.backend,
-            ),
-            out.with_suffix(".work"),
-            progress,
-        )
+    work, room = out.with_suffix(".work"), BYTES_PER_IDENTITY * max(0, n_ids)
     report, plot = files.report or out.with_suffix(".json"), files.plot or out.with_suffix(".png")
-    write_atomically(report, (json.dumps(proof.to_json(), indent=1) + "\n").encode())
-    plot_proof(proof, plot)
-    before, after = proof.before, proof.after
-    typer.echo(
-        f"before  {before.repeated:,} of the first {before.identities:,} identities have a face like an earlier "
-        f"one's (cosine {proof.max_cosine:.4g} or more); {before.rejected:,} would have to go"
-    )
-    typer.echo(
-        f"after   {after.repeated:,} of {after.identities:,}, in {len(proof.rounds)} rounds and {proof.made:,} "
-        f"identities made into images; most similar pair {float(after.nearest.max()):.4f}"
-    )
-    typer.echo(f"report  {report}")
-    typer.echo(f"plot    {plot}")
-    if files.features is not None:
-        held = io.BytesIO()
-        np.save(held, proof.features)
-        write_atomically(files.features, held.getvalue())
-        typer.echo(f"features  {files.features}")
-    table = proof.require()
-    table.save(out)
+    with claimed(
+        files.overwrite,
+        out,
+        report,
+        plot,
+        files.features,
+        endings=(".safetensors",),
+        room=room,
+    ):
+        known = rate.calibrated(bounds.image_cosine, images_per_id)
+        with progress_bar("prove", "images") as progress:
+            proof = run(
+                engine.options,
+                IdentityOptions(
+                    n_ids, None, vectors.source, vectors.max_cosine, exclude=vectors.exclude or None
+                ),
+                ImageOptions(images_per_id, noise.seed, noise.perturbation),
+                ProofOptions(
+                    recogniser=rate.recogniser,
+                    image_cosine=bounds.image_cosine if known is None else known,
+                    max_rounds=bounds.max_rounds,
+                    max_made=bounds.max_made,
+                    backend=bounds.backend,
+                ),
+                work,
+                progress,
+            )
+        # The table first: it is what was asked for, and pictures have more ways to fail.
+        if proof.table is not None:
+            proof.table.save(out)
+        write_atomically(report, (json.dumps(proof.to_json(), indent=1) + "\n").encode())
+        if files.features is not None:
+            save_npy(files.features, proof.features)
+        plot_proof(proof, plot)
+        before, after = proof.before, proof.after
+        typer.echo(
+            f"before  {before.repeated:,} of the first {before.identities:,} identities have a face like an earlier "
+            f"one's (cosine {proof.max_cosine:.4g} or more); {before.rejected:,} would have to go"
+        )
+        typer.echo(
+            f"after   {after.repeated:,} of {after.identities:,}, in {len(proof.rounds)} rounds and {proof.made:,} "
+            f"identities made into images; most similar pair {float(after.nearest.max()):.4f}"
+        )
+        typer.echo(f"report  {report}")
+        typer.echo(f"plot    {plot}")
+        if files.features is not None:
+            typer.echo(f"features  {files.features}")
+        table = proof.require()
+        shutil.rmtree(work, ignore_errors=True)  # only now: until everything is written they are all there is
     typer.echo(f"table   {out}, hash {table.table_hash[:12]}")

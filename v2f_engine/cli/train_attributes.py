@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from v2f_engine.cli.flags import Minutes, Steps
+from v2f_engine.cli.flags import Minutes, Split, Steps
+from v2f_engine.cli.outputs import Overwrite, claimed
 
 
 def estimator(
@@ -24,6 +25,7 @@ def estimator(
     batch: int = 64,
     seed: int = 0,
     device: str = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Train an estimator on rendered people, whose pose and blur are known exactly."""
     from v2f_engine.config import one_of
@@ -39,11 +41,11 @@ def estimator(
     from v2f_engine.train.loop import Budget
 
     one_of("estimator", name, RECIPES)
+    out = out or Path(f"runs/{name}.safetensors")
     labels = tuple(LABELS[output] for output in RECIPES[name].outputs)
-    faces = render_labelled(render_seed, people, 16, 2) if data is None else read_labelled(data, labels)
     budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=3000)
     settings = EstimatorTraining(
-        out or Path(f"runs/{name}.safetensors"),
+        out,
         name,
         JUDGES[name] if judge else None,
         budget,
@@ -51,7 +53,9 @@ def estimator(
         seed=seed,
         device=device,
     )
-    train_estimator(faces, settings)
+    with claimed(overwrite, out, endings=(".safetensors",)):
+        faces = render_labelled(render_seed, people, 16, 2) if data is None else read_labelled(data, labels)
+        train_estimator(faces, settings)
     typer.echo(f"{settings.out}")
 
 
@@ -71,6 +75,7 @@ def pose(
     batch: Annotated[int, typer.Option(help="images a step, of all ranks; 256 as published")] = 16,
     lr: Annotated[float, typer.Option(help="1e-4 as published")] = 1e-4,
     limit: Annotated[int | None, typer.Option(help="use no more images than this")] = None,
+    split: Split = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
@@ -85,7 +90,7 @@ def pose(
     settings = PoseTraining(out, budget, batch, lr, vgg=vgg, seed=seed)
     reader = load_recogniser(recogniser).model
     with joined(device) as group:
-        faces = read_pose_data(data, reader.to(group.device), limit)
+        faces = read_pose_data(data, reader.to(group.device), limit, split)
         train_pose(faces, load_generator(model).model, reader, settings, group)
         if group.first:
             typer.echo(f"{out / 'pose.safetensors'}")

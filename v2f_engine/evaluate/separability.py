@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.config import between
+from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.features import FeatureTable
-from v2f_engine.scores import equal_error_rate, genuine_impostor, threshold_at_fmr
+from v2f_engine.scores import TELLING, equal_error_rate, genuine_impostor, require_pairs, threshold_at_fmr
 from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
 from v2f_engine.vectors.separability import separability_curve
 
@@ -69,6 +70,29 @@ def calibrate(table: FeatureTable, fmr: float = 1e-5) -> Calibration:
         ConfigError: fewer than `10 / fmr` pairs of different identities.
     """
     return calibrate_threshold(table.features, table.labels, fmr=fmr)
+
+
+def check_pairs(labels: NDArray[np.int64], fmr: float, name: str) -> None:
+    """Whether the images of known people suffice to calibrate a rate on, before they are read through a network.
+
+    Args:
+        labels: int64 `[N]`, the person of each image.
+        fmr: false-match rate, in (0, 1).
+        name: of the set, for the message.
+
+    Raises:
+        ConfigError: too few pairs of different people; the message gives the lowest rate that they tell.
+    """
+    counts = np.unique(labels, return_counts=True)[1].astype(np.int64)
+    pairs = (len(labels) ** 2 - int((counts**2).sum())) // 2
+    try:
+        require_pairs(pairs, fmr)
+    except ConfigError as error:
+        lowest = next((rate for rate in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1) if pairs * rate >= TELLING), None)
+        told = "no rate can be told" if lowest is None else f"--fmr {lowest:g} is the lowest it can tell"
+        raise ConfigError(
+            f"--reference {name}: {error} With these people {told}; or give --threshold."
+        ) from error
 
 
 def measure_separability(

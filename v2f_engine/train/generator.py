@@ -23,14 +23,12 @@ from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, write_tensors
 from v2f_engine.train.curves import VALIDATION, plot_curves
 from v2f_engine.train.distributed import Ranks
+from v2f_engine.train.folder import open_folder
 from v2f_engine.train.generator_settings import AsPublished as AsPublished
 from v2f_engine.train.generator_settings import GeneratorTraining as GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer as GeneratorTrainer
 from v2f_engine.train.loop import LOG, Loop, cut_log
 from v2f_engine.train.watch import Diary, Watcher
-
-FINGERPRINT = ("seed", "batch", "preset", "masks", "base_lr", "lr_floor", "warm_up", "clip", "ema", "shift")
-"""Settings that a resumed run may not change without saying so."""
 
 
 class GeneratorRun:
@@ -73,17 +71,10 @@ class GeneratorRun:
             return
         tensors, head = self.checkpoints.load(step)
         restore(tensors, self.trainer.modules(), self.trainer.optimizers())
-        self._report_changes(head.get("settings", {}))
         self.loop.resume(tensors, head["loop"], group.device)
         if group.first:
             cut_log(self.out / VALIDATION, step)
             self.loop.say(f"resumed at step {step}")
-
-    def _report_changes(self, before: dict[str, Any]) -> None:
-        now = json.loads(json.dumps(self.trainer.settings.to_json()))
-        changed = [f"{n} {before[n]} -> {now[n]}" for n in FINGERPRINT if n in before and before[n] != now[n]]
-        if changed and self.trainer.group.first:
-            self.loop.say(f"resumed with other settings than before: {'; '.join(changed)}")
 
     def advance(self) -> None:
         """One step, and what falls due after it."""
@@ -176,6 +167,7 @@ def train_generator(
     """
     group = group or Ranks(device=settings.device)
     with group.alone_in(settings.out):
+        open_folder(settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "generator", group)
         trainer = open_trainer(data, recogniser, settings, group)
         watcher = None
         if held_out is not None and group.first:

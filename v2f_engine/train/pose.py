@@ -35,6 +35,7 @@ from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
 from v2f_engine.train.distributed import Ranks
+from v2f_engine.train.folder import open_folder
 from v2f_engine.train.loop import LOG, Budget, Loop, cut_log
 from v2f_engine.train.losses import LossWeights, identity_loss, ssim
 from v2f_engine.train.optim import BETAS, cosine, set_lr
@@ -290,10 +291,13 @@ def train_pose(
 
     Raises:
         DatasetError, NonFiniteLoss, CheckpointError: as named.
-        OutputFolderError: another training writes into the folder.
+        OutputFolderError: another training writes into the folder, or wrote into it with other settings.
     """
     trainer = PoseTrainer(data, base, recogniser, settings, group)
     with trainer.group.alone_in(settings.out):
+        open_folder(
+            settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "pose", trainer.group
+        )
         loop = Loop(settings.budget, settings.out, settings.batch, settings.log_every, group=trainer.group)
         loop.say = say or loop.say
         checkpoints = Checkpoints(settings.out / "checkpoints", loop.say)

@@ -31,6 +31,7 @@ from v2f_engine.scores import equal_error_rate, genuine_impostor
 from v2f_engine.train.augment import augment_faces
 from v2f_engine.train.checkpoint import Checkpoints, read_tensors, restore, training_state, write_tensors
 from v2f_engine.train.distributed import Ranks
+from v2f_engine.train.folder import open_folder
 from v2f_engine.train.head import ShardedHead
 from v2f_engine.train.head_checkpoint import read_head, whole_steps
 from v2f_engine.train.loop import LOG, Loop, cut_log
@@ -300,11 +301,13 @@ def train_recogniser(
 
     Raises:
         NonFiniteLoss, CheckpointError, DatasetError, ConfigError: as named.
-        OutputFolderError: another training writes into the folder.
+        OutputFolderError: another training writes into the folder, or wrote into it with other settings.
     """
     trainer = RecogniserTrainer(data, settings, group)
     first = trainer.group.first
     with trainer.group.alone_in(settings.out):
+        known = {**settings.to_json(), "data": {"images": len(data), "classes": data.classes}}
+        open_folder(settings.out, known, "recogniser", trainer.group)
         run = RecogniserRun(trainer, held_out, say)
         run.train()
         model: IResNet = trainer.model.eval()

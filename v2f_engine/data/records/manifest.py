@@ -166,13 +166,31 @@ class Manifest:
 
 
 def differences(found: Manifest, asked: Manifest) -> list[str]:
-    """The decisive settings in which two manifests differ, each with both values."""
+    """The decisive settings in which two manifests differ, each with both values; those that people type come first."""
     left, right = flat(found.decisive()), flat(asked.decisive())
+    names = sorted((n for n in left.keys() | right.keys() if left.get(n) != right.get(n)), key=_rank)
+    typed = [
+        name for name in names if not _rank(name)[0]
+    ]  # hashes that differ say nothing beside their cause
     return [
         f"{name} is {left.get(name, 'absent')} there, {right.get(name, 'absent')} now"
-        for name in sorted(left.keys() | right.keys())
-        if left.get(name) != right.get(name)
+        for name in typed or names
     ]
+
+
+TYPED = ("settings.seed", "plan.identities", "plan.images_per_id", "format", "encoder.quality", "settings.model.name",
+         "settings.first", "settings.world", "settings.attributes", "settings.perturbation", "settings.masks",
+         "settings.precision", "settings.identities.max_cosine", "settings.identities.source",
+         "settings.identities.exclude", "settings.converted_from")  # fmt: skip
+"""Settings that options and arguments set, by their names here; others follow from them, or from the machine."""
+DERIVED = ("sha256", "hash", "drawn", "count", "library", "version")
+"""Parts of names that nobody types."""
+
+
+def _rank(name: str) -> tuple[bool, int, str]:
+    derived = any(part in name.rpartition(".")[2] for part in DERIVED)
+    place = next((place for place, typed in enumerate(TYPED) if name.startswith(typed)), len(TYPED))
+    return derived, place, name
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, str]:

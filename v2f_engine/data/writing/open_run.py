@@ -17,6 +17,9 @@ from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.data.writing.run import DatasetRun, remove_orphans
 from v2f_engine.errors import OutputFolderError
 
+SHOWN = 5
+"""Differing settings that are named; the rest are hashes and counts that follow from them."""
+
 Attachments = Mapping[str, Callable[[], bytes]]
 """Further files of a dataset, by name; each function depends on the dataset's settings only."""
 
@@ -112,10 +115,11 @@ def _intact(root: Path, records: Mapping[int, ShardRecord]) -> dict[int, ShardRe
 
 def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
     differing = differences(found, asked)
+    further = f"; and {len(differing) - SHOWN} more that follow from these" if len(differing) > SHOWN else ""
     if differing:
         raise OutputFolderError(
-            f"{root} belongs to a run with other settings: {'; '.join(differing)}. Repeat the command with "
-            "the settings of that run to continue it, or choose another output folder."
+            f"{root} belongs to a run with other settings: {'; '.join(differing[:SHOWN])}{further}. Repeat the command "
+            "with the settings of that run to continue it, or choose another output folder."
         )
 
 

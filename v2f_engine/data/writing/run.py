@@ -29,6 +29,7 @@ from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.pieces import Piece, are_there, attribute_pieces, write_piece
 from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.data.writing.contact_sheet import sheet_of_samples
+from v2f_engine.data.writing.room import bytes_per_image
 from v2f_engine.data.writing.sink import ShardSink
 
 
@@ -116,11 +117,9 @@ class DatasetRun:
         """Removes what dead writers left under temporary names; no other writer may be at work."""
         remove_orphans(self.root)
 
-    def bytes_needed(self) -> int | None:
-        """Estimate of the bytes still to be written, from the committed shards; None before the first."""
-        per_image = self._bytes_per_image()
-        if per_image is None:
-            return None
+    def bytes_needed(self) -> int:
+        """Estimate of the bytes still to be written: from the committed shards, or from what faces usually take."""
+        per_image = self._bytes_per_image() or bytes_per_image(self.manifest.encoder)
         images = self.manifest.plan.images
         left = images - sum(record.count for record in self._records.values())
         return int(per_image * (left + images * self.format.staged))

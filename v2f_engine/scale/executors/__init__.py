@@ -6,13 +6,14 @@ is the coordinator's, the same for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import Any, Protocol, cast
 
 from v2f_engine.config import one_of
-from v2f_engine.errors import V2FError
+from v2f_engine.errors import ConfigError, V2FError
 from v2f_engine.scale.job import SHARED, Job, Limits
 from v2f_engine.scale.report import Outcome, WorkReport, named
 
@@ -95,8 +96,37 @@ def get_executor(name: str, limits: Limits | None = None, **options: Any) -> Exe
         ConfigError: an unknown name; the message names the nearest one.
         MissingDependency: it needs an optional package; the message is the install line.
     """
-    one_of("executor", name, EXECUTORS)
+    check_options(name, options)
+    return cast(Executor, _class_of(name)(limits=limits or DEFAULT_LIMITS[name], **options))
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Whether an executor takes these options; needs nothing that it needs itself.
+
+    Raises:
+        ConfigError: an unknown executor or option, or a value of another kind; the message lists its options.
+    """
+    one_of("executor", name, ["inline", *EXECUTORS])
+    taken = {} if name == "inline" else dict(signature(_class_of(name)).parameters)
+    taken.pop("limits", None)
+    known = ", ".join(f"{key} ({_kind(one)})" for key, one in taken.items()) or "none"
+    for key, value in options.items():
+        if key not in taken:
+            raise ConfigError(f"executor option {key!r} is unknown to {name!r}. Its options: {known}.")
+        kinds = {"int": (int,), "float | None": (int, float), "int | None": (int,), "str": (str,)}
+        fits = kinds.get(str(taken[key].annotation))
+        if fits is not None and value is not None and not isinstance(value, fits):
+            raise ConfigError(
+                f"executor option {key}={value!r}: expected {_kind(taken[key])}. Its options: {known}."
+            )
+
+
+def _class_of(name: str) -> Callable[..., Any]:
     module, attribute = EXECUTORS[name].split(":")
-    return cast(
-        Executor, getattr(import_module(module), attribute)(limits=limits or DEFAULT_LIMITS[name], **options)
-    )
+    found: Callable[..., Any] = getattr(import_module(module), attribute)
+    return found
+
+
+def _kind(parameter: Parameter) -> str:
+    default = parameter.default
+    return f"{str(parameter.annotation).removesuffix(' | None')}, {default!r} by default"

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from v2f_engine.errors import BackendUnavailable, MissingDependency
+from v2f_engine.errors import BackendUnavailable, ConfigError, MissingDependency
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job, Limits
 from v2f_engine.scale.report import Outcome
@@ -130,7 +130,13 @@ class RayExecutor:
                 "logging_level": "ERROR",
             }
             if self._address:
-                ray.init(address=self._address, **common)
+                try:
+                    ray.init(address=self._address, **common)
+                except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                    raise ConfigError(
+                        f"executor option address={self._address!r}: no Ray cluster answers there ({error}). Start one "
+                        "(`ray start --head`), correct the address, or leave it out for a Ray of this machine's own."
+                    ) from error
             else:
                 with _python_path():
                     _begin(
