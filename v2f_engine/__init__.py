@@ -17,6 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from v2f_engine.threads import settled
 from v2f_engine.version import VERSION
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from v2f_engine.vectors.sampling import sample_identities as sample_identities
 
 __version__ = VERSION
+
+settled()  # threads wait as they should only if that is said before torch is loaded
 
 _HOMES = {
     "Engine": "v2f_engine.pipeline",

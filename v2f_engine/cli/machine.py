@@ -27,6 +27,7 @@ def env(
     from v2f_engine import backends
     from v2f_engine.machine import no_extension
     from v2f_engine.runtime import RUNNERS, runner_for
+    from v2f_engine.threads import settled
 
     typer.echo(f"python {platform.python_version()}  {platform.platform()}")
     for package in (
@@ -55,6 +56,12 @@ def env(
         from v2f_kernels._native import EXTENSION
 
         typer.echo(f"compiled extension: {', '.join(EXTENSION.instruction_sets())}")
+    threads = settled()
+    quota = "none" if threads.cores.quota is None else f"{threads.cores.quota:g}"
+    typer.echo(
+        f"threads {torch.get_num_threads()}: {threads.count}; affinity {threads.cores.affinity}, quota {quota}"
+    )
+    typer.echo(f"threads wait {threads.waiting}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index in range(count):
         typer.echo(f"cuda:{index} {torch.cuda.get_device_name(index)}")

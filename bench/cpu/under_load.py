@@ -1,0 +1,112 @@
+"""`v2f generate` on a shared machine: how its threads wait decides whether it makes 60 images a second or 7.
+
+    python -m bench.cpu.under_load
+    python -m bench.cpu.under_load --rounds 7 --json bench/results/cpu/under_load.json
+
+Protocol. Each measurement is a process of its own, since OpenMP reads its variables once: it loads `mini` with as
+many threads as it gets, makes one person for warm-up, then `generate`s `--ids` people of 25 images as JPEGs into a
+temporary imagefolder and says images a second of wall time. Three ways of waiting are interleaved A B C, A B C, ...:
+`asleep` is what `import v2f_engine` settles (`v2f_engine.threads`), `spinning` is OpenMP's default (GNU's
+300,000 turns, about 3 ms), `one thread` is OMP_NUM_THREADS=1. First beside `--busy` processes that do nothing
+but count, then without. Reported: medians and the range over the rounds. `idle` is right only on a machine with no
+other work; the load average stands in the result.
+
+Prediction, written before the first run on two cores: beside two busy processes asleep 55, spinning 7, one thread 60;
+idle, asleep 1 % slower than spinning (70 parallel regions an image of 20 us more for each wake).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import ROOT, machine
+from v2f_engine.threads import COUNT, WAITING
+
+SPINNING = {"GOMP_SPINCOUNT": "300000"}
+"""What libgomp does where nothing is set: saying it keeps `settle` from setting anything else."""
+WAYS: dict[str, dict[str, str]] = {"asleep": {}, "spinning": SPINNING, "one thread": {COUNT: "1"}}
+IMAGES = 25
+
+
+def rate(ids: int) -> float:
+    """Images a second of `generate`, in this process."""
+    import v2f_engine as v2f
+
+    with tempfile.TemporaryDirectory() as folder:
+        v2f.generate(n_ids=1, images_per_id=IMAGES, out=f"{folder}/warm", format="imagefolder")
+        began = time.perf_counter()
+        v2f.generate(n_ids=ids, images_per_id=IMAGES, out=f"{folder}/set", format="imagefolder")
+        return ids * IMAGES / (time.perf_counter() - began)
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """That many processes that count without end."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def measured(way: str, ids: int) -> float:
+    """`rate` in a process of its own that waits in `way`."""
+    clean = {name: value for name, value in os.environ.items() if name not in (COUNT, *WAITING)}
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cpu.under_load", "--ids", str(ids), "--measure"],
+        env={**clean, **WAYS[way]},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def compared(ids: int, rounds: int, processes: int) -> dict[str, list[float]]:
+    """Images a second of each way and round, beside that many busy processes."""
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    with busy(processes):
+        for _ in range(rounds):
+            for way, found in rates.items():
+                found.append(measured(way, ids))
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--ids", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(rate(options.ids))
+        return
+    result: dict[str, object] = {"machine": machine.environment("cpu"), "images": options.ids * IMAGES}
+    for name, processes in (("idle", 0), (f"beside {options.busy} busy processes", options.busy)):
+        rates = compared(options.ids, options.rounds, processes)
+        result[name] = rates
+        for way, found in rates.items():
+            print(
+                f"{name:26} {way:12} {statistics.median(found):7.1f} images/s  ({min(found):.1f} to {max(found):.1f})"
+            )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
