@@ -177,6 +177,7 @@ CONVERT = Scene(
         "source": case("{strangers}", ("v2f_engine.data.formats:open_dataset", "path", "{strangers}")),
         "target": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
         "--format": case("recordio", (OPEN_RUN, "manifest.format", "recordio")),
+        "--split": case("train", ("v2f_engine.data.formats:open_dataset", "split", "train")),
         "--precision": case(
             "fp16",
             ("v2f_engine.models.weights:save_weights", "precision", "fp16"),
@@ -196,11 +197,14 @@ VERIFY = Scene(
     },
 )
 
-SOUND = CompletedProcess([], 0, json.dumps({"sound": True, "summary": "told"}), "")
+SOUND = CompletedProcess([], 0, json.dumps({"sound": True, "summary": "told", "account": ["told"]}), "")
 INSPECT = Scene(
     "inspect",
     "<file={vectors}>",
-    {"file": case("{gallery}", (SUBPROCESS, "popenargs.0.3", "{gallery}"))},
+    {
+        "file": case("{gallery}", (SUBPROCESS, "popenargs.0.3", "{gallery}")),
+        "--split": case("train", (SUBPROCESS, "popenargs.0.4", "train")),
+    },
     {SUBPROCESS: give(SOUND)},
 )
 

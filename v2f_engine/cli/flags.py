@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -31,13 +31,36 @@ Runner = Annotated[
 Masks = Annotated[str, typer.Option(help="mask schedule: generate, demo, train, plus-generate")]
 Fetch = Annotated[bool, typer.Option(help="let huggingface_hub download published weights")]
 Source = Annotated[str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")]
-Exclude = Annotated[list[Path] | None, typer.Option(help=".npy of real people's features, streamed")]
+Rescale = Annotated[
+    bool,
+    typer.Option(
+        "--rescale", help="bring what you give to the length of vectors that the model was trained on"
+    ),
+]
+Exclude = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="real people: a file of features (streamed), a table, or a dataset of faces; repeatable"
+    ),
+]
 Judge = Annotated[str, typer.Option(help="looks at the faces of a dataset: a name or a path")]
 Backend = Annotated[str, typer.Option(help="rejection backend: auto, reference, native, cupy")]
 Format = Annotated[str, typer.Option(help="imagefolder, webdataset, lmdb, recordio, parquet or null")]
 Steps = Annotated[int | None, typer.Option(help="budget in steps (reproducible)")]
 Minutes = Annotated[float | None, typer.Option(help="budget in minutes (the schedule follows the clock)")]
 Rows = Annotated[Path | None, typer.Option(help=".npy of row numbers: only these rows")]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="which of several sets at that path, such as train; its name is in the refusal to guess"
+    ),
+]
+
+
+def tell(path: Path, lines: Sequence[str]) -> None:
+    """What a user should know of how a set is read: `Dataset.told`, on stderr."""
+    for line in lines:
+        typer.echo(f"{path.name}: {line}", err=True)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -127,9 +150,17 @@ class RateFlags:
     ] = None
     calibration: Annotated[
         Path | None,
-        typer.Option(help="known people to calibrate --fmr on: .npy of centres, or a dataset of faces"),
+        typer.Option(help="known people to calibrate --fmr on: a file of centres, or a dataset of faces"),
     ] = None
     recogniser: Judge = "mini"
+
+    def excluded(self, places: list[Path] | None) -> Any:
+        """Real people who may not be resembled: faces through the recogniser, files of vectors as they are."""
+        if not places:
+            return None
+        from v2f_engine.pipeline.given import excluded_from
+
+        return excluded_from(places, self.recogniser, lambda words: typer.echo(words, err=True))
 
     def calibrated(self, cosine: float | None, images_per_id: int = 1) -> Calibration | None:
         """The threshold of the rate, or None where none is asked for.
@@ -141,6 +172,7 @@ class RateFlags:
         Raises:
             ConfigError: a rate and a cosine, a rate without people or people without a rate.
         """
+        from v2f_engine.cli.dependent import VECTORS
         from v2f_engine.errors import ConfigError
         from v2f_engine.pipeline.references import calibrate_on_faces
         from v2f_engine.vectors.calibration import limit_of
@@ -150,7 +182,7 @@ class RateFlags:
             return None
         if fmr is not None and cosine is not None:
             raise ConfigError(f"Give either --fmr ({fmr:g}) or a cosine ({cosine:g}), not both.")
-        if fmr is None or known is None or known.suffix == ".npy":
+        if fmr is None or known is None or known.suffix.lower() in VECTORS:
             return limit_of(None, fmr, known)[1]
         with progress_bar("calibrate", "images") as progress:
             return calibrate_on_faces(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from v2f_engine.cli.flags import Minutes, Steps, grouped
+from v2f_engine.cli.flags import Minutes, Split, Steps, grouped, tell
 
 app = typer.Typer(help="Train a recogniser or a generator.", no_args_is_help=True)
 
@@ -25,6 +25,7 @@ class RowFlags:
     mask: Annotated[
         Path | None, typer.Option(help=".npy of row numbers to use: the published index mask")
     ] = None
+    split: Split = None
     on_bad: Annotated[
         str, typer.Option(help="a row that cannot be used: refuse (stop, name it) or skip (replace, note it)")
     ] = "refuse"
@@ -139,7 +140,9 @@ def recogniser(
     settings = RecogniserTraining.named(recipe, out, **changes)
     with joined(settings.device) as group:
         plain: dict[str, Any] = {"on_bad": rows.on_bad, "with_features": False, "with_landmarks": False}
-        people: Any = open_training_set(data, None, rows.mask, **plain)
+        people: Any = open_training_set(data, None, rows.mask, split=rows.split, **plain)
+        if group.first:
+            tell(data, people.told())
         if in_memory if in_memory is not None else len(people) <= IN_MEMORY:
             people = MemorySet.load(people)
         apart: Any = None

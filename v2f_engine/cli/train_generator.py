@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from v2f_engine.cli.flags import grouped
+from v2f_engine.cli.flags import grouped, tell
 from v2f_engine.cli.train import BudgetFlags, HeldOutFlags, RowFlags, RunFlags
 
 
@@ -101,7 +101,7 @@ def generator(
         images = _with_features(data, features, rows, reader)
         apart = None
         if others.held_out is not None:
-            apart = _with_features(others.held_out, None, replace(rows, mask=None), reader)
+            apart = _with_features(others.held_out, None, replace(rows, mask=None, split=None), reader)
         if others.held_out_people:
             images, apart = hold_out(images, others.held_out_people)
         if apart is None and group.first:
@@ -121,7 +121,8 @@ def _with_features(data: Path, features: Path | None, rows: RowFlags, reader: An
     from v2f_engine.data.training.training_set import open_training_set
     from v2f_engine.models.features import extract_features
 
-    stored = open_training_set(data, features, rows.mask, on_bad=rows.on_bad)
+    stored = open_training_set(data, features, rows.mask, split=rows.split, on_bad=rows.on_bad)
+    tell(data, stored.told())
     if stored.feature_dim is not None:
         return stored
     images = MemorySet.load(stored)

@@ -11,13 +11,15 @@ import resource
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
-from v2f_engine.errors import DatasetError, V2FError
+from v2f_engine.errors import DatasetError, MissingDependency, V2FError
 from v2f_engine.outside import admit
 
 SPARE = 256 << 20
@@ -49,18 +51,57 @@ def _images(path: Path) -> str:
     return f"image of {height}x{width}"
 
 
-def _dataset(path: Path) -> str:
+def _arrays(path: Path) -> str:
+    from v2f_engine.npy import HEADER_LIMIT, parse_header
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = []
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    start = file.read(HEADER_LIMIT + 12)
+                kind, shape, *_ = parse_header(start, member.file_size, f"{path}: {member.filename}")
+                found.append(f"{member.filename.removesuffix('.npy')} {kind} {list(shape)}")
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+        raise DatasetError(f"{path}: expected a .npz, a zip of .npy files: {error}.") from error
+    return f"{len(found)} arrays: {', '.join(found)}"
+
+
+def _network(path: Path) -> str:
+    try:
+        onnx = import_module("onnx")
+    except ImportError as error:
+        raise MissingDependency("An ONNX file is read with onnx: pip install 'v2f-engine[onnx]'.") from error
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except Exception as error:  # protobuf's errors share no base class
+        raise DatasetError(f"{path}: expected an ONNX network: {str(error).splitlines()[0]}.") from error
+    held = {tensor.name for tensor in graph.initializer}
+    ends = [[_shape(one) for one in side if one.name not in held] for side in (graph.input, graph.output)]
+    return f"ONNX network of {len(graph.node)} nodes: {', '.join(ends[0])} -> {', '.join(ends[1])}"
+
+
+def _shape(value: Any) -> str:
+    sizes = (str(size.dim_value or size.dim_param or "?") for size in value.type.tensor_type.shape.dim)
+    return f"{value.name} [{', '.join(sizes)}]"
+
+
+def _dataset(path: Path, split: str | None = None) -> tuple[str, tuple[str, ...]]:
     from v2f_engine.data.formats import open_dataset
 
-    data = open_dataset(path)
+    data = open_dataset(path, split=split)
+    account = data.account()
     for index in range(len(data)):
         data.image(index)
-    return f"{data.format} dataset of {len(data)} images, {data.classes} identities, all decoded"
+    summary = f"{data.format} dataset of {len(data)} images, {account.identities} identities, all decoded"
+    return summary, tuple(account.lines())
 
 
 READERS: Mapping[str, Callable[[Path], str]] = {
     **dict.fromkeys((".pth", ".pt", ".safetensors"), _weights),
     ".npy": _vectors,
+    ".npz": _arrays,
+    ".onnx": _network,
     ".bin": _pairs,
     ".xz": _pairs,
     **dict.fromkeys(IMAGE_SUFFIXES, _images),
@@ -70,17 +111,25 @@ READERS: Mapping[str, Callable[[Path], str]] = {
 
 @dataclass(frozen=True)
 class Inspected:
-    """What a child found: `summary` of a sound file, or what is wrong with it."""
+    """What a child found.
+
+    Args:
+        sound: whether the whole file can be read.
+        summary: what it is, or what is wrong with it.
+        account: of a dataset, what it holds and what becomes of it, a fact each (`Account.lines`).
+    """
 
     sound: bool
     summary: str
+    account: tuple[str, ...] = ()
 
 
-def inspect_file(path: str | Path, *, limit_s: float = 600.0) -> Inspected:
+def inspect_file(path: str | Path, *, split: str | None = None, limit_s: float = 600.0) -> Inspected:
     """Reads a file or dataset to the last byte in a child process.
 
     Args:
         path: of a stranger's file.
+        split: of a dataset, which of several sets at `path`.
         limit_s: seconds after which the child is ended.
 
     Raises:
@@ -89,6 +138,7 @@ def inspect_file(path: str | Path, *, limit_s: float = 600.0) -> Inspected:
     path = Path(path).absolute()
     admit(path, DatasetError)
     command = [sys.executable, "-m", "v2f_engine.data.inspect_file", str(path)]
+    command += [] if split is None else [split]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:
@@ -98,13 +148,23 @@ def inspect_file(path: str | Path, *, limit_s: float = 600.0) -> Inspected:
         return Inspected(False, f"{path}: reading it ended the process with {how}: damaged or hostile")
     try:
         said = json.loads(done.stdout.splitlines()[-1])
-        return Inspected(bool(said["sound"]), str(said["summary"]))
+        return Inspected(bool(said["sound"]), str(said["summary"]), tuple(map(str, said["account"])))
     except (IndexError, ValueError, KeyError):
         return Inspected(False, f"{path}: cannot be read: {done.stderr.strip()[-300:]}")
 
 
-def _child(path: Path) -> None:
-    reader = READERS.get(path.suffix.lower(), _dataset)
+def _read(path: Path, split: str | None) -> Inspected:
+    """Raises whatever the reader raises."""
+    reader = READERS.get(path.suffix.lower()) if path.is_file() else None
+    if reader is None:
+        return Inspected(True, *_dataset(path, split))
+    if split is not None:
+        raise DatasetError(f"{path}: expected a dataset for the split {split!r}; this is one file.")
+    return Inspected(True, reader(path))
+
+
+def _child(path: Path, split: str | None = None) -> None:
+    reader = READERS.get(path.suffix.lower())
     if reader is _weights:
         import_module("v2f_engine.models.checkpoint_file")  # torch's own memory is not the file's
     size = (
@@ -117,7 +177,7 @@ def _child(path: Path) -> None:
     limit = taken + 3 * size + SPARE + (1 << 30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        answer = Inspected(True, reader(path))
+        answer = _read(path, split)
     except V2FError as error:
         answer = Inspected(False, f"{error} {error.hint}")
     except MemoryError:
@@ -126,4 +186,4 @@ def _child(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    _child(Path(sys.argv[1]))
+    _child(Path(sys.argv[1]), *sys.argv[2:])

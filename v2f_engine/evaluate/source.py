@@ -77,6 +77,8 @@ def open_source(
     labels: Path | None = None,
     recogniser: LoadedRecogniser | Callable[[], LoadedRecogniser] | None = None,
     images_per_id: int | None = None,
+    split: str | None = None,
+    told: Callable[[list[str]], object] | None = None,
     flip_sum: bool = False,
     bf16: bool = False,
     progress: Progress | None = None,
@@ -88,12 +90,16 @@ def open_source(
         labels: `.npy` of integers `[N]` beside features.
         recogniser: reads a dataset's images; called only when needed.
         images_per_id: at most so many images of each identity; all by default.
+        split: which of several sets at `path`; None where there is one.
+        told: called with what a user should know of how a dataset is read.
         flip_sum, bf16: as in `models.features.extract_features`.
         progress: called with (images done, images in all).
 
     Raises:
         VectorError, DatasetError, ConfigError: as named.
     """
+    if path.suffix == ".npy" and split is not None:
+        raise ConfigError(f"{path} is a file of features and has no split {split!r}; leave --split out.")
     if path.suffix == ".npy":
         features = open_vectors(path, dimension=None)
         if features.dtype != np.float32:  # other types are copied; a float32 file stays on the disk
@@ -105,7 +111,9 @@ def open_source(
     from v2f_engine.data import open_dataset
     from v2f_engine.models.features import extract_features
 
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, split=split)
+    if told is not None:
+        told(dataset.told())
     rows = first_of_each(dataset.labels, images_per_id)
     loaded = recogniser() if callable(recogniser) else recogniser
     if loaded is None:

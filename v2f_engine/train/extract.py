@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ from v2f_engine.data.training.rows import Rows
 from v2f_engine.data.training.stored_set import StoredSet
 from v2f_engine.data.training.training_set import open_training_set
 from v2f_engine.data.writing.lock import exclusive
-from v2f_engine.errors import OutputFolderError
+from v2f_engine.errors import OutputFolderError, VectorError
 from v2f_engine.models.embedder import Embedder
+from v2f_engine.models.feature_health import judge_features
 
 COMMIT_ROWS = 4096
 """Rows between two points that a killed run resumes from: seconds of work."""
+COMPARED = 64
+"""Pictures looked at before all-equal features are called a collapse."""
 
 
 def store_features(
@@ -41,6 +45,8 @@ def store_features(
     embedder: Embedder,
     *,
     subset: str | Path | NDArray[np.int64] | None = None,
+    split: str | None = None,
+    told: Callable[[list[str]], object] | None = None,
     on_bad: str = "refuse",
     batch: int = 128,
     threads: int = 1,
@@ -53,7 +59,10 @@ def store_features(
         out: `.npy` (its record lies beside it as `.json`), or `.lmdb`.
         embedder: see `open_embedder`.
         subset: `.npy` of row numbers, or an array: only these rows, in that order.
-        on_bad: "refuse" stops at an image that cannot be read and names it; "skip" writes NaN and notes it.
+        split: which of several sets at `dataset`; None where there is one.
+        told: called with what a user should know of how the set is read.
+        on_bad: "refuse" stops at an image that cannot be read, or whose feature is not finite or zero, and
+            names it; "skip" writes NaN and notes it. Features that are all one are refused in any case.
         batch: images a call; the last one is filled up, so that a row does not depend on its company.
         threads: that decode.
         progress: called with (rows done, rows in all).
@@ -62,25 +71,35 @@ def store_features(
         the record, as in the `.json`.
 
     Raises:
+        VectorError: features that are not finite, without direction, or all one.
         DatasetError, OutputFolderError, DiskFull: as named.
     """
     at_least("batch", batch, 1)
     out = Path(out)
     if out.suffix not in (".npy", ".lmdb"):
         raise OutputFolderError(f"{out}: expected a name that ends in .npy or .lmdb.")
-    data = open_training_set(dataset, None, subset, on_bad=on_bad, with_features=False, with_landmarks=False)
+    data = open_training_set(
+        dataset, None, subset, split=split, on_bad=on_bad, with_features=False, with_landmarks=False
+    )
+    if told is not None:
+        told(data.told())
     out.parent.mkdir(parents=True, exist_ok=True)
     table = out if out.suffix == ".npy" else out.with_suffix(".features.npy")
     origin: dict[str, Any] = {
         "recogniser": embedder.describe(),
-        "dataset": {"path": str(data.dataset.path), "format": data.dataset.format, "rows": len(data)},
+        "dataset": {
+            "path": str(data.dataset.path),
+            "format": data.dataset.format,
+            "rows": len(data),
+            **({} if split is None else {"split": split}),
+        },
         "labels_sha256": digest_of_labels(data.dataset_labels()),
         "dim": embedder.dim,
         "batch": batch,
         "normalised": False,
     }
     with exclusive(table.with_name(f".{table.name}.lock"), table):
-        _extract(data, table, embedder, origin, batch, threads, progress)
+        _extract(data, table, embedder, origin, on_bad, batch, threads, progress)
     record = {**origin, "bad": data.bad.report(), **record_of(data.resized_among(len(data)))}
     write_atomically(table.with_suffix(RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
     if out.suffix == ".lmdb":
@@ -96,6 +115,7 @@ def _extract(
     table: Path,
     embedder: Embedder,
     origin: dict[str, Any],
+    on_bad: str,
     batch: int,
     threads: int,
     progress: Callable[[int, int], object] | None,
@@ -121,6 +141,7 @@ def _extract(
                 wanted = rows_of(step)
                 features = _embed(embedder, read.images, batch)
                 features[[row in data.bad for row in wanted]] = np.nan
+                _check(features, wanted, data, on_bad)
                 file.seek(len(header) + wanted[0] * dim * 4)
                 file.write(features.tobytes())
                 end = wanted[-1] + 1
@@ -133,8 +154,51 @@ def _extract(
                     done = end
                 if progress is not None:
                     progress(end, rows)
+    _refuse_collapse(data, np.load(part, mmap_mode="r"))
     os.replace(part, table)
     state.unlink()
+
+
+def _check(features: NDArray[np.float32], wanted: list[int], data: StoredSet, on_bad: str) -> None:
+    """Features of readable images that are not finite or have no direction: refused, or noted and made NaN in place.
+
+    Raises:
+        VectorError: `on_bad` is "refuse"; the message has the rows and the likely cause.
+    """
+    good = np.array([row not in data.bad for row in wanted])
+    health = judge_features(features[good])
+    rows = np.array(wanted)[good]
+    faulty = {"not finite": health.non_finite, "no direction": health.zero}
+    found = replace(health, spread=1.0, non_finite=rows[health.non_finite], zero=rows[health.zero])
+    if found.faults() and on_bad == "refuse":
+        raise VectorError(
+            f"features of rows {wanted[0]} to {wanted[-1]}: {'; '.join(found.faults())}. Nothing was written. Mend the "
+            'recogniser or the pixels, or note such rows and go on: on_bad="skip" (--on-bad skip).'
+        )
+    for kind, at in faulty.items():
+        for row in rows[at]:
+            data.bad.add(
+                int(row),
+                kind,
+                f"the recogniser's feature is {kind}" if kind == "not finite" else "a zero feature",
+            )
+            features[wanted.index(int(row))] = np.nan
+
+
+def _refuse_collapse(data: StoredSet, features: NDArray[np.float32]) -> None:
+    """Raises VectorError where pictures that differ have one feature, or where not one feature is left."""
+    good = [row for row in range(len(data)) if row not in data.bad]
+    if not good:
+        kinds = data.bad.report()["by_kind"]
+        raise VectorError(
+            f"not one of {len(data):,} rows has a feature to keep: {kinds}. Nothing was written."
+        )
+    health = judge_features(np.asarray(features[good]) if len(good) < len(data) else features)
+    if not health.collapsed:
+        return
+    pictures = [data.read([row]).images[0] for row in good[: COMPARED + 1]]
+    if any(not np.array_equal(picture, pictures[0]) for picture in pictures[1:]):
+        raise VectorError(f"features: {health.faults()[0]} (they are not). Nothing was written.")
 
 
 def _embed(embedder: Embedder, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:

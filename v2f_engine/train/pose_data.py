@@ -16,7 +16,9 @@ from v2f_engine.train.estimators import read_labelled
 from v2f_engine.train.pose import PoseData
 
 
-def read_pose_data(path: Path, reader: IResNet, limit: int | None = None) -> PoseData:
+def read_pose_data(
+    path: Path, reader: IResNet, limit: int | None = None, split: str | None = None
+) -> PoseData:
     """All images of `path` with features and landmarks, in memory.
 
     Args:
@@ -24,6 +26,7 @@ def read_pose_data(path: Path, reader: IResNet, limit: int | None = None) -> Pos
             landmark pictures.
         reader: extracts the features of rendered people, and of records that have none.
         limit: no more images than this.
+        split: which of several sets at `path`; None where there is one.
 
     Raises:
         DatasetError: nothing readable, or records without landmark pictures.
@@ -32,7 +35,7 @@ def read_pose_data(path: Path, reader: IResNet, limit: int | None = None) -> Pos
         faces = read_labelled(path, ("yaw", "pitch", "roll"), limit)
         angles = [faces.attributes[name] for name in ("yaw", "pitch", "roll")]
         return PoseData(faces.images, extract_features(reader, faces.images), points=project(*angles))
-    people = open_training_set(path, with_landmarks=True)
+    people = open_training_set(path, split=split, with_landmarks=True)
     rows = people.read(np.arange(len(people) if limit is None else min(limit, len(people))))
     if rows.landmarks is None:
         raise DatasetError(f"{path}: its records hold no landmark pictures.")

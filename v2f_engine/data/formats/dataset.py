@@ -69,6 +69,14 @@ class Dataset(ABC):
         """
         return Account("images", len(self), len(self), len(np.unique(self.labels)))
 
+    def told(self) -> list[str]:
+        """What a user should see unasked of how a stranger's set is read (`Account.told`); empty for our own.
+
+        Raises:
+            DatasetError: as `account`.
+        """
+        return [] if self.manifest is not None else self.account().told()
+
     def __len__(self) -> int:
         return len(self.labels)
 

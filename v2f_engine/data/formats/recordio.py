@@ -70,7 +70,7 @@ class RecordIO(Dataset):
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "recordio", split)
-        found = {REC: path / REC} if self.manifest is not None else sets_of(path)
+        found = {"train": path / REC} if self.manifest is not None else sets_of(path)
         if not found:
             raise DatasetError(f"{path}: no .rec file; expected train.rec and train.idx.")
         name, self._rec = choose(path, found, split)

@@ -75,6 +75,19 @@ class StoredSet:
         labels[readable] = numbers
         return labels, len(known)
 
+    def told(self) -> list[str]:
+        """What a user should see of how the set is read, or, where bad rows are replaced, what is wrong with it.
+
+        Raises:
+            DatasetError: it cannot be read wholly, and bad rows are refused.
+        """
+        try:
+            return self.dataset.told()
+        except DatasetError as error:
+            if not self.skip:
+                raise
+            return [str(error)]
+
     def dataset_labels(self) -> NDArray[np.int64]:
         """int64 `[N]`: the dataset's own label of each row, not renumbered; -1 where it cannot be read."""
         return self._found_labels

@@ -21,6 +21,7 @@ def open_training_set(
     features: str | Path | Features | None = None,
     subset: str | Path | NDArray[np.int64] | None = None,
     *,
+    split: str | None = None,
     on_bad: str = "refuse",
     with_features: bool | None = None,
     with_landmarks: bool | None = None,
@@ -32,6 +33,7 @@ def open_training_set(
         features: `.npy` `[N, D]` or an array, one row per image of the dataset, or one per row of `subset`; None
             when `path` is an LMDB of the generator variant, whose records hold them.
         subset: `.npy` of row numbers, or an array: the published code's index mask.
+        split: which of several sets at `path` (`train`, `test`); None where there is one.
         on_bad: what becomes of a row that cannot be used: "refuse" raises and names it, "skip" replaces it by
             another row and notes it in `bad`.
         with_features: True refuses a set without features, False does not read them; None takes what is there.
@@ -42,7 +44,7 @@ def open_training_set(
         VectorError: features of the wrong shape, dtype or length, or (refused) content; row numbers are given.
     """
     skip = one_of("on_bad", on_bad, ("refuse", "skip")) == "skip"
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, split=split)
     held = probe(dataset)
     rows = None if subset is None else _subset(subset, len(dataset))
     checked = places = None

@@ -37,6 +37,8 @@ class ConvertReport:
     images_written: int
     identities: int
     manifest: Path
+    told: tuple[str, ...] = ()
+    """What a user should know of how the source was read."""
 
 
 def convert_dataset(
@@ -45,6 +47,7 @@ def convert_dataset(
     format: str,
     *,
     encoder: Encoder | None = None,
+    split: str | None = None,
     images_per_shard: int = MAX_IMAGES_PER_SHARD,
     progress: OnProgress | None = None,
 ) -> ConvertReport:
@@ -58,6 +61,7 @@ def convert_dataset(
         dst: new or empty folder, or that of the same conversion interrupted.
         format: name in `formats.FORMATS`.
         encoder: re-encodes every image; by default the encoded bytes pass through.
+        split: which of several sets at `src` (`train`, `test`); None where there is one.
         images_per_shard: about how many images make a shard.
         progress: called with (images done, images in all).
 
@@ -65,11 +69,12 @@ def convert_dataset(
         DatasetError: the source is broken, empty, or mixes JPEG and PNG without an encoder.
         ConfigError, OutputFolderError, DiskFull: as in `write_dataset`.
     """
-    source = open_dataset(src)
+    source = open_dataset(src, split=split)
     if not get_format(format).stores:
         raise ConfigError(f"Format {format!r} stores nothing; convert to one that does.")
     if not len(source):
         raise DatasetError(f"{src}: no images to convert.")
+    told = source.told()
     job = _Job(source, encoder)
     manifest = manifest_for(
         format, job.plan(images_per_shard), job.encoder, {"converted_from": job.describe()}
@@ -86,6 +91,7 @@ def convert_dataset(
         images=len(source),
         images_written=written.images_written,
         identities=manifest.plan.identities,
+        told=tuple(told),
         manifest=written.path / MANIFEST,
     )
 
@@ -135,6 +141,8 @@ class _Job:
         """What the new manifest says about the source."""
         source = self.source
         record: dict[str, Any] = {"format": source.format, "images": len(source)}
+        if source.split is not None:
+            record["split"] = source.split
         if source.manifest is not None:
             text = source.manifest.to_bytes()
             record |= {
