@@ -22,9 +22,11 @@ from v2f_engine.cli import (
     train_attributes,
     train_generator,
 )
+from v2f_engine.cli.dependent import Refusing
 
 app = typer.Typer(
     name="v2f",
+    cls=Refusing,
     help="Face-recognition training sets of people who do not exist.",
     no_args_is_help=True,
     add_completion=False,
@@ -54,19 +56,28 @@ app.command("env")(machine.env)
 
 
 def main() -> None:
-    """Entry point: named errors become their message on stderr and their exit code."""
-    from v2f_engine.errors import BackendUnavailable, UnknownBackend, V2FError
+    """Entry point: every error becomes its message on stderr, what to do about it, and an exit code."""
+    from v2f_engine import stopping
+    from v2f_engine.cli import advice
+    from v2f_engine.errors import V2FError
 
+    argv, code = sys.argv[1:], 0
     try:
-        app(standalone_mode=True)
+        try:
+            with stopping.as_exceptions():
+                app(standalone_mode=True)
+        finally:
+            advice.close_stdout()
     except V2FError as error:
         print(f"error ({type(error).__name__}): {error}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except (BackendUnavailable, UnknownBackend) as error:
-        print(f"error ({type(error).__name__}): {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; what was committed is intact, the same command resumes.", file=sys.stderr)
-        sys.exit(130)
+        if hint := advice.advice(error, argv):
+            print(f"  {hint}", file=sys.stderr)
+        code = error.exit_code
+    except (OSError, MemoryError) as error:
+        print(advice.named(error), file=sys.stderr)
+        code = 1
+    except (stopping.Stopped, KeyboardInterrupt) as error:
+        print(advice.stopped(error, argv), file=sys.stderr)
+        code = getattr(error, "exit_code", 130)
+    if code:
+        sys.exit(code)

@@ -7,6 +7,8 @@ processes do not change a pixel.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +19,7 @@ import numpy as np
 from v2f_engine.batch import ImageBatch
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, V2FError
+from v2f_engine.orphans import end_with_parent
 from v2f_engine.rendered.facial_hair import BEARDS
 from v2f_engine.rendered.person import Person, draw_person
 from v2f_engine.rendered.picture import render_image
@@ -116,8 +119,19 @@ def render_people(
     return _in_processes(seed, numbers, count, workers)
 
 
+def _begin(parent: int) -> None:
+    """First act of a rendering process: Ctrl-C is its parent's business, and it does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(parent)
+
+
 def _in_processes(seed: int, numbers: Iterator[int], count: int, workers: int) -> Iterator[ImageBatch]:
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(os.getpid(),),
+    )
     waiting: deque[tuple[int, Future[ImageBatch]]] = deque()
     try:
         for i in numbers:

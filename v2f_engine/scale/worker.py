@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
-from v2f_engine import disk
+from v2f_engine import disk, orphans
 from v2f_engine.data.layout import LEDGER, RUN, WORK
 from v2f_engine.data.records import ledger
 from v2f_engine.data.records.manifest import Manifest
@@ -37,6 +35,8 @@ from v2f_engine.scale.shard import Abandoned, make_shard
 NAMED_ERROR = 3
 """Exit status after a named error: repeating would only repeat it."""
 _PR_SET_PDEATHSIG = 1
+ORPHAN_GRACE_S = 2.0
+"""Seconds in which a worker whose coordinator died may end by itself; a shard in hand then is made again."""
 
 
 class _Recorder:
@@ -58,13 +58,12 @@ class _Recorder:
             self._ledger.close()
 
 
-def work(job: Job, worker: Worker | None = None, *, alive: Callable[[], bool] = lambda: True) -> WorkReport:
+def work(job: Job, worker: Worker | None = None) -> WorkReport:
     """Works on the job's queue until nothing is left for this process.
 
     Args:
         job: the orders.
         worker: who we are; by default this process.
-        alive: asked between shards; False ends the worker (its coordinator is gone).
 
     Raises:
         V2FError: what would stop any other worker too: disk full, a broken checkpoint, other software.
@@ -80,7 +79,7 @@ def work(job: Job, worker: Worker | None = None, *, alive: Callable[[], bool] = 
         try:
             # Before the first claim: a device that cannot even start is not the fault of any shard.
             make_batches = job.source.open(manifest, job.root, job.device) if queue.left() > 0 else None
-            while make_batches is not None and not (stop.requested or queue.stopping) and alive():
+            while make_batches is not None and not (stop.requested or queue.stopping):
                 number = queue.claim()
                 if number is None:
                     if queue.left() <= 0:
@@ -134,16 +133,10 @@ def _make(
 
 
 def die_with_parent() -> None:
-    """Has the kernel send this process SIGTERM when its parent dies (Linux; elsewhere `parent_lives` does)."""
+    """Has Linux send this process SIGTERM when its parent dies, so that a shard in hand may be finished soon."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
-def parent_lives() -> Callable[[], bool]:
-    """A function that says whether the process which is our parent now is still so."""
-    parent = os.getppid()
-    return lambda: os.getppid() == parent
 
 
 def outcome_of(job: str) -> Outcome:
@@ -157,8 +150,9 @@ def outcome_of(job: str) -> Outcome:
 def main(text: str) -> int:
     """Runs a job given as JSON; prints its report, or the error's name and message, as the last line."""
     die_with_parent()
+    orphans.end_with_parent(orphans.told(), ORPHAN_GRACE_S)
     try:
-        report = work(Job.from_json(text), alive=parent_lives())
+        report = work(Job.from_json(text))
     except V2FError as error:
         say_error(error)
         return NAMED_ERROR

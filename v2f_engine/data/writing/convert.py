@@ -17,7 +17,6 @@ from v2f_engine.data.formats import get_format, open_dataset
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.gate.decode import codec_of
-from v2f_engine.data.layout import MANIFEST
 from v2f_engine.data.records.plan import MAX_IMAGES_PER_SHARD, Plan
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.run import DatasetRun
@@ -29,14 +28,16 @@ from v2f_engine.errors import ConfigError, DatasetError
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What `convert_dataset` did: images and identities in the new set, images written by this call."""
+    """What `convert_dataset` did: images and identities in the new set, images written by this call.
+
+    `manifest` is None where a signal stopped it and its handler let us go on."""
 
     path: Path
     format: str
     images: int
     images_written: int
     identities: int
-    manifest: Path
+    manifest: Path | None
     told: tuple[str, ...] = ()
     """What a user should know of how the source was read."""
 
@@ -92,7 +93,7 @@ def convert_dataset(
         images_written=written.images_written,
         identities=manifest.plan.identities,
         told=tuple(told),
-        manifest=written.path / MANIFEST,
+        manifest=written.manifest,
     )
 
 

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests: the shard in hand is finished if that is quick, else cleanly abandoned."""
+"""SIGINT, SIGTERM and SIGHUP as requests: the shard in hand is finished if that is quick, else cleanly abandoned."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+
+from v2f_engine.stopping import unignored
 
 
 class StopRequest:
@@ -36,16 +38,18 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request(grace_s: float) -> Iterator[StopRequest]:
-    """Inside the block, SIGINT and SIGTERM only set a flag; after it, a signal that came is raised as usual.
+    """Inside the block, SIGINT, SIGTERM and SIGHUP only set a flag; after it, a signal that came is raised as usual.
 
-    So the caller's own handlers, KeyboardInterrupt and the exit status stay what they would have been.
-    Outside the main thread no handler can be set, and signals go their usual way.
+    So the caller's own handlers, KeyboardInterrupt and the exit status stay what they would have been. A signal that
+    the caller ignores (a shell has SIGINT ignored by what it runs with `&`) stays ignored: taken for a request, it
+    would end the run early, and raised again afterwards it would say nothing. Outside the main thread no handler can
+    be set, and signals go their usual way.
     """
     request = StopRequest(grace_s)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    previous = {number: signal.signal(number, request._note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, request._note) for number in unignored()}
     try:
         yield request
     finally:

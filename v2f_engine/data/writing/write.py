@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from v2f_engine import disk
 from v2f_engine.config import at_least
 from v2f_engine.data.formats import get_format
-from v2f_engine.data.layout import MANIFEST, SHEET
+from v2f_engine.data.layout import MANIFEST, SHEETS
 from v2f_engine.data.records.manifest import Manifest, software_versions
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.shard_record import ShardRecord
@@ -21,8 +21,12 @@ from v2f_engine.data.writing.assembly_line import AssemblyLine
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.open_run import Attachments, open_run
 from v2f_engine.data.writing.repair import Fill, MakeBatches, from_batches, mend
+from v2f_engine.data.writing.room import refuse_beyond
 from v2f_engine.data.writing.run import DatasetRun
 from v2f_engine.data.writing.signals import stop_request
+from v2f_engine.errors import V2FError
+from v2f_engine.stopping import saying_what_is_kept
+from v2f_engine.threads import Cores
 
 OnProgress = Callable[[int, int], None]
 """Called with (images done, images in all); images of earlier runs count as done."""
@@ -41,7 +45,7 @@ class WriteReport:
         seconds: wall time; of it `writing_s` in the writing thread (hash, write, fsync, rename), which
             overlaps with generation.
         complete: False when a signal stopped the run and its handler let us go on.
-        manifest, contact_sheet: their paths; None for the null format.
+        manifest, contact_sheet: their paths; None where there is none: the null format, and a run that was stopped.
     """
 
     path: Path
@@ -105,7 +109,7 @@ def write_dataset(
         DatasetError: `make_batches` gave wrong images, or a finished dataset cannot be mended.
     """
     encoder = encoder or Encoder()
-    threads = min(4, os.cpu_count() or 1) if threads is None else threads
+    threads = min(4, Cores.look().usable) if threads is None else threads
     at_least("threads", threads, 1)
 
     def make(run: DatasetRun) -> float:
@@ -140,19 +144,21 @@ def complete(
     """
     started = time.perf_counter()
     plan, stored = manifest.plan, get_format(manifest.format).stores
+    finished: Manifest | None
+    refuse_beyond(root, plan.identities, plan.images_per_id, manifest.encoder, stored=stored)
     with open_run(root, manifest, attachments=attachments) if stored else _nowhere(root, manifest) as state:
         if isinstance(state, Manifest):
             repaired = mend(root, state, again(state), manifest.encoder, attachments)
             kept, made = plan.shards - len(repaired), list[ShardRecord]()
-            images, writing_s, whole = state.images, 0.0, True
+            images, writing_s, whole, finished = state.images, 0.0, True, state
         else:
             before = set(state.records)
-            writing_s = make(state)
+            with saying_what_is_kept(partial(_kept, state) if stored else lambda: "nothing was kept"):
+                writing_s = make(state)
             made = [record for number, record in state.records.items() if number not in before]
             images = sum(record.count for record in state.records.values())
             repaired, kept, whole = (), len(before), not state.missing()
-            if whole and stored:
-                state.finish()
+            finished = state.finish() if whole and stored else None
     return WriteReport(
         path=root,
         format=manifest.format,
@@ -165,9 +171,21 @@ def complete(
         seconds=time.perf_counter() - started,
         writing_s=writing_s,
         complete=whole,
-        manifest=root / MANIFEST if stored else None,
-        contact_sheet=root / SHEET if stored else None,
+        manifest=root / MANIFEST if finished is not None else None,
+        contact_sheet=_sheet(root, finished) if finished is not None else None,
     )
+
+
+def _kept(run: DatasetRun) -> str:
+    images, plan = sum(record.count for record in run.records.values()), run.manifest.plan
+    of = f" of {plan.images:,}" if plan.uniform else ""
+    shards = f"{len(run.records):,} of {plan.shards:,} shards"
+    return f"{images:,}{of} images ({shards}) kept in {run.root}; the same command resumes"
+
+
+def _sheet(root: Path, finished: Manifest) -> Path | None:
+    """The contact sheet: sets made by earlier versions have it elsewhere."""
+    return next((root / piece.name for piece in finished.files if piece.name in SHEETS), None)
 
 
 @contextlib.contextmanager
@@ -176,7 +194,7 @@ def _nowhere(root: Path, manifest: Manifest) -> Iterator[DatasetRun]:
     yield DatasetRun(root, manifest, {}, persistent=False)
 
 
-class _Stopped(Exception):
+class _Stopped(V2FError):
     """Abandons the shard in hand after a signal; the signal itself follows."""
 
 

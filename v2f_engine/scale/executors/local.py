@@ -15,6 +15,7 @@ from pathlib import Path
 
 import v2f_kernels
 
+from v2f_engine import orphans
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job, Limits
 from v2f_engine.scale.report import WorkReport, heard
@@ -90,7 +91,7 @@ class LocalExecutor:
         return 1 if asked == "cpu" or ":" in asked else max(1, gpus())
 
     def start(self, slot: int, job: Job) -> _Process:
-        environment = {**os.environ}
+        environment = {**os.environ, orphans.VARIABLE: str(os.getpid())}
         roots = [str(Path(__file__).parents[3]), str(Path(v2f_kernels.__path__[0]).parent)]
         environment["PYTHONPATH"] = os.pathsep.join(
             [*dict.fromkeys(roots), *filter(None, [os.environ.get("PYTHONPATH")])]
