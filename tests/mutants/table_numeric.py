@@ -216,13 +216,13 @@ MUTANTS = [
     Mutant(
         "an order of channels resets the normalisation",
         "v2f_engine/models/embedder.py",
-        "Pixels(channels, opened.pixels.mean, opened.pixels.std)",
+        "Pixels(channels, graph.pixels.mean, graph.pixels.std)",
         "Pixels(channels)",
         ("tests/train/test_extract.py",),
     ),
     Mutant(
         "features of padding are returned",
-        "v2f_engine/models/embedder.py",
+        "v2f_engine/models/onnx_embedder.py",
         "parts.append(found[: len(part)].astype(np.float32))",
         "parts.append(found.astype(np.float32))",
         ("tests/train/test_extract.py",),

@@ -37,6 +37,9 @@ def reading(line: str, *, images: int | None = 8) -> dict[str, Case]:
         "--device": case("meta", (EXTRACT, "recogniser", on_meta), instead=line),
     }
     if images is not None:
+        "--channels": case("bgr", (EXTRACT, "recogniser.pixels.channels", "bgr"), instead=line),
+        "--mean": case("100", (EXTRACT, "recogniser.pixels.mean", 100.0), instead=line, also="--std 50"),
+        "--std": case("50", (EXTRACT, "recogniser.pixels.std", 50.0), instead=line, also="--mean 100"),
         shared["--images"] = case("1", (EXTRACT, "images", pictures(images)), instead=line)
         shared["--split"] = case("train", (OPEN, "split", "train"), instead=line)
     return shared

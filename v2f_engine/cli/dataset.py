@@ -10,8 +10,7 @@ import typer
 from v2f_engine.cli.flags import Fetch, Split, tell
 from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
-
-WEIGHTS = (".pth", ".pt", ".safetensors")
+from v2f_engine.models.file_hash import is_weights
 
 
 def convert(
@@ -22,8 +21,8 @@ def convert(
     precision: Annotated[str, typer.Option(help="of the new weights: fp32, fp16, bf16")] = "fp32",
     overwrite: Overwrite = False,
 ) -> None:
-    """Convert a dataset to another format, or a published checkpoint to safetensors."""
-    if source.suffix in WEIGHTS:
+    """Convert a dataset to another format, pairs to a .bin, or a published checkpoint to safetensors."""
+    if is_weights(source):
         from v2f_engine.models.weights import convert as convert_weights
 
         with claimed(overwrite, target, endings=(".safetensors", ".pth")):
@@ -94,7 +93,10 @@ def features(
     mean: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
     std: Annotated[float | None, typer.Option(help="of the pixels, in grey levels; default 127.5")] = None,
     on_bad: Annotated[
-        str, typer.Option(help="an image that cannot be read: refuse (stop, name it) or skip (NaN, note it)")
+        str,
+        typer.Option(
+            help="an unreadable image, a feature not finite or zero: refuse (name it), skip (NaN, note it)"
+        ),
     ] = "refuse",
     batch: Annotated[int, typer.Option(help="images a call")] = 128,
     threads: Annotated[int, typer.Option(help="that decode images")] = 1,
@@ -134,6 +136,8 @@ def inspect(
     split: Split = None,
 ) -> None:
     """Read a stranger's file in a process of its own, with limited memory, and say whether it is sound."""
+        for note in embedder.notes:
+            typer.echo(f"{recogniser}: {note}", err=True)
     from v2f_engine.data.inspect_file import inspect_file
 
     found = inspect_file(file, split=split)

@@ -15,7 +15,7 @@ from v2f_engine.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from v2f_engine.evaluate.source import FeatureSource
-    from v2f_engine.models.weights import LoadedRecogniser
+    from v2f_engine.models.embedder import Reader
 
 app = typer.Typer(
     help="Measure datasets and recognisers: separability, consistency, leakage, verification, IJB, report.",
@@ -35,21 +35,38 @@ class ReaderFlags:
     """What reads images."""
 
     recogniser: Annotated[
-        str, typer.Option(help="reads images: mini, a published name, or a path to weights")
+        str, typer.Option(help="reads images: mini, a published name, or a path: .pth, .safetensors, .onnx")
     ] = "mini"
+    channels: Annotated[
+        str | None, typer.Option(help="of the recogniser's pixels: rgb (default) or bgr (AdaFace, MagFace)")
+    ] = None
+    mean: Annotated[
+        float | None, typer.Option(help="of the recogniser's pixels, in grey levels; default 127.5")
+    ] = None
+    std: Annotated[
+        float | None, typer.Option(help="of the recogniser's pixels, in grey levels; default 127.5")
+    ] = None
     bf16: Annotated[
         bool, typer.Option("--bf16", help="recogniser in bfloat16: faster on CPUs that have it")
     ] = False
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu"
 
     @cached_property
-    def loaded(self) -> LoadedRecogniser:
-        """The recogniser, loaded once and only when images need it."""
-        from v2f_engine.models.weights import load_recogniser
+    def loaded(self) -> Reader:
+        """The recogniser, opened once and only when images need it; what it says of its file goes to stderr."""
+        from v2f_engine.models.embedder import open_reader
 
-        loaded = load_recogniser(self.recogniser)
-        loaded.model.to(self.device)
-        return loaded
+        reader = open_reader(
+            self.recogniser,
+            channels=self.channels,
+            mean=self.mean,
+            std=self.std,
+            device=self.device,
+            bf16=self.bf16,
+        )
+        for note in reader.notes:
+            typer.echo(f"{self.recogniser}: {note}", err=True)
+        return reader
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,15 @@ from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError, MissingDependency, V2FError
 from v2f_engine.outside import admit
 
+from v2f_engine.models.file_hash import is_weights
 SPARE = 256 << 20
 
 
 def _weights(path: Path) -> str:
     reader = import_module("v2f_engine.models.checkpoint_file")
-    parts = reader.read_checkpoint(path).parts
-    return "weights: " + ", ".join(f"{part} of {len(tensors)} tensors" for part, tensors in parts.items())
+    file = reader.read_checkpoint(path)
+    parts = [f"{part} of {len(tensors)} tensors" for part, tensors in file.parts.items()]
+    return "; ".join(["weights: " + ", ".join(parts), *file.notes])
 
 
 def _vectors(path: Path) -> str:
@@ -98,7 +100,6 @@ def _dataset(path: Path, split: str | None = None) -> tuple[str, tuple[str, ...]
 
 
 READERS: Mapping[str, Callable[[Path], str]] = {
-    **dict.fromkeys((".pth", ".pt", ".safetensors"), _weights),
     ".npy": _vectors,
     ".npz": _arrays,
     ".onnx": _network,
@@ -155,16 +156,20 @@ def inspect_file(path: str | Path, *, split: str | None = None, limit_s: float =
 
 def _read(path: Path, split: str | None) -> Inspected:
     """Raises whatever the reader raises."""
-    reader = READERS.get(path.suffix.lower()) if path.is_file() else None
+    reader = _reader(path) if path.is_file() else None
     if reader is None:
         return Inspected(True, *_dataset(path, split))
+def _reader(path: Path) -> Callable[[Path], str] | None:
+    return _weights if is_weights(path) else READERS.get(path.suffix.lower())
+
+
     if split is not None:
         raise DatasetError(f"{path}: expected a dataset for the split {split!r}; this is one file.")
     return Inspected(True, reader(path))
 
 
 def _child(path: Path, split: str | None = None) -> None:
-    reader = READERS.get(path.suffix.lower())
+    reader = _reader(path)
     if reader is _weights:
         import_module("v2f_engine.models.checkpoint_file")  # torch's own memory is not the file's
     size = (

@@ -17,6 +17,7 @@ from v2f_engine.vectors.streams import open_vectors
 
 if TYPE_CHECKING:
     from v2f_engine.data import Dataset
+    from v2f_engine.models.embedder import Reader
     from v2f_engine.models.weights import LoadedRecogniser
 
 CHUNK = 256
@@ -75,7 +76,7 @@ def open_source(
     path: Path,
     *,
     labels: Path | None = None,
-    recogniser: LoadedRecogniser | Callable[[], LoadedRecogniser] | None = None,
+    recogniser: LoadedRecogniser | Reader | Callable[[], LoadedRecogniser | Reader] | None = None,
     images_per_id: int | None = None,
     split: str | None = None,
     told: Callable[[list[str]], object] | None = None,
@@ -126,7 +127,7 @@ def open_source(
             progress(start + len(images), len(rows))
     if not parts:
         raise VectorError(f"{path} holds no images: nothing to measure.")
-    reader = {"name": loaded.name, "sha256": loaded.sha256}
+    reader = {"name": loaded.name, "sha256": loaded.sha256, **getattr(loaded, "pixels", {})}
     return FeatureSource(path.name, np.concatenate(parts), dataset.labels[rows], dataset, rows, reader)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,10 @@ from torch import nn
 
 from v2f_engine.config import at_least
 from v2f_engine.errors import ConfigError
+from v2f_engine.models.iresnet import IResNet
+
+if TYPE_CHECKING:
+    from v2f_engine.models.embedder import Embedder
 
 
 def to_network(images: torch.Tensor) -> torch.Tensor:
@@ -18,7 +24,7 @@ def to_network(images: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def extract_features(
-    recogniser: nn.Module,
+    recogniser: nn.Module | Embedder,
     images: NDArray[np.uint8],
     *,
     batch: int = 128,
@@ -28,7 +34,8 @@ def extract_features(
     """Un-normalised features float32 `[N, D]` of images uint8 `[N, 112, 112, 3]`.
 
     Args:
-        recogniser: in eval mode.
+        recogniser: in eval mode, or an opened `Embedder` such as an ONNX graph. An IResNet that was trained on BGR
+            gets BGR.
         images: RGB.
         batch: images a call.
         flip_sum: add the feature of the mirrored image, as verification protocols do.
@@ -42,6 +49,10 @@ def extract_features(
         raise ConfigError(
             f"images must be uint8 [N, 112, 112, 3], N above 0, found {images.dtype} {list(images.shape)}."
         )
+    if not isinstance(recogniser, nn.Module):
+        return _embedded(recogniser, images, batch, flip_sum, bf16)
+    if isinstance(recogniser, IResNet) and recogniser.config.channels == "bgr":
+        images = np.ascontiguousarray(images[..., ::-1])
     device = next(recogniser.parameters()).device
     parts = []
     for start in range(0, len(images), batch):
@@ -52,4 +63,17 @@ def extract_features(
             if flip_sum:
                 features = features + recogniser(x.flip(3))
         parts.append(features.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _embedded(
+    embedder: Embedder, images: NDArray[np.uint8], batch: int, flip_sum: bool, bf16: bool
+) -> NDArray[np.float32]:
+    if bf16 and embedder.describe()["precision"] != "bf16":
+        raise ConfigError("bf16 is for recognisers in torch; state it where the recogniser is opened.")
+    parts = []
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        features = embedder(part)
+        parts.append(features + embedder(np.ascontiguousarray(part[:, :, ::-1])) if flip_sum else features)
     return np.concatenate(parts)

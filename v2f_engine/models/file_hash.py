@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+WEIGHTS = (".pth", ".pt", ".ckpt", ".pth.tar", ".pt.tar", ".safetensors", "pytorch_model.bin")
+"""Endings of the names that trainers and hubs give to weights."""
+
 
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
@@ -17,3 +20,8 @@ def split_entry(path: str | Path) -> tuple[Path, str]:
     path = Path(path)
     name, mark, entry = path.name.partition("#")
     return (path, "") if not mark or path.exists() else (path.with_name(name or "#"), entry)
+
+
+def is_weights(path: str | Path) -> bool:
+    """Whether a name is that of weights, `FILE#ENTRY` included; nothing is opened."""
+    return split_entry(path)[0].name.lower().endswith(WEIGHTS)

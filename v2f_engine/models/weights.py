@@ -174,6 +174,8 @@ def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") 
     if kind == "discriminator":
         raise CheckpointError(f"{file.path}: holds a discriminator; only generators and recognisers convert.")
     origin = {"source": file.path.name, "source_sha256": file.sha256}
+    if file.place not in (".", "model_vec2face"):
+        origin["source_place"] = file.place
     kept = {key: value for key, value in file.head.items() if key not in ("loop", "world")}
     if kind == "recogniser":
         recogniser = layouts.build_recogniser(file)
