@@ -1,0 +1,258 @@
+"""Options that say something only beside others: typed where they would change nothing, they are refused.
+
+An option that is silently ignored is a wrong result with exit 0: `--exclude` beside given vectors was lost protection
+from leakage. One table says for every command which options depend on which; `tests/wiring` holds that each option of
+each command stands either in it or among those that always count.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from v2f_engine.models.file_hash import is_weights
+
+VECTORS = (".npy", ".npz", ".pt", ".pth", ".safetensors")
+
+KINDS: Mapping[str, Callable[[Path], bool]] = {
+    "vectors": lambda path: path.suffix.lower() in VECTORS,
+    "faces": lambda path: path.suffix.lower() not in VECTORS,
+    "npy": lambda path: path.suffix == ".npy",
+    "images": lambda path: path.suffix != ".npy",
+    "weights": is_weights,
+    "dataset": lambda path: not is_weights(path),
+    "onnx": lambda path: path.suffix == ".onnx",
+    "pairs": lambda path: path.suffix == ".bin",
+}
+"""What a path is taken for, by its ending alone: nothing is opened to find out whether an option counts."""
+CALLED = {"vectors": "a file of vectors", "faces": "pictures", "npy": "a .npy of features", "images": "pictures",
+          "weights": "weights", "dataset": "a dataset", "onnx": "an .onnx file", "pairs": "a .bin of pairs"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """An option and what it depends on.
+
+    Args:
+        option: as typed, `--sigma`.
+        needs: one of these must be there, if any is named.
+        bars: none of these may be there.
+
+    Both hold conditions: `--out` (typed), `--by=pose-model` (its value, typed or not), `--exclude:faces` (a path, or
+    one of several, of a kind in `KINDS`), `!--threshold` (not typed). An argument goes by its name: `data:npy`.
+    """
+
+    option: str
+    needs: tuple[str, ...] = ()
+    bars: tuple[str, ...] = ()
+
+
+def needing(needs: Sequence[str], *options: str, bars: Sequence[str] = ()) -> tuple[Dependent, ...]:
+    """The same for several options."""
+    return tuple(Dependent(option, tuple(needs), tuple(bars)) for option in options)
+
+
+READING = ("--bf16", "--device", "--channels", "--mean", "--std")
+"""How a recogniser reads images."""
+GOALS = ("--yaw", "--pitch", "--quality", "--attribute")
+RATE = (Dependent("--fmr", ("--calibration",)), Dependent("--calibration", ("--fmr",)))
+SIGMA = needing((), "--sigma", "--sigma-weights", bars=("--target-cosine",))
+THRESHOLD = (
+    Dependent("--fmr", ("--reference",), ("--threshold",)),
+    Dependent("--reference", (), ("--threshold",)),
+)
+ENGINE = (
+    Dependent("--recogniser", (), ("--check=0", "--model:onnx")),
+    Dependent("--force", (), ("--check=0", "--model:onnx")),
+    *needing((), "--part", "--precision", "--opset", "--masks", "--check", "--fetch", bars=("--model:onnx",)),
+)
+
+TABLE: Mapping[str, tuple[Dependent, ...]] = {
+    "generate": (
+        *RATE,
+        *SIGMA,
+        Dependent("--max-cosine", (), ("--fmr",)),
+        Dependent("--source", (), ("--vectors", "--references")),
+        Dependent("--references", (), ("--vectors",)),
+        Dependent("--rescale", ("--vectors", "--references", "--source")),
+        Dependent("--recogniser", ("--references", "--calibration:faces", "--exclude:faces")),
+        *needing(GOALS, "--steer", "--iterations", bars=("--by=pose-model",)),
+        Dependent("--unsigned", ("--yaw",), ("--by=pose-model",)),
+        Dependent("--pose-model", ("--yaw", "--pitch"), ("--by=pose-model",)),
+        *needing((), "--attribute", "--quality", bars=("--by=pose-model",)),
+        *needing((), "--yaw", "--pitch", bars=("--landmarks",)),
+        Dependent("--landmarks", ("--by=pose-model",)),
+        Dependent("--executor-option", ("--executor", "--workers"), ("--executor=inline",)),
+    ),
+    "ids sample": (
+        *RATE,
+        Dependent("--max-cosine", (), ("--fmr",)),
+        Dependent("--rescale", ("--model",), ("--source=auto",)),
+        Dependent("--recogniser", ("--calibration:faces", "--exclude:faces")),
+    ),
+    "ids plan": (
+        *RATE,
+        Dependent("--max-cosine", (), ("--fmr",)),
+        Dependent("--rescale", ("--model",), ("--source=auto",)),
+        Dependent("--recogniser", ("--calibration:faces",)),
+        Dependent("--overwrite", ("--plot",)),
+    ),
+    "ids fit": (Dependent("--recogniser", ("--images",)),),
+    "ids check": (
+        *RATE,
+        Dependent("--threshold", (), ("--fmr",)),
+        Dependent("--recogniser", ("--calibration:faces",)),
+        *needing(("--plot",), "--step", "--overwrite"),
+    ),
+    "ids prove": (
+        *RATE,
+        *SIGMA,
+        Dependent("--image-cosine", (), ("--fmr",)),
+        Dependent("--rescale", ("--source",), ("--source=auto",)),
+    ),
+    "evaluate separability": (
+        *THRESHOLD,
+        Dependent("--labels", ("data:npy",)),
+        Dependent("--recogniser", ("data:images", "--reference:images", "--real:images", "!--threshold")),
+        *needing(("data:images", "--reference:images", "--real:images"), "--images", *READING),
+        Dependent("--split", ("data:images",)),
+    ),
+    "evaluate consistency": (
+        Dependent("--labels", ("data:npy",)),
+        *needing(("data:images",), "--recogniser", "--images", "--split", *READING),
+    ),
+    "evaluate leakage": (
+        Dependent("--gallery-labels", ("gallery:npy",)),
+        *needing(("synthetic:images", "gallery:images"), "--recogniser", "--images", *READING),
+        Dependent("--split", ("synthetic:images",)),
+    ),
+    "evaluate report": THRESHOLD,
+    "evaluate ijb": needing(("--crops",), "--recogniser", *READING),
+    "convert": (
+        *needing(("source:weights",), "--precision"),
+        *needing(("source:weights", "target:pairs"), "--overwrite"),
+        *needing(("source:dataset",), "--format", "--split", bars=("target:pairs",)),
+        *needing(("source:dataset",), "--resize"),
+        *needing(("target:pairs",), "--images"),
+    ),
+    "env": (Dependent("--model", ("--self-test",)),),
+    "train recogniser": (Dependent("--se", ("--depth",)), Dependent("--held-out-people", (), ("--held-out",))),
+    "train generator": (Dependent("--held-out-people", (), ("--held-out",)),),
+    "train estimator": needing(("!data",), "--people", "--render-seed"),
+    "export onnx": needing((), "--recogniser", "--force", bars=("--check=0",)),
+    "export tensorrt": ENGINE,
+    "export tensorrt-rtx": ENGINE,
+}  # fmt: skip
+"""Command -> its options that do not always count."""
+
+
+def refuse_idle(context: Any, rules: Sequence[Dependent]) -> None:
+    """Refuses an option that was typed where it changes nothing; `context` is click's, whichever click typer has.
+
+    Raises:
+        ConfigError: it and what it lacks, or what makes it idle.
+    """
+    from v2f_engine.errors import ConfigError
+
+    typed = _Typed(context)
+    for rule in rules:
+        if not typed.is_typed(rule.option):
+            continue
+        met = [condition for condition in rule.bars if typed.holds(condition)]
+        if met:
+            raise ConfigError(f"{rule.option} says nothing beside {_words(met)}: leave one of them out.")
+        if rule.needs and not any(typed.holds(condition) for condition in rule.needs):
+            raise ConfigError(
+                f"{rule.option} says nothing without {_words(rule.needs)}: give that as well, or leave it out."
+            )
+
+
+class _Typed:
+    """What was typed on a command line."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._names = {name: p.name or "" for p in context.command.params for name in (*p.opts, p.name or "")}
+
+    def is_typed(self, name: str) -> bool:
+        parameter = self._names.get(name, "")
+        source = self._context.get_parameter_source(parameter)
+        given = source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+        return given and self._context.params.get(parameter) is not None
+
+    def holds(self, condition: str) -> bool:
+        if condition.startswith("!"):
+            return not self.is_typed(condition[1:])
+        name, colon, kind = condition.partition(":")
+        if colon:
+            value = self._context.params.get(self._names.get(name, ""))
+            paths = value if isinstance(value, list | tuple) else [] if value is None else [value]
+            return any(KINDS[kind](Path(path)) for path in paths)
+        name, equals, value = condition.partition("=")
+        if equals:
+            return str(self._context.params.get(self._names.get(name, ""))) == value
+        return self.is_typed(name)
+
+
+def _words(conditions: Sequence[str]) -> str:
+    """`--calibration of pictures or --by pose-model`."""
+
+    def one(condition: str) -> str:
+        name, colon, kind = condition.partition(":")
+        if colon:
+            return f"{name if name.startswith('-') else name.upper()} being {CALLED[kind]}"
+        if condition.startswith("!"):
+            return f"leaving out {condition[1:] if condition[1:].startswith('-') else condition[1:].upper()}"
+        return condition.replace("=", " ")
+
+    return " or ".join(map(one, conditions))
+
+
+class Refusing(TyperGroup):
+    """The root of the commands: each looks at `TABLE` first, and says warnings of the engine in a line on stderr."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        for name, command in self.commands.items():
+            _instrument(command, (name,))
+
+
+def _instrument(command: Any, words: tuple[str, ...]) -> None:
+    inner = getattr(command, "commands", None)
+    if inner is not None:
+        for name, one in inner.items():
+            _instrument(one, (*words, name))
+        return
+    original, rules = command.invoke, TABLE.get(" ".join(words), ())
+
+    def checked(context: Any) -> Any:
+        refuse_idle(context, rules)
+        with warnings.catch_warnings():
+            warnings.showwarning = _told(warnings.showwarning)
+            return original(context)
+
+    command.invoke = checked
+
+
+def _told(others: Callable[..., None]) -> Callable[..., None]:
+    """A `warnings.showwarning` that prints the engine's own as one line, and leaves the rest to `others`."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        from v2f_engine.errors import V2FWarning
+
+        if issubclass(category, V2FWarning):
+            if bars := sys.modules.get("tqdm"):  # above a progress bar, not behind it
+                bars.tqdm.write(f"warning: {message}", file=sys.stderr)
+            else:
+                typer.echo(f"warning: {message}", err=True)
+        else:
+            others(message, category, *where, **more)
+
+    return show
