@@ -13,11 +13,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from v2f_engine.data.formats.account import Tally
-from v2f_engine.data.formats.label_values import is_number
+from v2f_engine.data.formats.label_values import LABEL_NAMES, is_number
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.data.gate.strict_json import parse
 from v2f_engine.errors import DatasetError
 
+PATH_NAMES = (
+    "path",
+    "file_name",
+    "filename",
+    "file",
+    "image",
+    "img",
+    "image_path",
+    "img_path",
+    "image_id",
+    "name",
+    "filepath",
+)
+"""What columns of paths are called; compared in lower case."""
 MAX_LINE = 4096
 SHAPES = (
     "`path label`, `label<TAB>path`, `index<TAB>label<TAB>path` (im2rec), `index<TAB>path<TAB>label`, `path` alone, "
@@ -172,7 +186,7 @@ def _take_header(rows: Rows, is_path: Callable[[str], bool]) -> None:
         if int(first[0]) != len(following):
             raise rows.fault(0, f"says {first[0]} lines, {len(following)} follow.")
         rows.books.aside("lines that count the others", f"line {rows.lines[0]}")
-    elif any(map(is_number, first)):
+    elif not any(cell.lower() in (*PATH_NAMES, *LABEL_NAMES) for cell in first):
         raise rows.fault(0, f"{' '.join(first)[:60]!r} names no picture; expected {SHAPES}.")
     else:
         rows.header = [cell.lower() for cell in first]

@@ -15,23 +15,10 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import Tally
 from v2f_engine.data.formats.label_values import LABEL_NAMES, is_number, of_texts, ranked
-from v2f_engine.data.formats.list_lines import SHAPES, Rows, names_picture, read_rows
+from v2f_engine.data.formats.list_lines import PATH_NAMES, SHAPES, Rows, names_picture, read_rows
 from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.errors import DatasetError
 
-PATH_NAMES = (
-    "path",
-    "file_name",
-    "filename",
-    "file",
-    "image",
-    "img",
-    "image_path",
-    "img_path",
-    "image_id",
-    "name",
-    "filepath",
-)
 KEY_NAMES = ("key", "index", "idx", "")
 """`""`: the index that pandas writes first."""
 

@@ -44,6 +44,8 @@ class ParquetDataset(Dataset):
             self._remarks += ("a partial conversion: the Hub's bot writes the first 5 GB of a large set",)
         if path.is_file() and any(files.of):
             self._remarks += (f"one of {max(files.of)} files of the split {name}",)
+        if files.numbers and not files.of:
+            self._remarks += (f"{len(files.files)} files, whose names do not say how many there are",)
         groups: list[tuple[int, int, int]] = []
         kinds: list[Columns] = []
         for number in range(len(self._paths)):

@@ -49,6 +49,12 @@ def listed_people(rec: Path, books: Books) -> People | None:
     Raises:
         DatasetError: the records say nothing and no list does, or a list and the records contradict each other.
     """
+    stated = _property(rec, 1)
+    if stated is not None and stated != len(books.keys):
+        raise DatasetError(
+            f"{rec}: {len(books.keys)} pictures, while {PROPERTY} beside it counts {stated}: some are missing, or the "
+            "files are of two sets."
+        )
     found = next((rec.with_name(name.format(stem=rec.stem)) for name in LISTS if _is_list(rec, name)), None)
     if not books.constant:
         if found is not None and not books.faults:
@@ -169,11 +175,12 @@ def _compared(rec: Path, books: Books, found: Path) -> People:
     return People(own, None, (f"{found.name} and the records agree on the people",))
 
 
-def _property(rec: Path) -> int | None:
-    """How many people `property` speaks of: `classes,height,width` (insightface's RecBuilder)."""
+def _property(rec: Path, line: int = 0) -> int | None:
+    """What `property` says: `classes,height,width`, and in a second line the number of pictures (insightface's
+    RecBuilder.close); None where it does not."""
     try:
-        first = rec.with_name(PROPERTY).read_text(encoding="ascii").split(",")[0].strip()
-    except (OSError, UnicodeDecodeError):
+        first = rec.with_name(PROPERTY).read_text(encoding="ascii").splitlines()[line].split(",")[0].strip()
+    except (OSError, UnicodeDecodeError, IndexError):
         return None
     return int(first) if first.isdigit() else None
 
