@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine import disk
+from v2f_engine.data.formats.account import Account
 from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.folder_walk import first_picture, walk
+from v2f_engine.data.formats.person_folders import is_archive, people_of
 from v2f_engine.data.formats.protocol import Format, Place, Sample, ShardWriter
-from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
+from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES, is_hidden, suffix_of
 from v2f_engine.data.layout import IMAGES
 from v2f_engine.data.records.pieces import Piece, folder_header, image_pieces
 from v2f_engine.data.records.plan import PlannedShard
@@ -79,26 +82,25 @@ class FolderWriter:
 class ImageFolder(Dataset):
     """Reads `root/<class>/<image>`; labels are the ranks of the sorted class names, as torchvision has it.
 
+    A stranger's folder is walked to its last file (`person_folders`); a set of ours is read as it was written.
+
     Args:
         path: a dataset of this engine, or the folder that holds the class folders.
+        split: which of several sets.
     """
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "imagefolder", split)
-        root = _root(path)
-        self._classes: list[str] = []
-        self._names: list[str] = []
-        labels: list[int] = []
-        for folder in class_folders(root):
-            names = sorted(entry.name for entry in os.scandir(folder) if _is_image(entry))
-            self._names += [f"{folder}/{name}" for name in names]
-            labels += [len(self._classes)] * len(names)
-            self._classes.append(folder.name)
-        if not self._names:
-            raise DatasetError(
-                f"{path}: no image; expected folders such as 000000/ holding 000.jpg and so on."
-            )
-        self._labels = np.asarray(labels, np.int64)
+        self._account: Account | None = None
+        if self.manifest is not None:
+            if split is not None:
+                raise DatasetError(f"{path}: one set and no split {split!r}; open it without.")
+            self._names, self._classes, self._labels = _as_written(path / IMAGES)
+        else:
+            files = walk(path)
+            people = people_of(files.names, files.tally, split)
+            self._names = [files.paths[row] for row in people.rows.tolist()]
+            self._classes, self._labels, self._account = people.class_names, people.labels, people.account
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -106,8 +108,14 @@ class ImageFolder(Dataset):
 
     @property
     def class_names(self) -> list[str]:
-        """Folder name of each label."""
+        """Folder of each label, below what all share."""
         return self._classes
+
+    def account(self) -> Account:
+        if self._account is None:
+            files = walk(self.path / IMAGES)
+            self._account = people_of(files.names, files.tally).account
+        return self._account
 
     def where(self, index: int) -> str:
         return self._names[index]
@@ -120,18 +128,29 @@ class ImageFolder(Dataset):
             raise DatasetError(f"{self._names[index]}: cannot be read: {error.strerror}.") from error
 
 
-def _root(path: Path) -> Path:
-    """The folder that holds the class folders: of a dataset of ours, `images/`."""
-    return path / IMAGES if (path / IMAGES).is_dir() else path
-
-
-def class_folders(root: Path) -> list[Path]:
-    """The class folders of `root`, sorted by name; hidden ones do not count."""
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _as_written(root: Path) -> tuple[list[str], list[str], NDArray[np.int64]]:
+    """(pictures, class names, labels) of a set that `FolderWriter` wrote; no more than a listing of each folder."""
+    found: list[str] = []
+    classes: list[str] = []
+    labels: list[int] = []
+    try:
+        folders = sorted(
+            entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name)
+        )
+        for folder in folders:
+            names = sorted(entry.name for entry in os.scandir(root / folder) if _is_image(entry))
+            found += [f"{root}/{folder}/{name}" for name in names]
+            labels += [len(classes)] * len(names)
+            classes.append(folder)
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: cannot be read: {error.strerror}.") from error
+    if not found:
+        raise DatasetError(f"{root}: no image; expected folders such as 000000/ holding 000.jpg and so on.")
+    return found, classes, np.asarray(labels, np.int64)
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and entry.is_file()
+    return suffix_of(entry.name) in IMAGE_SUFFIXES and entry.name[0] != "." and entry.is_file()
 
 
 class ImageFolderFormat(Format):
@@ -147,10 +166,11 @@ class ImageFolderFormat(Format):
                     yield Sample(int(folder), int(path.stem), path.read_bytes())
 
     def recognises(self, path: Path) -> bool:
+        """A folder with a picture in a folder, or with pictures and no archive."""
         if not path.is_dir():
             return False
-        root = _root(path)
-        return any(_is_image(entry) for folder in class_folders(root)[:8] for entry in os.scandir(folder))
+        first = first_picture(path)
+        return first is not None and ("/" in first or not any(is_archive(name) for name in os.listdir(path)))
 
     def open(self, path: Path, split: str | None = None) -> Dataset:
         return ImageFolder(path, split)

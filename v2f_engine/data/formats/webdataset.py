@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats import ustar
+from v2f_engine.data.formats import samples, ustar
+from v2f_engine.data.formats.account import Account, Tally
+from v2f_engine.data.formats.archives import TARS, archives_at, open_tars
+from v2f_engine.data.formats.blobs import Blob
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import (
     Finished,
@@ -26,9 +29,12 @@ from v2f_engine.data.formats.protocol import (
     Sample,
     ShardWriter,
 )
+from v2f_engine.data.formats.shards import Shards, is_labelled
+from v2f_engine.data.formats.tar_folders import TarFolders
+from v2f_engine.data.formats.tar_members import Member, scan
 from v2f_engine.data.gate.open_files import OpenFiles
-from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
-from v2f_engine.data.layout import WIDS_INDEX, tar_name
+from v2f_engine.data.gate.pictures import is_hidden
+from v2f_engine.data.layout import MANIFEST, WIDS_INDEX, tar_name
 from v2f_engine.data.records.pieces import Piece, image_pieces, write_piece
 from v2f_engine.data.records.plan import PlannedShard
 from v2f_engine.data.records.shard_record import ShardRecord
@@ -56,43 +62,24 @@ class TarWriter(OneFileWriter):
 def read_tar(path: Path) -> Iterator[Sample]:
     """The samples of a shard that `TarWriter` wrote, in order."""
     files = OpenFiles()
-    for key, image, label in samples_of(path):
-        identity, _, number = key.partition("_")
-        if not (identity.isdecimal() and number.isdecimal()) or int(identity) != _label(files, path, label):
-            raise DatasetError(f"{path}: key {key!r} is not identity_image with that identity as label.")
-        yield Sample(int(identity), int(number), files.read(path, image.offset, image.size))
+    for found in _samples(files, path):
+        identity, _, number = found.key.partition("_")
+        if not (identity.isdecimal() and number.isdecimal()) or int(identity) != _label(
+            files, path, found.label
+        ):
+            raise DatasetError(
+                f"{path}: key {found.key!r} is not identity_image with that identity as label."
+            )
+        yield Sample(int(identity), int(number), files.read(path, found.image.offset, found.image.size))
 
 
-def samples_of(path: Path) -> Iterator[tuple[str, ustar.Member, ustar.Member]]:
-    """(key, image member, label member) of each sample: adjacent members with one key.
-
-    Raises:
-        DatasetError: a sample without image or without `.cls`.
-    """
-    key = ""
-    group: dict[str, ustar.Member] = {}
-    for member in ustar.scan(path):
-        folder, slash, base = member.name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        if folder + slash + stem != key and group:
-            yield _sample(path, key, group)
-            group = {}
-        key = folder + slash + stem
-        group[extension.lower()] = member
-    if group:
-        yield _sample(path, key, group)
+def _samples(files: OpenFiles, path: Path, tally: Tally | None = None) -> list[samples.Sample]:
+    tally = tally or Tally("members")
+    blob = Blob(path, path.stat().st_size, partial(files.read, path))
+    return samples.samples_of(samples.shard_of(scan(blob), str(path), tally), tally)
 
 
-def _sample(path: Path, key: str, group: dict[str, ustar.Member]) -> tuple[str, ustar.Member, ustar.Member]:
-    image = next((group[suffix[1:]] for suffix in IMAGE_SUFFIXES if suffix[1:] in group), None)
-    if image is None or "cls" not in group:
-        raise DatasetError(
-            f"{path}: sample {key!r} has {sorted(group)}; expected an image (jpg or png) and cls."
-        )
-    return key, image, group["cls"]
-
-
-def _label(files: OpenFiles, path: Path, member: ustar.Member) -> int:
+def _label(files: OpenFiles, path: Path, member: Member) -> int:
     text = files.read(path, member.offset, min(member.size, 20)).strip()
     if not text.isdigit():
         raise DatasetError(f"{path}: {member.name} holds {text!r}; expected a label, a number from 0.")
@@ -100,37 +87,35 @@ def _label(files: OpenFiles, path: Path, member: ustar.Member) -> int:
 
 
 class WebDataset(Dataset):
-    """Reads tar shards with random access. Headers of a shard are read when it is first touched."""
+    """Reads the tar shards of a set of ours with random access; a shard's headers are read when it is first touched."""
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "webdataset", split)
+        if split is not None or self.manifest is None:
+            raise DatasetError(f"{path}: one set and no split {split!r}; open it without.")
         self._files = OpenFiles()
-        folder = path if path.is_dir() else path.parent
-        self._tars = sorted(folder.glob("*.tar")) if path.is_dir() else [path]
-        if not self._tars:
-            raise DatasetError(f"{path}: no .tar shard; expected shard-000000.tar and so on.")
+        self._tars = sorted(each for each in path.glob("*.tar") if not is_hidden(each.name))
+        counts = [record.count for record in self.manifest.shards]
+        if len(counts) != len(self._tars):
+            raise DatasetError(f"{path}: expected {len(counts)} shards, found {len(self._tars)}.")
+        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self._members = lru_cache(maxsize=256)(self._scan)
 
-    def _scan(self, number: int) -> list[tuple[ustar.Member, ustar.Member]]:
-        return [(image, label) for _, image, label in samples_of(self._tars[number])]
-
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """First index of each shard, and the total."""
-        if self.manifest is not None:
-            counts = [record.count for record in self.manifest.shards]
-            if len(counts) != len(self._tars):
-                raise DatasetError(f"{self.path}: expected {len(counts)} shards, found {len(self._tars)}.")
-        else:
-            counts = [len(self._members(number)) for number in range(len(self._tars))]
-        return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    def _scan(self, number: int) -> list[tuple[Member, Member]]:
+        return [(found.image, found.label) for found in _samples(self._files, self._tars[number])]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         known = self.planned_labels()
         return self.labels_one_by_one(int(self._starts[-1])) if known is None else known
 
-    def _sample(self, index: int) -> tuple[Path, ustar.Member, ustar.Member]:
+    def account(self) -> Account:
+        tally = Tally("members")
+        for tar in self._tars:
+            _samples(self._files, tar, tally)
+        return tally.close(len(np.unique(self.labels))).check(self.path)
+
+    def _sample(self, index: int) -> tuple[Path, Member, Member]:
         """(tar, image member, label member) of sample `index`."""
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         members = self._members(number)
@@ -166,10 +151,14 @@ class WebDatasetFormat(Format):
             yield from read_tar(place.root / piece.name)
 
     def recognises(self, path: Path) -> bool:
-        return path.suffix == ".tar" if path.is_file() else any(path.glob("*.tar"))
+        return bool(archives_at(path, TARS).files)
 
     def open(self, path: Path, split: str | None = None) -> Dataset:
-        return WebDataset(path, split)
+        """Shards of ours, shards with labels, or tars of people's folders: whichever `path` holds."""
+        if (path / MANIFEST).is_file():
+            return WebDataset(path, split)
+        tars = open_tars(path, split)
+        return (Shards if is_labelled(tars.blobs[0]) else TarFolders)(path, split, tars)
 
 
 FORMAT = WebDatasetFormat()

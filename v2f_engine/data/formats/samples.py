@@ -1,0 +1,233 @@
+"""Which members of a tar shard make one sample, by the names that webdataset gives them: `key.jpg`, `key.cls`.
+
+webdataset and Hugging Face group neighbours with one key; the first refuses a name that repeats, the second overwrites.
+Tools that take a picture's base name for the key (HaiyuWu's `imagelist2webdataset.py`) write neighbours of several
+people with one key; here a repeated name begins a new sample where all samples of such runs then hold the same members
+in the same order. Members that lie apart belong together by their key where each name is there once. Everything else is
+refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from v2f_engine.data.formats.account import EXAMPLES, Tally
+from v2f_engine.data.formats.person_folders import HIDDEN
+from v2f_engine.data.formats.tar_members import FILE, Member
+from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_hidden
+from v2f_engine.errors import DatasetError
+
+IMAGE_TYPES = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
+UNREAD_TYPES = frozenset(suffix[1:] for suffix in UNREAD_SUFFIXES)
+LABEL_TYPES = ("cls", "class", "label", "identity", "id", "json", "txt")
+"""Endings that may hold a sample's label, the most telling first; the first that a shard has is meant."""
+NO_FACES = frozenset(("seg", "mask", "depth", "landmark", "landmarks", "parsing", "normal"))
+"""Words before a picture's ending that say it shows something else of the face: `key.seg.png`."""
+
+
+class Part(NamedTuple):
+    """A member by its name: `key.sub.type`; `sub` is empty in most."""
+
+    key: str
+    sub: str
+    type: str
+    member: Member
+
+
+class Sample(NamedTuple):
+    """A picture, the member that labels it, and further members of the same sample by their type."""
+
+    key: str
+    image: Member
+    label: Member
+    others: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The members of a shard, sorted out.
+
+    Args:
+        where: the archive, for messages.
+        parts: members with an ending, in order.
+        kind: the type that labels, of `LABEL_TYPES`; `""` where none could.
+    """
+
+    where: str
+    parts: tuple[Part, ...]
+    kind: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether some key has a picture and a member that may label it."""
+        pictures = {part.key for part in self.parts if part.type in IMAGE_TYPES}
+        return any(part.type == self.kind and part.key in pictures for part in self.parts)
+
+
+def part_of(member: Member) -> Part | None:
+    """A member's name taken apart as webdataset does: the key ends at the first dot of the last part of the path."""
+    folder, slash, base = member.name.rpartition("/")
+    stem, dot, ending = base.partition(".")
+    if not dot or not stem:
+        return None
+    sub, _, type = ending.lower().rpartition(".")
+    return Part(folder + slash + stem, sub, type, member)
+
+
+def shard_of(members: Iterable[Member], where: str, tally: Tally) -> Shard:
+    """Sorts out a shard's members; what is no sample's is set aside.
+
+    Raises:
+        DatasetError: a picture or label that is a link, a device or sparse; pictures that no decoder reads.
+    """
+    parts: list[Part] = []
+    for member in members:
+        part = part_of(member)
+        meta = member.name.startswith("__") and "__" in member.name[2:].partition("/")[0]
+        if member.kind == "folder":
+            tally.aside("folders", member.name or ".")
+        elif is_hidden(member.name):
+            tally.aside(HIDDEN, member.name)
+        elif meta:
+            tally.aside("members about the shard", member.name)
+        elif member.kind != FILE:
+            if part is not None and part.type in (*IMAGE_TYPES, *UNREAD_TYPES, *LABEL_TYPES):
+                raise DatasetError(
+                    f"{where}: {member.name!r} is a {member.kind} to {member.link!r}; expected the file itself. "
+                    "Pack it again with links followed (tar -h --hard-dereference) and without --sparse."
+                )
+            tally.aside("links and devices", member.name)
+        elif part is None:
+            tally.aside("members without an ending", member.name)
+        elif part.type in UNREAD_TYPES and not NO_FACES & set(part.sub.split(".")):
+            raise DatasetError(
+                f"{where}: {member.name!r} is a picture of a kind that is not read; expected "
+                f"{', '.join(IMAGE_SUFFIXES)}. Convert the pictures."
+            )
+        else:
+            parts.append(part)
+    types = {part.type for part in parts}
+    kind = next((each for each in LABEL_TYPES if each in types), "")
+    return Shard(where, tuple(parts), kind)
+
+
+def samples_of(shard: Shard, tally: Tally) -> list[Sample]:
+    """The samples of a labelled shard, in the order of their pictures.
+
+    Raises:
+        DatasetError: pictures without label or labels without picture, several pictures with one label, or repeated
+            names that do not fall into samples; with counts and names.
+    """
+    found: list[tuple[Sequence[Part], list[Sample]]] = []
+    apart: dict[str, list[Part]] = {}
+    for group in _groups(shard):
+        samples = _whole(group, shard.kind)
+        if samples is None:
+            apart.setdefault(group[0].key, []).extend(group)
+        else:
+            found.append((group, samples))
+    found += _joined(shard, apart, found)
+    ordered: list[Sample] = []
+    for members, made in found:
+        for number, sample in enumerate(made):
+            ordered.append(sample)
+            tally.image(parts=len(members) - len(made) if number == 0 else 0)
+        if not made:
+            tally.asides("members of no sample", (part.member.name for part in members))
+    return sorted(ordered, key=lambda sample: sample.image.offset)
+
+
+def _groups(shard: Shard) -> list[list[Part]]:
+    """Neighbours with one key; a name that repeats among them begins a new group."""
+    groups: list[list[Part]] = []
+    names: set[tuple[str, str]] = set()
+    shapes: Counter[tuple[tuple[str, str], ...]] = Counter()
+    run: list[list[Part]] = []
+    repeats = ""
+
+    def close() -> None:
+        if len(run) > 1:
+            shapes.update(tuple((part.sub, part.type) for part in group) for group in run)
+        groups.extend(run)
+        run.clear()
+
+    for part in shard.parts:
+        if run and part.key != run[-1][-1].key:
+            close()
+        if not run or (part.sub, part.type) in names:
+            repeats = part.member.name if run else repeats
+            run.append([])
+            names = set()
+        run[-1].append(part)
+        names.add((part.sub, part.type))
+    close()
+    if len(shapes) > 1:
+        said = "; ".join(
+            f"{count} of {', '.join('.'.join(filter(None, name)) for name in shape)}"
+            for shape, count in shapes.most_common(EXAMPLES)
+        )
+        raise DatasetError(
+            f"{shard.where}: the name {repeats!r} repeats among neighbours, and they do not fall into samples of "
+            f"equal members ({said}): which label belongs to which picture cannot be known. Write the shard again "
+            "with a key of its own for each sample, such as the picture's path."
+        )
+    return groups
+
+
+def _whole(group: Sequence[Part], kind: str) -> list[Sample] | None:
+    """The samples that a group makes; `[]` where it has neither picture nor label, None where it is not whole."""
+    pictures = [p for p in group if p.type in IMAGE_TYPES and not NO_FACES & set(p.sub.split("."))]
+    labels = [p for p in group if p.type == kind]
+    if not pictures and (not labels or kind in ("json", "txt")):
+        return []
+    if len(pictures) == 1 and len(labels) == 1:
+        others = tuple(p for p in group if p is not pictures[0] and p is not labels[0])
+        return [Sample(group[0].key, pictures[0].member, labels[0].member, others)]
+    # keys with dots: `img.0001.jpg`, `img.0001.cls`; or `img.0001.jpg.cls`
+    by_sub = {_stem(p.sub): p.member for p in labels}
+    subs = [p.sub for p in pictures]
+    if not pictures or len(by_sub) < len(labels) or len(set(subs)) < len(subs) or set(subs) != set(by_sub):
+        return None
+    beside = {
+        sub: tuple(p for p in group if p.type not in IMAGE_TYPES and p.type != kind and p.sub == sub)
+        for sub in subs
+    }
+    return [Sample(f"{p.key}.{p.sub}".rstrip("."), p.member, by_sub[p.sub], beside[p.sub]) for p in pictures]
+
+
+def _stem(sub: str) -> str:
+    """`0001.jpg` of `0001.jpg.cls` is the picture `0001`."""
+    stem, _, last = sub.rpartition(".")
+    return stem if last in IMAGE_TYPES else sub
+
+
+def _joined(
+    shard: Shard, apart: dict[str, list[Part]], whole: Sequence[tuple[Sequence[Part], list[Sample]]]
+) -> list[tuple[Sequence[Part], list[Sample]]]:
+    """Samples whose members lie apart: joined by key where every name of that key is there once."""
+    joined: list[tuple[Sequence[Part], list[Sample]]] = []
+    if not apart:
+        return joined
+    taken = Counter(group[0].key for group, _ in whole)
+    faults: list[str] = []
+    for key, parts in apart.items():
+        names = [(part.sub, part.type) for part in parts]
+        samples = None if len(set(names)) < len(names) or taken[key] else _whole(parts, shard.kind)
+        if samples is None:
+            held = Counter(".".join(filter(None, name)) for name in names)
+            counted = ", ".join(
+                f"{name} x {count}" if count > 1 else name for name, count in sorted(held.items())
+            )
+            faults.append(f"{key!r} has {counted}{' beside whole samples of that key' if taken[key] else ''}")
+        else:
+            joined.append((parts, samples))
+    if faults:
+        raise DatasetError(
+            f"{shard.where}: {len(faults)} of {len(apart) + len(taken)} keys are no whole samples: "
+            f"{'; '.join(faults[:EXAMPLES])}. Expected one image (jpg or png) and one {shard.kind} for each key. "
+            "Restore the missing member, or write the shard again with one picture and one key for each sample."
+        )
+    return joined

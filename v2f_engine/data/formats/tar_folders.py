@@ -1,0 +1,108 @@
+"""Tars of people's folders, compressed or not, one or several parts: `person/000.jpg` without labels beside it."""
+
+from __future__ import annotations
+
+import posixpath
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from v2f_engine.data.formats.account import Account, Tally
+from v2f_engine.data.formats.archives import Tars, open_tars, refuse_shared
+from v2f_engine.data.formats.blobs import Blob
+from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.person_folders import Names, people_of
+from v2f_engine.data.formats.tar_members import FILE, FOLDER, LINK, Member, scan
+from v2f_engine.data.gate.pictures import is_picture, suffix_of
+from v2f_engine.errors import DatasetError
+
+_HEAD = 4096
+
+
+class TarFolders(Dataset):
+    """Reads pictures out of tars by position; labels are the ranks of the sorted folder names, over all tars.
+
+    Args:
+        path: a tar, or a folder that holds some.
+        split: which of several sets in them.
+
+    Raises:
+        DatasetError: a damaged tar, pictures that are links to outside, and as in `people_of`.
+    """
+
+    def __init__(self, path: Path, split: str | None = None, tars: Tars | None = None) -> None:
+        super().__init__(path, "webdataset", split)
+        tars = tars or open_tars(path, split)
+        self._blobs = tars.blobs
+        tally = Tally("members", remarks=tars.remarks)
+        found = [(place, member) for place, blob in enumerate(self._blobs) for member in _files(blob, tally)]
+
+        def head(row: int) -> bytes:
+            place, member = found[row]
+            return self._blobs[place].read(member.offset, min(_HEAD, member.size))
+
+        labels = [member.name for _, member in found if suffix_of(member.name) == ".cls"]
+        if labels:
+            raise DatasetError(
+                f"{path}: {len(labels)} labels such as {labels[0]!r}, and shards without any: expected samples "
+                "with a label each, or folders of people."
+            )
+        people = people_of(
+            Names(path, [member.name for _, member in found], head, whole_paths=True), tally, tars.inside
+        )
+        rows = people.rows.tolist()
+        self._places = np.array([found[row][0] for row in rows], np.int64)
+        self._members = [found[row][1] for row in rows]
+        refuse_shared(
+            path, [blob.path for blob in tars.blobs], self._places, people.labels, people.class_names
+        )
+        self._labels, self._classes, self._account = people.labels, people.class_names, people.account
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        return self._labels
+
+    @property
+    def class_names(self) -> list[str]:
+        """Folder of each label."""
+        return self._classes
+
+    def account(self) -> Account:
+        return self._account
+
+    def where(self, index: int) -> str:
+        return f"{self._blobs[int(self._places[index])].path}: {self._members[index].name}"
+
+    def data(self, index: int) -> bytes:
+        member = self._members[index]
+        return self._blobs[int(self._places[index])].read(member.offset, member.size)
+
+
+def _files(blob: Blob, tally: Tally) -> list[Member]:
+    """The regular files of a tar; a link to one of them holds that one's bytes, everything else is set aside."""
+    files: dict[str, Member] = {}
+    found: list[Member] = []
+    links: list[Member] = []
+    for member in scan(blob):
+        if member.kind == FILE or (member.kind == LINK and member.size):
+            files[member.name] = member
+            found.append(member)
+        elif member.kind == FOLDER:
+            tally.aside("folders", member.name or ".")
+        else:
+            links.append(member)
+    for link in links:
+        target = link.link if link.kind == LINK else posixpath.join(posixpath.dirname(link.name), link.link)
+        held = files.get(posixpath.normpath(target))
+        if held is not None:
+            found.append(Member(link.name, held.offset, held.size))
+        elif is_picture(link.name):
+            raise DatasetError(
+                f"{blob.path}: {link.name!r} is a {link.kind} to {link.link!r}, which is no file of this archive; "
+                "expected the picture. Pack it again with links followed (tar -h) and without --sparse."
+            )
+        else:
+            tally.aside("links and devices", link.name)
+    return found
