@@ -43,6 +43,9 @@ def extensions() -> list:
 
 setup(
     packages=[*find_packages(".", include=["v2f_engine", "v2f_engine.*"]), *find_packages("kernels")],
-    package_data={"v2f_engine": ["assets/**/*"], "v2f_kernels": ["tuned/*.json", "*/*.cu", "_cuda/*.cuh"]},
+    package_data={
+        "v2f_engine": ["py.typed", "assets/**/*"],
+        "v2f_kernels": ["py.typed", "tuned/*.json", "*/*.cu", "_cuda/*.cuh"],
+    },
     ext_modules=extensions(),
 )

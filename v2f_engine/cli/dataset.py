@@ -53,9 +53,17 @@ def verify(
     typer.echo(f"{report.shards} shards, {report.files} files checked, {len(report.broken)} broken")
     for fault in report.faults:
         typer.echo(f"  {fault}")
+    for name in report.strays:
+        loaders = ", and loaders read it as one" if name in report.misleading else ""
+        typer.echo(f"  {name}: none of the set's files{loaders}")
     if report.broken or report.faults:
         raise DatasetError(
             f"{dataset}: broken. `v2f repair {dataset}`, or the command that made it, makes the broken shards again."
+        )
+    if report.misleading:
+        raise DatasetError(
+            f"{dataset}: all of its own files are as recorded, and {len(report.misleading)} that loaders would read "
+            f"with them are not its own: {', '.join(report.misleading[:5])}. Move them out of the folder."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -23,6 +24,7 @@ from v2f_engine.cli import (
     train_generator,
 )
 from v2f_engine.cli.dependent import Refusing
+from v2f_engine.version import VERSION
 
 app = typer.Typer(
     name="v2f",
@@ -32,7 +34,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"v2f {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say the version and end")
+    ] = False,
+) -> None:
+    """Face-recognition training sets of people who do not exist."""
+
+
 app.command("generate")(generate.generate)
 ids.app.command("prove")(prove.prove)
 app.add_typer(ids.app, name="ids")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v2f_engine.config import one_of
 from v2f_engine.data.layout import MANIFEST, WORK
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.pieces import Piece, check_piece
+from v2f_engine.data.records.strays import find_strays, taken_for_data
 from v2f_engine.errors import DatasetError
 
 LEVELS = ("fast", "full")
@@ -26,6 +27,8 @@ class VerifyReport:
         broken: numbers of the broken shards.
         broken_names: names of the broken files.
         faults: a line for each broken piece, those that belong to no shard included.
+        strays: names of files in the folder that are not the set's.
+        misleading: those of them that loaders of the format read as if they were.
     """
 
     shards: int
@@ -34,6 +37,8 @@ class VerifyReport:
     broken: tuple[int, ...]
     broken_names: frozenset[str]
     faults: tuple[str, ...]
+    strays: tuple[str, ...] = ()
+    misleading: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -61,7 +66,10 @@ def verify_dataset(path: str | Path, level: str = "full", threads: int = 2) -> V
             else f"it holds no {MANIFEST}, so there is nothing to compare it with"
         )
         raise DatasetError(f"{root} cannot be verified: {state}.")
-    return verify_manifest(root, Manifest.load(root / MANIFEST), level == "full", threads)
+    manifest = Manifest.load(root / MANIFEST)
+    found = verify_manifest(root, manifest, level == "full", threads)
+    strays = find_strays(root, manifest)
+    return replace(found, strays=strays, misleading=taken_for_data(strays, manifest.format))
 
 
 def verify_manifest(root: Path, manifest: Manifest, full: bool, threads: int = 2) -> VerifyReport:
