@@ -10,10 +10,20 @@ from sklearn.metrics import roc_curve
 
 from v2f_engine.errors import ConfigError, OutputFolderError, VectorError
 from v2f_engine.evaluate.consistency import measure_consistency
+from v2f_engine.evaluate.dcface import measure_diversity
 from v2f_engine.evaluate.features import FeatureTable
+from v2f_engine.evaluate.leakage import measure_leakage
 from v2f_engine.evaluate.plots import plot_histograms
 from v2f_engine.evaluate.separability import calibrate, measure_separability
-from v2f_engine.scores import equal_error_rate, genuine_impostor, threshold_at_fmr
+from v2f_engine.evaluate.verification import verify_pairs
+from v2f_engine.scores import (
+    equal_error_rate,
+    genuine_impostor,
+    impostor_count,
+    impostor_pairs,
+    threshold_at_fmr,
+)
+from v2f_engine.vectors.calibration import calibrate_threshold
 
 
 def people(identities: int, each: int, spread: float, seed: int = 0, dimension: int = 32) -> FeatureTable:
@@ -164,3 +174,87 @@ def test_histograms_are_drawn_and_a_bad_folder_is_named(tmp_path) -> None:
         plot_histograms({}, tmp_path / "h.png")
     assert "genuine" not in m.to_json()
     assert m.to_json()["genuine_pairs"] == 20 * 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 99), st.data())
+def test_impostor_pairs_are_distinct_and_all_where_there_are_few(
+    sizes: list[int], seed: int, data: st.DataObject
+) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)) * 7 - 3, sizes))
+    every = {(i, j) for i in range(len(labels)) for j in range(i) if labels[i] != labels[j]}
+    limit = data.draw(st.integers(0, len(every) + 5))
+    pairs = impostor_pairs(labels, limit, seed)
+    found = {(int(j), int(i)) for i, j in pairs}
+    assert len(found) == len(pairs) == min(limit, len(every))
+    assert found <= every
+    assert impostor_count(labels) == len(every)
+
+
+def test_every_impostor_pair_is_as_likely_however_unequal_the_labels() -> None:
+    """One crowd of 30 beside five people of one picture: drawn by rows, the crowd's pairs would be rare or frequent."""
+    labels = np.r_[np.zeros(30, np.int64), np.arange(1, 6)]
+    total = impostor_count(labels)
+    counts = np.zeros((35, 35))
+    draws, limit = 600, 12
+    for seed in range(draws):  # 12 of 160: more than four times as many, so pairs are drawn and not listed
+        first, second = impostor_pairs(labels, limit, seed).T
+        counts[first, second] += 1
+    expected = draws * limit / total
+    spread = (counts[counts > 0] - expected) / np.sqrt(expected)
+    assert (counts > 0).sum() == total == 160
+    assert abs(spread).max() < 4.5
+    assert 0.8 < spread.std() < 1.2
+
+
+@pytest.mark.parametrize("dimension", [3, 7, 64, 511, 512])
+@pytest.mark.parametrize("seed", range(8))
+def test_genuine_and_impostor_cosines_come_from_one_arithmetic(seed: int, dimension: int) -> None:
+    """One vector for every picture: no pair may differ from another in the last bit, of whatever kind it is."""
+    row = np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)
+    genuine, impostor = genuine_impostor(np.tile(row, (20, 1)), np.repeat(np.arange(5), 4), seed=seed)
+    assert len(np.unique(np.r_[genuine, impostor])) == 1
+    assert equal_error_rate(genuine, impostor)[0] == 0.5
+
+
+NOISE = 1e-7
+
+
+@pytest.mark.parametrize("noise", [0.0, NOISE])
+def test_no_measure_praises_a_collapsed_recogniser(noise: float) -> None:
+    generator = np.random.default_rng(3)
+    rows = np.tile(generator.standard_normal(64), (200, 1)) * (
+        1 + noise * generator.standard_normal((200, 64))
+    )
+    collapsed, labels = (
+        (rows * generator.uniform(1, 20, (200, 1))).astype(np.float32),
+        np.repeat(np.arange(50), 4),
+    )
+    sound = people(50, 4, 0.8, dimension=64)
+    measures = {
+        "a table of features": lambda: FeatureTable(collapsed, labels),
+        "calibration": lambda: calibrate_threshold(collapsed, labels, fmr=1e-2),
+        "leakage": lambda: measure_leakage(collapsed, sound.features),
+        "leakage, gallery": lambda: measure_leakage(sound.features, collapsed),
+        "diversity": lambda: measure_diversity(collapsed, labels, sound.features),
+        "verification": lambda: verify_pairs(collapsed, np.arange(100) % 2 == 0),
+    }
+    for measure in measures.values():
+        with pytest.raises(VectorError, match="collapsed"):
+            measure()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_measure_takes_what_is_not_finite(value: float) -> None:
+    sound = people(50, 4, 0.8, dimension=64)
+    broken = sound.features.copy()
+    broken[17, 3] = value
+    for measure in (
+        lambda: FeatureTable(broken, sound.labels),
+        lambda: calibrate_threshold(broken, sound.labels, fmr=1e-2),
+        lambda: measure_leakage(broken, sound.features),
+        lambda: measure_leakage(sound.features, broken),
+        lambda: measure_diversity(broken, sound.labels, sound.features),
+    ):
+        with pytest.raises(VectorError, match="17"):
+            measure()

@@ -117,7 +117,7 @@ def distinct(made: Report) -> Report:
             "unique_share": 0.911 + by, "eer": 0.021 + by, "fmr100": 0.031 + by, "fmr1000": 0.041 + by,
             "fdr": 7.1 + by * 100, "genuine_mean": 0.701 + by, "genuine_std": 0.101 + by,
             "impostor_mean": 0.051 + by, "impostor_std": 0.111 + by,
-            "genuine_pairs": 12_345, "impostor_pairs": 67_891,
+            "genuine_pairs": 12_345, "impostor_pairs": 67_891, "impostor_pairs_in_all": 91_876,
         }  # fmt: skip
         section["dcface"] |= {"radius": 0.58, "unique": 0.921 + by, "consistent": 0.931 + by}
         section["consistency"] |= {
@@ -176,7 +176,7 @@ def test_every_number_is_in_its_own_cell(made: Report) -> None:
     text = " ".join(cells.paragraphs)
     for sentence in (
         "one person above a cosine of 0.417 (given)",
-        "12,345 pairs of one identity and 67,891 of two",
+        "All 12,345 pairs of one identity, and 67,891 different ones of the 91,876 pairs of two",
         "shares at a distance of 0.58",
         "mean cosine of 0.721; over identities it runs from 0.511 (5 %) to 0.881 (95 %)",
         "the rest of its identity have 0.821",

@@ -173,8 +173,8 @@ MUTANTS = [
     Mutant(
         "FMR100 stands in the cell of FMR1000",
         PAGE,
-        'else percent(m["fmr1000"])',
-        'else percent(m["fmr100"])',
+        '        missed["fmr1000"],\n',
+        '        missed["fmr100"],\n',
         CELLS,
     ),
     Mutant(

@@ -200,9 +200,10 @@ def separability(
             ).to_json()
         save(out, record)
         plot_histograms({source.name: measured}, out.with_suffix(".png"))
+    told = "of too few pairs" if measured.fmr100 is None else f"{100 * measured.fmr100:.2f} %"
     typer.echo(
         f"{measured.identities:,} identities, {measured.images:,} images: EER {100 * measured.eer:.2f} %, "
-        f"FMR100 {100 * measured.fmr100:.2f} %, unique {100 * measured.unique_share:.2f} % at cosine {cosine:.3f} "
+        f"FMR100 {told}, unique {100 * measured.unique_share:.2f} % at cosine {cosine:.3f} "
         f"({why}), FDR {measured.fdr:.2f}, U {three.unique:.3f} C {three.consistent:.3f}"
     )
 

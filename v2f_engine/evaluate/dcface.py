@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import VectorError
 from v2f_engine.evaluate.features import FeatureTable
+from v2f_engine.models.feature_health import judge_features
 from v2f_engine.vectors.rejection import reject_similar
 
 RADIUS = 0.3
@@ -79,7 +80,7 @@ def measure_diversity(
         neighbours: an image's ball reaches to its k-th nearest image of the same identity.
 
     Raises:
-        VectorError: features of two lengths, or no identity with enough images.
+        VectorError: features of two lengths, those of a collapsed recogniser, or no identity with enough images.
         ConfigError: neighbours below 1.
     """
     at_least("neighbours", neighbours, 1)
@@ -87,6 +88,8 @@ def measure_diversity(
         raise VectorError(
             f"Diversity compares features of one length: found {list(generated.shape)} and {list(real.shape)}."
         )
+    judge_features(generated).check("generated")
+    judge_features(real).check("real")
     chosen = np.unique(np.linspace(0, len(real) - 1, min(REAL_ROWS, len(real))).astype(np.int64))
     others = real[chosen].astype(np.float64)
     length = (others**2).sum(axis=1)

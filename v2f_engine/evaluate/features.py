@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.errors import VectorError
+from v2f_engine.models.feature_health import judge_features
+from v2f_engine.scores import label_groups
 from v2f_engine.vectors.gate import check_vectors
 
 if TYPE_CHECKING:
@@ -26,11 +28,12 @@ class FeatureTable:
     """Features of images, with the identity of each.
 
     Args:
-        features: float32 `[N, D]`, finite, no zero norm.
+        features: float32 `[N, D]`, finite, no zero norm, not all of one direction.
         labels: int64 `[N]`, identity of each row; any numbers. Identities are ordered by their number.
 
     Raises:
-        VectorError: bad rows, labels that do not fit, or fewer than two identities.
+        VectorError: bad rows, features of a collapsed recogniser, labels that do not fit, or fewer than two
+            identities.
     """
 
     features: NDArray[np.float32]
@@ -46,6 +49,7 @@ class FeatureTable:
             )
         if len(np.unique(labels)) < 2:
             raise VectorError("Measuring how far apart identities are needs two of them or more, found one.")
+        judge_features(rows).check("features")
         object.__setattr__(self, "features", rows)
         object.__setattr__(self, "labels", labels.astype(np.int64))
 
@@ -62,8 +66,7 @@ class FeatureTable:
     @property
     def groups(self) -> list[NDArray[np.int64]]:
         """Rows of each identity, in ascending order of the identity's number."""
-        order = np.argsort(self.labels, kind="stable")
-        return np.split(order, np.flatnonzero(np.diff(self.labels[order])) + 1)
+        return label_groups(self.labels)
 
     @property
     def centres(self) -> NDArray[np.float32]:

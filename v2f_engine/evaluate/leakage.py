@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import VectorError
+from v2f_engine.models.feature_health import judge_features
 from v2f_engine.scores import TELLING
 from v2f_engine.vectors.calibration import calibrate_threshold
 
@@ -103,7 +104,7 @@ def measure_leakage(
         progress: called with (synthetic rows done, in all).
 
     Raises:
-        VectorError: rows that do not fit, are not finite or have no direction.
+        VectorError: rows that do not fit, are not finite, have no direction, or all the same one.
         ConfigError: a threshold outside [-1, 1], a negative count, or too few gallery people for the rate.
     """
     import time
@@ -119,6 +120,8 @@ def measure_leakage(
         )
     if not len(synthetic) or not len(gallery):
         raise VectorError("Leakage needs a synthetic row and a gallery row at least.")
+    judge_features(synthetic).check("synthetic")
+    judge_features(gallery).check("gallery")
     nearest = function("nearest_cosine", backend)
     cosine, index = np.empty(len(synthetic), np.float64), np.empty(len(synthetic), np.int64)
     started = time.perf_counter()

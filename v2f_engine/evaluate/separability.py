@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 from v2f_engine.config import between
 from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.features import FeatureTable
-from v2f_engine.scores import TELLING, equal_error_rate, genuine_impostor, require_pairs, threshold_at_fmr
+from v2f_engine.scores import (
+    TELLING,
+    equal_error_rate,
+    genuine_impostor,
+    impostor_count,
+    require_pairs,
+    threshold_at_fmr,
+)
 from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
 from v2f_engine.vectors.separability import separability_curve
 
 IMPOSTORS = 2_000_000
 """Impostor pairs drawn: an error rate of 1 % is then known to +-0.007 % (one standard error)."""
-
-DRAWS_PER_PAIR = 10
-"""Of small sets every pair is drawn about 20 times: more would say the same of the same few pairs."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,21 @@ class Separability:
         identities, images: how many.
         eer, eer_threshold: error rate where false matches equal false non-matches, and the cosine of it.
         fmr100, fmr1000: share of genuine pairs missed at the lowest threshold where at most 1 % (0.1 %) of
-            impostor pairs match; FMR1000 is None for fewer than 1,000 impostor pairs.
+            impostor pairs match; None for fewer than 100 (1,000) impostor pairs.
         fdr: Fisher discriminant ratio, `(mean difference)^2 / (sum of variances)`.
         threshold: the cosine at which the next three are taken.
         false_match_rate, false_non_match_rate: of image pairs at `threshold`.
         unique_share: identities whose centre is above `threshold` with no earlier identity's centre.
         genuine_mean, genuine_std, impostor_mean, impostor_std: of the cosines.
-        genuine, impostor: the cosines themselves, float32; all genuine pairs, a sample of impostor pairs.
+        impostor_pairs_in_all: pairs of two identities that there are; `impostor` holds distinct ones of them.
+        genuine, impostor: the cosines themselves, float32; all genuine pairs, and all or a sample of impostor pairs.
     """
 
     identities: int
     images: int
     eer: float
     eer_threshold: float
-    fmr100: float
+    fmr100: float | None
     fmr1000: float | None
     fdr: float
     threshold: float
@@ -54,6 +59,7 @@ class Separability:
     genuine_std: float
     impostor_mean: float
     impostor_std: float
+    impostor_pairs_in_all: int
     genuine: NDArray[np.float32]
     impostor: NDArray[np.float32]
 
@@ -83,8 +89,7 @@ def check_pairs(labels: NDArray[np.int64], fmr: float, name: str) -> None:
     Raises:
         ConfigError: too few pairs of different people; the message gives the lowest rate that they tell.
     """
-    counts = np.unique(labels, return_counts=True)[1].astype(np.int64)
-    pairs = (len(labels) ** 2 - int((counts**2).sum())) // 2
+    pairs = impostor_count(labels)
     try:
         require_pairs(pairs, fmr)
     except ConfigError as error:
@@ -103,14 +108,13 @@ def measure_separability(
     Args:
         table: features and labels, at least one identity with two images.
         threshold: cosine above which two are the same person; from `calibrate` on a dataset of known people.
-        impostors, seed: pairs drawn for the impostor distribution.
+        impostors, seed: pairs drawn for the impostor distribution; all pairs where there are no more.
 
     Raises:
         ConfigError: threshold outside [-1, 1), or no identity with two images.
     """
     between("threshold", threshold, -1.0, 1.0)
-    draws = min(impostors, DRAWS_PER_PAIR * len(table) ** 2)
-    genuine, impostor = genuine_impostor(table.features, table.labels, impostors=draws, seed=seed)
+    genuine, impostor = genuine_impostor(table.features, table.labels, impostors=impostors, seed=seed)
     eer, eer_threshold = equal_error_rate(genuine, impostor)
     spread = float(genuine.var(dtype=np.float64) + impostor.var(dtype=np.float64))
     difference = float(genuine.mean(dtype=np.float64) - impostor.mean(dtype=np.float64))
@@ -120,10 +124,8 @@ def measure_separability(
         images=len(table),
         eer=eer,
         eer_threshold=eer_threshold,
-        fmr100=float((genuine < threshold_at_fmr(impostor, 0.01)).mean()),
-        fmr1000=float((genuine < threshold_at_fmr(impostor, 0.001)).mean())
-        if len(impostor) >= 1000
-        else None,
+        fmr100=_missed(genuine, impostor, 0.01),
+        fmr1000=_missed(genuine, impostor, 0.001),
         fdr=difference**2 / spread if spread else float("inf"),
         threshold=float(threshold),
         false_match_rate=float((impostor > threshold).mean()),
@@ -133,6 +135,12 @@ def measure_separability(
         genuine_std=float(genuine.std(dtype=np.float64)),
         impostor_mean=float(impostor.mean(dtype=np.float64)),
         impostor_std=float(impostor.std(dtype=np.float64)),
+        impostor_pairs_in_all=impostor_count(table.labels),
         genuine=genuine,
         impostor=impostor,
     )
+
+
+def _missed(genuine: NDArray[np.float32], impostor: NDArray[np.float32], fmr: float) -> float | None:
+    """Share of genuine pairs below the threshold of `fmr`; None where so few impostor pairs cannot tell it."""
+    return float((genuine < threshold_at_fmr(impostor, fmr)).mean()) if len(impostor) * fmr >= 1 else None

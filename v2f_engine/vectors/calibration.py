@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from v2f_engine.errors import ConfigError
-from v2f_engine.scores import ScoreHistogram, require_pairs
+from v2f_engine.models.feature_health import judge_features
+from v2f_engine.scores import ScoreHistogram, impostor_count, require_pairs
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.streams import open_vectors
 
@@ -52,7 +53,7 @@ def calibrate_threshold(
         origin: a name to keep with the result.
 
     Raises:
-        VectorError: bad rows.
+        VectorError: bad rows, or features of a collapsed recogniser.
         ConfigError: fmr out of range, fewer than 10 / fmr pairs of different identities, too few to tell, or
             labels that do not fit.
     """
@@ -60,8 +61,8 @@ def calibrate_threshold(
     who = np.arange(len(rows)) if labels is None else np.asarray(labels)
     if who.shape != (len(rows),) or who.dtype.kind not in "iu":
         raise ConfigError(f"labels must be integers [{len(rows)}], found {who.dtype} {list(who.shape)}.")
-    counts = np.unique(who, return_counts=True)[1]
-    require_pairs((len(rows) ** 2 - int((counts.astype(np.int64) ** 2).sum())) // 2, fmr)
+    judge_features(rows).check("features")
+    require_pairs(impostor_count(who), fmr)
     scores = ScoreHistogram()
     units = (rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
     for start in range(0, len(units), MATRIX_BLOCK):

@@ -113,8 +113,9 @@ def _apart(record: Mapping[str, Any]) -> str:
     head = ("set", "EER", "FMR100", "FMR1000", "FDR", "genuine", "impostor", "U", "C")
     return (
         "<h2>Are the identities apart?</h2>"
-        f"<p>{apart['genuine_pairs']:,} pairs of one identity and {apart['impostor_pairs']:,} of two. An identity is "
-        f"unique when its centre is not above the threshold with that of any earlier one.</p>"
+        f"<p>All {apart['genuine_pairs']:,} pairs of one identity, and {apart['impostor_pairs']:,} different ones of "
+        f"the {apart['impostor_pairs_in_all']:,} pairs of two. An identity is unique when its centre is not above the "
+        "threshold with that of any earlier one.</p>"
         + table(head, rows)
         + '<p class="note">FMR100 and FMR1000: share of genuine pairs missed where 1 % and 0.1 % of impostor pairs '
         "match. FDR: squared difference of the means over the sum of variances. Genuine, impostor: mean and deviation "
@@ -125,12 +126,14 @@ def _apart(record: Mapping[str, Any]) -> str:
 
 def _measure_row(name: str, record: Mapping[str, Any], *, own: bool) -> tuple[bool, list[str]]:
     m, three = record["separability"], record["dcface"]
-    missed = "too few pairs" if m["fmr1000"] is None else percent(m["fmr1000"])
+    missed = {
+        rate: "too few pairs" if m[rate] is None else percent(m[rate]) for rate in ("fmr100", "fmr1000")
+    }
     return own, [
         escape(name),
         percent(m["eer"]),
-        percent(m["fmr100"]),
-        missed,
+        missed["fmr100"],
+        missed["fmr1000"],
         f"{m['fdr']:.2f}",
         f"{m['genuine_mean']:.3f} ± {m['genuine_std']:.3f}",
         f"{m['impostor_mean']:.3f} ± {m['impostor_std']:.3f}",
