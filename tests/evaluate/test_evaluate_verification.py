@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import KFold
+from typer.testing import CliRunner
 
+from v2f_engine.cli.main import app
 from v2f_engine.data.verification import open_verification_set, write_bin
 from v2f_engine.data.writing.encode import Encoder
-from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.errors import ConfigError, DatasetError, VectorError
 from v2f_engine.evaluate.verification import fold_edges, measure_verification, verify_pairs
 
 
@@ -149,5 +151,40 @@ def test_impossible_pairs_are_named() -> None:
     with pytest.raises(ConfigError, match="folds"):
         verify_pairs(features, same, folds=1)
     features[4] = 0
-    with pytest.raises(VectorError, match="without direction"):
+    with pytest.raises(VectorError, match=r"row 4\) and have no direction"):
+        verify_pairs(features, same)
+
+
+def test_a_broken_set_does_not_cost_the_others(tmp_path: Path) -> None:
+    """The results are there after each set; the broken one is named and the command does not end well."""
+    faces = np.random.default_rng(0).integers(0, 256, (40, 112, 112, 3), np.uint8)
+    encoded = [Encoder("png").encode(image) for image in faces]
+    same = [bool(n % 2) for n in range(20)]
+    for name in ("a", "c"):
+        write_bin(tmp_path / f"{name}.bin", encoded, same)
+    (tmp_path / "b.bin").write_bytes((tmp_path / "a.bin").read_bytes()[:5000])
+    out = tmp_path / "r.json"
+    words = [
+        "evaluate",
+        "verification",
+        *(str(tmp_path / f"{name}.bin") for name in "abc"),
+        "--out",
+        str(out),
+    ]
+    ended = CliRunner().invoke(app, words)
+    assert isinstance(ended.exception, DatasetError)
+    assert "1 of 3 sets could not be measured" in str(ended.exception)
+    assert "b.bin: byte" in str(ended.exception)
+    record = json.loads(out.read_text())
+    assert [each["name"] for each in record["sets"]] == ["a", "c"]
+    assert [Path(each["set"]).name for each in record["failed"]] == ["b.bin"]
+    assert "of 2 sets" in ended.output
+
+
+def test_a_collapsed_recogniser_gets_no_accuracy() -> None:
+    features, same = pairs(40, 0.01)
+    with pytest.raises(VectorError, match="one direction"):
+        verify_pairs(np.tile(features[:1], (80, 1)) * np.linspace(1, 9, 80)[:, None], same)
+    features[7, 3] = np.nan
+    with pytest.raises(VectorError, match=r"not finite \(row 7\)"):
         verify_pairs(features, same)

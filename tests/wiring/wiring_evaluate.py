@@ -12,6 +12,8 @@ from wiring_generate import RECOGNISER
 from wiring_spies import Answer, give, stop
 from wiring_train import EXTRACT, features
 
+from v2f_engine.data.verification import VerificationSet
+
 CALIBRATE = "v2f_engine.evaluate.separability:calibrate"
 NPY = "v2f_engine.vectors.streams:open_vectors"
 OPEN = "v2f_engine.data.formats:open_dataset"
@@ -35,11 +37,11 @@ def reading(line: str, *, images: int | None = 8) -> dict[str, Case]:
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}"), instead=line),
         "--bf16": case(None, (EXTRACT, "bf16", True), instead=line),
         "--device": case("meta", (EXTRACT, "recogniser", on_meta), instead=line),
-    }
-    if images is not None:
         "--channels": case("bgr", (EXTRACT, "recogniser.pixels.channels", "bgr"), instead=line),
         "--mean": case("100", (EXTRACT, "recogniser.pixels.mean", 100.0), instead=line, also="--std 50"),
         "--std": case("50", (EXTRACT, "recogniser.pixels.std", 50.0), instead=line, also="--mean 100"),
+    }
+    if images is not None:
         shared["--images"] = case("1", (EXTRACT, "images", pictures(images)), instead=line)
         shared["--split"] = case("train", (OPEN, "split", "train"), instead=line)
     return shared
@@ -128,20 +130,9 @@ LEAKAGE = Scene(
 SETS = "v2f_engine.data.verification.sets:open_verification_set"
 
 
-class Pairs:
-    """A set of 20 pairs, opened."""
-
-    name, same = "pairs", np.arange(20) % 2 == 0
-
-    def __len__(self) -> int:
-        return 40
-
-    def batches(self) -> list[Any]:
-        return [np.zeros((40, 112, 112, 3), np.uint8)]
-
-
-def opened(call: Any, arguments: Mapping[str, Any]) -> Pairs:
-    return Pairs()
+def opened(call: Any, arguments: Mapping[str, Any]) -> VerificationSet:
+    """A set of 20 pairs."""
+    return VerificationSet("pairs", np.arange(20) % 2 == 0, pixels=np.zeros((40, 3, 112, 112), np.uint8))
 
 
 VERIFICATION = Scene(
@@ -151,6 +142,7 @@ VERIFICATION = Scene(
         "sets": case("b.bin c.bin", (SETS, "path", "b.bin"), (SETS, "path", "c.bin")),
         **reading("a.bin --out {out}.json", images=None),
         **OVERWRITE,
+        "--images": case("{pictures}", (SETS, "pictures", "{pictures}"), instead="a.txt --out {out}.json"),
         "--out": case(
             "{out}-b.json",
             (WRITE, "path", "{out}-b.json"),
@@ -190,6 +182,7 @@ IJB = Scene(
     {
         EXTRACT: features,
         ALIGNED: give(np.zeros((112, 112, 3), np.uint8)),
+        "v2f_engine.evaluate.crops:missing_crops": give([]),
         PLOT.format("ijb"): stop,
     },
 )

@@ -14,10 +14,26 @@ from v2f_engine.models.file_hash import is_weights
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="a dataset, or weights (.pth, .safetensors)")],
-    target: Annotated[Path, typer.Argument(help="folder of the new dataset, or a .safetensors file")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="a dataset, a verification set or list of pairs, or weights (.pth, .safetensors)"
+        ),
+    ],
+    target: Annotated[
+        Path, typer.Argument(help="folder of the new dataset, a .bin of pairs, or a .safetensors file")
+    ],
     format: Annotated[str, typer.Option(help="format of the new dataset")] = "webdataset",
     split: Split = None,
+    resize: Annotated[
+        bool,
+        typer.Option(
+            "--resize", help="encode anew, at 112x112, what is of another size or codec; else refused"
+        ),
+    ] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="folder of the pictures that a list of pairs names")
+    ] = None,
     precision: Annotated[str, typer.Option(help="of the new weights: fp32, fp16, bf16")] = "fp32",
     overwrite: Overwrite = False,
 ) -> None:
@@ -28,10 +44,20 @@ def convert(
         with claimed(overwrite, target, endings=(".safetensors", ".pth")):
             typer.echo(f"{target}  sha256 {convert_weights(source, target, precision=precision)}")
         return
+    if target.suffix == ".bin":
+        from v2f_engine.data.verification import check_pictures
+        from v2f_engine.data.writing.convert_pairs import convert_pairs
+
+        check_pictures([source], images)
+        with claimed(overwrite, target):
+            pairs = convert_pairs(source, target, images, resize=resize)
+        tell(source, pairs.told)
+        typer.echo(f"{pairs.pairs:,} pairs in {target}, {pairs.same:,} of one person")
+        return
     from v2f_engine.data.writing.convert import convert_dataset
 
     with progress_bar("convert", "images") as progress:
-        report = convert_dataset(source, target, format, split=split, progress=progress)
+        report = convert_dataset(source, target, format, split=split, resize=resize, progress=progress)
     tell(source, report.told)
     if report.images_written:
         typer.echo(f"{report.images_written:,} images in {target}, {report.images:,} in all")
@@ -118,6 +144,8 @@ def features(
 
     with claimed(overwrite, out, out.with_suffix(RECORD), endings=(".npy", ".lmdb")):
         embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
+        for note in embedder.notes:
+            typer.echo(f"{recogniser}: {note}", err=True)
         with progress_bar("features", "images") as progress:
             record = store_features(
                 dataset,
@@ -144,8 +172,6 @@ def inspect(
     split: Split = None,
 ) -> None:
     """Read a stranger's file in a process of its own, with limited memory, and say whether it is sound."""
-        for note in embedder.notes:
-            typer.echo(f"{recogniser}: {note}", err=True)
     from v2f_engine.data.inspect_file import inspect_file
 
     found = inspect_file(file, split=split)

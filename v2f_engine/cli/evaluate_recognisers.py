@@ -15,8 +15,13 @@ from v2f_engine.cli.progress import progress_bar
 
 @grouped
 def verification(
-    sets: Annotated[list[Path], typer.Argument(help=".bin, .bin.xz, or .npy with issame.txt")],
+    sets: Annotated[
+        list[Path], typer.Argument(help=".bin, .bin.xz, .npy with issame.txt, or a list of pairs (--images)")
+    ],
     *,
+    images: Annotated[
+        Path | None, typer.Option(help="folder of the pictures that a list of pairs names")
+    ] = None,
     reader: ReaderFlags,
     out: Annotated[
         Path | None, typer.Option(help="JSON, a PNG beside it; in RECOGNISER.evaluation/ by default")
@@ -24,30 +29,62 @@ def verification(
     overwrite: Overwrite = False,
 ) -> None:
     """A recogniser on LFW, CFP-FP, AgeDB and the like: mirrored features summed, ten folds."""
-    from v2f_engine.data.verification import open_verification_set
+    import json
+
+    from v2f_engine.atomic import write_atomically
+    from v2f_engine.data.verification import check_pictures, open_verification_set
+    from v2f_engine.errors import DatasetError
     from v2f_engine.evaluate.plots import plot_verification
-    from v2f_engine.evaluate.verification import measure_verification
+    from v2f_engine.evaluate.verification import (
+        Unmeasured,
+        Verification,
+        measure_each,
+        measure_verification,
+    )
 
     out = out or beside(reader.recogniser, "verification.json")
+    check_pictures(sets, images)
     with claimed(overwrite, out, out.with_suffix(".png")):
-        opened = [open_verification_set(path) for path in sets]
         loaded = reader.loaded
-        measured = []
-        for pairs in opened:
+
+        def measure(path: Path) -> Verification:
+            pairs = open_verification_set(path, images)
             with progress_bar(pairs.name, "images") as progress:
-                measured.append(
-                    measure_verification(pairs, loaded.model, bf16=reader.bf16, progress=progress)
-                )
-        average = sum(m.accuracy for m in measured) / len(measured)
-        used = {"name": loaded.name, "sha256": loaded.sha256}
-        save(out, {"recogniser": used, "average": average, "sets": [m.to_json() for m in measured]})
-        plot_verification(measured, out.with_suffix(".png"))
-    for m in measured:
-        typer.echo(
-            f"{m.name:20} {100 * m.accuracy:6.2f} % ± {100 * m.deviation:4.2f}  {m.pairs:,} pairs, "
-            f"EER {100 * m.eer:.2f} %, VAL {100 * m.val:.2f} % at FAR {m.far:.1e}"
-        )
-    typer.echo(f"{'average':20} {100 * average:6.2f} %")
+                m = measure_verification(pairs, loaded.model, bf16=reader.bf16, progress=progress)
+            typer.echo(
+                f"{m.name:20} {100 * m.accuracy:6.2f} % ± {100 * m.deviation:4.2f}  {m.pairs:,} pairs, "
+                f"EER {100 * m.eer:.2f} %, VAL {100 * m.val:.2f} % at FAR {m.far:.1e}"
+            )
+            for line in pairs.told():
+                typer.echo(f"{'':20} {line}")
+            return m
+
+        def keep(measured: list[Verification], failed: list[Unmeasured]) -> None:
+            if not measured:
+                return
+            record: dict[str, Any] = {
+                "recogniser": {"name": loaded.name, "sha256": loaded.sha256},
+                "average": sum(m.accuracy for m in measured) / len(measured),
+                "sets": [m.to_json() for m in measured],
+            }
+            if failed:
+                record["failed"] = [{"set": str(each.path), "error": str(each.error)} for each in failed]
+            write_atomically(out, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+
+        measured, failed = measure_each(sets, measure, keep)
+        if failed and len(sets) == 1:
+            raise failed[0].error
+        if measured:
+            plot_verification(measured, out.with_suffix(".png"))
+            average = sum(m.accuracy for m in measured) / len(measured)
+            typer.echo(f"{'average':20} {100 * average:6.2f} %" + f" of {len(measured)} sets" * bool(failed))
+            typer.echo(f"{out}  {out.with_suffix('.png').name}")
+        if failed:
+            kept = f" The others are in {out}." if measured else ""
+            each = "\n".join(f"  {one.error}" for one in failed)
+            raise DatasetError(
+                f"{len(failed)} of {len(sets)} sets could not be measured:\n{each}\n{kept}".rstrip()
+            )
 
 
 @grouped
@@ -70,16 +107,18 @@ def ijb(
     overwrite: Overwrite = False,
 ) -> None:
     """IJB-B and IJB-C: images to media to templates, TPR at FPR."""
+    from v2f_engine.data.gate.resize import Resized
     from v2f_engine.errors import ConfigError
     from v2f_engine.evaluate.ijb import measure_ijb, read_protocol
     from v2f_engine.evaluate.plots import plot_ijb
     from v2f_engine.vectors.streams import open_vectors
 
+    if (features is None) == (crops is None):
+        raise ConfigError("Give either --features, extracted before, or --crops, the images.")
     out = out or beside(features or reader.recogniser, "ijb.json")
     with claimed(overwrite, out, out.with_suffix(".png")):
         protocol = read_protocol(meta, name)
-        if (features is None) == (crops is None):
-            raise ConfigError("Give either --features, extracted before, or --crops, the images.")
+        resized = Resized(len(protocol.names))
         if features is not None:
             rows: Any = open_vectors(features, dimension=None)
         else:
@@ -87,10 +126,19 @@ def ijb(
 
             assert crops is not None
             with progress_bar("read", "images") as progress:
-                rows = read_crops(protocol, crops, reader.loaded.model, bf16=reader.bf16, progress=progress)
+                rows = read_crops(
+                    protocol,
+                    crops,
+                    reader.loaded.model,
+                    bf16=reader.bf16,
+                    progress=progress,
+                    resized=resized,
+                )
         measured = measure_ijb(rows, protocol, use_scores=scores)
-        save(out, {"protocol": str(meta), **measured.to_json()})
+        save(out, {"protocol": str(meta), **measured.to_json(), **resized.record()})
         plot_ijb(measured, out.with_suffix(".png"))
     typer.echo(f"{measured.templates:,} templates, {measured.pairs:,} pairs")
+    if resized.counts:
+        typer.echo(resized.line())
     for fpr, tpr in measured.tpr.items():
         typer.echo(f"TPR at FPR {fpr:>6}: {100 * tpr:6.2f} %")

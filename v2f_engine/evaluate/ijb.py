@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.gate.tables import read_columns
 from v2f_engine.errors import DatasetError, VectorError
+from v2f_engine.models.feature_health import judge_features
 
 FPRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 HEADLINE = 1e-4
@@ -35,7 +36,7 @@ class IjbProtocol:
         scores: float32 `[N]` of the face detector, or None.
 
     Raises:
-        DatasetError: lengths that do not fit, or a pair of a template without images.
+        DatasetError: lengths that do not fit, pairs of one kind only, or a pair of a template without images.
     """
 
     names: tuple[str, ...]
@@ -56,6 +57,9 @@ class IjbProtocol:
             raise DatasetError(
                 f"The pairs name {len(unknown)} templates without an image, among them {unknown[:5].tolist()}."
             )
+        if self.same.all() or not self.same.any():
+            kind = "genuine" if self.same.all() else "impostors"
+            raise DatasetError(f"All {len(self.same)} pairs of the protocol are {kind}; expected both.")
 
 
 def read_protocol(meta: str | Path, name: str | None = None) -> IjbProtocol:
@@ -116,12 +120,14 @@ def template_features(
         scores: weights of the images, or None.
 
     Raises:
-        VectorError: another number of rows, values that are not finite, a template that sums to nothing.
+        VectorError: another number of rows, rows that are not finite or all the same, a template that sums to nothing.
     """
     if not len(features) == len(templates) == len(media):
-        raise VectorError(f"{len(features)} features for {len(templates)} images of the protocol.")
-    if not np.isfinite(features).all():
-        raise VectorError("IJB features hold NaN or infinity.")
+        raise VectorError(
+            f"{len(features):,} features for {len(templates):,} images of the protocol; expected one a line of "
+            "*_face_tid_mid.txt, in its order."
+        )
+    judge_features(features).check("IJB features")
     rows = features.astype(np.float64)
     if scores is not None:
         rows = rows * scores[:, None]

@@ -8,14 +8,17 @@ the file, unshuffled; the threshold that is best on nine folds (the lowest of eq
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.config import at_least
-from v2f_engine.errors import VectorError
+from v2f_engine.data.gate.resize import record_of
+from v2f_engine.errors import DatasetError, V2FError, VectorError
+from v2f_engine.models.feature_health import judge_features
 from v2f_engine.scores import equal_error_rate
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class Verification:
         val, far: share of genuine pairs accepted on held-out folds, and of impostors, at the threshold where
             the other folds accept at most 1e-3 of impostors.
         genuine, impostor: cosines of the pairs, float32.
+        resized: images that were not 112x112, by size.
     """
 
     name: str
@@ -55,10 +59,13 @@ class Verification:
     far: float
     genuine: NDArray[np.float32] = field(repr=False)
     impostor: NDArray[np.float32] = field(repr=False)
+    resized: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Every number, without the two lists of cosines."""
-        return {key: value for key, value in asdict(self).items() if key not in ("genuine", "impostor")}
+        hidden = ("genuine", "impostor", "resized")
+        shown = {key: value for key, value in asdict(self).items() if key not in hidden}
+        return {**shown, **record_of(self.resized)}
 
 
 def verify_pairs(
@@ -79,7 +86,8 @@ def verify_pairs(
         sizes: pairs in each fold, where the set states its folds; instead of `folds` equal ones.
 
     Raises:
-        VectorError: features that do not fit, are not finite or have no direction, or labels of one kind only.
+        VectorError: features that do not fit, are not finite, have no direction or all the same, or labels of one
+            kind only.
         ConfigError: fewer than two folds.
     """
     folds = len(sizes) if sizes is not None else folds
@@ -92,13 +100,11 @@ def verify_pairs(
             f"{name}: expected features [{2 * count}, D] for {count} pairs, at least {folds} pairs; found "
             f"{list(features.shape)}."
         )
-    rows = features.astype(np.float64)
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.isfinite(rows).all() or not norm.all():
-        raise VectorError(f"{name}: features that are not finite, or without direction.")
     if same.all() or not same.any():
         raise VectorError(f"{name}: all pairs are {'one person' if same.all() else 'two people'}.")
-    unit = rows / norm
+    judge_features(features).check(name)
+    rows = features.astype(np.float64)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     distance = ((unit[0::2] - unit[1::2]) ** 2).sum(axis=1)
     edges = fold_edges(count, folds) if sizes is None else _edges(sizes)
     accuracies, chosen, val, far = [], [], [], []
@@ -173,4 +179,35 @@ def measure_verification(
         done += len(images)
         if progress is not None:
             progress(done, len(pairs))
-    return verify_pairs(np.concatenate(parts), pairs.same, name=pairs.name)
+    measured = verify_pairs(np.concatenate(parts), pairs.same, name=pairs.name, sizes=pairs.folds)
+    return replace(measured, resized=pairs.resized.counts)
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A set that could not be measured, and why."""
+
+    path: Path
+    error: V2FError
+
+
+def measure_each(
+    paths: Sequence[Path],
+    measure: Callable[[Path], Verification],
+    store: Callable[[list[Verification], list[Unmeasured]], None],
+) -> tuple[list[Verification], list[Unmeasured]]:
+    """Measures sets one after the other; a broken one does not cost the others.
+
+    Args:
+        measure: opens and measures a set.
+        store: called after each with what there is so far.
+    """
+    measured: list[Verification] = []
+    failed: list[Unmeasured] = []
+    for path in paths:
+        try:
+            measured.append(measure(path))
+        except (DatasetError, VectorError) as error:
+            failed.append(Unmeasured(path, error))
+        store(measured, failed)
+    return measured, failed

@@ -8,9 +8,10 @@ pairs.txt      a list of pairs over a folder of pictures: LFW, SLLFW, CALFW, CPL
 
 from v2f_engine.data.verification.sets import (
     VerificationSet,
+    check_pictures,
     is_pair_list,
     open_verification_set,
     write_bin,
 )
 
-__all__ = ["VerificationSet", "is_pair_list", "open_verification_set", "write_bin"]
+__all__ = ["VerificationSet", "check_pictures", "is_pair_list", "open_verification_set", "write_bin"]

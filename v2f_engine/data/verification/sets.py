@@ -92,6 +92,17 @@ class VerificationSet:
             batch[row] = self.resized.face(image, number, where)
         return batch
 
+    def told(self) -> list[str]:
+        """What a user has to know of how it was read: the layout of a list, and images that were resized."""
+        said = []
+        if self.names is not None:
+            folds = "" if self.folds is None else f" in {len(self.folds)} folds of its own"
+            one = int(self.same.sum())
+            said.append(f"{self.layout}: {len(self.same):,} pairs{folds}, {one:,} of one person")
+        if self.resized.counts:
+            said.append(self.resized.line())
+        return said
+
     def batches(self, size: int = 256) -> Iterator[NDArray[np.uint8]]:
         """All images in order, `size` at a time."""
         for start in range(0, len(self), size):
@@ -101,6 +112,24 @@ class VerificationSet:
 def is_pair_list(path: str | Path) -> bool:
     """Whether `open_verification_set` takes this for a list of pairs, which needs a folder of pictures."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+def check_pictures(paths: Sequence[Path], pictures: Path | None) -> None:
+    """Whether lists of pairs have a folder of pictures, and a folder has lists: before anything is read.
+
+    Raises:
+        ConfigError: one without the other. DatasetError: the folder is none.
+    """
+    lists = [path for path in paths if is_pair_list(path)]
+    if lists and pictures is None:
+        raise ConfigError(f"{lists[0]} is a list of pairs; give the folder of its pictures with --images.")
+    if pictures is not None and not lists:
+        raise ConfigError(
+            f"--images {pictures} is the folder of a list's pictures, and none of {', '.join(map(str, paths))} is a "
+            f"list ({', '.join(SUFFIXES)})."
+        )
+    if pictures is not None and not pictures.is_dir():
+        raise DatasetError(f"{pictures} is no folder; expected that of the pictures that the list names.")
 
 
 def open_verification_set(path: str | Path, pictures: str | Path | None = None) -> VerificationSet:

@@ -16,14 +16,18 @@ from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format, open_dataset
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Sample
-from v2f_engine.data.gate.decode import codec_of
+from v2f_engine.data.gate.decode import codec_of, size_of
 from v2f_engine.data.records.plan import MAX_IMAGES_PER_SHARD, Plan
 from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.face_bytes import FACE, Survey, face_bytes
 from v2f_engine.data.writing.run import DatasetRun
 from v2f_engine.data.writing.signals import stop_request
 from v2f_engine.data.writing.sink import ShardSink
 from v2f_engine.data.writing.write import OnProgress, complete, manifest_for
 from v2f_engine.errors import ConfigError, DatasetError
+
+PROBED = 64
+"""Pictures whose sizes are looked at before anything is written; each other is when its turn comes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def convert_dataset(
     *,
     encoder: Encoder | None = None,
     split: str | None = None,
+    resize: bool = False,
     images_per_shard: int = MAX_IMAGES_PER_SHARD,
     progress: OnProgress | None = None,
 ) -> ConvertReport:
@@ -63,11 +68,13 @@ def convert_dataset(
         format: name in `formats.FORMATS`.
         encoder: re-encodes every image; by default the encoded bytes pass through.
         split: which of several sets at `src` (`train`, `test`); None where there is one.
+        resize: encodes pictures anew that are not 112x112, or not of the codec of most; by default they are refused.
         images_per_shard: about how many images make a shard.
         progress: called with (images done, images in all).
 
     Raises:
-        DatasetError: the source is broken, empty, or mixes JPEG and PNG without an encoder.
+        DatasetError: the source is broken, empty, or mixes JPEG and PNG without an encoder; or, with counts, holds
+            pictures that are not 112x112 without `resize`, or not square with it.
         ConfigError, OutputFolderError, DiskFull: as in `write_dataset`.
     """
     source = open_dataset(src, split=split)
@@ -76,7 +83,7 @@ def convert_dataset(
     if not len(source):
         raise DatasetError(f"{src}: no images to convert.")
     told = source.told()
-    job = _Job(source, encoder)
+    job = _Job(source, encoder, resize)
     manifest = manifest_for(
         format, job.plan(images_per_shard), job.encoder, {"converted_from": job.describe()}
     )
@@ -92,7 +99,7 @@ def convert_dataset(
         images=len(source),
         images_written=written.images_written,
         identities=manifest.plan.identities,
-        told=tuple(told),
+        told=(*told, *job.told),
         manifest=written.manifest,
     )
 
@@ -116,10 +123,22 @@ def _make_missing(run: DatasetRun, job: _Job, progress: OnProgress | None) -> No
 class _Job:
     """One conversion: the source's records in the order of the new set."""
 
-    def __init__(self, source: Dataset, encoder: Encoder | None) -> None:
+    def __init__(self, source: Dataset, encoder: Encoder | None, resize: bool) -> None:
         self.source = source
         self._encoder = encoder
-        self._codec = encoder.codec if encoder is not None else codec_of(source.record(0)[0], source.where(0))
+        self._survey: Survey | None = None
+        if resize:
+            self._survey = self._surveyed()
+            self._survey.check_square(str(source.path))
+        else:
+            self._check_sizes(np.linspace(0, len(source) - 1, num=min(len(source), PROBED), dtype=np.int64))
+        if encoder is not None:
+            self._codec = encoder.codec
+        elif self._survey is not None:
+            self._codec = self._survey.codec
+        else:
+            self._codec = codec_of(source.record(0)[0], source.where(0))
+        self._anew = encoder or Encoder(self._codec)
         self._values, ranks, counts = np.unique(source.labels, return_inverse=True, return_counts=True)
         self._counts = counts
         self._starts = np.concatenate([[0], np.cumsum(counts)])
@@ -131,6 +150,25 @@ class _Job:
             self.encoder = dict(source.manifest.encoder)
         else:
             self.encoder = {"codec": self._codec, "library": "unknown"}
+
+    def _surveyed(self) -> Survey:
+        """Of all pictures of the source."""
+        return Survey.of((self.source.data(row), self.source.where(row)) for row in range(len(self.source)))
+
+    def _check_sizes(self, rows: NDArray[np.int64]) -> None:
+        """Whether these pictures may pass.
+
+        Raises:
+            DatasetError: one may not; all pictures are then counted, which costs a pass over them.
+        """
+        found = Survey.of((self.source.data(row), self.source.where(row)) for row in rows.tolist())
+        if found.sizes or (self._encoder is None and found.foreign()):
+            self._surveyed().check(str(self.source.path))
+
+    @property
+    def told(self) -> list[str]:
+        """What is encoded anew, for people."""
+        return [] if self._survey is None else self._survey.lines((self._codec,))
 
     def plan(self, images_per_shard: int) -> Plan:
         identities, most = len(self._counts), int(self._counts.max())
@@ -156,6 +194,9 @@ class _Job:
             record["labels"] = self._values.tolist()
         if source.class_names is not None and source.manifest is None:
             record["class_names"] = source.class_names
+        anew = {} if self._survey is None else self._survey.record((self._codec,))
+        if anew:
+            record |= {**anew, "encoder": self._anew.describe()}
         return record
 
     def fill(self, sink: ShardSink) -> None:
@@ -167,14 +208,18 @@ class _Job:
                 sink.add_attributes(_attributes_of(self._attributes[rows], identity))
 
     def _data(self, row: int) -> bytes:
+        data, where = self.source.record(row)[0], self.source.where(row)
+        if self._survey is not None:
+            return face_bytes(data, where, self._anew, () if self._encoder is not None else (self._codec,))
+        if size_of(data, where) != FACE:
+            self._surveyed().check(str(self.source.path))
         if self._encoder is not None:
             return self._encoder.encode(self.source.image(row))
-        data = self.source.record(row)[0]
-        codec = codec_of(data, self.source.where(row))
+        codec = codec_of(data, where)
         if codec != self._codec:
             raise DatasetError(
-                f"{self.source.where(row)}: {codec}, the first image is {self._codec}. Give an encoder to "
-                "encode all images anew."
+                f"{where}: {codec}, the first image is {self._codec}. Give an encoder (--resize: {self._codec} for "
+                "those of another codec) to encode images anew."
             )
         return data
 
