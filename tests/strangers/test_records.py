@@ -453,3 +453,32 @@ def test_a_list_of_a_part_is_what_it_says(tmp_path: Path) -> None:
     path = lines("train.txt", "{path} {label}")(tmp_path, PEOPLE)
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
     assert open_dataset(path).account().images == 3
+
+
+def test_a_column_that_says_the_split_is_asked_about(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ["train", "test", "train", "train"]
+    columns = {"image": pa.array(POOL[:4], pa.binary()), "label": [0, 1, 2, 2], "split": names}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    rows = ["path,label,split"]
+    for place, data in enumerate(POOL[:4]):
+        (tmp_path / f"{place}.jpg").write_bytes(data)
+        rows.append(f"{place}.jpg,{columns['label'][place]},{names[place]}")
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    for path in (tmp_path / "x.parquet", tmp_path / "x.csv"):
+        with pytest.raises(DatasetError, match="2 sets: test, train"):
+            open_dataset(path)
+        found, account = read(path, "train")
+        assert found == groups([[POOL[0]], [POOL[2], POOL[3]]])
+        assert "split train of test, train" in account.remarks
+        assert next(each for each in account.aside if each.reason == "rows of other splits").count == 1
+
+
+def test_a_constant_label_beside_another_column_is_asked_about(tmp_path: Path) -> None:
+    parquet("train.parquet", column=lambda pa, labels: pa.array([0] * len(labels)), identity="x")(
+        tmp_path, PEOPLE
+    )
+    with pytest.raises(DatasetError, match="values of label are equal, and there are columns identity"):
+        read(tmp_path)

@@ -122,4 +122,7 @@ class Tally:
         aside = tuple(
             Aside(reason, count, tuple(self._aside[reason])) for reason, count in sorted(self._counts.items())
         )
-        return Account(self.unit, self.held, self.images, identities, self.parts, aside, tuple(self.remarks))
+        one = ("all labels are equal: one person",) if identities == 1 and self.images > 1 else ()
+        return Account(
+            self.unit, self.held, self.images, identities, self.parts, aside, (*self.remarks, *one)
+        )

@@ -34,16 +34,12 @@ class ImageList(Dataset):
     of them in which the first picture lies.
 
     Raises:
-        DatasetError: as in `read_list`, or a split, of which a list has none.
+        DatasetError: as in `read_list`.
     """
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "list", split)
-        if split is not None:
-            raise DatasetError(
-                f"{path}: one list and no split {split!r}; name the list of that split instead."
-            )
-        self.table = read_list(path)
+        self.table = read_list(path, split=split)
         self._root = _root(path, self.table.names[0])
 
     @property

@@ -16,6 +16,9 @@ LABEL_NAMES = (
 )  # fmt: skip
 """What columns of labels are called, the most usual first; compared in lower case. `label` wins over the others."""
 
+SPLIT_NAMES = ("split", "set", "subset", "partition", "fold")
+"""What columns are called that say of which set a row is; compared in lower case."""
+
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?inf", re.IGNORECASE)
 

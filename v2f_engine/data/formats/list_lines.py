@@ -173,7 +173,7 @@ def _words(line: str, is_path: Callable[[str], bool]) -> list[str]:
         return [line] if front != len(words) - 1 else words
     head, _, last = line.rpartition(" ")
     if is_path(head.strip()):
-        return [head.strip(), last]
+        return [*_words(head.strip(), is_path), last]
     return line.split()
 
 

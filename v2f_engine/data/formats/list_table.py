@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import Tally
-from v2f_engine.data.formats.label_values import LABEL_NAMES, is_number, of_texts, ranked
+from v2f_engine.data.formats.label_values import LABEL_NAMES, SPLIT_NAMES, is_number, of_texts, ranked
 from v2f_engine.data.formats.list_lines import PATH_NAMES, SHAPES, Rows, names_picture, read_rows
+from v2f_engine.data.formats.splits import choose, remark
 from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.errors import DatasetError
 
@@ -32,12 +33,14 @@ class Columns:
         label: of its person; None: the folder that holds the picture is the person.
         key: a number of the line or record, no two alike.
         rest: the others are further labels, which nothing reads.
+        split: of which of several sets the row is.
     """
 
     path: int
     label: int | None = None
     key: int | None = None
     rest: bool = False
+    split: int | None = None
 
 
 DIALECTS: Mapping[str, Columns] = {
@@ -81,13 +84,18 @@ class ListTable:
 
 
 def read_list(
-    path: Path, is_path: Callable[[str], bool] = names_picture, *, repeated: bool = False
+    path: Path,
+    is_path: Callable[[str], bool] = names_picture,
+    *,
+    split: str | None = None,
+    repeated: bool = False,
 ) -> ListTable:
     """Reads a list.
 
     Args:
         path: the file.
         is_path: which cells are paths.
+        split: which of several sets, where a column says of which a row is.
         repeated: whether a picture may stand in it twice.
 
     Raises:
@@ -96,6 +104,7 @@ def read_list(
     rows = read_rows(path, is_path)
     _drop_hidden(rows)
     columns = _named_columns(rows) if rows.header else _columns(rows, is_path)
+    _take_split(rows, columns, split)
     names = [row[columns.path].replace("\\", "/") for row in rows.cells]
     _check_paths(rows, names, is_path)
     folders = [folder_of(name) for name in names]
@@ -178,7 +187,9 @@ def _named_columns(rows: Rows) -> Columns:
     )
     if chosen is None:
         others = [
-            name for column, name in enumerate(rows.header) if column != paths[0] and name not in KEY_NAMES
+            name
+            for column, name in enumerate(rows.header)
+            if column != paths[0] and name not in (*KEY_NAMES, *SPLIT_NAMES)
         ]
         if others:
             raise DatasetError(
@@ -196,7 +207,8 @@ def _named_columns(rows: Rows) -> Columns:
                 "folders. A number of the line, or a person a picture? Call labels label, and leave numbers out."
             )
     key = next((column for column, name in enumerate(rows.header) if name in KEY_NAMES), None)
-    used = len(
+    told = next((column for column, name in enumerate(rows.header) if name in SPLIT_NAMES), None)
+    used = (told is not None) + len(
         {
             place
             for place in (paths[0], None if chosen is None else rows.header.index(chosen), key)
@@ -204,8 +216,28 @@ def _named_columns(rows: Rows) -> Columns:
         }
     )
     return Columns(
-        paths[0], None if chosen is None else rows.header.index(chosen), key, rest=len(rows.header) > used
+        paths[0],
+        None if chosen is None else rows.header.index(chosen),
+        key,
+        rest=len(rows.header) > used,
+        split=told,
     )
+
+
+def _take_split(rows: Rows, columns: Columns, split: str | None) -> None:
+    """Keeps the rows of the split that is asked for."""
+    if columns.split is None and split is None:
+        return
+    names = [""] * len(rows.cells) if columns.split is None else [row[columns.split] for row in rows.cells]
+    found = dict.fromkeys(names)
+    name, _ = choose(rows.path, found, split)
+    rows.books.remarks += remark(found, name)
+    rows.books.asides(
+        "rows of other splits",
+        (f"line {line}" for line, of in zip(rows.lines, names, strict=True) if of != name),
+    )
+    rows.lines = [line for line, of in zip(rows.lines, names, strict=True) if of == name]
+    rows.cells = [cells for cells, of in zip(rows.cells, names, strict=True) if of == name]
 
 
 def one_label(names: list[str], where: str) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats.label_values import LABEL_NAMES, of_floats, of_texts
+from v2f_engine.data.formats.label_values import LABEL_NAMES, SPLIT_NAMES, of_floats, of_texts
 from v2f_engine.errors import DatasetError
 
 IMAGE_NAMES = (
@@ -34,6 +34,7 @@ class Columns:
         kind: of the labels: "whole", "float" or "text".
         class_names: name of each label as Hugging Face's ClassLabel keeps them, or None.
         unread: other columns that might have been meant.
+        split: the column that says of which of several sets a row is, or None.
     """
 
     image: tuple[str, ...]
@@ -42,6 +43,7 @@ class Columns:
     kind: str
     class_names: tuple[str, ...] | None
     unread: tuple[str, ...] = ()
+    split: str | None = None
 
 
 def columns_of(schema: Any, where: str) -> Columns:
@@ -80,6 +82,10 @@ def columns_of(schema: Any, where: str) -> Columns:
         str(_kind(persons[label])),
         _class_names(schema, label),
         tuple(unread),
+        next(
+            (name for name, kind in types.items() if name.lower() in SPLIT_NAMES and _kind(kind) == "text"),
+            None,
+        ),
     )
 
 

@@ -22,7 +22,7 @@ DEPTH, FOLDERS = 3, 256
 """Folders below the set in which files are looked for, and how many a folder may have: people's have more."""
 KEYWORDS = ("train", "training", "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation")
 """Words in names of files and folders that are splits, as the Hub takes them."""
-_SHARD = re.compile(r"(?P<name>.+?)-(?P<number>\d{5})-of-(?P<of>\d{5})(-[0-9a-f]+)?")
+_SHARD = re.compile(r"(?P<name>.+?)[-_](?P<number>\d+)[-_]of[-_](?P<of>\d+)(-[0-9a-f]+)?")
 _NUMBERED = re.compile(r"\d{4}")
 _COUNTED = re.compile(r"(.*\D)?(\d{1,6})")
 _WORDS = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z])(?=\d)")
@@ -59,13 +59,11 @@ class FileSet:
                 "are the set?"
             )
         numbers = self.numbers or self._counted()
-        expected = (
-            range(next(iter(self.of)))
-            if self.of
-            else range(min(numbers, default=0), max(numbers, default=-1) + 1)
-        )
-        if self.numbers and not self.of:
-            expected = range(max(numbers) + 1)  # the Hub's converter begins at 0000
+        first = min(numbers, default=0)
+        if self.numbers:
+            first = 1 if self.of and max(self.of) in numbers else 0  # `datasets` and the bot count from 0
+        count = max(self.of) if self.of else max(numbers, default=first - 1) + 1 - first
+        expected = range(first, first + count)
         missing = sorted(set(expected) - set(numbers))
         if missing:
             raise DatasetError(

@@ -35,7 +35,10 @@ class ParquetDataset(Dataset):
             raise DatasetError(
                 f"{path}: no .parquet file; expected data/train-00000-of-00001.parquet and so on."
             )
-        name, files = choose(path, found, split)
+        name, files = (
+            choose(path, found, split) if split in found or len(found) > 1 else next(iter(found.items()))
+        )
+        self._name = name
         self._paths = (
             files.checked(f"{path}: {name}" if name else str(path)).files if path.is_dir() else files.files
         )
@@ -58,6 +61,7 @@ class ParquetDataset(Dataset):
         self._groups = groups
         self._starts = np.concatenate([[0], np.cumsum([rows for _, _, rows in groups], dtype=np.int64)])
         self._column = lru_cache(maxsize=8)(self._read_column)
+        self._rows = self._chosen(split if name != split else None)
         if self.manifest is not None:
             count = sum(record.count for record in self.manifest.shards)
             if count != int(self._starts[-1]):
@@ -74,6 +78,24 @@ class ParquetDataset(Dataset):
     def _inspected(self, number: int) -> tuple[Any, Columns]:
         with self._open(number) as file:
             return file.metadata, columns_of(file.schema_arrow, str(self._paths[number]))
+
+    def _chosen(self, split: str | None) -> NDArray[np.int64] | None:
+        """Rows of the split that is asked for, where a column says of which a row is; None where all are of one.
+
+        Raises:
+            DatasetError: rows of several splits and none asked for, or none of that name.
+        """
+        if self._columns.split is None:
+            found: dict[str, NDArray[np.int64]] = {self._name: np.zeros(0, np.int64)}
+        else:
+            parts = [self._read_column(group, (self._columns.split,)) for group in range(len(self._groups))]
+            names = np.array([str(text) for part in parts for text in part.to_pylist()], object)
+            found = {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+        if split is None and len(found) == 1:
+            return None
+        name, rows = choose(self.path, found, split)
+        self._remarks += remark(found, name)
+        return rows
 
     def _same(self, kinds: list[Columns]) -> Columns:
         """The columns of all files, which are the same.
@@ -111,7 +133,15 @@ class ParquetDataset(Dataset):
     @cached_property
     def _labels(self) -> tuple[NDArray[np.int64], list[str] | None]:
         parts = [self._read_column(group, self._columns.label) for group in range(len(self._groups))]
-        return labels_of(parts, self._columns, str(self.path))
+        labels, names = labels_of(parts, self._columns, str(self.path))
+        labels = labels if self._rows is None else labels[self._rows]
+        if len(labels) > 1 and (labels == labels[0]).all() and self._columns.unread:
+            raise DatasetError(
+                f"{self.path}: all {len(labels)} values of {'.'.join(self._columns.label)} are equal, and there are "
+                "columns "
+                f"{', '.join(self._columns.unread)}: which is the person? Call the right one label."
+            )
+        return labels, names
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -123,6 +153,7 @@ class ParquetDataset(Dataset):
         return self._labels[1]
 
     def data(self, index: int) -> bytes:
+        index = index if self._rows is None else int(self._rows[index])
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = index - int(self._starts[group])
         value: object = self._column(group, self._columns.image)[row].as_py()
@@ -158,6 +189,8 @@ class ParquetDataset(Dataset):
                     self._column(group, self._columns.image).is_null().to_numpy(zero_copy_only=False)
                 )
                 absent += (places + int(self._starts[group])).tolist()
+        if self._rows is not None:
+            absent = np.flatnonzero(np.isin(self._rows, absent)).tolist()
         unread = []
         for index in absent:
             try:
@@ -170,6 +203,9 @@ class ParquetDataset(Dataset):
             )
         tally = Tally("rows", len(self), len(self), remarks=list(self._remarks))
         tally.asides("hidden files", self._hidden)
+        if self._rows is not None:
+            others = np.setdiff1d(np.arange(int(self._starts[-1])), self._rows)
+            tally.asides("rows of other splits", (f"row {row}" for row in others.tolist()))
         if absent:
             tally.remarks.append(f"{len(absent)} pictures are read from the files that the rows name")
         if self._columns.label != ("label",):

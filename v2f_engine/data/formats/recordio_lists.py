@@ -96,8 +96,6 @@ def remarks_of(rec: Path, books: Books, people: int) -> tuple[str, ...]:
             f"records have several labels: the first is the person; those at {list(books.varied)} differ, nothing "
             "reads them"
         )
-    if books.constant:
-        said.append("all labels are equal: one person")
     classes = _property(rec)
     highest = int(np.nanmax(books.labels)) + 1 if len(books.keys) else 0
     if classes is not None and classes not in (people, highest):
