@@ -128,9 +128,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMMANDS = {
     "features": "features {faces} --out {out}.npy",
     "evaluate": "evaluate consistency {faces} --out {out}.json",
-    "ids sample": "ids sample 4000000 --source gaussian --max-cosine 0.2 --out {out}.safetensors",
+    "ids sample": "ids sample 400000 --source gaussian --max-cosine 0.2 --out {out}.safetensors",
     "render": "render --ids 2000 --images 4 --out {out}",
-    "train": "train recogniser --data {faces} --out {out} --size small",
+    "train": "train recogniser {faces} --out {out} --steps 100000",
 }
 
 

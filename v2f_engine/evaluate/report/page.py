@@ -28,12 +28,13 @@ def page(report: Report) -> str:
         accuracy(record),
         origin(record),
     ]
-    return (
+    whole = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(dataset['name'])}: dataset report</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
+    return whole.encode(errors="replace").decode()  # names of files that are no UTF-8 cannot be encoded
 
 
 def _head(record: Mapping[str, Any]) -> str:
