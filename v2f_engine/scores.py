@@ -13,8 +13,9 @@ TELLING = 10
 """Impostor pairs above a threshold before its rate is one to rely on: +-32 % (one standard error)."""
 
 
-CHUNK = 65_536
-"""Pairs whose features are gathered at a time: 256 MiB of two rows of 512."""
+CHUNK = 1024
+"""Pairs whose features are gathered at a time: 4 MiB of two rows of 512, which stay in the cache; 1.8 times as fast as
+65,536 (1.0 us a pair)."""
 ENUMERATED = 4
 """Where there are up to so many times the pairs asked for, all are listed and drawn from; else repeats are dropped."""
 
