@@ -125,9 +125,12 @@ def open_source(
         parts.append(extract_features(loaded.model, images, flip_sum=flip_sum, bf16=bf16))
         if progress is not None:
             progress(start + len(images), len(rows))
+    if told is not None and dataset.resized.counts:
+        told([dataset.resized.line()])
     if not parts:
         raise VectorError(f"{path} holds no images: nothing to measure.")
     reader = {"name": loaded.name, "sha256": loaded.sha256, **getattr(loaded, "pixels", {})}
+    reader |= dataset.resized.record()
     return FeatureSource(path.name, np.concatenate(parts), dataset.labels[rows], dataset, rows, reader)
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least
 from v2f_engine.data.formats.lmdb.entries import TrainingRecord, write_training_lmdb
-from v2f_engine.data.gate.resize import record_of
+from v2f_engine.data.gate.resize import line_of, record_of
 from v2f_engine.data.training.features_file import RECORD, digest_of_labels
 from v2f_engine.data.training.prefetch import Prefetcher
 from v2f_engine.data.training.rows import Rows
@@ -100,7 +100,10 @@ def store_features(
     }
     with exclusive(table.with_name(f".{table.name}.lock"), table):
         _extract(data, table, embedder, origin, on_bad, batch, threads, progress)
-    record = {**origin, "bad": data.bad.report(), **record_of(data.resized_among(len(data)))}
+    resized = data.resized_among(len(data))
+    if told is not None and resized:
+        told([line_of(resized)])
+    record = {**origin, "bad": data.bad.report(), **record_of(resized)}
     write_atomically(table.with_suffix(RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
     if out.suffix == ".lmdb":
         write_training_lmdb(out, _records(data, np.load(table, mmap_mode="r")), data.classes)
