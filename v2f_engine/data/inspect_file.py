@@ -7,6 +7,7 @@ file and 256 MiB above what Python and the libraries take) and of time. A crash 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from v2f_engine import orphans
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError, MissingDependency, V2FError
 from v2f_engine.outside import admit
@@ -140,8 +142,11 @@ def inspect_file(path: str | Path, *, split: str | None = None, limit_s: float =
     admit(path, DatasetError)
     command = [sys.executable, "-m", "v2f_engine.data.inspect_file", str(path)]
     command += [] if split is None else [split]
+    environment = {**os.environ, orphans.VARIABLE: str(os.getpid())}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=limit_s, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         return Inspected(False, f"{path}: not read within {limit_s:.0f} s")
     if done.returncode < 0:
@@ -191,4 +196,5 @@ def _child(path: Path, split: str | None = None) -> None:
 
 
 if __name__ == "__main__":
+    orphans.end_with_parent(orphans.told())
     _child(Path(sys.argv[1]), *sys.argv[2:])
