@@ -188,11 +188,12 @@ class Control:
 
     def _recogniser(self, name: str | Path) -> nn.Module:
         from v2f_engine.models.fold import freeze
+        from v2f_engine.models.iresnet import as_rgb
         from v2f_engine.models.weights import load_recogniser
 
         loaded = load_recogniser(name)
         self.sources[f"recogniser {loaded.name}"] = loaded.sha256
-        return freeze(loaded.model, device=self.choice.device, dtype=self.choice.dtype)
+        return freeze(as_rgb(loaded.model), device=self.choice.device, dtype=self.choice.dtype)
 
     def _pose(self, name: str | Path) -> tuple[nn.Module, tuple[str, ...]]:
         from v2f_engine.attributes.estimators import load_estimator

@@ -80,6 +80,7 @@ def pose(
     device: str = "cpu",
 ) -> None:
     """Train the pose model of Vec2Face+; several ranks: `torchrun ... -m v2f_engine train pose ...`."""
+    from v2f_engine.models.iresnet import as_rgb
     from v2f_engine.models.weights import load_generator, load_recogniser
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.loop import Budget
@@ -88,7 +89,7 @@ def pose(
 
     budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=5000)
     settings = PoseTraining(out, budget, batch, lr, vgg=vgg, seed=seed)
-    reader = load_recogniser(recogniser).model
+    reader = as_rgb(load_recogniser(recogniser).model)
     with joined(device) as group:
         faces = read_pose_data(data, reader.to(group.device), limit, split)
         train_pose(faces, load_generator(model).model, reader, settings, group)

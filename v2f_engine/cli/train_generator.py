@@ -82,6 +82,7 @@ def generator(
     from dataclasses import replace
 
     from v2f_engine.backends import choose
+    from v2f_engine.models.iresnet import as_rgb
     from v2f_engine.models.weights import load_recogniser
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.generator import GeneratorTraining, train_generator
@@ -95,7 +96,7 @@ def generator(
     settings = GeneratorTraining.named(preset, out, **changes)
     if dropout is not None:
         settings = replace(settings, model=replace(settings.model, dropout=dropout))
-    reader = load_recogniser(recogniser).model
+    reader = as_rgb(load_recogniser(recogniser).model)
     with joined(settings.device) as group:
         reader.to(group.device)
         images = _with_features(data, features, rows, reader)

@@ -8,6 +8,7 @@ whoever wrote it. Everything that is not in the table refuses the file.
 from __future__ import annotations
 
 import pickletools
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +16,12 @@ from typing import Any, NoReturn
 
 from v2f_engine.errors import CheckpointError
 
+_PLAIN = "bool bytes bytearray complex dict float frozenset int list object range set slice str tuple"
 VALUES = (
-    "argparse.Namespace",
-    "builtins.dict", "builtins.float", "builtins.frozenset", "builtins.int", "builtins.list", "builtins.object",
-    "builtins.range", "builtins.slice", "builtins.str", "builtins.tuple",
-    "__builtin__.set", "__builtin__.frozenset", "__builtin__.object", "__builtin__.dict", "__builtin__.list",
-    "collections.defaultdict", "collections.deque", "copy_reg._reconstructor", "copyreg._reconstructor",
-    "types.SimpleNamespace", "typing.Any", "uuid.UUID", "decimal.Decimal", "fractions.Fraction", "enum.Enum",
-    "torch.torch_version.TorchVersion", "torch._utils._rebuild_device_tensor_from_numpy",
+    *(f"builtins.{name}" for name in _PLAIN.split()),
+    "argparse.Namespace", "collections.defaultdict", "collections.deque", "copyreg._reconstructor",
+    "types.SimpleNamespace", "uuid.UUID", "decimal.Decimal", "fractions.Fraction",
+    "torch.torch_version.TorchVersion",
     # AdaFace's main.py hands its hyper-parameters to Lightning in this class of its own utils.py
     "utils.dotdict",
 )  # fmt: skip
@@ -34,43 +33,9 @@ FAMILIES = (
 )  # fmt: skip
 """Packages whose classes hold settings, dates, paths and plain numbers."""
 OPERATIONS = frozenset(
-    (
-        *(
-            "NEWOBJ",
-            "REDUCE",
-            "BUILD",
-            "APPEND",
-            "APPENDS",
-            "SETITEM",
-            "SETITEMS",
-            "MARK",
-            "NONE",
-            "NEWFALSE",
-        ),
-        *(
-            "NEWTRUE",
-            "TUPLE",
-            "TUPLE1",
-            "TUPLE2",
-            "TUPLE3",
-            "EMPTY_TUPLE",
-            "EMPTY_LIST",
-            "EMPTY_DICT",
-            "EMPTY_SET",
-        ),
-        *(
-            "BININT",
-            "BININT1",
-            "BININT2",
-            "BINFLOAT",
-            "BINUNICODE",
-            "SHORT_BINSTRING",
-            "LONG1",
-            "PROTO",
-            "STOP",
-        ),
-        *("GLOBAL", "BINPERSID", "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT"),
-    )
+    "NEWOBJ REDUCE BUILD APPEND APPENDS SETITEM SETITEMS MARK NONE NEWFALSE NEWTRUE TUPLE TUPLE1 TUPLE2 TUPLE3 "  # noqa: SIM905
+    "EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET BININT BININT1 BININT2 BINFLOAT BINUNICODE SHORT_BINSTRING LONG1 "
+    "PROTO STOP GLOBAL BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT".split()
 )
 """Those that `torch.load(weights_only=True)` knows; `torch.save` writes no others."""
 TRUSTED = ("torch.", "collections.OrderedDict", "collections.Counter", "_codecs.encode", "builtins.set",
@@ -132,9 +97,9 @@ def named(path: Path, pickled: bytes) -> tuple[list[str], str]:
     try:
         for operation, argument, _ in pickletools.genops(pickled):
             if operation.name == "GLOBAL":
-                names[str(argument).replace(" ", ".", 1)] = None
+                names[_today(*str(argument).split(" ", 1))] = None
             elif operation.name == "STACK_GLOBAL" and len(texts) > 1:
-                names[f"{texts[-2]}.{texts[-1]}"] = None
+                names[_today(*texts)] = None
             elif isinstance(argument, str):
                 texts = [*texts[-1:], argument]
             if operation.name not in OPERATIONS:
@@ -142,6 +107,12 @@ def named(path: Path, pickled: bytes) -> tuple[list[str], str]:
     except Exception as error:  # pickletools raises ValueError, and codecs errors of several kinds
         raise CheckpointError(f"{path}: is damaged: its pickle cannot be followed ({error}).") from error
     return list(names), other
+
+
+def _today(module: str, name: str) -> str:
+    """The name that Python 3, and torch, look up for one that a pickle of protocol 2 has from Python 2."""
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    return f"{module}.{name}"
 
 
 def is_value(name: str) -> bool:

@@ -75,7 +75,7 @@ def from_ir(file: CheckpointFile) -> tuple[Tensors, dict[str, Any]]:
         "shortcut": "projected" if "layer1.0.downsample.0.weight" in renamed else "subsampled",
         "inner_norm": normed,
         "gate": "branch" if gated else "shortcut",
-        "channels": "bgr" if _is_adaface(file) else "rgb",
+        "channels": "bgr" if is_adaface(file) else "rgb",
     }
 
 
@@ -101,6 +101,6 @@ def _places(file: CheckpointFile, normed: bool) -> dict[int, str]:
     return places
 
 
-def _is_adaface(file: CheckpointFile) -> bool:
+def is_adaface(file: CheckpointFile) -> bool:
     """Whether AdaFace's own trainer wrote the file: `model.` beside `head.kernel`. It trains on BGR pixels."""
     return file.place.split(".")[-1] == "model" and any(name.startswith("head.kernel") for name in file.aside)

@@ -8,7 +8,8 @@ Source: Duta et al., "Improved Residual Networks", arXiv 2004.04989; insightface
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import copy
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -189,3 +190,16 @@ class IResNet(nn.Module):
             images: `[B, 3, input_size, input_size]`, RGB, `(x / 255 - 0.5) / 0.5`.
         """
         return self.head(self.stages(images)[-1])
+
+
+def as_rgb(model: IResNet) -> IResNet:
+    """A recogniser that takes RGB: `model`, or a copy whose first kernels are turned where it was trained on BGR.
+
+    For whoever feeds it tensors (losses, steering); `extract_features` turns the pictures instead.
+    """
+    if model.config.channels == "rgb":
+        return model
+    turned = copy.deepcopy(model)
+    turned.conv1.weight.data = model.conv1.weight.data.flip(1)
+    turned.config = replace(model.config, channels="rgb")
+    return turned

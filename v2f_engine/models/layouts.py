@@ -21,7 +21,7 @@ from v2f_engine.models.checkpoint_file import CheckpointFile
 from v2f_engine.models.dialects import SIGNATURES
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.foreign import SUPPORTED, foreign_name
-from v2f_engine.models.ir_layout import from_ir, is_ir
+from v2f_engine.models.ir_layout import from_ir, is_adaface, is_ir
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.pth import Tensors
@@ -83,6 +83,22 @@ def build_recogniser(file: CheckpointFile) -> IResNet:
     shape = {**_recogniser_shape(file), **shape}
     config = _configured(file, IResNetConfig, shape, _published_recogniser)
     return fit(lambda: IResNet(config), file, "model", optional=r".*\.num_batches_tracked")
+
+
+def pixel_notes(file: CheckpointFile) -> tuple[str, ...]:
+    """What is known of the pixels that a recogniser's trainer gave it, where they are not the rule's and not stated."""
+    last = tuple(file.place.split(".")[-2:])
+    if last in (("features", "module"), ("module", "features")):
+        return (
+            "MagFace's own weights want --channels bgr --mean 0 --std 255; taken are RGB and 127.5 unless stated",
+        )
+    if is_ir(file.parts["model"]) and is_adaface(file):
+        return ("written by AdaFace's trainer: it gets BGR unless told otherwise",)
+    if is_ir(file.parts["model"]):
+        return (
+            "an IR network does not say its channels: AdaFace's trainer used BGR, CVLface's and face.evoLVe's RGB",
+        )
+    return ()
 
 
 def build_discriminator(file: CheckpointFile) -> PatchDiscriminator:

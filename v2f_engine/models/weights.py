@@ -112,8 +112,9 @@ def load_recogniser(model: str | Path = "mini", *, fetch: bool = False) -> Loade
     place = locate(model, "recogniser", fetch=fetch)
     file = _read(place, "recogniser")
     network = layouts.build_recogniser(file)
+    notes = (*file.notes, *layouts.pixel_notes(file))
     return LoadedRecogniser(
-        network, network.config, place.name, file.path, file.sha256, place.licence, file.head, file.notes
+        network, network.config, place.name, file.path, file.sha256, place.licence, file.head, notes
     )
 
 
