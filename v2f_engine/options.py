@@ -98,7 +98,7 @@ class IdentityOptions:
     max_cosine: float | None = None
     fmr: float | None = None
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None
-    exclude: Sequence[str | Path] | str | Path | None = None
+    exclude: Sequence[str | Path | NDArray[np.float32]] | str | Path | NDArray[np.float32] | None = None
     rescale: bool = False
 
     def __post_init__(self) -> None:

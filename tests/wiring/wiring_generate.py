@@ -78,6 +78,7 @@ GENERATE = Scene(
             "{faces}",
             ("v2f_engine.data.formats:open_dataset", "path", "{faces}"),
             (OPEN_RUN, "manifest.plan.identities", 8),
+            also="--rescale",  # these faces are noise, whose means are half as long as a face's feature
             instead="--images 2 --out {out} --model {small}",
         ),
         "--recogniser": (
@@ -90,6 +91,12 @@ GENERATE = Scene(
             case("{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"),
         ),
         "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--rescale": case(
+            None,
+            ("v2f_engine.vectors.people:People.admitted", "rescale", True),
+            also="--vectors {vectors}",
+            instead="--images 2 --out {out} --model {small}",
+        ),
         "--max-cosine": case("0.25", (STREAM, "self.max_cosine", 0.25)),
         "--fmr": case("0.05", (STREAM, "calibration.fmr", 0.05), also="--calibration {known}"),
         "--calibration": (
@@ -169,6 +176,7 @@ REPAIR = Scene(
     },
 )
 
+PAIRS = "v2f_engine.data.writing.convert_pairs:convert_pairs"
 CONVERT = Scene(
     "convert",
     "<source={faces}> <target={out}>",
@@ -178,6 +186,8 @@ CONVERT = Scene(
         "target": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
         "--format": case("recordio", (OPEN_RUN, "manifest.format", "recordio")),
         "--split": case("train", ("v2f_engine.data.formats:open_dataset", "split", "train")),
+        "--resize": case(None, ("v2f_engine.data.writing.convert:convert_dataset", "resize", True)),
+        "--images": case("{pictures}", (PAIRS, "pictures", "{pictures}"), instead="a.txt {out}.bin"),
         "--precision": case(
             "fp16",
             ("v2f_engine.models.weights:save_weights", "precision", "fp16"),

@@ -12,6 +12,8 @@ from wiring_spies import give, stop
 CALIBRATE = "v2f_engine.vectors.calibration:calibrate_threshold"
 FACES = "v2f_engine.pipeline.proof:FaceFeatures"
 FIT = "v2f_engine.vectors.statistics:fit_statistics"
+ADMITTED = "v2f_engine.vectors.people:People.admitted_source"
+LOCATE = "v2f_engine.models.registry:locate"
 OPEN = "v2f_engine.data.formats:open_dataset"
 PICK = "v2f_engine.backends:function"
 PILOT = "v2f_engine.vectors.planner:plan_identities"
@@ -48,6 +50,8 @@ SAMPLE = Scene(
             ("v2f_engine.vectors.identities:Identities.save", "path", "{out}-b.safetensors"),
         ),
         "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--model": case("{small}", (LOCATE, "model", "{small}")),
+        "--rescale": case(None, (ADMITTED, "rescale", True), also="--model {small}"),
         "--max-cosine": case("0.25", (STREAM, "self.max_cosine", 0.25)),
         "--fmr": case("0.05", (STREAM, "calibration.fmr", 0.05), also="--calibration {known}"),
         "--calibration": (
@@ -101,6 +105,8 @@ PLAN = Scene(
     {
         "n_ids": case("40", (PILOT, "identities", 40)),
         "--source": case("{statistics}", (PILOT, "source.name", "statistics.safetensors")),
+        "--model": case("{small}", (LOCATE, "model", "{small}")),
+        "--rescale": case(None, (ADMITTED, "rescale", True), also="--model {small}"),
         "--max-cosine": case("0.25", (PILOT, "max_cosine", 0.25)),
         "--fmr": case(
             "0.05",
@@ -153,7 +159,7 @@ CHECK = Scene(
         "--recogniser": case(
             "{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"
         ),
-        "--step": case("7", (CURVE, "step", 7)),
+        "--step": case("7", (CURVE, "step", 7), also="--plot {out}.png"),
         "--overwrite": case(None, (CLAIM, "overwrite", True), also="--plot {out}.png"),
         "--plot": case(
             "{out}.png",
@@ -191,6 +197,7 @@ PROVE_SCENE = Scene(
             ),
         ),
         "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--rescale": case(None, (ADMITTED, "rescale", True)),
         "--max-cosine": case("0.25", (STREAM, "self.max_cosine", 0.25)),
         "--image-cosine": case("0.35", (PROVE, "max_cosine", 0.35)),
         "--fmr": case("0.05", (PROVE, "calibration.fmr", 0.05), also="--calibration {known}"),

@@ -32,8 +32,16 @@ KINDS: Mapping[str, Callable[[Path], bool]] = {
     "pairs": lambda path: path.suffix == ".bin",
 }
 """What a path is taken for, by its ending alone: nothing is opened to find out whether an option counts."""
-CALLED = {"vectors": "a file of vectors", "faces": "pictures", "npy": "a .npy of features", "images": "pictures",
-          "weights": "weights", "dataset": "a dataset", "onnx": "an .onnx file", "pairs": "a .bin of pairs"}  # fmt: skip
+CALLED = {
+    "vectors": "a file of vectors",
+    "faces": "pictures",
+    "npy": "a .npy of features",
+    "images": "pictures",
+    "weights": "weights",
+    "dataset": "a dataset",
+    "onnx": "an .onnx file",
+    "pairs": "a .bin of pairs",
+}
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,9 @@ ENGINE = (
 
 TABLE: Mapping[str, tuple[Dependent, ...]] = {
     "generate": (
+        Dependent("--max-cosine", (), ("--fmr",)),
         *RATE,
         *SIGMA,
-        Dependent("--max-cosine", (), ("--fmr",)),
         Dependent("--source", (), ("--vectors", "--references")),
         Dependent("--references", (), ("--vectors",)),
         Dependent("--rescale", ("--vectors", "--references", "--source")),
@@ -92,29 +100,29 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         Dependent("--executor-option", ("--executor", "--workers"), ("--executor=inline",)),
     ),
     "ids sample": (
-        *RATE,
         Dependent("--max-cosine", (), ("--fmr",)),
+        *RATE,
         Dependent("--rescale", ("--model",), ("--source=auto",)),
         Dependent("--recogniser", ("--calibration:faces", "--exclude:faces")),
     ),
     "ids plan": (
-        *RATE,
         Dependent("--max-cosine", (), ("--fmr",)),
+        *RATE,
         Dependent("--rescale", ("--model",), ("--source=auto",)),
         Dependent("--recogniser", ("--calibration:faces",)),
         Dependent("--overwrite", ("--plot",)),
     ),
     "ids fit": (Dependent("--recogniser", ("--images",)),),
     "ids check": (
-        *RATE,
         Dependent("--threshold", (), ("--fmr",)),
+        *RATE,
         Dependent("--recogniser", ("--calibration:faces",)),
         *needing(("--plot",), "--step", "--overwrite"),
     ),
     "ids prove": (
+        Dependent("--image-cosine", (), ("--fmr",)),
         *RATE,
         *SIGMA,
-        Dependent("--image-cosine", (), ("--fmr",)),
         Dependent("--rescale", ("--source",), ("--source=auto",)),
     ),
     "evaluate separability": (

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from v2f_engine.cli.flags import EngineFlags, Exclude, Format, NoiseFlags, RateFlags, Source, grouped
+from v2f_engine.cli.flags import (
+    EngineFlags,
+    Exclude,
+    Format,
+    NoiseFlags,
+    RateFlags,
+    Rescale,
+    Source,
+    grouped,
+)
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.steering import SteeringFlags
 from v2f_engine.ranges import recorded, stage
@@ -25,11 +34,16 @@ class IdentityFlags:
     identities: Annotated[
         Path | None,
         typer.Option(
-            "--vectors", help="identity vectors to use: .npy [N,512] or a table of `v2f ids sample`"
+            "--vectors",
+            help="identity vectors to use: a table of `v2f ids sample`, or a file of [N,512] (.npy, .npz, .pt, ...)",
         ),
     ] = None
     references: Annotated[
-        Path | None, typer.Option(help="folder or dataset of aligned faces whose features are the identities")
+        Path | None,
+        typer.Option(
+            help="aligned faces whose features are the identities: a picture, or a folder or list of them, is one a "
+            "picture; folders of persons, or any dataset, one a person"
+        ),
     ] = None
     source: Source = "auto"
     max_cosine: Annotated[
@@ -37,20 +51,24 @@ class IdentityFlags:
         typer.Option(help="no two identities are as similar as this; the model's own limit by default"),
     ] = None
     exclude: Exclude = None
+    rescale: Rescale = False
 
     def options(self, rate: RateFlags) -> IdentityOptions:
         from v2f_engine.options import IdentityOptions
         from v2f_engine.pipeline import identities_from
 
         known = rate.calibrated(self.max_cosine)
-        table = identities_from(self.identities, self.references, rate.recogniser)
+        table = identities_from(
+            self.identities, self.references, rate.recogniser, lambda words: typer.echo(words, err=True)
+        )
         return IdentityOptions(
             n_ids=self.n_ids if table is not None or self.n_ids is not None else 100,
             identities=table,
             source=self.source,
             max_cosine=self.max_cosine,
             calibration=known,
-            exclude=self.exclude or None,
+            exclude=rate.excluded(self.exclude),
+            rescale=self.rescale,
         )
 
 
@@ -130,12 +148,14 @@ def generate(
         workers.options,
         steering.asked,
     )
+
     with progress_bar("generate", "images") as progress:
         report = generation.run(asked, progress, progress.say)
     typer.echo(
         f"{report.identities} identities, {report.images} images in {report.out} "
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
+    typer.echo(f"identities     {report.people}")
     for line in report.start_up.lines(before=imported.seconds["import"]):
         typer.echo(line)
     if report.self_test != "not measured":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, grouped
+from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, Rescale, grouped
 from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from v2f_engine.vectors.people import People
+    from v2f_engine.vectors.sources import VectorSource
 
 app = typer.Typer(
     help="Identity vectors: sample them, fit their statistics, plan and check separability.",
@@ -22,13 +27,40 @@ app = typer.Typer(
 class StreamFlags:
     """A stream of separable vectors as typed."""
 
-    source: Annotated[str, typer.Option(help="mini, gaussian, or a file of `v2f ids fit`")] = "mini"
+    source: Annotated[
+        str, typer.Option(help="auto (of the model), mini, gaussian, or a file of `v2f ids fit`")
+    ] = "auto"
+    model: Annotated[
+        str | None,
+        typer.Option(help="the generator that will make them: its own statistics and limit; mini by default"),
+    ] = None
+    rescale: Rescale = False
     max_cosine: Annotated[
         float | None,
-        typer.Option(help="no two are as similar as this; 0.3, or the limit of `mini`, by default"),
+        typer.Option(
+            help="no two are as similar as this; by default the model's limit, 0.3 for other sources"
+        ),
     ] = None
     seed: Annotated[int, typer.Option(help="of the candidates")] = 0
     backend: Backend = "auto"
+
+    @cached_property
+    def people(self) -> People | None:
+        """Of the model, where one is named."""
+        from v2f_engine.pipeline.given import people_of
+
+        return None if self.model is None else people_of(self.model)
+
+    @cached_property
+    def found(self) -> VectorSource:
+        """What is sampled; a source that the model does not know is refused."""
+        from v2f_engine.vectors.sources import find_source
+
+        if self.people is None:
+            return find_source("mini" if self.source == "auto" else self.source)
+        if self.source == "auto":
+            return self.people.require_source()
+        return self.people.admitted_source(find_source(self.source), self.rescale)
 
     @property
     def limit(self) -> float:
@@ -36,7 +68,9 @@ class StreamFlags:
 
         if self.max_cosine is not None:
             return self.max_cosine
-        return locate("mini", "generator").max_cosine if self.source == "mini" else MAX_COSINE
+        if self.people is not None:
+            return self.people.max_cosine
+        return locate("mini", "generator").max_cosine if self.source in ("auto", "mini") else MAX_COSINE
 
 
 @app.command()
@@ -63,11 +97,13 @@ def sample(
                 max_cosine=stream.limit,
                 calibration=known,
                 seed=stream.seed,
-                source=stream.source,
-                exclude=exclude or None,
+                source=stream.found,
+                exclude=rate.excluded(exclude),
                 backend=stream.backend,
                 progress=lambda kept, n, drawn: progress(kept, n),
             )
+        if stream.people is not None:
+            table = replace(table, provenance={**table.provenance, "model": stream.people.model})
         table.save(out)
     drawn = table.provenance["candidates_drawn"]
     limit = table.provenance["max_cosine"]
@@ -75,12 +111,14 @@ def sample(
         f"{len(table)} identities of {drawn} candidates in {out}, every cosine below {limit:.4g}, "
         f"hash {table.table_hash[:12]}"
     )
+    typer.echo(f"identities     {stream.found.name}, sha256 {stream.found.sha256[:12]}")
 
 
 @app.command()
 def fit(
     features: Annotated[
-        list[Path] | None, typer.Argument(help=".npy files of features [N,512], or folders of them, in order")
+        list[Path] | None,
+        typer.Argument(help="files of features [N,512], or folders of .npy, in order"),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="a dataset of faces to fit on, instead of features")
@@ -118,8 +156,8 @@ def fit(
         save_statistics(out, statistics)
     typer.echo(
         f"{out}: {statistics.count} rows, effective dimension {statistics.effective_dimension:.1f} "
-        f"(of cosines {statistics.cosine_dimension:.1f}), {statistics.components} components, "
-        f"shrinkage {statistics.shrinkage:.3g}, sha256 {statistics.sha256[:12]}"
+        f"(of cosines {statistics.cosine_dimension:.1f}), length {statistics.length:.3g}, "
+        f"{statistics.components} components, shrinkage {statistics.shrinkage:.3g}, sha256 {statistics.sha256[:12]}"
     )
 
 
@@ -136,13 +174,12 @@ def plan(
     """Predict candidates, time and memory of a request, before running it."""
     from v2f_engine.vectors.planner import plan_identities
     from v2f_engine.vectors.plots import plot_saturation
-    from v2f_engine.vectors.sources import find_source
 
     with claimed(overwrite, plot, tells=True):
         known = rate.calibrated(stream.max_cosine)
         made = plan_identities(
             n_ids,
-            find_source(stream.source),
+            stream.found,
             stream.limit if known is None else known.threshold,
             seed=stream.seed,
             backend=stream.backend,
@@ -169,7 +206,6 @@ def check(
     overwrite: Overwrite = False,
 ) -> None:
     """Published separability: identities with no earlier one above the threshold, over prefixes."""
-    from v2f_engine.vectors.identities import Identities
     from v2f_engine.vectors.plots import plot_separability
     from v2f_engine.vectors.separability import PUBLISHED_THRESHOLD, separability_curve
     from v2f_engine.vectors.streams import open_vectors
@@ -179,7 +215,7 @@ def check(
         limit = (
             (PUBLISHED_THRESHOLD if threshold is None else threshold) if known is None else known.threshold
         )
-        rows = Identities.load(vectors).vectors if vectors.suffix == ".safetensors" else open_vectors(vectors)
+        rows = open_vectors(vectors)
         with progress_bar("check", "pairs") as progress:
             curve = separability_curve(rows, threshold=limit, step=step, progress=progress)
         typer.echo(f"{curve.share:.4%} of {len(rows)} identities are unique at cosine {limit:.4g}")

@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from v2f_engine.cli.flags import Backend, EngineFlags, Exclude, NoiseFlags, RateFlags, Source, grouped
+from v2f_engine.cli.flags import (
+    Backend,
+    EngineFlags,
+    Exclude,
+    NoiseFlags,
+    RateFlags,
+    Rescale,
+    Source,
+    grouped,
+)
 from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
 
@@ -24,6 +33,7 @@ class VectorFlags:
         float | None, typer.Option(help="threshold between vectors; the model's own limit by default")
     ] = None
     exclude: Exclude = None
+    rescale: Rescale = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,12 @@ def prove(
             proof = run(
                 engine.options,
                 IdentityOptions(
-                    n_ids, None, vectors.source, vectors.max_cosine, exclude=vectors.exclude or None
+                    n_ids,
+                    None,
+                    vectors.source,
+                    vectors.max_cosine,
+                    exclude=rate.excluded(vectors.exclude),
+                    rescale=vectors.rescale,
                 ),
                 ImageOptions(images_per_id, noise.seed, noise.perturbation),
                 ProofOptions(

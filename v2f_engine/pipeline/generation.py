@@ -32,8 +32,10 @@ from v2f_engine.scale.executors import check_options
 from v2f_engine.scale.executors.local import gpus
 from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import DIMENSION
+from v2f_engine.vectors.people import People
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import Identities, sample_identities
+from v2f_engine.vectors.sources import StatisticsSource
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
@@ -168,6 +170,11 @@ class Request:
             raise ConfigError(
                 "Steering attributes runs in one process: leave out the executor and the workers."
             )
+        if chosen == "inline" and self.workers.options:
+            raise ConfigError(
+                f"This run is one process, which has no options, found {', '.join(self.workers.options)}. Name the "
+                "executor they are for (--executor)."
+            )
         return chosen
 
 
@@ -184,6 +191,7 @@ def run(
     refuse_beyond(output.out, count, images.images_per_id, output.encoder.describe(), stored=stored)
     with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
         engine = Engine.open(asked.engine)
+        engine_people = engine.people
         control = None if asked.attributes is None else engine.control(asked.attributes)
         with stage("identities"):
             table = identity_table(asked.identities.for_model(engine.people), images.seed)
@@ -229,7 +237,9 @@ def run(
                 attachments=beside,
             )
         start_up = clock.report(kernels.compiled)
-    return _report(output.out, plan, written, clock.seconds, self_test, start_up, told_origin(table))
+    return _report(
+        output.out, plan, written, clock.seconds, self_test, start_up, origin(table, engine_people)
+    )
 
 
 def identity_table(asked: IdentityOptions, seed: int) -> Identities:
@@ -259,11 +269,14 @@ def identity_table(asked: IdentityOptions, seed: int) -> Identities:
     return table
 
 
-def told_origin(table: Identities) -> str:
+def origin(table: Identities, people: People) -> str:
     """Where a table's people come from, for people: its source, that source's hash, and what was done to it."""
     about = table.provenance
     sha256 = str(about.get("source_sha256", ""))
-    said = f"{about.get('source', 'unknown')}{f', sha256 {sha256[:12]}' if sha256 else ', given'}"
+    if sha256 == people.source.sha256 and isinstance(people.source, StatisticsSource):
+        said = f"statistics of {people.model}, sha256 {sha256[:12]}"
+    else:
+        said = f"{about.get('source', 'unknown')}, {f'sha256 {sha256[:12]}' if sha256 else 'given'}"
     return said + (f", rescaled to length {about['rescaled_to']:.4g}" if "rescaled_to" in about else "")
 
 

@@ -14,9 +14,12 @@ from v2f_engine.data.gate.pictures import is_hidden, is_picture
 from v2f_engine.data.gate.resize import Resized
 from v2f_engine.data.layout import MANIFEST
 from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.models.registry import locate
 from v2f_engine.pipeline.references import FACES_A_BATCH, face_centres
+from v2f_engine.runtime.artefact import is_artefact, open_artefact, served_model
 from v2f_engine.vectors.files import kind_of
 from v2f_engine.vectors.identities import FORMAT, Identities
+from v2f_engine.vectors.people import People
 from v2f_engine.vectors.streams import open_vectors
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def identities_from(
         vectors: a file of vectors `[N, 512]` (`containers.READ`), or a table written by `Identities.save`.
         references: reference faces, 112x112 or square and then resized. One picture, a folder of pictures, and a list
             of paths without labels (which is what Vec2Face's own tool takes) are an identity a picture; folders of
-            persons, a list with labels and any other dataset are an identity a person: the mean feature of its pictures.
+            persons, a list with labels and any other dataset are an identity a person: the mean of its features.
         recogniser: what extracts those features: a name or a path.
         say: told what was understood, e.g. `"3 identities, one a picture"`.
 
@@ -72,6 +75,17 @@ def identities_from(
     if resized:
         say(resized)
     return Identities.from_vectors(features, f"references {references} through {through}, one a picture")
+
+
+def people_of(model: str | Path) -> People:
+    """Where a model's people come from: of a name, weights, or an exported file, without loading the network.
+
+    Raises:
+        ModelNotFound, ArtefactError, CheckpointError, VectorError: as named.
+    """
+    if is_artefact(model):
+        return People.of(served_model(Path(model), open_artefact(model)))
+    return People.of(locate(model, "generator"))
 
 
 def given_vectors(path: str | Path) -> Identities:

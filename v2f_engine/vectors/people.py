@@ -120,8 +120,8 @@ class People:
             source = replace_name(source, name)
         known = given is not None and (given != "gaussian" or weights.name in PUBLISHED)
         unbound = "" if given is not None else (
-            f"{getattr(weights, 'path', weights.name)}: an export of before statistics were bound to it: nothing says from "
-            "what its people are drawn. Export it again, or name a source: --source gaussian, or a file of "
+            f"{getattr(weights, 'path', weights.name)}: an export of before statistics were bound to it: nothing "
+            "says from what its people are drawn. Export it again, or name a source: --source gaussian, or a file of "
             "`v2f ids fit`; a file beside it counts no longer."
         )  # fmt: skip
         return cls(weights.name, source, known, weights.max_cosine, unbound)
@@ -172,8 +172,8 @@ class People:
         unit = " They are unit vectors: features normalised after extraction." if 0.99 < middle < 1.01 else ""
         raise VectorError(
             f"{what}: median length {middle:.3g}, expected {self.said}.{which}{unit} A generator turns vectors of "
-            "another length into one face. Take the features as the extractor gives them, or give rescale=True (--rescale), "
-            f"which brings every row to length {self.length:.3g}."
+            "another length into one face. Take the features as the extractor gives them, or give rescale=True "
+            f"(--rescale), which brings every row to length {self.length:.3g}."
         )
 
     def admitted(self, table: Identities, rescale: bool = False, what: str = "") -> Identities:

@@ -100,6 +100,11 @@ class Statistics:
         return float(np.trace(moment) ** 2 / np.sum(moment**2))
 
     @property
+    def length(self) -> float:
+        """Root mean square length of the features: what tells unit vectors from an extractor's own."""
+        return float(np.sqrt(np.trace(self.covariance) + self.mean @ self.mean))
+
+    @property
     def sha256(self) -> str:
         """Hash of what decides a sample: mean and factor."""
         return _sha256(self.mean, self.factor)
@@ -218,6 +223,7 @@ def save_statistics(path: str | Path, statistics: Statistics) -> None:
         "shrinkage": statistics.shrinkage,
         "origin": statistics.origin,
         "sha256": _sha256(statistics.mean, statistics.covariance, statistics.factor),
+        "length": round(statistics.length, 4),
         "effective_dimension": round(statistics.effective_dimension, 3),
         "cosine_dimension": round(statistics.cosine_dimension, 3),
     }
