@@ -145,6 +145,31 @@ def jpeg_cmyk(pixels: Pixels) -> Made:
     return _pillow(pixels, "CMYK", "JPEG", LOSS, quality=98, subsampling=0)
 
 
+def jpeg_cmyk_plain(pixels: Pixels) -> Made:
+    """Without Adobe's marker: whether it is inverted is a guess, and OpenCV's, libjpeg's and Pillow's are the same."""
+    data, _, _ = jpeg_cmyk(pixels)
+    at = data.index(b"\xff\xee")
+    return _as_pillow_reads(data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :])
+
+
+def jpeg_ycck(pixels: Pixels) -> Made:
+    """The same samples, declared YCCK by the last byte of Adobe's marker: other colours, the same for all readers."""
+    data, _, _ = jpeg_cmyk(pixels)
+    at = data.index(b"\xff\xee")
+    end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return _as_pillow_reads(data[: end - 1] + b"\x02" + data[end:])
+
+
+def _as_pillow_reads(data: bytes) -> Made:
+    with Image.open(io.BytesIO(data)) as picture:
+        return data, np.asarray(picture.convert("RGB")), 1
+
+
+def jpeg_rgb(pixels: Pixels) -> Made:
+    """Samples stored as RGB, which Adobe's marker says."""
+    return _pillow(pixels, "RGB", "JPEG", LOSS, quality=98, subsampling=0, keep_rgb=True)
+
+
 def jpeg_with_trailing_bytes(pixels: Pixels) -> Made:
     data, expected, levels = jpeg(pixels)
     return data + b"\0" * 512, expected, levels
@@ -208,6 +233,9 @@ KINDS: tuple[tuple[str, Callable[[Pixels], Made]], ...] = (
     ("progressive JPEG", jpeg_progressive),
     ("grey JPEG", jpeg_grey),
     ("CMYK JPEG", jpeg_cmyk),
+    ("CMYK JPEG without Adobe's marker", jpeg_cmyk_plain),
+    ("YCCK JPEG", jpeg_ycck),
+    ("RGB JPEG", jpeg_rgb),
     ("JPEG with bytes after its end", jpeg_with_trailing_bytes),
     *(
         (f"{kind} of EXIF orientation {n}", turned(n, kind))

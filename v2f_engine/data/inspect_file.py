@@ -22,9 +22,9 @@ from typing import Any
 from v2f_engine import orphans
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError, MissingDependency, V2FError
+from v2f_engine.models.file_hash import is_weights
 from v2f_engine.outside import admit
 
-from v2f_engine.models.file_hash import is_weights
 SPARE = 256 << 20
 
 
@@ -45,7 +45,11 @@ def _vectors(path: Path) -> str:
 def _pairs(path: Path) -> str:
     from v2f_engine.data.verification import open_verification_set
 
-    return f"verification set of {len(open_verification_set(path).same)} pairs"
+    pairs = open_verification_set(path)
+    for _ in pairs.batches():  # to the last picture
+        pass
+    each = f"verification set of {len(pairs.same)} pairs, {int(pairs.same.sum())} of one person, all decoded"
+    return "; ".join([each, *pairs.told()])
 
 
 def _images(path: Path) -> str:
@@ -159,15 +163,15 @@ def inspect_file(path: str | Path, *, split: str | None = None, limit_s: float =
         return Inspected(False, f"{path}: cannot be read: {done.stderr.strip()[-300:]}")
 
 
+def _reader(path: Path) -> Callable[[Path], str] | None:
+    return _weights if is_weights(path) else READERS.get(path.suffix.lower())
+
+
 def _read(path: Path, split: str | None) -> Inspected:
     """Raises whatever the reader raises."""
     reader = _reader(path) if path.is_file() else None
     if reader is None:
         return Inspected(True, *_dataset(path, split))
-def _reader(path: Path) -> Callable[[Path], str] | None:
-    return _weights if is_weights(path) else READERS.get(path.suffix.lower())
-
-
     if split is not None:
         raise DatasetError(f"{path}: expected a dataset for the split {split!r}; this is one file.")
     return Inspected(True, reader(path))

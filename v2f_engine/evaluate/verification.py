@@ -91,17 +91,14 @@ def verify_pairs(
         ConfigError: fewer than two folds.
     """
     folds = len(sizes) if sizes is not None else folds
-    at_least("folds", folds, 2)
+    check_labels(same, folds, name)
     count = len(same)
     if sizes is not None and sum(sizes) != count:
         raise VectorError(f"{name}: folds of {sum(sizes)} pairs for {count} pairs.")
-    if features.ndim != 2 or len(features) != 2 * count or count < folds:
+    if features.ndim != 2 or len(features) != 2 * count:
         raise VectorError(
-            f"{name}: expected features [{2 * count}, D] for {count} pairs, at least {folds} pairs; found "
-            f"{list(features.shape)}."
+            f"{name}: expected features [{2 * count}, D] for {count} pairs, found {list(features.shape)}."
         )
-    if same.all() or not same.any():
-        raise VectorError(f"{name}: all pairs are {'one person' if same.all() else 'two people'}.")
     judge_features(features).check(name)
     rows = features.astype(np.float64)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -133,6 +130,19 @@ def verify_pairs(
         genuine=cosine[same],
         impostor=cosine[~same],
     )
+
+
+def check_labels(same: NDArray[np.bool_], folds: int, name: str) -> None:
+    """Whether there is something to measure, before any image is read.
+
+    Raises:
+        VectorError: fewer pairs than folds, or labels of one kind only. ConfigError: fewer than two folds.
+    """
+    at_least("folds", folds, 2)
+    if len(same) < folds:
+        raise VectorError(f"{name}: {len(same)} pairs; {folds} folds need at least {folds}.")
+    if same.all() or not same.any():
+        raise VectorError(f"{name}: all pairs are {'one person' if same.all() else 'two people'}.")
 
 
 def fold_edges(count: int, folds: int) -> list[tuple[int, int]]:
@@ -173,6 +183,7 @@ def measure_verification(
     """
     from v2f_engine.models.features import extract_features
 
+    check_labels(pairs.same, FOLDS if pairs.folds is None else len(pairs.folds), pairs.name)
     parts, done = [], 0
     for images in pairs.batches():
         parts.append(extract_features(recogniser, images, flip_sum=True, bf16=bf16))
