@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from v2f_engine.data.formats.account import EXAMPLES, Tally
 from v2f_engine.data.formats.person_folders import HIDDEN
-from v2f_engine.data.formats.tar_members import FILE, Member
+from v2f_engine.data.formats.tar_members import FILE, FOLDER, Member, no_file, with_links
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_hidden
 from v2f_engine.errors import DatasetError
 
@@ -84,10 +85,10 @@ def shard_of(members: Iterable[Member], where: str, tally: Tally) -> Shard:
         DatasetError: a picture or label that is a link, a device or sparse; pictures that no decoder reads.
     """
     parts: list[Part] = []
-    for member in members:
+    for member in with_links(members):
         part = part_of(member)
         meta = member.name.startswith("__") and "__" in member.name[2:].partition("/")[0]
-        if member.kind == "folder":
+        if member.kind == FOLDER:
             tally.aside("folders", member.name or ".")
         elif is_hidden(member.name):
             tally.aside(HIDDEN, member.name)
@@ -95,10 +96,7 @@ def shard_of(members: Iterable[Member], where: str, tally: Tally) -> Shard:
             tally.aside("members about the shard", member.name)
         elif member.kind != FILE:
             if part is not None and part.type in (*IMAGE_TYPES, *UNREAD_TYPES, *LABEL_TYPES):
-                raise DatasetError(
-                    f"{where}: {member.name!r} is a {member.kind} to {member.link!r}; expected the file itself. "
-                    "Pack it again with links followed (tar -h --hard-dereference) and without --sparse."
-                )
+                raise no_file(member, where)
             tally.aside("links and devices", member.name)
         elif part is None:
             tally.aside("members without an ending", member.name)
@@ -121,15 +119,20 @@ def samples_of(shard: Shard, tally: Tally) -> list[Sample]:
         DatasetError: pictures without label or labels without picture, several pictures with one label, or repeated
             names that do not fall into samples; with counts and names.
     """
-    found: list[tuple[Sequence[Part], list[Sample]]] = []
-    apart: dict[str, list[Part]] = {}
-    for group in _groups(shard):
-        samples = _whole(group, shard.kind)
-        if samples is None:
-            apart.setdefault(group[0].key, []).extend(group)
-        else:
-            found.append((group, samples))
-    found += _joined(shard, apart, found)
+    try:
+        found = _found(shard)
+    except (
+        DatasetError
+    ):  # base names with dots that repeat among neighbours: the key then ends at the last dot
+        longer = replace(shard, parts=tuple(map(_longer_key, shard.parts)))
+        if longer.parts == shard.parts:
+            raise
+        again: list[tuple[Sequence[Part], list[Sample]]] = []
+        with suppress(DatasetError):
+            again = _found(longer)
+        if not again:
+            raise
+        found = again
     ordered: list[Sample] = []
     for members, made in found:
         for number, sample in enumerate(made):
@@ -138,6 +141,31 @@ def samples_of(shard: Shard, tally: Tally) -> list[Sample]:
         if not made:
             tally.asides("members of no sample", (part.member.name for part in members))
     return sorted(ordered, key=lambda sample: sample.image.offset)
+
+
+def _longer_key(part: Part) -> Part:
+    return part._replace(key=f"{part.key}.{_stem(part.sub)}".rstrip("."), sub="")
+
+
+def _found(shard: Shard) -> list[tuple[Sequence[Part], list[Sample]]]:
+    """(members, samples they make) of each group of a shard."""
+    found: list[tuple[Sequence[Part], list[Sample]]] = []
+    apart: dict[str, list[Part]] = {}
+    neither: list[list[Part]] = []
+    for group in _groups(shard):
+        samples = _whole(group, shard.kind)
+        if samples is None:
+            apart.setdefault(group[0].key, []).extend(group)
+        elif samples:
+            found.append((group, samples))
+        else:
+            neither.append(group)
+    for group in neither:
+        if group[0].key in apart:
+            apart[group[0].key] += group
+        else:
+            found.append((group, []))
+    return found + _joined(shard, apart, found)
 
 
 def _groups(shard: Shard) -> list[list[Part]]:
@@ -211,7 +239,7 @@ def _joined(
     joined: list[tuple[Sequence[Part], list[Sample]]] = []
     if not apart:
         return joined
-    taken = Counter(group[0].key for group, _ in whole)
+    taken = Counter(group[0].key for group, made in whole if made)
     faults: list[str] = []
     for key, parts in apart.items():
         names = [(part.sub, part.type) for part in parts]

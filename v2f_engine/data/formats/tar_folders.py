@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from v2f_engine.data.formats.archives import Tars, open_tars, refuse_shared
 from v2f_engine.data.formats.blobs import Blob
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.person_folders import Names, people_of
-from v2f_engine.data.formats.tar_members import FILE, FOLDER, LINK, Member, scan
+from v2f_engine.data.formats.tar_members import FILE, FOLDER, Member, no_file, scan, with_links
 from v2f_engine.data.gate.pictures import is_picture, suffix_of
 from v2f_engine.errors import DatasetError
 
@@ -81,28 +80,15 @@ class TarFolders(Dataset):
 
 
 def _files(blob: Blob, tally: Tally) -> list[Member]:
-    """The regular files of a tar; a link to one of them holds that one's bytes, everything else is set aside."""
-    files: dict[str, Member] = {}
+    """The regular files of a tar; folders are set aside, and what is neither where no picture is lost."""
     found: list[Member] = []
-    links: list[Member] = []
-    for member in scan(blob):
-        if member.kind == FILE or (member.kind == LINK and member.size):
-            files[member.name] = member
+    for member in with_links(scan(blob)):
+        if member.kind == FILE:
             found.append(member)
         elif member.kind == FOLDER:
             tally.aside("folders", member.name or ".")
+        elif is_picture(member.name):
+            raise no_file(member, str(blob.path))
         else:
-            links.append(member)
-    for link in links:
-        target = link.link if link.kind == LINK else posixpath.join(posixpath.dirname(link.name), link.link)
-        held = files.get(posixpath.normpath(target))
-        if held is not None:
-            found.append(Member(link.name, held.offset, held.size))
-        elif is_picture(link.name):
-            raise DatasetError(
-                f"{blob.path}: {link.name!r} is a {link.kind} to {link.link!r}, which is no file of this archive; "
-                "expected the picture. Pack it again with links followed (tar -h) and without --sparse."
-            )
-        else:
-            tally.aside("links and devices", link.name)
+            tally.aside("links and devices", member.name)
     return found

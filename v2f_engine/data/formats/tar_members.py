@@ -7,7 +7,8 @@ read to the last: `tar` itself would stop at the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from v2f_engine.data.formats.blobs import Blob
@@ -105,6 +106,32 @@ def scan(blob: Blob) -> Iterator[Member]:
             if kind != b"V":  # a volume's label names the archive, not a member
                 yield _member(kind, header, data, size, extra, where)
             extra.own = {}
+
+
+def with_links(members: Iterable[Member]) -> list[Member]:
+    """The members, a link to a file among them made a file: it holds that one's bytes."""
+    listed = list(members)
+    if all(member.kind in (FILE, FOLDER) for member in listed):
+        return listed
+    files = {member.name: member for member in listed if member.kind == FILE}
+    return [_followed(member, files) if member.kind in (LINK, POINTER) else member for member in listed]
+
+
+def _followed(link: Member, files: Mapping[str, Member]) -> Member:
+    if link.kind == LINK and link.size:  # POSIX lets it carry the data
+        return link._replace(kind=FILE)
+    start = posixpath.dirname(link.name) if link.kind == POINTER else ""
+    target = files.get(posixpath.normpath(posixpath.join(start, link.link)))
+    return link if target is None else Member(link.name, target.offset, target.size)
+
+
+def no_file(member: Member, where: str) -> DatasetError:
+    """What to say of a picture or label that is no file."""
+    target = f" to {member.link!r}, which is no file of this archive" if member.link else ""
+    return DatasetError(
+        f"{where}: {member.name!r} is a {member.kind}{target}; expected the file itself. Pack it again with links "
+        "followed (tar -h) and without --sparse."
+    )
 
 
 def _frame(

@@ -240,4 +240,4 @@ def _fingerprint(path: Path) -> str:
     """sha256 over names and sizes of a stranger's files: shows a source that changed between two attempts."""
     files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
     lines = (f"{file.relative_to(path.parent).as_posix()} {file.stat().st_size}\n" for file in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
