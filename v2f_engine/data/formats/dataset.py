@@ -61,13 +61,13 @@ class Dataset(ABC):
     def data(self, index: int) -> bytes:
         """The encoded image `index`."""
 
+    @abstractmethod
     def account(self) -> Account:
         """What the container holds and what this reader makes of it, to the last member (`v2f inspect` prints it).
 
         Raises:
             DatasetError: a member that is neither an image of the set nor set aside for a stated reason.
         """
-        return Account("images", len(self), len(self), len(np.unique(self.labels)))
 
     def told(self) -> list[str]:
         """What a user should see unasked of how a stranger's set is read (`Account.told`); empty for our own.

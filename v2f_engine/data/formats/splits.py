@@ -26,7 +26,7 @@ def choose(path: Path, found: Mapping[str, One], split: str | None) -> tuple[str
     if split is None and len(found) == 1:
         return next(iter(found.items()))
     if split is None:
-        first = next(name for name in sorted(found) if name)
+        first = "train" if "train" in found else next(name for name in sorted(found) if name)
         raise DatasetError(
             f"{path}: {len(found)} sets: {names}. Ask for one of them: --split {first}, or split={first!r} in Python."
         )
