@@ -112,14 +112,14 @@ def test_strict_reading(text: bytes, message: str) -> None:
         Manifest.from_bytes(text, "manifest.json")
 
 
-def test_differences_name_each_setting_with_both_values() -> None:
+def test_differences_name_each_setting_with_both_values_what_people_type_first() -> None:
     other = Manifest(
         "lmdb", {"revision": "1"}, PLAN, {"codec": "jpeg"}, {"seed": 2, "model": {"sha": "a"}}, {}
     )
     assert differences(manifest(seed=1, model={"sha": "b"}), other) == [
+        "settings.seed is 1 there, 2 now",
         'format is "webdataset" there, "lmdb" now',
         'settings.model.sha is "b" there, "a" now',
-        "settings.seed is 1 there, 2 now",
     ]
     assert differences(manifest(seed=1), replace(manifest(seed=1), versions={"numpy": "3"})) == []
 
