@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.data.formats.image_list import FORMAT as LIST
+from v2f_engine.data.formats.image_list import root_of
+from v2f_engine.data.formats.list_lines import read_rows
 from v2f_engine.data.gate.decode import decode
 from v2f_engine.data.gate.pictures import is_hidden, is_picture
 from v2f_engine.data.gate.resize import Resized
@@ -21,9 +23,6 @@ from v2f_engine.vectors.files import kind_of
 from v2f_engine.vectors.identities import FORMAT, Identities
 from v2f_engine.vectors.people import People
 from v2f_engine.vectors.streams import open_vectors
-
-if TYPE_CHECKING:
-    from v2f_engine.data.formats.dataset import Dataset
 
 Say = Callable[[str], None]
 VECTORS = frozenset({".npy", ".npz", ".pt", ".pth", ".safetensors"})
@@ -61,9 +60,6 @@ def identities_from(
         return None
     place = Path(references)
     single = pictures_at(place)
-    dataset = None if single is not None else _set_at(place)
-    if single is None and dataset is not None and _one_a_picture(dataset):
-        single = [Path(dataset.where(index)) for index in range(len(dataset))]
     if single is None:
         found = face_centres(references, recogniser)
         say(
@@ -96,13 +92,14 @@ def given_vectors(path: str | Path) -> Identities:
 
 
 def pictures_at(place: Path) -> list[Path] | None:
-    """The pictures of one identity each at `place`: itself, or those of a flat folder by name; None for a dataset.
+    """The pictures of one identity each at `place`: itself, those of a flat folder by name, or those that a list names
+    without labels, in its order; None for a dataset.
 
     Raises:
         DatasetError: pictures beside folders of pictures: nobody can say whose they are.
     """
     if place.is_file():
-        return [place] if is_picture(place.name) else None
+        return [place] if is_picture(place.name) else _listed(place)
     if not place.is_dir() or (place / MANIFEST).exists():
         return None
     files = sorted(entry for entry in place.iterdir() if entry.is_file() and is_picture(entry.name))
@@ -124,16 +121,16 @@ def pictures_at(place: Path) -> list[Path] | None:
     return files
 
 
-def _set_at(place: Path) -> Dataset:
-    from v2f_engine.data.formats import open_dataset
-
-    return open_dataset(place)
-
-
-def _one_a_picture(dataset: Dataset) -> bool:
-    """Whether a set is a list of paths without labels."""
-    table = getattr(dataset, "table", None)
-    return table is not None and not table.stated
+def _listed(place: Path) -> list[Path] | None:
+    """The pictures of a list of paths and nothing else, as Vec2Face's own tool takes; None for any other file."""
+    if not LIST.recognises(place):
+        return None
+    rows = read_rows(place)
+    if any(len(cells) != 1 for cells in rows.cells):
+        return None
+    names = [cells[0].replace("\\", "/") for cells in rows.cells]
+    root = root_of(place, names[0])
+    return [root / name for name in names]
 
 
 def _features(files: Sequence[Path], recogniser: str | Path) -> tuple[NDArray[np.float32], str, str]:

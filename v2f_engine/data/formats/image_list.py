@@ -40,7 +40,7 @@ class ImageList(Dataset):
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "list", split)
         self.table = read_list(path, split=split)
-        self._root = _root(path, self.table.names[0])
+        self._root = root_of(path, self.table.names[0])
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -84,7 +84,7 @@ class ImageList(Dataset):
             ) from error
 
 
-def _root(path: Path, first: str) -> Path:
+def root_of(path: Path, first: str) -> Path:
     """The folder in which a list's paths begin: the first in which its first picture lies, else its own."""
     if (path.parent / first).is_file() or (path.parent.parent / first).is_file():
         return path.parent if (path.parent / first).is_file() else path.parent.parent
