@@ -58,11 +58,9 @@ class SaturationError(V2FError):
 
 
 class CheckpointError(V2FError):
-    """A weight file that is truncated, foreign, unsafe or does not fit the model."""
+    """A weight file that is truncated, foreign, unsafe or does not fit; the message has the cure of its cause."""
 
-    hint = (
-        "What safetensors or torch.save wrote is read; a file that was cut short on its way is fetched again."
-    )
+    hint = "Weights are state dicts that torch.save or safetensors wrote; `v2f inspect` says what a file holds."
 
 
 class ArtefactError(V2FError):
