@@ -4,8 +4,8 @@
 
     report = v2f.generate(n_ids=1000, images_per_id=50, out="faces", seed=0)
 
-    identities = v2f.sample_identities(300_000, max_cosine=0.3, seed=0)
     engine = v2f.Engine.load("mini")
+    identities = engine.sample_identities(1000, seed=0)
     for batch in engine.images(identities, images_per_id=50, seed=0):
         batch.images    # uint8 [B, 112, 112, 3]
 

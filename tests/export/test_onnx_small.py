@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from v2f_engine.data.formats import open_dataset
-from v2f_engine.errors import AccuracyLoss, BackendUnavailable, ConfigError
+from v2f_engine.errors import AccuracyLoss, ArtefactError, BackendUnavailable, ConfigError
 from v2f_engine.export.graph import image_bytes
 from v2f_engine.export.onnx import export_onnx
 from v2f_engine.export.parity import Judge
@@ -22,9 +23,10 @@ from v2f_engine.models.features import extract_features
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.weights import load_generator, load_recogniser
 from v2f_engine.pipeline import Engine, generate
-from v2f_engine.runtime.artefact import read_sidecar
+from v2f_engine.runtime.artefact import open_artefact, read_sidecar, served_model, sidecar_path
 from v2f_engine.runtime.onnx import OnnxSession
 from v2f_engine.vectors.sampling import sample_identities
+from v2f_engine.vectors.statistics import fit_statistics, save_statistics
 
 
 def opsets(model: onnx.ModelProto) -> set[int]:
@@ -210,3 +212,41 @@ def test_other_masks_than_the_files_are_refused(small_export: Path) -> None:
         Engine.load(small_export, precision="bf16")
     with pytest.raises(ConfigError, match="runner 'onnx'"):
         Engine.load(small_export, runner="eager")
+
+
+def test_statistics_are_bound_by_the_sidecar_and_no_file_beside_decides(
+    small_weights: Path, exported: Path, tmp_path: Path
+) -> None:
+    """An export says what its people are drawn from; a `statistics.safetensors` in its folder changes nobody."""
+    rows = np.random.default_rng(0).normal(size=(600, 512)).astype(np.float32)
+    foreign, own = fit_statistics([(0, rows * np.float32(1.1))]), fit_statistics([(0, rows)])
+    save_statistics(exported.with_name("statistics.safetensors"), foreign)
+    served = served_model(exported, open_artefact(exported))
+    assert served.statistics == "gaussian"
+    save_statistics(tmp_path / "own.safetensors", own)
+    loaded = replace(load_generator(small_weights), statistics=tmp_path / "own.safetensors")
+    (tmp_path / "bound").mkdir()
+    export_onnx(loaded, tmp_path / "bound" / "m.onnx", check_images=0)
+    save_statistics(tmp_path / "bound" / "statistics.safetensors", foreign)
+    place = tmp_path / "bound" / "m.onnx.statistics.safetensors"
+    engine = Engine.load(tmp_path / "bound" / "m.onnx")
+    assert (engine.people.source.name, engine.people.source.sha256) == ("own.safetensors", own.sha256)
+    assert engine.sample_identities(2).provenance["source_sha256"] == own.sha256
+    save_statistics(place, foreign)
+    with pytest.raises(ArtefactError, match=r"statistics\.safetensors: has sha256 .* Refused"):
+        open_artefact(tmp_path / "bound" / "m.onnx")
+    place.unlink()
+    with pytest.raises(ArtefactError, match=r"which belongs to it, is missing"):
+        open_artefact(tmp_path / "bound" / "m.onnx")
+
+
+def test_an_export_of_before_says_that_nothing_is_bound(exported: Path, tmp_path: Path) -> None:
+    record = json.loads(sidecar_path(exported).read_text())
+    del record["model"]["statistics"]
+    sidecar_path(exported).write_text(json.dumps(record))
+    assert served_model(exported, open_artefact(exported)).statistics is None
+    with pytest.raises(ArtefactError, match=r"Export it again, or name a source: --source gaussian"):
+        generate(2, 1, tmp_path / "out", model=exported)
+    assert generate(2, 1, tmp_path / "out", model=exported, source="gaussian").people.startswith(
+        "gaussian, sha256"
+    )

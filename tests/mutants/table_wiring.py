@@ -35,22 +35,22 @@ MUTANTS = [
     Mutant(
         "v2f generate drops exclude",
         f"{CLI}/generate.py",
-        "exclude=self.exclude or None,",
+        "exclude=rate.excluded(self.exclude),",
         "",
         (*EXCLUDED, "-k", "generate"),
     ),
     Mutant(
         "v2f ids sample drops exclude",
         f"{CLI}/ids.py",
-        "exclude=exclude or None,",
+        "exclude=rate.excluded(exclude),",
         "exclude=None,",
         (*EXCLUDED, "-k", "sample"),
     ),
     Mutant(
         "v2f ids prove drops exclude",
         f"{CLI}/prove.py",
-        "exclude=vectors.exclude or None)",
-        "exclude=None)",
+        "exclude=rate.excluded(vectors.exclude),",
+        "exclude=None,",
         (*EXCLUDED, "-k", "prove"),
     ),
     Mutant(

@@ -2,7 +2,8 @@
 
 A generator has seen features of one extractor only: of one length, in one subspace. Vectors of length 1 (insightface's
 normed embeddings) all give the same face: cosine between people 0.86 where `mini`'s own vectors give 0.02. Isotropic
-ones of the right length give faces, but 27 % of a hundred such people of `mini` are unique, of its own 75 %.
+ones of the right length give faces, but of a hundred such people of `mini` 19 % are unique, of its own 55 % (equal
+error rates 8.19 % and 0.60 %, ten images each, `mini`'s recogniser at its limit).
 
 Lengths. Of 20,000 draws of `mini`'s statistics the lengths are 0.62 to 1.50 of their median, of 240 pictures of 40
 people whom it has not seen 0.61 to 1.42, and centres of six pictures have 0.86 of it. So a row may be half or twice as
