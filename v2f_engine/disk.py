@@ -139,6 +139,31 @@ def free_bytes(folder: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Looks, before any work, whether `folder` can be made or written; changes nothing.
+
+    Raises:
+        OutputFolderError: it is a file, lies below one, or neither it nor its nearest parent can be written.
+    """
+    place = folder.absolute()
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise OutputFolderError(f"{folder} cannot be made: {place} is a file. Give another --out.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        why = (
+            "is on a file system that is read-only" if _is_read_only(place) else "is not this user's to write"
+        )
+        raise OutputFolderError(
+            f"{folder} cannot be written: {place} {why}. Give --out, a folder that this user may write, or correct its "
+            "permissions."
+        )
+
+
+def _is_read_only(place: Path) -> bool:
+    return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+
+
 def in_words(size: float) -> str:
     """Bytes as people read them: `12.3 GB`."""
     for unit in ("bytes", "kB", "MB", "GB"):

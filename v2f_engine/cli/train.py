@@ -129,6 +129,7 @@ def recogniser(
     """Train a recogniser with margin softmax; several ranks: `torchrun ... -m v2f_engine train recogniser ...`."""
     from v2f_engine.data.training.memory_set import MemorySet
     from v2f_engine.data.training.training_set import open_training_set
+    from v2f_engine.disk import refuse_unwritable
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.held_out import hold_out
     from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
@@ -138,6 +139,7 @@ def recogniser(
         **head.changes, **budget.changes, **run.changes, **({} if seed is None else {"seed": seed}),
     }  # fmt: skip
     settings = RecogniserTraining.named(recipe, out, **changes)
+    refuse_unwritable(out)
     with joined(settings.device) as group:
         plain: dict[str, Any] = {"on_bad": rows.on_bad, "with_features": False, "with_landmarks": False}
         people: Any = open_training_set(data, None, rows.mask, split=rows.split, **plain)

@@ -80,6 +80,7 @@ def pose(
     device: str = "cpu",
 ) -> None:
     """Train the pose model of Vec2Face+; several ranks: `torchrun ... -m v2f_engine train pose ...`."""
+    from v2f_engine.disk import refuse_unwritable
     from v2f_engine.models.iresnet import as_rgb
     from v2f_engine.models.weights import load_generator, load_recogniser
     from v2f_engine.train.distributed import joined
@@ -89,6 +90,7 @@ def pose(
 
     budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=5000)
     settings = PoseTraining(out, budget, batch, lr, vgg=vgg, seed=seed)
+    refuse_unwritable(out)
     reader = as_rgb(load_recogniser(recogniser).model)
     with joined(device) as group:
         faces = read_pose_data(data, reader.to(group.device), limit, split)

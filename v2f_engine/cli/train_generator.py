@@ -82,6 +82,7 @@ def generator(
     from dataclasses import replace
 
     from v2f_engine.backends import choose
+    from v2f_engine.disk import refuse_unwritable
     from v2f_engine.models.iresnet import as_rgb
     from v2f_engine.models.weights import load_recogniser
     from v2f_engine.train.distributed import joined
@@ -94,6 +95,7 @@ def generator(
     }  # fmt: skip
     changes |= {**network.changes, **budget.changes, **run.changes}
     settings = GeneratorTraining.named(preset, out, **changes)
+    refuse_unwritable(out)
     if dropout is not None:
         settings = replace(settings, model=replace(settings.model, dropout=dropout))
     reader = as_rgb(load_recogniser(recogniser).model)

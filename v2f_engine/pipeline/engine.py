@@ -84,8 +84,8 @@ class Engine:
         return cls.open(EngineOptions(model, device, precision, masks, compute_batch, runner, fetch))
 
     @classmethod
-    def open(cls, asked: EngineOptions) -> Engine:
-        """`load`, of options that are together already."""
+    def open(cls, asked: EngineOptions, notify: Callable[[str], None] | None = None) -> Engine:
+        """`load`, of options that are together already; `notify` hears of what takes long once."""
         with stage("import"):
             from v2f_engine import backends
             from v2f_engine.models.weights import load_generator
@@ -100,7 +100,7 @@ class Engine:
             batch = batch if largest is None else min(batch, largest)
         schedule = asked.schedule
         if served is None and name == "onnx":
-            served = _exported_for(asked, choice.device)
+            served = _exported_for(asked, choice.device, notify or (lambda sentence: None))
         with stage("load weights"):
             loaded = served or load_generator(asked.model, fetch=asked.fetch)
         return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
@@ -191,7 +191,13 @@ class Engine:
         table = (
             given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
         )
-        return self.batches(self.people.admitted(table, rescale), asked, select, control, batch_size)
+        if rescale or select is None:
+            table = self.people.admitted(table, rescale)
+        elif len(chosen := table.part(slice(select.start, select.stop, select.step))):
+            self.people.admitted(
+                chosen
+            )  # the rows to be made: a loop over parts of a large table looks at each once
+        return self.batches(table, asked, select, control, batch_size)
 
     def batches(
         self,
@@ -265,7 +271,7 @@ def _file_runner(model: str | Path, runner: str, precision: str) -> tuple[Served
     return served_model(path, sidecar), sidecar.kind, largest
 
 
-def _exported_for(asked: EngineOptions, device: str) -> ServedModel:
+def _exported_for(asked: EngineOptions, device: str, notify: Callable[[str], None]) -> ServedModel:
     """The model as an ONNX file, exported on first use; `auto` is fp32 on a CPU, where onnxruntime has no bf16,
     and fp16 on a GPU. Raises as `export.onnx.cached_onnx`."""
     from v2f_engine.export.onnx import cached_onnx
@@ -273,4 +279,10 @@ def _exported_for(asked: EngineOptions, device: str) -> ServedModel:
     precision = asked.precision
     if precision == "auto":
         precision = "fp16" if device.startswith("cuda") else "fp32"
-    return cached_onnx(asked.model, precision, asked.schedule, fetch=asked.fetch)
+    return cached_onnx(
+        asked.model,
+        precision,
+        asked.schedule,
+        fetch=asked.fetch,
+        progress=lambda step: notify(f"exporting {asked.model} to ONNX, once for these weights: {step}"),
+    )

@@ -190,7 +190,7 @@ def run(
     count = len(people.identities) if people.identities is not None else people.n_ids or 0
     refuse_beyond(output.out, count, images.images_per_id, output.encoder.describe(), stored=stored)
     with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
-        engine = Engine.open(asked.engine)
+        engine = Engine.open(asked.engine, notify)
         engine_people = engine.people
         control = None if asked.attributes is None else engine.control(asked.attributes)
         with stage("identities"):

@@ -42,9 +42,12 @@ def refuse_beyond(
         stored: whether it is written at all.
 
     Raises:
+        OutputFolderError: nothing can be written there.
         DiskFull: its images need more than is free; the message gives both, and the time.
         ConfigError: its identities need more memory than this machine has, or its images more than a year.
     """
+    if stored:
+        disk.refuse_unwritable(root)
     if (root / MANIFEST).exists() or (root / WORK / RUN).exists():
         return
     images = identities * images_per_id
