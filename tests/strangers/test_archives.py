@@ -138,6 +138,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         _folder(("img_align_celeba/000001.jpg", A), ("img_align_celeba/000002.jpg", B),
                 ("identity_CelebA.txt", b"000001.jpg 2880\n000002.jpg 2937\n")),
         "'identity_CelebA.txt' lists pictures"),
+    "files without an ending": (_folder(*PERSONS, ("p1/1", D)), r"1 files have no ending .* such as 'p1/1'"),
+    "half a download": (_folder(*PERSONS, ("p1/1.jpg.part", D)), "such as 'p1/1.jpg.part'"),
+    "metadata of Hugging Face": (
+        _folder(("train/0.jpg", A), ("train/1.jpg", B),
+                ("train/metadata.jsonl", b'{"file_name": "0.jpg", "label": 3}\n')), "'train/metadata.jsonl' lists"),
+    "a crowd in one folder": (
+        _folder(*((f"crowd/{n}.jpg", b"\xff\xd8\xff") for n in range(1001))),
+        "all 1001 pictures lie in one folder 'crowd'"),
     "one person, other people's names": (
         _folder(("set/a_0.png", A), ("set/a_1.png", B), ("set/b_0.png", C)), "names speak of 2 people"),
     "zip: flat": (_zip(("a.jpg", A), ("b.jpg", B)), "2 pictures lie in the folder without"),
@@ -358,6 +366,12 @@ def test_folders_are_classes_where_texts_only_describe(tmp_path: Path) -> None:
     found, account = read(tar(tmp_path / "set.tar", [*members, *texts]))
     assert found == groups(PEOPLE)
     assert account.lines()[1].startswith(f"{len(texts)} files that are no pictures")
+
+
+def test_an_empty_first_shard_changes_nothing(tmp_path: Path) -> None:
+    path = made.wds_gz(tmp_path / "set", PEOPLE)
+    tar(path / "faces-.tar", [])
+    assert read(path)[0] == groups(PEOPLE)
 
 
 def test_books_of_our_own_sets_balance(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from v2f_engine.data.formats.account import Account, Tally
 from v2f_engine.data.formats.archives import Tars, open_tars, refuse_shared
 from v2f_engine.data.formats.blobs import Blob
+from v2f_engine.data.formats.container_files import LISTS, is_list
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.label_values import is_number
-from v2f_engine.data.formats.person_folders import LISTS, is_list
 from v2f_engine.data.formats.sample_labels import LAST_RESORT, check_size, labels_of, scalars, text
-from v2f_engine.data.formats.samples import IMAGE_TYPES, Sample, samples_of, shard_of
+from v2f_engine.data.formats.samples import Sample, samples_of
+from v2f_engine.data.formats.shard_members import IMAGE_TYPES, Shard, shard_of
 from v2f_engine.data.formats.tar_members import Member, scan
 from v2f_engine.errors import DatasetError
 
@@ -99,12 +100,19 @@ class Shards(Dataset):
         return self._blobs[int(self._places[index])].read(int(self._offsets[index]), int(self._sizes[index]))
 
 
-def is_labelled(blob: Blob) -> bool:
-    """Whether a tar holds samples with labels, rather than people's folders.
+def is_labelled(blobs: Sequence[Blob]) -> bool:
+    """Whether tars hold samples with labels, rather than people's folders: by the first that holds any.
 
     `.json` and `.txt` beside pictures in folders label them only where they say more than a row's number or a caption.
     """
-    shard = shard_of(scan(blob), str(blob.path), Tally("members"))
+    for blob in blobs:
+        shard = shard_of(scan(blob), str(blob.path), Tally("members"))
+        if shard.parts:
+            return _is_labelled(shard, blob)
+    return False
+
+
+def _is_labelled(shard: Shard, blob: Blob) -> bool:
     if shard.kind in ("cls", "class", "label", "identity") or not shard.labelled:
         return shard.labelled
     if not any("/" in part.key for part in shard.parts if part.type in IMAGE_TYPES):

@@ -7,8 +7,8 @@ read to the last: `tar` itself would stop at the first.
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from v2f_engine.data.formats.blobs import Blob
@@ -61,11 +61,13 @@ class _Extra:
         self.own: dict[bytes, bytes] = {}
 
     def get(self, key: bytes) -> bytes | None:
-        return self.own.get(key, self.shared.get(key))
+        return self.own.get(key, self.shared.get(key)) if self.own or self.shared else None
 
     @property
     def sparse(self) -> bool:
-        return any(key.startswith(b"GNU.sparse.") for key in (*self.own, *self.shared))
+        return bool(self.own or self.shared) and any(
+            key.startswith(b"GNU.sparse.") for key in (*self.own, *self.shared)
+        )
 
 
 def scan(blob: Blob) -> Iterator[Member]:
@@ -91,6 +93,11 @@ def scan(blob: Blob) -> Iterator[Member]:
                 return
             offset, closed = following, True
             continue
+        plain = _plain(header) if not (extra.own or extra.shared) else None
+        if plain is not None and offset + BLOCK + plain[1] <= blob.length:
+            yield Member(plain[0], offset + BLOCK, plain[1])
+            offset += BLOCK + plain[1] + -plain[1] % BLOCK
+            continue
         kind, data, size = _frame(blob, offset, header, extra, where, closed)
         offset = data + size + -size % BLOCK
         if offset > blob.length:
@@ -108,30 +115,25 @@ def scan(blob: Blob) -> Iterator[Member]:
             extra.own = {}
 
 
-def with_links(members: Iterable[Member]) -> list[Member]:
-    """The members, a link to a file among them made a file: it holds that one's bytes."""
-    listed = list(members)
-    if all(member.kind in (FILE, FOLDER) for member in listed):
-        return listed
-    files = {member.name: member for member in listed if member.kind == FILE}
-    return [_followed(member, files) if member.kind in (LINK, POINTER) else member for member in listed]
+_USUAL = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_-]*(?:[/.][A-Za-z0-9_][A-Za-z0-9_-]*)*)\0")
+"""A name in ASCII that is spelled the one way; others take the long way."""
 
 
-def _followed(link: Member, files: Mapping[str, Member]) -> Member:
-    if link.kind == LINK and link.size:  # POSIX lets it carry the data
-        return link._replace(kind=FILE)
-    start = posixpath.dirname(link.name) if link.kind == POINTER else ""
-    target = files.get(posixpath.normpath(posixpath.join(start, link.link)))
-    return link if target is None else Member(link.name, target.offset, target.size)
-
-
-def no_file(member: Member, where: str) -> DatasetError:
-    """What to say of a picture or label that is no file."""
-    target = f" to {member.link!r}, which is no file of this archive" if member.link else ""
-    return DatasetError(
-        f"{where}: {member.name!r} is a {member.kind}{target}; expected the file itself. Pack it again with links "
-        "followed (tar -h) and without --sparse."
-    )
+def _plain(header: bytes) -> tuple[str, int] | None:
+    """(name, size) of a regular file's header as nearly all are; None where the long way has to look."""
+    if header[156] != 48 or header[345] or not _is_header(header):
+        return None
+    name, size = _USUAL.match(header), header[124:135]
+    if (
+        name is None
+        or name.end() > 100
+        or header[135] not in b"\0 "
+        or not size.isdigit()
+        or b"8" in size
+        or b"9" in size
+    ):
+        return None
+    return name[1].decode("ascii"), int(size, 8)
 
 
 def _frame(
@@ -181,17 +183,20 @@ def _member(kind: bytes, header: bytes, data: int, size: int, extra: _Extra, whe
         what = FOLDER
     if extra.sparse:
         what = SPARSE
-    return Member(clean(name, where), data, size, what, text_of(link))
+    return Member(clean(name, where), data, size, what, text_of(link) if link else "")
 
 
 def _is_header(header: bytes) -> bool:
     """Whether a block's checksum is that of a header; old Sun tars added signed bytes."""
-    field = header[148:156].partition(b"\0")[0].strip()
-    if not field or set(field) - set(b"01234567"):
+    field = header[148:156]
+    try:
+        stated = int(field.strip(b"\0 "), 8)
+    except ValueError:
         return False
-    stated, rest = int(field, 8), header[:148] + b"        " + header[156:]
-    total = sum(rest)
-    return stated == total or stated == total - 256 * sum(byte > 127 for byte in rest)
+    total = sum(header) - sum(field) + 8 * ord(" ")
+    if stated == total:
+        return True
+    return stated == total - 256 * sum(byte > 127 for byte in header[:148] + header[156:])
 
 
 def _number(field: bytes, what: str, where: str) -> int:
@@ -199,7 +204,7 @@ def _number(field: bytes, what: str, where: str) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     text = field.partition(b"\0")[0].strip() or b"0"
-    if set(text) - set(b"01234567"):
+    if not text.isdigit() or b"8" in text or b"9" in text:
         raise DatasetError(f"{where}: {what} is {field!r}; expected octal digits.")
     return int(text, 8)
 

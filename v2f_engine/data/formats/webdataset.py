@@ -29,6 +29,7 @@ from v2f_engine.data.formats.protocol import (
     Sample,
     ShardWriter,
 )
+from v2f_engine.data.formats.shard_members import shard_of
 from v2f_engine.data.formats.shards import Shards, is_labelled
 from v2f_engine.data.formats.tar_folders import TarFolders
 from v2f_engine.data.formats.tar_members import Member, scan
@@ -74,9 +75,22 @@ def read_tar(path: Path) -> Iterator[Sample]:
 
 
 def _samples(files: OpenFiles, path: Path, tally: Tally | None = None) -> list[samples.Sample]:
+    """The samples of a shard of ours: a picture and its label, in turn; else sorted out as a stranger's."""
+    members = list(scan(Blob(path, path.stat().st_size, partial(files.read, path))))
+    if tally is None:
+        pairs = [_pair(*pair) for pair in zip(members[::2], members[1::2], strict=False)]
+        found = [pair for pair in pairs if pair is not None]
+        if 2 * len(found) == len(members):
+            return found
     tally = tally or Tally("members")
-    blob = Blob(path, path.stat().st_size, partial(files.read, path))
-    return samples.samples_of(samples.shard_of(scan(blob), str(path), tally), tally)
+    return samples.samples_of(shard_of(members, str(path), tally), tally)
+
+
+def _pair(image: Member, label: Member) -> samples.Sample | None:
+    key, ending = label.name[:-4], label.name[-4:]
+    if ending != ".cls" or image.name[:-4] != key or image.name[-4:] not in (".jpg", ".png"):
+        return None
+    return samples.Sample(key, image, label, ())
 
 
 def _label(files: OpenFiles, path: Path, member: Member) -> int:
@@ -158,7 +172,7 @@ class WebDatasetFormat(Format):
         if (path / MANIFEST).is_file():
             return WebDataset(path, split)
         tars = open_tars(path, split)
-        return (Shards if is_labelled(tars.blobs[0]) else TarFolders)(path, split, tars)
+        return (Shards if is_labelled(tars.blobs) else TarFolders)(path, split, tars)
 
 
 FORMAT = WebDatasetFormat()

@@ -19,6 +19,12 @@ def clean(name: str, where: str) -> str:
     Raises:
         DatasetError: it is absolute, climbs by `..`, or holds a zero byte: `tar` and `unzip` refuse or rewrite those.
     """
+    if (
+        name[:1].isalnum()
+        and not any(odd in name for odd in ("..", "//", "/.", ":", "\0"))
+        and name[-1] != "/"
+    ):
+        return name
     parts = name.split("/")
     drive = len(parts[0]) == 2 and parts[0][1] == ":" and parts[0][0].isalpha()
     if ".." in parts or name.startswith("/") or drive or "\0" in name:

@@ -8,7 +8,8 @@ from __future__ import annotations
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jpe", ".jfif")
 """Names of files that are taken for images; which codec they hold is seen by their bytes."""
 UNREAD_SUFFIXES = (
-    ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga",
+    ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga", ".dng",
+    ".cr2", ".nef", ".arw",
 )  # fmt: skip
 """Names of pictures that no decoder here reads: a person would lose them, so a reader that meets them stops."""
 
