@@ -18,8 +18,13 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-"""For every OpenMP, and for GNU's. One that the user has set leaves both to the user."""
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
+"""For every OpenMP, and for GNU's. One that the user has set leaves both to the user.
+
+A thousand turns are about 10 us, GNU's default of 300,000 are 3 ms. None at all is as bad as the default: a decode has
+thousands of parallel regions whose threads end within microseconds of each other, and each wait then costs a wake-up
+behind the other processes (`bench.cpu.under_load` has the ways beside each other).
+"""
 COUNT = "OMP_NUM_THREADS"
 LOADED = ("torch", "v2f_kernels._C")
 """Modules that bring an OpenMP with them: once one of them is loaded, the variables are read by nobody."""

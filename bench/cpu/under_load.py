@@ -5,14 +5,14 @@
 
 Protocol. Each measurement is a process of its own, since OpenMP reads its variables once: it loads `mini` with as
 many threads as it gets, makes one person for warm-up, then `generate`s `--ids` people of 25 images as JPEGs into a
-temporary imagefolder and says images a second of wall time. Three ways of waiting are interleaved A B C, A B C, ...:
-`asleep` is what `import v2f_engine` settles (`v2f_engine.threads`), `spinning` is OpenMP's default (GNU's
-300,000 turns, about 3 ms), `one thread` is OMP_NUM_THREADS=1. First beside `--busy` processes that do nothing
-but count, then without. Reported: medians and the range over the rounds. `idle` is right only on a machine with no
-other work; the load average stands in the result.
+temporary imagefolder and says images a second of wall time. Four ways of waiting are interleaved A B C D, A B C D, ...:
+`settled` is what `import v2f_engine` settles (`v2f_engine.threads`: 1,000 turns, then sleep), `spinning` is OpenMP's
+default (GNU's 300,000 turns, about 3 ms), `asleep at once` turns not once, `one thread` is OMP_NUM_THREADS=1. First
+without, then beside `--busy` processes that do nothing but count. Reported: medians, and the range over rounds. `idle`
+is right only on a machine with no other work; the load average stands in the result.
 
-Prediction, written before the first run on two cores: beside two busy processes asleep 55, spinning 7, one thread 60;
-idle, asleep 1 % slower than spinning (70 parallel regions an image of 20 us more for each wake).
+Prediction, written before the first run on two cores: beside two busy processes threads that sleep 55, spinning 7, one
+thread 60; idle, sleeping 1 % slower than spinning (70 parallel regions an image, 20 us more for each wake).
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ from v2f_engine.threads import COUNT, WAITING
 
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
 """What libgomp does where nothing is set: saying it keeps `settle` from setting anything else."""
-WAYS: dict[str, dict[str, str]] = {"asleep": {}, "spinning": SPINNING, "one thread": {COUNT: "1"}}
+AT_ONCE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+"""Threads that sleep without any turn before."""
+WAYS: dict[str, dict[str, str]] = {
+    "settled": {},
+    "spinning": SPINNING,
+    "asleep at once": AT_ONCE,
+    "one thread": {COUNT: "1"},
+}
 IMAGES = 25
 
 
