@@ -152,7 +152,7 @@ def prove(
         recogniser: the judge of faces, a name or a path.
         source, max_cosine, exclude, rescale: of the vectors, see `options.IdentityOptions`.
         image_cosine: threshold between faces, as a cosine or as `calibrate_threshold` found it for this
-            recogniser; by default the limit on the recogniser's card (a false-match rate of 1e-4).
+            recogniser; by default the recogniser's own limit (`mini`: a false-match rate of 1e-3 on its card).
         images_per_id: images looked at of each identity.
         perturbation, seed: as the dataset will be generated with. `generate(identities=proof.require())`
             with the same seed, perturbation, masks, model and runner makes exactly the images seen here first.

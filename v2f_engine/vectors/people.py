@@ -145,12 +145,10 @@ class People:
     @property
     def said(self) -> str:
         """The expected length and where it comes from, for messages."""
-        if self.known:
+        if isinstance(self.source, StatisticsSource):
             return f"{self.length:.3g}, the median of what {self.model} was trained on ({self.source.name})"
-        return (
-            f"{self.length:.3g}, the median of the published extractor's features (nothing says what {self.model} was "
-            "trained on)"
-        )
+        why = "" if self.known else f" (nothing says what {self.model} was trained on)"
+        return f"{self.length:.3g}, about the median of the published extractor's features{why}"
 
     def check(self, rows: Float32, what: str) -> None:
         """Whether vectors have lengths that the model knows.
