@@ -149,13 +149,13 @@ def refuse_unwritable(folder: Path) -> None:
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise OutputFolderError(f"{folder} cannot be made: {place} is a file. Give another --out.")
+        raise OutputFolderError(f"Cannot write {folder}: {place} is a file. Give another --out.")
     if not os.access(place, os.W_OK | os.X_OK):
         why = (
             "is on a file system that is read-only" if _is_read_only(place) else "is not this user's to write"
         )
         raise OutputFolderError(
-            f"{folder} cannot be written: {place} {why}. Give --out, a folder that this user may write, or correct its "
+            f"Cannot write {folder}: {place} {why}. Give --out, a folder that this user may write, or correct its "
             "permissions."
         )
 

@@ -9,11 +9,15 @@ from typing import Any
 
 from v2f_engine import disk
 from v2f_engine.data.layout import MANIFEST, RUN, WORK
+from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.writing.contact_sheet import COLUMNS, ROWS
 from v2f_engine.errors import ConfigError, DiskFull
 
 JPEG_BYTES = ((90, 7_000), (70, 3_500), (0, 2_000))
 """(quality from, bytes of a face of 112x112): `mini` and rendered people at 95, 80 and 50, 4:2:0."""
 PNG_BYTES = 25_000
+SHEET_BYTES = 15_300
+"""Of a face on a contact sheet: 765,255 bytes for 50 of them, 1,504,310 for 100."""
 SURE = 0.5
 """Share of the estimate that is refused where it does not fit: faces are smoother or rougher by as much."""
 SLOW, FAST = 50, 10_000
@@ -28,6 +32,11 @@ def bytes_per_image(encoder: Mapping[str, Any]) -> int:
         return PNG_BYTES
     quality = encoder.get("quality", 95)
     return next(size for least, size in JPEG_BYTES if quality >= least)
+
+
+def sheet_bytes(plan: Plan) -> int:
+    """About how many bytes the contact sheet takes, which is drawn last."""
+    return min(ROWS, plan.identities) * min(COLUMNS, plan.images_per_id) * SHEET_BYTES
 
 
 def refuse_beyond(

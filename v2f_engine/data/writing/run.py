@@ -29,7 +29,7 @@ from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.pieces import Piece, are_there, attribute_pieces, write_piece
 from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.data.writing.contact_sheet import sheet_of_samples
-from v2f_engine.data.writing.room import bytes_per_image
+from v2f_engine.data.writing.room import bytes_per_image, sheet_bytes
 from v2f_engine.data.writing.sink import ShardSink
 
 
@@ -122,7 +122,7 @@ class DatasetRun:
         per_image = self._bytes_per_image() or bytes_per_image(self.manifest.encoder)
         images = self.manifest.plan.images
         left = images - sum(record.count for record in self._records.values())
-        return int(per_image * (left + images * self.format.staged))
+        return int(per_image * (left + images * self.format.staged)) + sheet_bytes(self.manifest.plan)
 
     def bytes_for_next(self) -> int:
         """Estimate of what the next step writes: a shard, or the assembled file; 0 when unknown."""
