@@ -43,6 +43,7 @@ from v2f_engine.data.writing.assembly_line import BATCHES_AHEAD
 from v2f_engine.data.writing.encode import Encoder, collect, submit
 from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+from v2f_engine.options import ImageOptions
 from v2f_engine.pipeline import Engine
 from v2f_engine.runtime import Inputs
 
@@ -77,7 +78,7 @@ def faces() -> NDArray[np.uint8]:
     """uint8 `[256, 112, 112, 3]`: 32 faces of `mini`, repeated."""
     engine = Engine.load("mini", device="cpu")
     vectors = np.random.default_rng(0).standard_normal((FACES, 512), np.float32)
-    made = np.concatenate([batch.images for batch in engine.images(vectors, 1)])
+    made = np.concatenate([batch.images for batch in engine.batches(vectors, ImageOptions(1))])
     return np.ascontiguousarray(np.tile(made, (BATCH // FACES, 1, 1, 1)))
 
 
@@ -117,7 +118,7 @@ def pipeline(engine: Engine, vectors: NDArray[np.float32], count: int, threads: 
             Path(folder) / "set",
             {"bench": "host_path"},
             plan,
-            lambda ids: engine.images(vectors, PER_ID, batch_size=BATCH, select=ids),
+            lambda ids: engine.batches(vectors, ImageOptions(PER_ID), ids),
             format=format,
             threads=threads,
         )

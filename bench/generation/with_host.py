@@ -22,6 +22,7 @@ def null_writer_seconds(runner: Any, images: int) -> float:
     from v2f_engine.data.writing.encode import Encoder
     from v2f_engine.data.writing.write import write_dataset
     from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+    from v2f_engine.options import ImageOptions
     from v2f_engine.pipeline import Engine
 
     engine = Engine(None, runner, MASK_SCHEDULES["generate"])  # type: ignore[arg-type]
@@ -33,7 +34,7 @@ def null_writer_seconds(runner: Any, images: int) -> float:
             Path(folder) / "null",
             {"bench": "ladder"},
             Plan.of(len(vectors), per_id, None),
-            lambda ids: engine.images(vectors, per_id, batch_size=runner.batch_size, select=ids),
+            lambda ids: engine.batches(vectors, ImageOptions(per_id), ids),
             format="null",
             encoder=Encoder(),
         )
@@ -43,12 +44,13 @@ def null_writer_seconds(runner: Any, images: int) -> float:
 def host_seconds(runner: Any, images: int) -> float:
     """Wall seconds to draw inputs for `images`, make them and bring their bytes to the host."""
     from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+    from v2f_engine.options import ImageOptions
     from v2f_engine.pipeline import Engine
 
     engine = Engine(None, runner, MASK_SCHEDULES["generate"])  # type: ignore[arg-type]
     vectors = np.random.default_rng(1).standard_normal((max(1, images // 50), 512), dtype=np.float32)
     start = time.perf_counter()
-    for _ in engine.images(vectors, min(images, 50), batch_size=runner.batch_size):
+    for _ in engine.batches(vectors, ImageOptions(min(images, 50))):
         pass
     return time.perf_counter() - start
 

@@ -147,12 +147,15 @@ def load_lpips(path: str | Path, layers: int = 5) -> Lpips:
 
 
 def _lpips_names(tensors: Tensors) -> Tensors:
-    """Tensors under the names of `Lpips`: torchvision's, timm's and the lpips package's are known."""
+    """Tensors under the names of `Lpips`: torchvision's, timm's and the lpips package's are known.
+
+    What all names of a file share (`features.`, `net.`) is gone already.
+    """
     out: Tensors = {}
     for name, value in tensors.items():
         if head := re.fullmatch(r"lins?\.?(\d)\.model\.[01]\.weight", name):
             out[f"heads.{head[1]}"] = value.reshape(-1)
-        elif convolution := re.fullmatch(r"(?:net\.slice\d|features)\.(\d+\.(?:weight|bias))", name):
+        elif convolution := re.fullmatch(r"(?:(?:net\.)?slice\d\.|features\.)?(\d+\.(?:weight|bias))", name):
             out[f"features.{convolution[1]}"] = value
         elif name.startswith("heads."):
             out[name] = value
