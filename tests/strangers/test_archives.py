@@ -176,6 +176,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "wds: labels all equal, json knows better": (
         _tar(("a.jpg", A), ("a.cls", b"0"), ("a.json", b'{"person": 1}'), ("b.jpg", B), ("b.cls", b"0"),
              ("b.json", b'{"person": 2}')), r"all 2 samples have the label 0, and fields of .json \(person\)"),
+    "wds: labels all equal, .id knows better": (
+        _tar(("a.jpg", A), ("a.cls", b"0"), ("a.id", b"x"), ("b.jpg", B), ("b.cls", b"0"), ("b.id", b"y")),
+        r"all 2 samples have the label 0, and members .id may tell"),
+    "a name in two spellings": (
+        _folder(("\u00e9/0.jpg", A), ("e\u0301/0.jpg", B), ("p/0.jpg", C)), "one name in two spellings of Unicode"),
     "wds: no number": (_tar(("a.jpg", A), ("a.cls", b"\xff\0")), "expected a label"),
     "wds: webp's cousin": (_tar(("a.avif", A), ("a.cls", b"0")), "a picture of a kind that is not read"),
 }  # fmt: skip
@@ -366,6 +371,28 @@ def test_folders_are_classes_where_texts_only_describe(tmp_path: Path) -> None:
     found, account = read(tar(tmp_path / "set.tar", [*members, *texts]))
     assert found == groups(PEOPLE)
     assert account.lines()[1].startswith(f"{len(texts)} files that are no pictures")
+
+
+def test_numbers_that_shards_lack_are_said(tmp_path: Path) -> None:
+    for number, name in ((0, "a"), (3, "b")):
+        tar(tmp_path / f"{number:05d}.tar", [(f"{name}.jpg", POOL[number]), (f"{name}.cls", b"%d" % number)])
+    found, account = read(tmp_path)
+    assert found == groups([[POOL[0]], [POOL[3]]])
+    said = "shards are numbered 0 to 3, 2 of these numbers are not there, such as 1"
+    assert account.remarks == (said,)
+    assert said in open_dataset(tmp_path).told()
+
+
+def test_a_label_with_a_mark_of_byte_order_is_the_label(tmp_path: Path) -> None:
+    members = [
+        ("a.jpg", A),
+        ("a.cls", b"\xef\xbb\xbf7"),
+        ("b.jpg", B),
+        ("b.cls", b"7"),
+        ("c.jpg", C),
+        ("c.cls", b"8"),
+    ]
+    assert read(tar(tmp_path / "x.tar", members))[0] == groups([[A, B], [C]])
 
 
 def test_an_empty_first_shard_changes_nothing(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from record_files import (
 from v2f_engine.data import convert_dataset, open_dataset
 from v2f_engine.data.formats.account import Account
 from v2f_engine.data.inspect_file import inspect_file
-from v2f_engine.errors import DatasetError, V2FError
+from v2f_engine.errors import DatasetError, OutputFolderError, V2FError
 
 Groups = list[list[bytes]]
 
@@ -394,6 +394,15 @@ def test_meta_records_and_ranges_are_known_by_what_they_hold(tmp_path: Path) -> 
         ("5\na/0.jpg 1\nb/0.jpg 2\n", "line 1: says 5 lines, 2 follow"),
         ("#a/0.jpg 1\nb/0.jpg 2\n", "line 1: .*a comment, or a path"),
         ("a/0.jpg\tx\ny\tz\n", "line 2"),
+        ("a/0.jpg 1\n./a/0.jpg 2\n", "line 2: a/0.jpg stands in line 1 and here with another label"),
+        ("a/0.jpg 1\na//0.jpg 1\n", "line 2: a/0.jpg stands in line 1 and here again"),
+        ("a/0.jpg 1\nb/../a/0.jpg 1\n", "line 2: a/0.jpg stands in line 1 and here again"),
+        ("a/0.jpg\n/a/1.jpg\nb/0.jpg\n", "line 2: .*1 paths begin at the root and 2 do not"),
+        ("0\ta/0.jpg\t0\n0\ta/1.jpg\t1\n1\tb/0.jpg\t2\n", "another in each of 3 lines.*swapped"),
+        ("0\t0\ta/0.jpg\n0\t1\ta/1.jpg\n1\t2\tb/0.jpg\n", "another in each of 3 lines.*swapped"),
+        ("1\ta/0.jpg\t0\n1\ta/1.jpg\t1\n1\tb/0.jpg\t2\n", "another in each of 3 lines.*swapped"),
+        ("train/a/0.jpg\ntrain/a/1.jpg\ntest/a/0.jpg\n", "2 sets: test, train"),
+        ("a/0.jpg\t\u00e9\na/1.jpg\te\u0301\n", "one name in two spellings of Unicode"),
         ("a/0.jpg 1\ngone/1.jpg 1\ngone/2.jpg 2\n", "2 of 3 pictures do not exist: line 2, gone/1.jpg"),
     ],
 )
@@ -406,9 +415,60 @@ def test_lines_that_cannot_be_meant_are_named(tmp_path: Path, text: str, said: s
         read(tmp_path / "train.txt")
 
 
+def test_lines_say_the_same_however_they_are_spelled(tmp_path: Path) -> None:
+    people = [POOL[:2], POOL[2:3]]
+    names = [("a/0.jpg", POOL[0]), ("a/1.jpg", POOL[1]), ("b/0.jpg", POOL[2])]
+    for name, data in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    texts = (
+        "././a/0.jpg\na//1.jpg\n.\\b\\0.jpg\n",
+        "a/0.jpg 0\r\na/1.jpg 0\r\nb/0.jpg 1\r\n\x1a",
+        "\ufeffa/0.jpg\t5\n\ufeffa/1.jpg\t5\nb/0.jpg\t7\n",
+        f"a/0.jpg {10**25}\na/1.jpg {10**25}\nb/0.jpg {10**25 + 1}\n",
+    )
+    for text in texts:
+        (tmp_path / "train.txt").write_bytes(text.encode())
+        assert read(tmp_path / "train.txt")[0] == groups(people), text
+
+
+def test_of_paths_alone_one_set_is_read(tmp_path: Path) -> None:
+    names = ("train/a/0.jpg", "train/b/0.jpg", "test/a/0.jpg")
+    for name, data in zip(names, POOL, strict=False):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    found, account = read(tmp_path / "list.txt", "train")
+    assert found == groups([[POOL[0]], [POOL[1]]])
+    assert "split train of test, train" in account.remarks
+
+
+def test_labels_of_a_table_are_read_as_those_of_a_list(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {"image": pa.array(POOL[:3], pa.binary()), "label": ["a", "a ", "b"]}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    assert read(tmp_path)[0] == groups([POOL[:2], POOL[2:3]])
+
+
+def test_a_set_is_not_written_into_its_own_source(tmp_path: Path) -> None:
+    for name in ("a/0.jpg", "b/0.jpg"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True)
+        (tmp_path / "set" / name).write_bytes(POOL[0])
+    for inside in ("set/new", "set/a/new", "set/../set/a"):
+        with pytest.raises(OutputFolderError, match="lies inside"):
+            convert_dataset(tmp_path / "set", tmp_path / inside, "webdataset")
+    assert len(open_dataset(tmp_path / "set")) == 2
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
+        ({"id": [7, 8]}, "column id differs in all 2 rows"),
+        ({"label": ["a", " "]}, "1 of 2 labels are empty texts"),
+        ({"label": ["\u00e9", "e\u0301"]}, "one name in two spellings of Unicode"),
+        ({"label": [0, 1], "split": [0, 1]}, "2 sets: 0, 1"),
         ({"identity": [0, 1], "person": [0, 1]}, "2 the person"),
         ({"label": [0, None]}, "1 of 2 labels are missing"),
         ({"label": [0, -1]}, "labels -1 to 0"),

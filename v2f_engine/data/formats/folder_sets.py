@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from v2f_engine.data.formats.label_values import refuse_two_spellings
 from v2f_engine.data.formats.set_words import holds_everything, split_word
 from v2f_engine.data.formats.splits import choose, remark
 
@@ -33,6 +34,7 @@ def one_set(path: Path, folders: list[Parts], split: str | None) -> tuple[list[P
         return inner, [*remark(found, name), *remarks]
     if split is not None and split not in folders[0][: max(depth, 1)]:
         choose(path, {"": folders}, split)
+    refuse_two_spellings(map("/".join, folders), str(path))
     return folders, []
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ LABEL_NAMES = (
 
 SPLIT_NAMES = ("split", "set", "subset", "partition", "fold")
 """What columns are called that say of which set a row is; compared in lower case."""
+
+LAST_RESORT = ("id", "target")
+"""Of `LABEL_NAMES`, those that number rows as often as people."""
 
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?inf", re.IGNORECASE)
@@ -37,13 +41,18 @@ def ranked(names: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
 def of_texts(texts: Sequence[str], where: str) -> tuple[NDArray[np.int64], list[str] | None]:
     """(int64 `[N]`, the name of each label or None where the texts are the numbers themselves).
 
-    `7` and `7.000000` (im2rec's spelling) are the number 7. `007` beside `7` are two names, not one number.
+    `7` and `7.000000` (im2rec's spelling) are the number 7. `007` beside `7` are two names, not one number. Digits that
+    an int64 may not hold are names too.
 
     Raises:
-        DatasetError: numbers below 0, or not whole.
+        DatasetError: numbers below 0, or not whole; names that Unicode spells in two ways.
     """
     spelled = sorted(set(texts))
-    if not all(is_number(text) for text in spelled):
+    refuse_two_spellings(spelled, where)
+    long = any(len(text) > 18 for text in spelled) and all(
+        text.isascii() and text.isdigit() for text in spelled
+    )
+    if long or not all(is_number(text) for text in spelled):
         return ranked(texts)
     wrong = [text for text in spelled if not _WHOLE.fullmatch(text)]
     if wrong:
@@ -57,6 +66,21 @@ def of_texts(texts: Sequence[str], where: str) -> tuple[NDArray[np.int64], list[
     if padded and len(set(values.values())) < len(spelled):
         return ranked(texts)
     return np.array([values[text] for text in texts], np.int64), None
+
+
+def refuse_two_spellings(names: Iterable[str], where: str) -> None:
+    """Raises where two names differ by Unicode's normalisation alone: macOS writes an accent apart, others do not.
+
+    Such are one person copied by two machines, and would be two.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        if not name.isascii() and known.setdefault(normalize("NFC", name), name) != name:
+            other = known[normalize("NFC", name)]
+            raise DatasetError(
+                f"{where}: {other!a} and {name!a} are one name in two spellings of Unicode, as macOS and "
+                "other systems write it: one person would count as two. Give both one (convmv --nfc renames files)."
+            )
 
 
 def of_floats(values: NDArray[np.floating], where: str) -> NDArray[np.int64]:

@@ -90,7 +90,8 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path}: starts as UTF-16 and is none: {error}.") from error
     if "\0" in text:
         raise DatasetError(f"{path}: expected a text of {SHAPES}; found NUL bytes.")
-    return text
+    # lists joined by `cat` have a BOM inside; DOS ends a text with Ctrl-Z
+    return text.rstrip("\x1a").replace("\n\ufeff", "\n")
 
 
 def _lines(text: str) -> list[str]:

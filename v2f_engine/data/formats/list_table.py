@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from posixpath import normpath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import Tally
+from v2f_engine.data.formats.folder_sets import one_set
 from v2f_engine.data.formats.label_values import LABEL_NAMES, SPLIT_NAMES, is_number, of_texts, ranked
 from v2f_engine.data.formats.list_lines import PATH_NAMES, SHAPES, Rows, names_picture, read_rows
 from v2f_engine.data.formats.splits import choose, remark
@@ -64,7 +66,7 @@ class ListTable:
 
     Args:
         path: the file.
-        names: path of each picture as written, with `/`.
+        names: path of each picture, with `/`, without `./` and `//`.
         labels: int64 `[N]`.
         class_names: name of each label, or None where the list has numbers.
         keys: number of each record, or None where the list has none or they are not all different.
@@ -104,9 +106,12 @@ def read_list(
     rows = read_rows(path, is_path)
     _drop_hidden(rows)
     columns = _named_columns(rows) if rows.header else _columns(rows, is_path)
-    _take_split(rows, columns, split)
-    names = [row[columns.path].replace("\\", "/") for row in rows.cells]
+    if columns.split is not None or columns.label is not None:
+        _take_split(rows, columns, split)
+    names = [_spelled(row[columns.path]) for row in rows.cells]
     _check_paths(rows, names, is_path)
+    if columns.label is None and columns.split is None:
+        names = _one_set(rows, names, split)
     folders = [folder_of(name) for name in names]
     if columns.label is not None:
         stated = [row[columns.label] for row in rows.cells]
@@ -115,6 +120,8 @@ def read_list(
                 stated.index(""), f"no label ({stated.count('')} of {len(stated)} lines have none)."
             )
         labels, classes = of_texts(stated, str(path))
+        if columns.key is not None and not rows.header:
+            _refuse_index_for_label(rows, columns, len(np.unique(labels)), len(set(folders)))
         if len(names) > 1 and len(np.unique(labels)) == 1 and len(set(folders)) > 1:
             raise DatasetError(
                 f"{path}: all {len(names)} lines have the label {rows.cells[0][columns.label]}, while the pictures "
@@ -143,6 +150,47 @@ def read_list(
 def folder_of(name: str) -> str:
     """The folder of a path with `/`; `.` where there is none."""
     return name.rpartition("/")[0].removeprefix("./") or "."
+
+
+def _spelled(cell: str) -> str:
+    """The one spelling of a path: `.\\p//0.jpg` and `p/x/../0.jpg` are `p/0.jpg`, so that no picture counts twice."""
+    name = cell.replace("\\", "/")
+    return normpath(name) if "//" in name or "./" in name else name
+
+
+def _one_set(rows: Rows, names: list[str], split: str | None) -> list[str]:
+    """The paths of the set that is asked for, where the folder is the person: as in folders themselves."""
+    rooted = sum(name.startswith("/") for name in names)
+    if 0 < rooted < len(names):
+        at = next(row for row, name in enumerate(names) if name.startswith("/") != names[0].startswith("/"))
+        raise rows.fault(
+            at,
+            f"{names[at]}: {rooted} paths begin at the root and {len(names) - rooted} do not, and folders are the "
+            "people: is a folder the same written both ways? Write all in one way, or `path label`.",
+        )
+    of = [tuple(folder_of(name).split("/")) for name in names]
+    chosen, remarks = one_set(rows.path, list(dict.fromkeys(of)), split)
+    kept = set(chosen)
+    rows.books.remarks += remarks
+    rows.books.asides(
+        "rows of other splits",
+        (f"line {line}" for line, folder in zip(rows.lines, of, strict=True) if folder not in kept),
+    )
+    rows.lines = [line for line, folder in zip(rows.lines, of, strict=True) if folder in kept]
+    rows.cells = [cells for cells, folder in zip(rows.cells, of, strict=True) if folder in kept]
+    return [name for name, folder in zip(names, of, strict=True) if folder in kept]
+
+
+def _refuse_index_for_label(rows: Rows, columns: Columns, people: int, folders: int) -> None:
+    """Raises where the column taken for the label differs in every line and the one taken for the index does not."""
+    assert columns.key is not None
+    keys, lines = len({row[columns.key] for row in rows.cells}), len(rows.cells)
+    if people == lines > keys and (keys > 1 or 1 < folders < lines):
+        raise rows.fault(
+            0,
+            f"{' '.join(rows.cells[0])[:60]!r}: read as a label, {rows.cells[0][columns.label or 0]} is another in "
+            f"each of {lines} lines, while the index takes {keys} values: are they swapped? Expected {SHAPES}.",
+        )
 
 
 _hidden_folder = lru_cache(maxsize=4096)(is_hidden)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats.label_values import LABEL_NAMES, SPLIT_NAMES, of_floats, of_texts
+from v2f_engine.data.formats.label_values import LABEL_NAMES, LAST_RESORT, SPLIT_NAMES, of_floats, of_texts
 from v2f_engine.errors import DatasetError
 
 IMAGE_NAMES = (
@@ -83,7 +84,11 @@ def columns_of(schema: Any, where: str) -> Columns:
         _class_names(schema, label),
         tuple(unread),
         next(
-            (name for name, kind in types.items() if name.lower() in SPLIT_NAMES and _kind(kind) == "text"),
+            (
+                name
+                for name, kind in types.items()
+                if name.lower() in SPLIT_NAMES and _kind(kind) in ("text", "whole")
+            ),
             None,
         ),
     )
@@ -155,8 +160,20 @@ def labels_of(values: list[Any], columns: Columns, where: str) -> tuple[NDArray[
             f"{where}: {missing} of {count} labels are missing (null); expected one for every picture."
         )
     plain = [value.dictionary_decode() if pa.types.is_dictionary(value.type) else value for value in values]
+    if columns.label[-1].lower() in LAST_RESORT and count > 1:
+        different = len(pc.unique(pa.chunked_array(plain)))
+        if different == count:
+            raise DatasetError(
+                f"{where}: the column {'.'.join(columns.label)} differs in all {count} rows: it numbers the rows and "
+                "names no people. Write who is on each picture into a column label."
+            )
     if columns.kind == "text":
-        return of_texts([text for value in plain for text in value.to_pylist()], where)
+        texts = [text.strip() for value in plain for text in value.to_pylist()]
+        if "" in texts:
+            raise DatasetError(
+                f"{where}: {texts.count('')} of {count} labels are empty texts; expected one for every picture."
+            )
+        return of_texts(texts, where)
     if columns.kind == "float":
         return of_floats(
             np.concatenate([value.to_numpy(zero_copy_only=False) for value in plain]), where

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats.label_values import LABEL_NAMES, is_number, of_texts, ranked
+from v2f_engine.data.formats.label_values import LABEL_NAMES, LAST_RESORT, is_number, of_texts, ranked
 from v2f_engine.data.formats.tar_members import Member
 from v2f_engine.errors import DatasetError
 
 MAX_LABEL = {"json": 1 << 22}
 """Bytes of a label's member; `cls` and the others hold a number or a name."""
 _SHORT = 4096
-LAST_RESORT = ("id", "target")
-"""Fields that number rows as often as people: taken where there is no other."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def text(data: bytes, where: str) -> str:
         DatasetError: empty, or no text.
     """
     try:
-        found = data.decode("utf-8").strip()
+        found = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         found = ""
     if not found or "\0" in found or "\n" in found:

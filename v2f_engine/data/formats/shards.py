@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
@@ -17,10 +18,11 @@ from v2f_engine.data.formats.archives import Tars, open_tars, refuse_shared
 from v2f_engine.data.formats.blobs import Blob
 from v2f_engine.data.formats.container_files import LISTS, is_list
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.label_values import is_number
-from v2f_engine.data.formats.sample_labels import LAST_RESORT, check_size, labels_of, scalars, text
+from v2f_engine.data.formats.label_values import LAST_RESORT, is_number
+from v2f_engine.data.formats.sample_labels import check_size, labels_of, scalars, text
 from v2f_engine.data.formats.samples import Sample, samples_of
-from v2f_engine.data.formats.shard_members import IMAGE_TYPES, Shard, shard_of
+from v2f_engine.data.formats.set_words import stem_of
+from v2f_engine.data.formats.shard_members import IMAGE_TYPES, LABEL_TYPES, Shard, shard_of
 from v2f_engine.data.formats.tar_members import Member, scan
 from v2f_engine.errors import DatasetError
 
@@ -65,7 +67,7 @@ class Shards(Dataset):
         known = self._names or _Numbers()
         refuse_shared(path, archives, self._places, self._labels, known)
         self._refuse_all_equal({name for shard in read for name in shard.fields})
-        tally.remarks += labels.remarks
+        tally.remarks += [*labels.remarks, *_gaps(archives)]
         self._account = tally.close(len(np.unique(self._labels))).check(path)
 
     def _refuse_all_equal(self, fields: Collection[str]) -> None:
@@ -75,7 +77,9 @@ class Shards(Dataset):
         folder = self.path if self.path.is_dir() else self.path.parent
         lists = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in LISTS and _is_list(file)]
         if lists or fields:
-            what = f"the list {lists[0].name}" if lists else f"fields of .json ({', '.join(sorted(fields))})"
+            types = sorted(name for name in fields if name.startswith("."))
+            named = f"fields of .json ({', '.join(sorted(set(fields) - set(types)))})"
+            what = f"the list {lists[0].name}" if lists else f"members {', '.join(types)}" if types else named
             raise DatasetError(
                 f"{self.path}: all {len(self._labels)} samples have the label {self._labels[0]}, and {what} may "
                 "tell people apart. Write the right labels into .cls, or take the other away if this is one person."
@@ -98,6 +102,21 @@ class Shards(Dataset):
 
     def data(self, index: int) -> bytes:
         return self._blobs[int(self._places[index])].read(int(self._offsets[index]), int(self._sizes[index]))
+
+
+def _gaps(archives: Sequence[Path]) -> list[str]:
+    """What a user should know where shards are numbered and numbers between them are not there: `00000`, `00002`."""
+    found = [re.findall(r"\d+", tar.name.partition(".")[0]) for tar in archives]
+    if len(archives) < 2 or len({stem_of(tar.name) for tar in archives}) > 1 or not all(found):
+        return []
+    numbers = {int(each[-1]) for each in found}
+    absent = sorted(set(range(min(numbers), max(numbers))) - numbers) if max(numbers) < 1 << 20 else []
+    if not absent or len(numbers) < len(archives):
+        return []
+    return [
+        f"shards are numbered {min(numbers)} to {max(numbers)}, {len(absent)} of these numbers are not there, such as "
+        f"{absent[0]}"
+    ]
 
 
 def is_labelled(blobs: Sequence[Blob]) -> bool:
@@ -135,7 +154,7 @@ class _Numbers(Sequence[str]):
 
 
 class _Read(NamedTuple):
-    """What one shard holds: pictures' places, labels' contents, and fields of `.json` that label nothing here."""
+    """What one shard holds: pictures' places, labels' contents, and what else might label them."""
 
     kind: str
     offsets: NDArray[np.int64]
@@ -155,16 +174,19 @@ def _read(blob: Blob, tally: Tally) -> _Read:
         check_size(sample.label, shard.kind, str(blob.path))
         data = blob.read(sample.label.offset, sample.label.size)
         held.append(scalars(data, where) if shard.kind == "json" else sys.intern(text(data, where)))
-    fields = frozenset(
+    beside = [part for sample in samples[:_LOOKED_AT] for part in sample.others]
+    fields = {
         name
-        for sample in samples[:_LOOKED_AT]
-        for part in sample.others
+        for part in beside
         if part.type == "json" and part.member.size < 1 << 16
         for name in scalars(blob.read(part.member.offset, part.member.size), part.member.name)
-    )
+    }
+    fields |= {
+        f".{part.type}" for part in beside if part.type in LABEL_TYPES and part.type not in ("json", "txt")
+    }
     offsets = np.array([sample.image.offset for sample in samples], np.int64)
     sizes = np.array([sample.image.size for sample in samples], np.int64)
-    return _Read(shard.kind, offsets, sizes, held, fields)
+    return _Read(shard.kind, offsets, sizes, held, frozenset(fields))
 
 
 def _refuse_twice(sample: Sample, seen: dict[tuple[str, int], list[Member]], blob: Blob) -> None:

@@ -24,7 +24,7 @@ from v2f_engine.data.writing.run import DatasetRun
 from v2f_engine.data.writing.signals import stop_request
 from v2f_engine.data.writing.sink import ShardSink
 from v2f_engine.data.writing.write import OnProgress, complete, manifest_for
-from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.errors import ConfigError, DatasetError, OutputFolderError
 
 PROBED = 64
 """Pictures whose sizes are looked at before anything is written; each other is when its turn comes."""
@@ -78,6 +78,10 @@ def convert_dataset(
         ConfigError, OutputFolderError, DiskFull: as in `write_dataset`.
     """
     source = open_dataset(src, split=split)
+    if Path(src).is_dir() and Path(src).resolve() in Path(dst).resolve().parents:
+        raise OutputFolderError(
+            f"{dst} lies inside {src}, which would no longer be the set it is; expected a folder beside it."
+        )
     if not get_format(format).stores:
         raise ConfigError(f"Format {format!r} stores nothing; convert to one that does.")
     if not len(source):
