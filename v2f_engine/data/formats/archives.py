@@ -159,7 +159,7 @@ def refuse_shared(
     archives: Sequence[Path],
     places: NDArray[np.int64],
     labels: NDArray[np.int64],
-    names: Sequence[str],
+    names: Sequence[object],
 ) -> None:
     """Raises where archives that are called differently give pictures of one label: two sets, and two people made one.
 
@@ -170,7 +170,8 @@ def refuse_shared(
         labels: int64 `[N]`.
         names: of each label, for messages.
     """
-    stems = [stem_of(archive.name) for archive in archives]
+    inside = [archive.relative_to(path) if archive != path else Path(archive.name) for archive in archives]
+    stems = ["-".join(filter(None, map(stem_of, place.parts))) for place in inside]
     if len(set(stems)) < 2:
         return
     kinds, of_archive = np.unique(stems, return_inverse=True)
@@ -178,7 +179,7 @@ def refuse_shared(
     shared, counts = np.unique(pairs[:, 0], return_counts=True)
     several = shared[counts > 1]
     if len(several):
-        said = ", ".join(f"{archives[stems.index(str(kind))].name}" for kind in kinds[:EXAMPLES])
+        said = ", ".join(f"{inside[stems.index(str(kind))]}" for kind in kinds[:EXAMPLES])
         raise DatasetError(
             f"{path}: {len(several)} labels, such as {names[int(several[0])]!r}, are in archives of several names "
             f"({said}): one set in parts, or several sets whose people must not be merged? Give one archive, put "

@@ -97,6 +97,13 @@ class ImageFolder(Dataset):
             if split is not None:
                 raise DatasetError(f"{path}: one set and no split {split!r}; open it without.")
             self._names, self._classes, self._labels = _as_written(path / IMAGES)
+            counts = (sum(record.count for record in self.manifest.shards), self.manifest.plan.identities)
+            found = (len(self._names), len(self._classes))
+            if self.manifest.complete and found != counts:
+                raise DatasetError(
+                    f"{path / IMAGES}: the manifest counts {counts[0]} images of {counts[1]} identities, found "
+                    f"{found[0]} of {found[1]}. `v2f verify {path}` names what is missing or not its own."
+                )
         else:
             files = walk(path)
             people = people_of(files.names, files.tally, split)

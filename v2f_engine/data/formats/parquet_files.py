@@ -53,7 +53,7 @@ class FileSet:
                 f"{where}: shards of {' and of '.join(map(str, sorted(self.of)))} files lie in one folder; keep one "
                 "set."
             )
-        if self.of and len(self.numbers) < len(self.files):
+        if self.numbers and len(self.numbers) < len(self.files):
             raise DatasetError(
                 f"{where}: {len(self.numbers)} shards and {len(self.files) - len(self.numbers)} other files: which "
                 "are the set?"

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import EXAMPLES, Account, Tally
+from v2f_engine.data.formats.archives import refuse_shared
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.parquet_columns import Columns, columns_of, labels_of
 from v2f_engine.data.formats.parquet_files import FileSet, parquet_sets
@@ -42,6 +43,7 @@ class ParquetDataset(Dataset):
         self._paths = (
             files.checked(f"{path}: {name}" if name else str(path)).files if path.is_dir() else files.files
         )
+        self._unnumbered = self.manifest is None and not files.numbers
         self._remarks = remark(found, name)
         if name.rpartition("/")[2].startswith("partial-"):
             self._remarks += ("a partial conversion: the Hub's bot writes the first 5 GB of a large set",)
@@ -134,6 +136,10 @@ class ParquetDataset(Dataset):
     def _labels(self) -> tuple[NDArray[np.int64], list[str] | None]:
         parts = [self._read_column(group, self._columns.label) for group in range(len(self._groups))]
         labels, names = labels_of(parts, self._columns, str(self.path))
+        if self._unnumbered:
+            counts = [rows for _, _, rows in self._groups]
+            places = np.repeat([number for number, _, _ in self._groups], counts).astype(np.int64)
+            refuse_shared(self.path, self._paths, places, labels, names or range(1 << 62))
         labels = labels if self._rows is None else labels[self._rows]
         if len(labels) > 1 and (labels == labels[0]).all() and self._columns.unread:
             raise DatasetError(

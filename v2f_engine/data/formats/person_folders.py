@@ -106,6 +106,14 @@ def _by_folder(files: Names, folders: dict[Parts, list[int]], chosen: list[Parts
                 f"{len(folders[folder])} more in {'/'.join(folder)!r}: one person or several? Put a person's "
                 "pictures into one folder."
             )
+    shallowest = min(map(len, chosen))
+    names = {folder[-1]: folder for folder in chosen if len(folder) == shallowest}
+    again = next((folder for folder in chosen if len(folder) > shallowest and folder[-1] in names), None)
+    if again is not None:
+        raise DatasetError(
+            f"{files.path}: {'/'.join(names[again[-1]])!r} and {'/'.join(again)!r}: one person, two of one name, "
+            "or two sets? Put a person's pictures into one folder, or give one of the sets."
+        )
     depth = shared_depth(chosen)
     depths = {len(folder) for folder in chosen}
     tops = Counter(folder[depth] for folder in chosen)
@@ -141,13 +149,14 @@ def _flat(
     flat = read_flat_names(names)
     counts = Counter(flat.identities)
     no_person = not folder or holds_everything(folder[-1])
-    if not no_person and len(counts) < 2:
+    if not no_person and len(counts) < 2 and len(flat.several) < 2:
         return None
     _no_list(files, others, "no picture lies in a person's folder")
     what = "/".join(folder) or "the folder"
-    if not no_person and min(counts.values()) < 2:
+    if not no_person and min(counts.values(), default=0) < 2:
+        spoken = len(counts) or len(flat.several)
         raise DatasetError(
-            f"{files.path}: {len(rows)} pictures in one folder {what!r}, whose names speak of {len(counts)} people "
+            f"{files.path}: {len(rows)} pictures in one folder {what!r}, whose names speak of {spoken} people "
             f"({names[0]}): one person or several? Give each person a folder, or give a list of `path label`."
         )
     if not flat.identities:

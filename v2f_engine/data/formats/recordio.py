@@ -22,7 +22,7 @@ from v2f_engine.atomic import DurableFile, aborted_on_error
 from v2f_engine.data.formats.account import Account
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Finished, Place, ReadShard
-from v2f_engine.data.formats.recordio_books import MAX_EXACT, Books, read_books, read_index
+from v2f_engine.data.formats.recordio_books import MAX_EXACT, Books, read_books, read_index, read_ranges
 from v2f_engine.data.formats.recordio_frames import HEADER, image_record, range_record, read_record, unpack
 from v2f_engine.data.formats.recordio_lists import People, listed_people, own_labels, remarks_of
 from v2f_engine.data.formats.splits import choose, remark
@@ -44,14 +44,14 @@ def sets_of(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {path.stem: path}
     found = {rec.stem: rec for rec in _records_in(path)}
-    if found or not path.is_dir():
+    if not path.is_dir():
         return found
     folders = [Path(entry.path) for entry in islice(os.scandir(path), FOLDERS + 1) if entry.is_dir()]
     if len(folders) > FOLDERS:
-        return {}
+        return found
     inside = {folder.name: _records_in(folder) for folder in sorted(folders) if not is_hidden(folder.name)}
-    return {
-        name if len(records) == 1 else f"{name}/{rec.stem}": rec
+    return found | {
+        name if len(records) == 1 and name not in found else f"{name}/{rec.stem}": rec
         for name, records in inside.items()
         for rec in records
     }
@@ -78,6 +78,7 @@ class RecordIO(Dataset):
         self._files = OpenFiles()
         self._index = read_index(self._rec.with_suffix(".idx"))
         self._people: People | None = None
+        self._ranges = np.zeros(0, np.int64)
         if self.manifest is not None:
             self._keys, self._offsets = self._own_images(*self._index)
         else:
@@ -102,6 +103,7 @@ class RecordIO(Dataset):
                 "images, found "
                 f"{len(keys)} keys up to {int(keys[-1])}."
             )
+        self._ranges = offsets[first + count :]
         return keys[first : first + count], offsets[first : first + count]
 
     @cached_property
@@ -117,7 +119,15 @@ class RecordIO(Dataset):
             return known
         if self.manifest is None and not self._books.faults:
             return own_labels(self._rec, self._books)
-        return self.labels_one_by_one(len(self._offsets))
+        labels = self.labels_one_by_one(len(self._offsets))
+        bounds = read_ranges(self._files, self._rec, self._ranges)
+        held = np.maximum(bounds[:, 1] - bounds[:, 0], 0)
+        if len(bounds) and not np.array_equal(labels, np.repeat(np.arange(len(bounds)), held)):
+            raise DatasetError(
+                f"{self._rec}: its labels are not those that its {len(bounds)} records of ranges of keys state. "
+                f"`v2f verify {self.path}` names what was changed."
+            )
+        return labels
 
     @property
     def class_names(self) -> list[str] | None:

@@ -67,6 +67,7 @@ class Books:
         faults: row -> what is wrong with its record.
         constant: whether the first labels are all equal.
         varied: places of the further labels that are not all equal.
+        ids: int64 `[N]`, the key that each record states itself.
         remarks: what a user has to know.
     """
 
@@ -77,6 +78,7 @@ class Books:
     faults: dict[int, str]
     constant: bool
     varied: tuple[int, ...]
+    ids: NDArray[np.int64]
     remarks: list[str] = field(default_factory=list)
 
     def account(self, path: Path, identities: int, remarks: tuple[str, ...]) -> Account:
@@ -140,6 +142,7 @@ def read_books(files: OpenFiles, rec: Path, keys: NDArray[np.int64], offsets: ND
         faults,
         len(good) > 1 and bool((good == good[0]).all()),
         _varied(heads[shown], faulty[shown]),
+        heads["id"][shown].astype(np.int64),
     )
     if len(faults) > len(shown) // 2:
         raise DatasetError(
@@ -147,6 +150,11 @@ def read_books(files: OpenFiles, rec: Path, keys: NDArray[np.int64], offsets: ND
         )
     _remark_meta(books, keys, bare, heads)
     return books
+
+
+def read_ranges(files: OpenFiles, rec: Path, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64 `[N, 2]`: first key and last + 1 of the range records at these offsets."""
+    return _heads(files, rec, offsets)["labels"][:, :2].astype(np.int64)
 
 
 def _heads(files: OpenFiles, rec: Path, offsets: NDArray[np.int64]) -> NDArray[np.void]:

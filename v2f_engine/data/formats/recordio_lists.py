@@ -65,6 +65,13 @@ def listed_people(rec: Path, books: Books) -> People | None:
     if found is not None:
         table = _read(found, f"{said}, so the people stand in {found.name}: ")
         labels = table.labels[_rows_of(rec, books, table)]
+        moved = np.flatnonzero(books.ids != books.keys)
+        if len(moved) and np.array_equal(np.sort(books.ids), books.keys):
+            raise DatasetError(
+                f"{rec}: {len(moved)} records state another key than their line of the index, such as "
+                f"{books.ids[moved[0]]} under {books.keys[moved[0]]}: whom {found.name} means is not clear. Write the "
+                "index anew."
+            )
         return People(
             labels, table.class_names, (f"labels of {found.name}: every record has the label {label:g}",)
         )
@@ -109,7 +116,8 @@ def own_labels(rec: Path, books: Books) -> NDArray[np.int64]:
     Raises:
         DatasetError: a label that is no whole number from 0, or from 2**24 on: there two people share a float32.
     """
-    good = ~np.isnan(books.labels)
+    good = np.ones(len(books.labels), np.bool_)
+    good[list(books.faults)] = False
     labels = np.full(len(books.labels), -1, np.int64)
     labels[good] = of_floats(books.labels[good].astype(np.float32), str(rec))
     return labels

@@ -9,6 +9,7 @@ refused.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -58,7 +59,25 @@ def samples_of(shard: Shard, tally: Tally) -> list[Sample]:
             tally.image(parts=len(members) - len(made) if number == 0 else 0)
         if not made:
             tally.asides("members of no sample", (part.member.name for part in members))
+    _refuse_lone(shard, [part for members, made in found if not made for part in members], ordered)
     return sorted(ordered, key=lambda sample: sample.image.offset)
+
+
+def _refuse_lone(shard: Shard, lone: Sequence[Part], samples: Sequence[Sample]) -> None:
+    """Raises where a `.json` or `.txt` without picture is called as the samples are: its picture is missing."""
+    labels = [part for part in lone if part.type == shard.kind]
+    shapes = {_shape(sample.key) for sample in samples} if labels else set()
+    lost = [part.member.name for part in labels if _shape(part.key) in shapes]
+    if lost:
+        raise DatasetError(
+            f"{shard.where}: {len(lost)} .{shard.kind} have no picture, such as {', '.join(lost[:EXAMPLES])}; found "
+            f"{len(samples)} whole samples. Restore the pictures, or take away what labels none."
+        )
+
+
+def _shape(key: str) -> str:
+    """A key without what differs from sample to sample: `p12/img_003` gives `a0/a_0`."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", key))
 
 
 def _longer_key(part: Part) -> Part:

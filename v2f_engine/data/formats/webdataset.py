@@ -141,8 +141,11 @@ class WebDataset(Dataset):
         return self._tars[number], *members[row]
 
     def label(self, index: int) -> int:
-        tar, _, label = self._sample(index)
-        return _label(self._files, tar, label)
+        tar, _, member = self._sample(index)
+        label = _label(self._files, tar, member)
+        if member.name.partition("_")[0].lstrip("0") != (str(label) if label else ""):
+            raise DatasetError(f"{tar}: {member.name} holds {label}; expected the identity of its name.")
+        return label
 
     def data(self, index: int) -> bytes:
         tar, image, _ = self._sample(index)

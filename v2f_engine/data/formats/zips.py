@@ -6,6 +6,7 @@ write it.
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 import zipfile
@@ -67,6 +68,9 @@ class Zip(Dataset):
 
         people = people_of(Names(path, [name for _, name, _ in found], head, whole_paths=True), tally, inside)
         kept = [found[row] for row in people.rows.tolist()]
+        for row in sorted(set(range(len(found))) - set(people.rows.tolist())):
+            place, _, member = found[row]  # names of pictures are compared when they are read
+            self._skip(archives[place], member)
         self._entries = [(archives[place], member) for place, _, member in kept]
         _refuse_unreadable(path, self._entries)
         places = np.array([place for place, *_ in kept], np.int64)
@@ -96,15 +100,28 @@ class Zip(Dataset):
         where = f"{archive}: {member.filename}"
         if max(member.file_size, member.compress_size) > MAX_MEMBER:
             raise DatasetError(f"{where}: {member.file_size} bytes; expected at most {MAX_MEMBER}.")
-        head = self._files.read(archive, member.header_offset, LOCAL_HEADER)
-        if head[:4] != b"PK\x03\x04":
-            raise DatasetError(f"{where}: no file header where the directory points; damaged.")
-        skip = int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-        packed = self._files.read(archive, member.header_offset + LOCAL_HEADER + skip, member.compress_size)
+        skip = self._skip(archive, member)
+        packed = self._files.read(archive, member.header_offset + skip, member.compress_size)
         data = packed if member.compress_type == zipfile.ZIP_STORED else _unfold(where, member, packed)
         if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
             raise DatasetError(f"{where}: its checksum does not fit: the zip is damaged.")
         return data
+
+    def _skip(self, archive: Path, member: zipfile.ZipInfo) -> int:
+        """Bytes of a file's own header, which has to give the name that the directory gives, as `zipfile` asks."""
+        name = member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437")
+        head = self._files.read(archive, member.header_offset, LOCAL_HEADER + len(name))
+        if head[:4] != b"PK\x03\x04":
+            raise DatasetError(
+                f"{archive}: {member.filename}: no file header where the directory points; damaged."
+            )
+        length = int.from_bytes(head[26:28], "little")
+        if length != len(name) or head[LOCAL_HEADER:] != name:
+            raise DatasetError(
+                f"{archive}: the directory calls a file {member.filename!r}, its own header says "
+                f"{head[LOCAL_HEADER:].decode('utf-8', 'replace')!r}: the zip is damaged."
+            )
+        return LOCAL_HEADER + length + int.from_bytes(head[28:30], "little")
 
 
 def _unfold(where: str, member: zipfile.ZipInfo, packed: bytes) -> bytes:
@@ -120,9 +137,13 @@ def _members(archive: Path, tally: Tally) -> list[tuple[str, zipfile.ZipInfo]]:
     """(name, entry) of the files in a zip, with `/` between parts; folders and links are set aside."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = opened.infolist()
+            members, stated = opened.infolist(), _stated(archive, len(opened.comment))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
         raise DatasetError(f"{archive}: not a zip that can be read ({error}).") from error
+    if stated is not None and (len(members) - stated) % (1 << 16):  # Java once wrote the count modulo 65,536
+        raise DatasetError(
+            f"{archive}: its directory states {stated} members, {len(members)} can be read: the zip is damaged."
+        )
     found = []
     for member in members:
         text = _text(member)
@@ -139,6 +160,19 @@ def _members(archive: Path, tally: Tally) -> list[tuple[str, zipfile.ZipInfo]]:
         else:
             found.append((name, member))
     return found
+
+
+def _stated(archive: Path, comment: int) -> int | None:
+    """How many members the end of the directory counts, which `zipfile` does not ask; None where it does not say."""
+    with open(archive, "rb") as file:
+        file.seek(-min(archive.stat().st_size, 98 + comment), os.SEEK_END)
+        tail = file.read()
+    end = len(tail) - 22 - comment
+    count = int.from_bytes(tail[end + 10 : end + 12], "little")
+    if count != (1 << 16) - 1:
+        return count
+    record = tail[end - 76 : end - 20]  # zip64's, before its locator
+    return int.from_bytes(record[32:40], "little") if record[:4] == b"PK\6\6" else None
 
 
 def _text(member: zipfile.ZipInfo) -> str:
