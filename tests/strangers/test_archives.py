@@ -233,6 +233,27 @@ def test_links_and_devices(tmp_path: Path) -> None:
         open_dataset(tmp_path / "disk")
 
 
+def test_a_link_does_not_make_one_picture_two(tmp_path: Path) -> None:
+    for name, link, target in (
+        ("person", "p9", "p0"),
+        ("picture", "p0/9.jpg", "0.jpg"),
+        ("picture of another", "p1/9.jpg", "../p0/0.jpg"),
+    ):
+        root = folders(tmp_path / name, PERSONS)
+        (root / link).symlink_to(target)
+        with pytest.raises(DatasetError, match="are one file by a link"):
+            open_dataset(root)
+    root = folders(tmp_path / "splits", [(f"images/{name}", data) for name, data in PERSONS])
+    (root / "train").mkdir()
+    (root / "train" / "p0").symlink_to("../images/p0")
+    assert read(root, "train")[0] == groups([[A, B]])
+    blob = folders(tmp_path / "blobs", [("0", A)]) / "0"
+    root = folders(tmp_path / "hub", PERSONS)
+    for name in ("p1/1.jpg", "p1/2.jpg"):
+        (root / name).symlink_to(blob)
+    assert len(open_dataset(root)) == 5
+
+
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders(tmp_path / "set", PERSONS)
     scandir = os.scandir

@@ -18,9 +18,10 @@ from typer.main import get_command
 from v2f_engine import disk
 from v2f_engine.batch import ImageBatch
 from v2f_engine.cli.main import app, main
-from v2f_engine.cli.outputs import NOT_DECISIVE, beside
+from v2f_engine.cli.outputs import NOT_DECISIVE, Claim, beside
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.write import write_dataset
+from v2f_engine.errors import OutputFolderError
 from v2f_engine.vectors.identities import Identities
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,6 +180,21 @@ def test_twice_with_other_settings(command: str, places: dict[str, Path], tmp_pa
     assert there().keys() == before.keys()
     run(f"{second} --overwrite", 0)
     assert there() != before
+
+
+def test_two_commands_that_write_one_file_at_once_do_not_both_succeed(tmp_path: Path) -> None:
+    out = tmp_path / "o.npy"
+    one, two = (Claim((out,), False, {"command": "ids sample", "--seed": seed}) for seed in "12")
+    assert not one.complete()
+    one.begin(0)
+    assert not two.complete()
+    two.begin(0)
+    out.write_bytes(b"both")
+    two.finish()
+    with pytest.raises(
+        OutputFolderError, match="two commands at once: .* another began, .*--seed was 2, is 1"
+    ):
+        one.finish()
 
 
 def test_a_result_that_was_changed_is_not_called_complete(

@@ -243,9 +243,20 @@ class Claim:
                 folder.rmdir()
 
     def finish(self) -> None:
-        """Notes what was written."""
-        from v2f_engine.atomic import write_atomically
+        """Notes what was written.
 
+        Raises:
+            OutputFolderError: a command with other settings began to write here while this one worked.
+        """
+        from v2f_engine.atomic import write_atomically
+        from v2f_engine.errors import OutputFolderError
+
+        found = self._read()
+        if found is not None and found["settings"] != dict(self.settings):
+            raise OutputFolderError(
+                f"{_named(list(self.files))} of two commands at once: while this one worked, another began, of "
+                f"{_differing(found['settings'], self.settings)}. Run them again with a name each."
+            )
         hashes = {self._key(file): _sha256(file) for file in self.files if os.path.lexists(file)}
         write_atomically(self.record, self._bytes(hashes))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,36 @@ class Walked:
         names: relative to it, as text that can be printed.
         paths: of the same files, as the system spells them.
         tally: what was set aside on the way.
+        links: paths of the folders and files that are links.
     """
 
     names: Names
     paths: list[str]
     tally: Tally
+    links: frozenset[str] = frozenset()
+
+    def refuse_doubled(self, rows: Iterable[int]) -> None:
+        """Raises where links make one picture of the set two.
+
+        Files that are links to one and the same file outside are left alone: the cache of the Hugging Face Hub keeps
+        equal pictures so.
+
+        Args:
+            rows: of the set that is meant; a split made of links may point into another.
+        """
+        folders: dict[str, str] = {}
+        seen: dict[str, str] = {}
+        for path in [self.paths[row] for row in rows] if self.links else []:
+            folder, _, name = path.rpartition("/")
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            real = os.path.realpath(path) if path in self.links else f"{folders[folder]}/{name}"
+            other = seen.setdefault(real, path)
+            if other != path and not (other in self.links and path in self.links):
+                raise DatasetError(
+                    f"{path} and {other} are one file by a link: its picture, or its whole person, would count twice. "
+                    "Take the link away."
+                )
 
 
 def walk(root: Path) -> Walked:
@@ -43,6 +69,7 @@ def walk(root: Path) -> Walked:
     paths: list[str] = []
     empty: list[str] = []
     tally = Tally("files")
+    links: set[str] = set()
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -57,10 +84,13 @@ def walk(root: Path) -> Walked:
                     continue
                 if entry.is_symlink():
                     _refuse_circle(root, entry)
+                    links.add(entry.path)
                 waiting.append(name)
             elif entry.is_file():
                 names.append(text)
                 paths.append(entry.path)
+                if entry.is_symlink():
+                    links.add(entry.path)
             else:
                 _refuse_picture(entry)
                 tally.aside("broken links, pipes and devices", text)
@@ -74,7 +104,7 @@ def walk(root: Path) -> Walked:
         except OSError as error:
             raise DatasetError(f"{paths[row]}: cannot be read: {error.strerror}.") from error
 
-    return Walked(Names(root, names, head, empty), paths, tally)
+    return Walked(Names(root, names, head, empty), paths, tally, frozenset(links))
 
 
 def first_picture(root: Path) -> str | None:

@@ -107,6 +107,7 @@ class ImageFolder(Dataset):
         else:
             files = walk(path)
             people = people_of(files.names, files.tally, split)
+            files.refuse_doubled(people.rows.tolist())
             self._names = [files.paths[row] for row in people.rows.tolist()]
             self._classes, self._labels, self._account = people.class_names, people.labels, people.account
 
