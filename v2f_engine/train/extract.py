@@ -157,7 +157,12 @@ def _extract(
                     done = end
                 if progress is not None:
                     progress(end, rows)
-    _refuse_collapse(data, np.load(part, mmap_mode="r"))
+    try:
+        _refuse_collapse(data, np.load(part, mmap_mode="r"))
+    except VectorError:  # kept, rows of no use would stop a mended recogniser of the same --out
+        state.unlink()
+        part.unlink()
+        raise
     os.replace(part, table)
     state.unlink()
 
