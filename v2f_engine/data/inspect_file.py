@@ -164,6 +164,8 @@ def inspect_file(path: str | Path, *, split: str | None = None, limit_s: float =
 
 
 def _reader(path: Path) -> Callable[[Path], str] | None:
+    if path.name.lower().endswith(".tar.xz"):
+        return None  # a dataset; other .xz are verification sets
     return _weights if is_weights(path) else READERS.get(path.suffix.lower())
 
 

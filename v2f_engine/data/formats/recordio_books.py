@@ -154,7 +154,7 @@ def read_books(files: OpenFiles, rec: Path, keys: NDArray[np.int64], offsets: ND
 
 def read_ranges(files: OpenFiles, rec: Path, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """int64 `[N, 2]`: first key and last + 1 of the range records at these offsets."""
-    return _heads(files, rec, offsets)["labels"][:, :2].astype(np.int64)
+    return np.nan_to_num(_heads(files, rec, offsets)["labels"][:, :2], posinf=-1, neginf=-1).astype(np.int64)
 
 
 def _heads(files: OpenFiles, rec: Path, offsets: NDArray[np.int64]) -> NDArray[np.void]:
