@@ -47,10 +47,7 @@ class ConfigError(V2FError, ValueError):
 class VectorError(V2FError, ValueError):
     """Identity vectors or features of the wrong shape, dtype or content; the message gives row numbers."""
 
-    hint = (
-        "float32 [N, 512] in a .npy is always read; a file that was cut short on its way is copied or "
-        "extracted again."
-    )
+    hint = "float32 [N, 512] in a .npy is always read."
 
 
 class SaturationError(V2FError):
@@ -60,7 +57,9 @@ class SaturationError(V2FError):
 class CheckpointError(V2FError):
     """A weight file that is truncated, foreign, unsafe or does not fit; the message has the cure of its cause."""
 
-    hint = "Weights are state dicts that torch.save or safetensors wrote; `v2f inspect` says what a file holds."
+    hint = (
+        "Weights are state dicts that torch.save or safetensors wrote; `v2f inspect` says what a file holds."
+    )
 
 
 class ArtefactError(V2FError):
@@ -78,7 +77,7 @@ class ModelNotFound(V2FError, LookupError):
 class DatasetError(V2FError):
     """A dataset, shard or record that is broken, or that is not what its name says."""
 
-    hint = "`v2f inspect` says what a file or folder holds; what was cut short on its way is fetched again."
+    hint = "`v2f inspect` says what a file or folder holds."
 
 
 class OutputFolderError(V2FError):

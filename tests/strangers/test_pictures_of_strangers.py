@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from picture_files import KINDS, Made, Pixels, grey16, jpeg, rgb8, webp
+from PIL import Image
 from verification_files import LAYOUTS
 
 from v2f_engine.data.formats import open_dataset
@@ -19,6 +21,8 @@ from v2f_engine.data.training.training_set import open_training_set
 from v2f_engine.data.verification import open_verification_set, write_bin
 from v2f_engine.data.writing.convert import convert_dataset
 from v2f_engine.data.writing.convert_pairs import convert_pairs
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.face_bytes import face_bytes
 from v2f_engine.errors import DatasetError
 from v2f_engine.train.extract import store_features
 
@@ -225,3 +229,12 @@ def test_pairs_of_another_size_become_a_bin_only_when_told(tmp_path: Path) -> No
     assert after.encoded[0] == data[0]
     assert after.images(0, 4).shape == (4, 112, 112, 3)
     assert not after.resized.counts
+
+
+@pytest.mark.parametrize(("name", "make"), KINDS, ids=[name for name, _ in KINDS])
+def test_what_passes_into_a_set_is_read_alike_by_pillow(name: str, make: object) -> None:
+    """torchvision, timm and Hugging Face read with Pillow's `convert("RGB")`: no 16-bit white, no turned face."""
+    made: Made = make(smooth(5, 112, 112))  # type: ignore[operator]
+    with Image.open(io.BytesIO(face_bytes(made[0], name, Encoder(quality=95)))) as opened:
+        theirs = np.asarray(opened.convert("RGB")).astype(int)
+    assert np.abs(theirs - decode(made[0], name)).mean() < 3

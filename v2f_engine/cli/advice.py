@@ -7,6 +7,7 @@ file that was cut short on its way; each has another cure.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 RESUME = "the command that began it goes on where it stopped when it is repeated"
 RESUMING = ("generate", "render", "convert", "features", "ids prove", "train")
 """Commands that go on after a stop; of the others nothing is kept."""
+
+FETCH = "What was cut short or changed on its way is copied or fetched again."
+DAMAGED = re.compile(
+    r"damaged|truncated|cut short|cut off|checksum|ends (after|before|early|inside)|incomplete"
+)
+"""Words of messages about bytes that are not what was written: the only ones that a second copy cures."""
 
 
 def advice(error: V2FError, argv: Sequence[str]) -> str:
@@ -35,7 +42,7 @@ def advice(error: V2FError, argv: Sequence[str]) -> str:
         state = _of_ours(path)
         if state:
             return state
-    return error.hint
+    return f"{error.hint} {FETCH}" if DAMAGED.search(message) else error.hint
 
 
 def _paths(argv: Sequence[str]) -> Iterator[Path]:

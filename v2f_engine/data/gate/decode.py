@@ -71,6 +71,20 @@ def size_of(data: bytes, where: str) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
+def is_turned(data: bytes, where: str) -> bool:
+    """Whether EXIF says that the picture stands otherwise than its pixels; readers that ignore EXIF see it turned.
+
+    Raises:
+        DatasetError: as `size_of`.
+    """
+    codec = codec_of(data, where)
+    if codec == "jpeg":
+        return orientation.of_jpeg(data) in orientation.TURNED
+    if not any(mark in data for mark in (b"eXIf", b"EXIF", b"Raw profile type")):
+        return False
+    return _pillow(data, where, codec, lambda image: _stated_orientation(image.info)) in orientation.TURNED
+
+
 def _check_size(height: int, width: int, where: str) -> None:
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         raise DatasetError(f"{where}: {height}x{width} pixels; expected sides of 1 to {MAX_SIDE}.")

@@ -28,6 +28,8 @@ _TURNS: Mapping[int, Callable[[Pixels], Pixels]] = {
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
 """Orientation -> the upright picture; 1, and numbers that the standard does not know, leave it as it is."""
+TURNED = frozenset(_TURNS)
+"""Orientations that ask for a turn."""
 
 
 def upright(image: Pixels, orientation: int) -> Pixels:

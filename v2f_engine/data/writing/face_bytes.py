@@ -11,13 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from v2f_engine.batch import IMAGE_SIZE
-from v2f_engine.data.gate.decode import codec_of, decode, size_of
+from v2f_engine.data.gate.decode import codec_of, decode, is_turned, size_of
 from v2f_engine.data.gate.resize import check_square, line_of, record_of, resized
 from v2f_engine.data.writing.encode import EXTENSIONS, Encoder
 from v2f_engine.errors import DatasetError
 
 FACE = (IMAGE_SIZE, IMAGE_SIZE)
 SHOWN = 3
+
+
+def kind_of(data: bytes, where: str) -> str:
+    """The codec of a picture; with a word before it where what trainers read (Pillow, torchvision) is another picture.
+
+    16-bit grey PNGs are white to Pillow's `convert("RGB")` (Pillow issues 2574, 3011), and nobody there turns a picture
+    as EXIF says; we read both right, so they pass into a set only encoded anew.
+    """
+    codec = codec_of(data, where)
+    if codec == "png" and data[24:25] == b"\x10":  # IHDR's bit depth
+        return "16-bit png"
+    return f"turned {codec}" if is_turned(data, where) else codec
 
 
 @dataclass
@@ -27,7 +39,7 @@ class Survey:
     Args:
         pictures: how many there are.
         sizes: those of another size than 112x112, by size.
-        codecs: all, by codec.
+        codecs: all, by codec, those apart that other readers see otherwise.
         odd: what the first pictures are called that cannot pass.
     """
 
@@ -45,7 +57,7 @@ class Survey:
         return found
 
     def add(self, data: bytes, where: str) -> None:
-        size, codec = size_of(data, where), codec_of(data, where)
+        size, codec = size_of(data, where), kind_of(data, where)
         self.pictures += 1
         self.codecs[codec] += 1
         if size != FACE:
@@ -97,7 +109,7 @@ def face_bytes(data: bytes, where: str, encoder: Encoder, passing: Container[str
     Raises:
         DatasetError: broken, or not square.
     """
-    if size_of(data, where) == FACE and codec_of(data, where) in passing:
+    if size_of(data, where) == FACE and kind_of(data, where) in passing:
         return data
     image = decode(data, where)
     if image.shape[:2] != FACE:
