@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         "label with 1 values, person with 2 values"),
     "wds: labels all equal, json knows better": (
         _tar(("a.jpg", A), ("a.cls", b"0"), ("a.json", b'{"person": 1}'), ("b.jpg", B), ("b.cls", b"0"),
-             ("b.json", b'{"person": 2}')), r"all 2 samples have the label 0, and fields of .json \(person\)"),
+             ("b.json", b'{"person": 2}')), "labels of .cls and the field 'person' of .json disagree: 1 and 2"),
     "wds: labels all equal, .id knows better": (
         _tar(("a.jpg", A), ("a.cls", b"0"), ("a.id", b"x"), ("b.jpg", B), ("b.cls", b"0"), ("b.id", b"y")),
         r"all 2 samples have the label 0, and members .id may tell"),
@@ -554,3 +554,21 @@ def test_random_damage_of_shards(tmp_path: Path) -> None:
         exact += 1
     print(f"300 damaged shards: {exact} exact, {refused} refused by name")
     assert refused > 150
+
+
+@pytest.mark.parametrize("field", ["label", "labels", "identity", "person_id", "pid", "subject"])
+def test_labels_and_a_field_of_persons_that_disagree_are_asked_about(tmp_path: Path, field: str) -> None:
+    """`.cls` numbers the samples and `.json` names the person, or the other way round: nobody is merged or split."""
+
+    def shard(name: str, labels: list[int], persons: list[str]) -> Path:
+        members: list[tuple[str, bytes]] = []
+        for row, (label, person) in enumerate(zip(labels, persons, strict=True)):
+            members += [(f"{row}.jpg", POOL[row]), (f"{row}.cls", b"%d" % label)]
+            members.append((f"{row}.json", json.dumps({field: person, "caption": "a face"}).encode()))
+        return tar(tmp_path / name, members)
+
+    persons = ["b", "b", "a", "a"]
+    for name, labels in (("rows.tar", [0, 1, 2, 3]), ("across.tar", [0, 1, 0, 1])):
+        with pytest.raises(DatasetError, match=f"labels of .cls and the field '{field}' of .json disagree"):
+            read(shard(name, labels, persons))
+    assert read(shard("alike.tar", [7, 7, 3, 3], persons))[0] == groups([POOL[:2], POOL[2:4]])

@@ -542,3 +542,20 @@ def test_a_constant_label_beside_another_column_is_asked_about(tmp_path: Path) -
     )
     with pytest.raises(DatasetError, match="values of label are equal, and there are columns identity"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["identity", "person", "pid", "subject_id"])
+def test_a_label_that_disagrees_with_a_column_of_persons_is_asked_about(tmp_path: Path, name: str) -> None:
+    """`label` says male or female, or numbers the rows, and `identity` says who: nobody is merged or split."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pictures = [picture for person in PEOPLE for picture in person]
+    who = [f"p{label}" for label, person in enumerate(PEOPLE) for _ in person]
+    for case, label in (("gender", [row % 2 for row in range(len(who))]), ("rows", list(range(len(who))))):
+        pq.write_table(pa.table({"image": pictures, "label": label, name: who}), tmp_path / f"{case}.parquet")
+        with pytest.raises(DatasetError, match=f"columns label and {name} disagree"):
+            read(tmp_path / f"{case}.parquet")
+    alike = [int(person[1:]) + 5 for person in who]
+    pq.write_table(pa.table({"image": pictures, "label": alike, name: who}), tmp_path / "alike.parquet")
+    assert read(tmp_path / "alike.parquet")[0] == groups(PEOPLE)

@@ -20,11 +20,20 @@ LABEL_NAMES = (
 SPLIT_NAMES = ("split", "set", "subset", "partition", "fold")
 """What columns are called that say of which set a row is; compared in lower case."""
 
+PERSON_NAMES = ("identity", "identity_id", "person", "person_id", "pid", "subject", "subject_id")
+"""Of `LABEL_NAMES`, those that mean nothing but a person: where they group otherwise than labels, one of both lies."""
+
 LAST_RESORT = ("id", "target")
 """Of `LABEL_NAMES`, those that number rows as often as people."""
 
 _WHOLE = re.compile(r"\d{1,18}(\.0*)?")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|nan|[+-]?inf", re.IGNORECASE)
+
+
+def grouping(values: Iterable[object]) -> list[int]:
+    """Each value as the number of different ones before it first stands: equal lists group equally."""
+    seen: dict[object, int] = {}
+    return [seen.setdefault(value, len(seen)) for value in values]
 
 
 def is_number(text: str) -> bool:

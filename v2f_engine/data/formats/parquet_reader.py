@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from v2f_engine.data.formats.account import EXAMPLES, Account, Tally
 from v2f_engine.data.formats.archives import refuse_shared
 from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.label_values import PERSON_NAMES, grouping
 from v2f_engine.data.formats.parquet_columns import Columns, columns_of, labels_of
 from v2f_engine.data.formats.parquet_files import FileSet, parquet_sets
 from v2f_engine.data.formats.splits import choose, remark
@@ -147,7 +148,25 @@ class ParquetDataset(Dataset):
                 "columns "
                 f"{', '.join(self._columns.unread)}: which is the person? Call the right one label."
             )
+        self._refuse_disagreement(parts)
         return labels, names
+
+    def _refuse_disagreement(self, labels: list[Any]) -> None:
+        """Raises where a column that can mean only a person groups the rows otherwise than the labels do."""
+        for name in self._columns.unread:
+            if name.lower().removeprefix("json.") not in PERSON_NAMES:
+                continue
+            place = ("json", name.removeprefix("json.")) if name.startswith("json.") else (name,)
+            other = [self._read_column(group, place) for group in range(len(self._groups))]
+            first, second = (
+                grouping(value for part in each for value in part.to_pylist()) for each in (labels, other)
+            )
+            if first != second:
+                raise DatasetError(
+                    f"{self.path}: the columns {'.'.join(self._columns.label)} and {name} disagree: "
+                    f"{max(first) + 1} and {max(second) + 1} values in {len(first)} rows. "
+                    "Which is the person? Keep that one, called label."
+                )
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats.label_values import LABEL_NAMES, LAST_RESORT, is_number, of_texts, ranked
+from v2f_engine.data.formats.label_values import LABEL_NAMES, LAST_RESORT, grouping, is_number, of_texts
 from v2f_engine.data.formats.tar_members import Member
 from v2f_engine.errors import DatasetError
 
@@ -119,7 +119,7 @@ def _of_fields(rows: Sequence[Mapping[str, str]], where: str) -> Labels:
     candidates = [name for name in whole if name not in LAST_RESORT] or whole
     columns = {name: [row[name] for row in rows] for name in candidates}
     first = candidates[0]
-    groups = {name: ranked(_first_seen(column))[0].tolist() for name, column in columns.items()}
+    groups = {name: grouping(column) for name, column in columns.items()}
     unlike = [name for name in candidates if groups[name] != groups[first]]
     if unlike:
         counts = ", ".join(f"{name} with {len(set(columns[name]))} values" for name in (first, *unlike))
@@ -131,12 +131,6 @@ def _of_fields(rows: Sequence[Mapping[str, str]], where: str) -> Labels:
         _refuse_row_numbers(columns[first], f"the field {first!r} of .json", where)
     values, names = of_texts(columns[first], where)
     return Labels(values, names, (f"labels of the field {first!r} of .json",))
-
-
-def _first_seen(column: Sequence[str]) -> list[str]:
-    """Each value by the row where it first stands, so that equal groupings are equal lists."""
-    rows: dict[str, int] = {}
-    return [f"{rows.setdefault(value, len(rows)):012d}" for value in column]
 
 
 def _refuse_row_numbers(texts: Sequence[str], what: str, where: str) -> None:

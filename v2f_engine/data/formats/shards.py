@@ -18,7 +18,7 @@ from v2f_engine.data.formats.archives import Tars, open_tars, refuse_shared
 from v2f_engine.data.formats.blobs import Blob
 from v2f_engine.data.formats.container_files import LISTS, is_list
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.label_values import LAST_RESORT, is_number
+from v2f_engine.data.formats.label_values import LAST_RESORT, PERSON_NAMES, grouping, is_number
 from v2f_engine.data.formats.sample_labels import check_size, labels_of, scalars, text
 from v2f_engine.data.formats.samples import Sample, samples_of
 from v2f_engine.data.formats.set_words import stem_of
@@ -175,18 +175,35 @@ def _read(blob: Blob, tally: Tally) -> _Read:
         data = blob.read(sample.label.offset, sample.label.size)
         held.append(scalars(data, where) if shard.kind == "json" else sys.intern(text(data, where)))
     beside = [part for sample in samples[:_LOOKED_AT] for part in sample.others]
-    fields = {
-        name
+    rows = [
+        scalars(blob.read(part.member.offset, part.member.size), part.member.name)
         for part in beside
         if part.type == "json" and part.member.size < 1 << 16
-        for name in scalars(blob.read(part.member.offset, part.member.size), part.member.name)
-    }
+    ]
+    if len(rows) == len(samples[:_LOOKED_AT]):
+        _refuse_disagreement(blob, shard.kind, held[: len(rows)], rows)
+    fields = {name for row in rows for name in row}
     fields |= {
         f".{part.type}" for part in beside if part.type in LABEL_TYPES and part.type not in ("json", "txt")
     }
     offsets = np.array([sample.image.offset for sample in samples], np.int64)
     sizes = np.array([sample.image.size for sample in samples], np.int64)
     return _Read(shard.kind, offsets, sizes, held, frozenset(fields))
+
+
+def _refuse_disagreement(
+    blob: Blob, kind: str, held: Sequence[str | Mapping[str, str]], rows: Sequence[Mapping[str, str]]
+) -> None:
+    """Raises where a field of `.json` that can mean only a person groups samples otherwise than their labels."""
+    for name in ("label", "labels", *PERSON_NAMES):
+        values = [row.get(name) for row in rows]
+        if None not in values and grouping(values) != grouping(map(str, held)):
+            raise DatasetError(
+                f"{blob.path}: the labels of .{kind} and the field {name!r} of .json disagree: "
+                f"{len(set(map(str, held)))} and {len(set(values))} values in the first "
+                f"{len(rows)} samples, such as {str(held[0])!r} and "
+                f"{values[0]!r}. Which is the person? Keep that one."
+            )
 
 
 def _refuse_twice(sample: Sample, seen: dict[tuple[str, int], list[Member]], blob: Blob) -> None:
