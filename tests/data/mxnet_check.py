@@ -24,7 +24,7 @@ def write(root: Path) -> None:
     from v2f_engine.data import Encoder
     from v2f_engine.data.formats import get_format
     from v2f_engine.data.formats.protocol import Sample
-    from v2f_engine.data.formats.recordio_frames import MAGIC_BYTES
+    from v2f_engine.data.formats.recordio.frames import MAGIC_BYTES
     from v2f_engine.data.records.manifest import Manifest
     from v2f_engine.data.records.plan import Plan
     from v2f_engine.data.writing.open_run import open_run

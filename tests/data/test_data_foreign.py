@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from v2f_engine.data import convert_dataset, open_dataset
-from v2f_engine.data.formats.zips import Zip
+from v2f_engine.data.formats.folders.zips import Zip
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import DatasetError
 

@@ -213,7 +213,7 @@ def test_parquet_without_pyarrow_names_the_install_line(monkeypatch: pytest.Monk
     import sys
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "v2f_engine.data.formats.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "v2f_engine.data.formats.parquet.format", raising=False)
     with pytest.raises(MissingDependency, match=r"v2f-engine\[parquet\]"):
         get_format("parquet")
 

@@ -12,9 +12,10 @@ from stub_people import make_batches, picture
 
 from v2f_engine import atomic
 from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset
-from v2f_engine.data.formats import recordio, recordio_frames
 from v2f_engine.data.formats.protocol import Sample
-from v2f_engine.data.formats.recordio_frames import (
+from v2f_engine.data.formats.recordio import format as recordio
+from v2f_engine.data.formats.recordio import frames as recordio_frames
+from v2f_engine.data.formats.recordio.frames import (
     MAGIC_BYTES,
     frame,
     image_record,

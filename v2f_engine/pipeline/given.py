@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats.image_list import FORMAT as LIST
-from v2f_engine.data.formats.image_list import root_of
-from v2f_engine.data.formats.list_lines import read_rows
+from v2f_engine.data.formats.lists.image_list import FORMAT as LIST
+from v2f_engine.data.formats.lists.image_list import root_of
+from v2f_engine.data.formats.lists.lines import read_rows
 from v2f_engine.data.gate.decode import decode
 from v2f_engine.data.gate.pictures import is_hidden, is_picture
 from v2f_engine.data.gate.resize import Resized

@@ -19,11 +19,11 @@ from v2f_engine.errors import DatasetError, MissingDependency
 from v2f_engine.outside import admit
 
 FORMATS: Mapping[str, str] = {
-    "imagefolder": "v2f_engine.data.formats.imagefolder:FORMAT",
-    "webdataset": "v2f_engine.data.formats.webdataset:FORMAT",
+    "imagefolder": "v2f_engine.data.formats.folders.imagefolder:FORMAT",
+    "webdataset": "v2f_engine.data.formats.tar.webdataset:FORMAT",
     "lmdb": "v2f_engine.data.formats.lmdb:FORMAT",
-    "recordio": "v2f_engine.data.formats.recordio:FORMAT",
-    "parquet": "v2f_engine.data.formats.parquet:FORMAT",
+    "recordio": "v2f_engine.data.formats.recordio.format:FORMAT",
+    "parquet": "v2f_engine.data.formats.parquet.format:FORMAT",
     "null": "v2f_engine.data.formats.null:FORMAT",
 }
 """Name of a format that is written -> where it lives; imported when asked for."""
@@ -34,8 +34,8 @@ READERS: Mapping[str, str] = {
     "webdataset": FORMATS["webdataset"],
     "parquet": FORMATS["parquet"],
     "imagefolder": FORMATS["imagefolder"],
-    "list": "v2f_engine.data.formats.image_list:FORMAT",
-    "zip": "v2f_engine.data.formats.zips:FORMAT",
+    "list": "v2f_engine.data.formats.lists.image_list:FORMAT",
+    "zip": "v2f_engine.data.formats.folders.zips:FORMAT",
 }
 """Name of a format that is read -> where it lives; the most telling files first: a folder may hold anything."""
 

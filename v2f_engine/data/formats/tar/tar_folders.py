@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import Account, Tally
-from v2f_engine.data.formats.archives import Tars, open_tars, refuse_shared
-from v2f_engine.data.formats.blobs import Blob
-from v2f_engine.data.formats.container_files import Names
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.person_folders import people_of
-from v2f_engine.data.formats.tar_links import no_file, with_links
-from v2f_engine.data.formats.tar_members import FILE, FOLDER, Member, scan
+from v2f_engine.data.formats.folders.archives import Tars, open_tars, refuse_shared
+from v2f_engine.data.formats.folders.container_files import Names
+from v2f_engine.data.formats.folders.people import people_of
+from v2f_engine.data.formats.tar.blobs import Blob
+from v2f_engine.data.formats.tar.links import no_file, with_links
+from v2f_engine.data.formats.tar.members import FILE, FOLDER, Member, scan
 from v2f_engine.data.gate.pictures import is_picture, suffix_of
 from v2f_engine.errors import DatasetError
 

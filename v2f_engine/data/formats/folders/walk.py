@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v2f_engine.data.formats.account import Tally
-from v2f_engine.data.formats.container_files import HIDDEN, Names
+from v2f_engine.data.formats.folders.container_files import HIDDEN, Names
 from v2f_engine.data.gate.member_names import text_of
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_hidden, suffix_of
 from v2f_engine.errors import DatasetError

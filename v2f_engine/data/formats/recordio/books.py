@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import EXAMPLES, Account, Tally
-from v2f_engine.data.formats.recordio_frames import (
+from v2f_engine.data.formats.recordio.frames import (
     FIRST,
     FRAME,
     HEADER,

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import EXAMPLES
-from v2f_engine.data.formats.label_values import of_floats
-from v2f_engine.data.formats.list_lines import names_picture
-from v2f_engine.data.formats.list_table import ListTable, read_list
-from v2f_engine.data.formats.recordio_books import Books
+from v2f_engine.data.formats.lists.label_values import of_floats
+from v2f_engine.data.formats.lists.lines import names_picture
+from v2f_engine.data.formats.lists.table import ListTable, read_list
+from v2f_engine.data.formats.recordio.books import Books
 from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.data.layout import PROPERTY
 from v2f_engine.errors import DatasetError

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import EXAMPLES, Account
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.list_lines import names_picture
-from v2f_engine.data.formats.list_table import read_list
+from v2f_engine.data.formats.lists.lines import names_picture
+from v2f_engine.data.formats.lists.table import read_list
 from v2f_engine.data.formats.protocol import Readable
 from v2f_engine.errors import DatasetError
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from v2f_engine.data.formats.blobs import Blob
+from v2f_engine.data.formats.tar.blobs import Blob
 from v2f_engine.data.gate.member_names import clean, text_of
 from v2f_engine.errors import DatasetError
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import EXAMPLES
-from v2f_engine.data.formats.blobs import Blob, open_blobs, unpacked_remark
-from v2f_engine.data.formats.set_words import split_word, stem_of
+from v2f_engine.data.formats.folders.set_words import split_word, stem_of
 from v2f_engine.data.formats.splits import choose, remark
+from v2f_engine.data.formats.tar.blobs import Blob, open_blobs, unpacked_remark
 from v2f_engine.data.gate.pictures import is_hidden, is_picture
 from v2f_engine.data.layout import ABOUT
 from v2f_engine.errors import DatasetError

@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from v2f_engine.data.formats.account import EXAMPLES, Tally
-from v2f_engine.data.formats.shard_members import IMAGE_TYPES, NO_FACES, Part, Shard
-from v2f_engine.data.formats.tar_members import Member
+from v2f_engine.data.formats.tar.members import Member
+from v2f_engine.data.formats.tar.shard_members import IMAGE_TYPES, NO_FACES, Part, Shard
 from v2f_engine.errors import DatasetError
 
 

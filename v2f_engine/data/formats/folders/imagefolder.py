@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from v2f_engine import disk
 from v2f_engine.data.formats.account import Account
-from v2f_engine.data.formats.container_files import is_archive
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.folder_walk import first_picture, walk
-from v2f_engine.data.formats.person_folders import people_of
+from v2f_engine.data.formats.folders.container_files import is_archive
+from v2f_engine.data.formats.folders.people import people_of
+from v2f_engine.data.formats.folders.walk import first_picture, walk
 from v2f_engine.data.formats.protocol import Format, Place, Sample, ShardWriter
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES, is_hidden, suffix_of
 from v2f_engine.data.layout import IMAGES

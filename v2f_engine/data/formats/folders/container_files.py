@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v2f_engine.data.formats.account import Tally
-from v2f_engine.data.formats.folder_sets import Parts
+from v2f_engine.data.formats.folders.sets import Parts
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_hidden, suffix_of
 from v2f_engine.data.layout import ABOUT, OLD_SHEET
 from v2f_engine.errors import DatasetError

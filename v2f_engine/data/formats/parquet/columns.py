@@ -15,7 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats.label_values import LABEL_NAMES, LAST_RESORT, SPLIT_NAMES, of_floats, of_texts
+from v2f_engine.data.formats.lists.label_values import (
+    LABEL_NAMES,
+    LAST_RESORT,
+    SPLIT_NAMES,
+    of_floats,
+    of_texts,
+)
 from v2f_engine.errors import DatasetError
 
 IMAGE_NAMES = (

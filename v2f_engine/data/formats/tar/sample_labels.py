@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats.label_values import LABEL_NAMES, LAST_RESORT, grouping, is_number, of_texts
-from v2f_engine.data.formats.tar_members import Member
+from v2f_engine.data.formats.lists.label_values import LABEL_NAMES, LAST_RESORT, grouping, is_number, of_texts
+from v2f_engine.data.formats.tar.members import Member
 from v2f_engine.errors import DatasetError
 
 MAX_LABEL = {"json": 1 << 22}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 
-from v2f_engine.data.formats.tar_members import FILE, FOLDER, LINK, POINTER, Member
+from v2f_engine.data.formats.tar.members import FILE, FOLDER, LINK, POINTER, Member
 from v2f_engine.errors import DatasetError
 
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import EXAMPLES, Account, Tally
-from v2f_engine.data.formats.archives import refuse_shared
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.label_values import PERSON_NAMES, grouping
-from v2f_engine.data.formats.parquet_columns import Columns, columns_of, labels_of
-from v2f_engine.data.formats.parquet_files import FileSet, parquet_sets
+from v2f_engine.data.formats.folders.archives import refuse_shared
+from v2f_engine.data.formats.lists.label_values import PERSON_NAMES, grouping
+from v2f_engine.data.formats.parquet.columns import Columns, columns_of, labels_of
+from v2f_engine.data.formats.parquet.files import FileSet, parquet_sets
 from v2f_engine.data.formats.splits import choose, remark
 from v2f_engine.data.layout import PARQUET
 from v2f_engine.errors import DatasetError
@@ -80,7 +80,14 @@ class ParquetDataset(Dataset):
 
     def _inspected(self, number: int) -> tuple[Any, Columns]:
         with self._open(number) as file:
-            return file.metadata, columns_of(file.schema_arrow, str(self._paths[number]))
+            meta, columns = file.metadata, columns_of(file.schema_arrow, str(self._paths[number]))
+        held = sum(meta.row_group(group).num_rows for group in range(meta.num_row_groups))
+        if held != meta.num_rows:
+            raise DatasetError(
+                f"{self._paths[number]}: {meta.num_rows} rows, its {meta.num_row_groups} row groups hold {held}: the "
+                "file is damaged."
+            )
+        return meta, columns
 
     def _chosen(self, split: str | None) -> NDArray[np.int64] | None:
         """Rows of the split that is asked for, where a column says of which a row is; None where all are of one.
@@ -116,7 +123,7 @@ class ParquetDataset(Dataset):
 
     def _read_column(self, group: int, place: tuple[str, ...]) -> Any:
         """A column of a row group, or a field of one, as one Arrow array."""
-        number, row_group, _ = self._groups[group]
+        number, row_group, rows = self._groups[group]
         name, *inner = place
         try:
             with self._open(number) as file:
@@ -127,6 +134,11 @@ class ParquetDataset(Dataset):
             raise DatasetError(
                 f"{self._paths[number]}: row group {row_group} is damaged: {error}."
             ) from error
+        if len(column) != rows:  # pyarrow reads a column chunk that a damaged footer lost as an empty one
+            raise DatasetError(
+                f"{self._paths[number]}: row group {row_group} has {rows} rows, {len(column)} of them in "
+                f"{'.'.join(place)}: the file is damaged."
+            )
         if isinstance(column, pa.ChunkedArray):
             column = column.chunk(0)
         for part in inner:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from v2f_engine.data.formats.account import Tally
-from v2f_engine.data.formats.label_values import LABEL_NAMES, is_number
+from v2f_engine.data.formats.lists.label_values import LABEL_NAMES, is_number
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.data.gate.strict_json import parse
 from v2f_engine.errors import DatasetError

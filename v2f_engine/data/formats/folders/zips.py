@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import Account, Tally
-from v2f_engine.data.formats.archives import ZIPS, archives_at, refuse_shared
-from v2f_engine.data.formats.container_files import Names
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.person_folders import people_of
+from v2f_engine.data.formats.folders.archives import ZIPS, archives_at, refuse_shared
+from v2f_engine.data.formats.folders.container_files import Names
+from v2f_engine.data.formats.folders.people import people_of
 from v2f_engine.data.formats.protocol import Readable
 from v2f_engine.data.gate.member_names import clean
 from v2f_engine.data.gate.open_files import OpenFiles

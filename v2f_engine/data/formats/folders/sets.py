@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from v2f_engine.data.formats.label_values import refuse_two_spellings
-from v2f_engine.data.formats.set_words import holds_everything, split_word
+from v2f_engine.data.formats.folders.set_words import holds_everything, split_word
+from v2f_engine.data.formats.lists.label_values import refuse_two_spellings
 from v2f_engine.data.formats.splits import choose, remark
 
 Parts = tuple[str, ...]

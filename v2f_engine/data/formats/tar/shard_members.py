@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from v2f_engine.data.formats.account import Tally
-from v2f_engine.data.formats.container_files import HIDDEN
-from v2f_engine.data.formats.tar_links import no_file, with_links
-from v2f_engine.data.formats.tar_members import FILE, FOLDER, Member
+from v2f_engine.data.formats.folders.container_files import HIDDEN
+from v2f_engine.data.formats.tar.links import no_file, with_links
+from v2f_engine.data.formats.tar.members import FILE, FOLDER, Member
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_hidden
 from v2f_engine.errors import DatasetError
 

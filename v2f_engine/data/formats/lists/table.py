@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import Tally
-from v2f_engine.data.formats.folder_sets import one_set
-from v2f_engine.data.formats.label_values import LABEL_NAMES, SPLIT_NAMES, is_number, of_texts, ranked
-from v2f_engine.data.formats.list_lines import PATH_NAMES, SHAPES, Rows, names_picture, read_rows
+from v2f_engine.data.formats.folders.sets import one_set
+from v2f_engine.data.formats.lists.label_values import LABEL_NAMES, SPLIT_NAMES, is_number, of_texts, ranked
+from v2f_engine.data.formats.lists.lines import PATH_NAMES, SHAPES, Rows, names_picture, read_rows
 from v2f_engine.data.formats.splits import choose, remark
 from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.errors import DatasetError

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import Account, Tally
-from v2f_engine.data.formats.archives import Tars, open_tars, refuse_shared
-from v2f_engine.data.formats.blobs import Blob
-from v2f_engine.data.formats.container_files import LISTS, is_list
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.label_values import LAST_RESORT, PERSON_NAMES, grouping, is_number
-from v2f_engine.data.formats.sample_labels import check_size, labels_of, scalars, text
-from v2f_engine.data.formats.samples import Sample, samples_of
-from v2f_engine.data.formats.set_words import stem_of
-from v2f_engine.data.formats.shard_members import IMAGE_TYPES, LABEL_TYPES, Shard, shard_of
-from v2f_engine.data.formats.tar_members import Member, scan
+from v2f_engine.data.formats.folders.archives import Tars, open_tars, refuse_shared
+from v2f_engine.data.formats.folders.container_files import LISTS, is_list
+from v2f_engine.data.formats.folders.set_words import stem_of
+from v2f_engine.data.formats.lists.label_values import LAST_RESORT, PERSON_NAMES, grouping, is_number
+from v2f_engine.data.formats.tar.blobs import Blob
+from v2f_engine.data.formats.tar.members import Member, scan
+from v2f_engine.data.formats.tar.sample_labels import check_size, labels_of, scalars, text
+from v2f_engine.data.formats.tar.samples import Sample, samples_of
+from v2f_engine.data.formats.tar.shard_members import IMAGE_TYPES, LABEL_TYPES, Shard, shard_of
 from v2f_engine.errors import DatasetError
 
 _LOOKED_AT = 64

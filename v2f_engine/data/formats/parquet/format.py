@@ -15,7 +15,7 @@ from typing import Any
 from v2f_engine import disk
 from v2f_engine.atomic import DurableFile
 from v2f_engine.data.formats.dataset import Dataset
-from v2f_engine.data.formats.parquet_files import parquet_sets
+from v2f_engine.data.formats.parquet.files import parquet_sets
 from v2f_engine.data.formats.protocol import (
     Format,
     OneFileWriter,
@@ -124,7 +124,7 @@ class ParquetFormat(Format):
         return path.suffix == ".parquet" if path.is_file() else bool(parquet_sets(path)[0])
 
     def open(self, path: Path, split: str | None = None) -> Dataset:
-        from v2f_engine.data.formats.parquet_reader import ParquetDataset
+        from v2f_engine.data.formats.parquet.reader import ParquetDataset
 
         return ParquetDataset(path, split)
 

@@ -22,9 +22,9 @@ from v2f_engine.atomic import DurableFile, aborted_on_error
 from v2f_engine.data.formats.account import Account
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Finished, Place, ReadShard
-from v2f_engine.data.formats.recordio_books import MAX_EXACT, Books, read_books, read_index, read_ranges
-from v2f_engine.data.formats.recordio_frames import HEADER, image_record, range_record, read_record, unpack
-from v2f_engine.data.formats.recordio_lists import People, listed_people, own_labels, remarks_of
+from v2f_engine.data.formats.recordio.books import MAX_EXACT, Books, read_books, read_index, read_ranges
+from v2f_engine.data.formats.recordio.frames import HEADER, image_record, range_record, read_record, unpack
+from v2f_engine.data.formats.recordio.side_lists import People, listed_people, own_labels, remarks_of
 from v2f_engine.data.formats.splits import choose, remark
 from v2f_engine.data.formats.staging import StagedFormat
 from v2f_engine.data.gate.open_files import OpenFiles

@@ -15,11 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.formats import samples, ustar
 from v2f_engine.data.formats.account import Account, Tally
-from v2f_engine.data.formats.archives import TARS, archives_at, open_tars
-from v2f_engine.data.formats.blobs import Blob
 from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.folders.archives import TARS, archives_at, open_tars
 from v2f_engine.data.formats.protocol import (
     Finished,
     Format,
@@ -29,10 +27,12 @@ from v2f_engine.data.formats.protocol import (
     Sample,
     ShardWriter,
 )
-from v2f_engine.data.formats.shard_members import shard_of
-from v2f_engine.data.formats.shards import Shards, is_labelled
-from v2f_engine.data.formats.tar_folders import TarFolders
-from v2f_engine.data.formats.tar_members import Member, scan
+from v2f_engine.data.formats.tar import samples, ustar
+from v2f_engine.data.formats.tar.blobs import Blob
+from v2f_engine.data.formats.tar.members import Member, scan
+from v2f_engine.data.formats.tar.shard_members import shard_of
+from v2f_engine.data.formats.tar.shards import Shards, is_labelled
+from v2f_engine.data.formats.tar.tar_folders import TarFolders
 from v2f_engine.data.gate.open_files import OpenFiles
 from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.data.layout import MANIFEST, WIDS_INDEX, tar_name

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.data.formats.account import EXAMPLES, Account, Tally
-from v2f_engine.data.formats.container_files import LISTS, Names, is_list, kinds_of, sorted_out
-from v2f_engine.data.formats.flat_names import read_flat_names
-from v2f_engine.data.formats.folder_sets import Parts, one_set, shared_depth
-from v2f_engine.data.formats.set_words import holds_everything
+from v2f_engine.data.formats.folders.container_files import LISTS, Names, is_list, kinds_of, sorted_out
+from v2f_engine.data.formats.folders.flat_names import read_flat_names
+from v2f_engine.data.formats.folders.set_words import holds_everything
+from v2f_engine.data.formats.folders.sets import Parts, one_set, shared_depth
 from v2f_engine.data.gate.pictures import is_hidden, suffix_of
 from v2f_engine.data.layout import ABOUT
 from v2f_engine.errors import DatasetError

@@ -1,0 +1,1 @@
+"""Text lists and CSVs of pictures with labels."""

@@ -1,0 +1,1 @@
+"""Parquet: which files are a set, which columns hold picture and person."""

@@ -1,0 +1,1 @@
+"""MXNet RecordIO: frames, keys, and the lists that lie beside a .rec."""
