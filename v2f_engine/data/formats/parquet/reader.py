@@ -75,7 +75,11 @@ class ParquetDataset(Dataset):
     def _open(self, number: int) -> Any:
         try:
             return pq.ParquetFile(self._paths[number], page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            UnicodeDecodeError,
+        ) as error:  # the last: a damaged name of a column
             raise DatasetError(f"{self._paths[number]}: expected a Parquet file: {error}.") from error
 
     def _inspected(self, number: int) -> tuple[Any, Columns]:
