@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 from all_layouts import LAYOUTS, Groups, Layout, People, groups, picture
-from damages import DAMAGES, Case, Damage, Expected
+from damage_case import Case, Damage, Expected
+from damages import DAMAGES
 
 from v2f_engine.data import convert_dataset, open_dataset
 from v2f_engine.errors import V2FError

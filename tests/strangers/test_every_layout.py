@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from all_layouts import LAYOUTS, SPLIT_LAYOUTS
-from formats_table import PEOPLE, committed, people, tables
+from formats_table import committed, tables
+from layout_rows import PEOPLE, people
 
 from v2f_engine.data.inspect_file import inspect_file
 
