@@ -37,13 +37,13 @@ def container_cut(case: Case) -> Expected | None:
 def _joined(case: Case, path: Path) -> Expected:
     """Of two tars, one behind the other, the first may be left: a whole tar, zeros at its end."""
     data = path.read_bytes()
-    with tarfile.open(fileobj=io.BytesIO(data)) as first:
-        try:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as first:
             members = first.getmembers()
-        except tarfile.TarError:
-            return case.whole()
+    except tarfile.TarError:
+        return case.whole()
     end = members[-1].offset_data + -(-members[-1].size // 512) * 512
-    if len(data) < end + 1024 or any(data[end:]):
+    if len(data) < end + 512 or len(data) % 512 or any(data[end:]):
         return case.whole()
     names = {entry.name: entry.data for entry in case.contents.held}
     left = {names[member.name] for member in members}
@@ -104,8 +104,13 @@ def byte_flipped(case: Case) -> Expected | None:
         at += +rng.choice([*range(12), *range(16, 32)])  # the label itself: label_moved, label_text
     elif family == "lmdb":
         path = tree_file(case)
-        page = rng.randrange(path.stat().st_size // 4096)
-        at = 4096 * page + (rng.randrange(152) if page < 2 else rng.randrange(24))
+        data = path.read_bytes()
+        starts = range(0, len(data), 4096)  # pages behind the first of a large value have no header
+        page = rng.choice(
+            [n for n, at in enumerate(starts) if int.from_bytes(data[at : at + 8], "little") == n]
+        )
+        overflow = data[4096 * page + 10] & 4  # whose value begins behind 16 bytes
+        at = 4096 * page + rng.randrange(152 if page < 2 else 16 if overflow else 24)
     else:
         path = rng.choice(case.files("*.parquet"))
         at = rng.choice([rng.randrange(4), path.stat().st_size - 1 - rng.randrange(8)])

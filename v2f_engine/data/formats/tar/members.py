@@ -89,6 +89,11 @@ def scan(blob: Blob) -> Iterator[Member]:
                     f"{where}: the archive ends after a header that announces a member; it was cut."
                 )
             following = _after_zeros(blob, offset)
+            if following is None and blob.length % BLOCK:
+                raise DatasetError(
+                    f"{where}: the archive has {blob.length} bytes, no multiple of {BLOCK}; it was cut among its "
+                    "closing zeros, and another tar may have followed."
+                )
             if following is None:
                 return
             offset, closed = following, True
