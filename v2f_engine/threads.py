@@ -18,12 +18,12 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
+WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """For every OpenMP, and for GNU's. One that the user has set leaves both to the user.
 
-A thousand turns are about 10 us, GNU's default of 300,000 are 3 ms. None at all is as bad as the default: a decode has
-thousands of parallel regions whose threads end within microseconds of each other, and each wait then costs a wake-up
-behind the other processes (`bench.cpu.under_load` has the ways beside each other).
+A thousand turns before sleep (10 us; GNU's default is 300,000) look like a cheap middle and are not: beside two busy
+processes they made 12 images/s, the default 9, none at all 56, one thread 54 (`bench.cpu.under_load`). Beside more than
+two the order changes from run to run, and one thread is the only steady choice.
 """
 COUNT = "OMP_NUM_THREADS"
 LOADED = ("torch", "v2f_kernels._C")

@@ -6,8 +6,8 @@
 Protocol. Each measurement is a process of its own, since OpenMP reads its variables once: it loads `mini` with as
 many threads as it gets, makes one person for warm-up, then `generate`s `--ids` people of 25 images as JPEGs into a
 temporary imagefolder and says images a second of wall time. Four ways of waiting are interleaved A B C D, A B C D, ...:
-`settled` is what `import v2f_engine` settles (`v2f_engine.threads`: 1,000 turns, then sleep), `spinning` is OpenMP's
-default (GNU's 300,000 turns, about 3 ms), `asleep at once` turns not once, `one thread` is OMP_NUM_THREADS=1. First
+`settled` is what `import v2f_engine` settles (`v2f_engine.threads`: sleep at once), `spinning` is OpenMP's default
+(GNU's 300,000 turns, about 3 ms), `asleep soon` turns a thousand times before, `one thread` is OMP_NUM_THREADS=1. First
 without, then beside `--busy` processes that do nothing but count. Reported: medians, and the range over rounds. `idle`
 is right only on a machine with no other work; the load average stands in the result.
 
@@ -34,12 +34,12 @@ from v2f_engine.threads import COUNT, WAITING
 
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
 """What libgomp does where nothing is set: saying it keeps `settle` from setting anything else."""
-AT_ONCE = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-"""Threads that sleep without any turn before."""
+SOON = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
+"""Threads that turn for about 10 us before they sleep."""
 WAYS: dict[str, dict[str, str]] = {
     "settled": {},
     "spinning": SPINNING,
-    "asleep at once": AT_ONCE,
+    "asleep soon": SOON,
     "one thread": {COUNT: "1"},
 }
 IMAGES = 25
