@@ -155,7 +155,7 @@ def read_books(files: OpenFiles, rec: Path, keys: NDArray[np.int64], offsets: ND
 def read_ranges(files: OpenFiles, rec: Path, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """int64 `[N, 2]`: first key and last + 1 of the range records at these offsets."""
     ranges: NDArray[np.float32] = _heads(files, rec, offsets)["labels"][:, :2]
-    return np.where(np.isfinite(ranges), ranges, -1).astype(np.int64)
+    return np.where((ranges >= 0) & (ranges <= MAX_EXACT), ranges, -1).astype(np.int64)
 
 
 def _heads(files: OpenFiles, rec: Path, offsets: NDArray[np.int64]) -> NDArray[np.void]:
