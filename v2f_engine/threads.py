@@ -2,9 +2,9 @@
 
 OpenMP's threads spin while they wait, for milliseconds, since the next parallel region is near. That is right on an
 idle machine and ruinous on a shared one: whoever spins keeps the core from the thread that everybody waits for. Beside
-two busy processes on two cores `generate` made 6.8 images/s so and 58.7 with threads that sleep instead
-(`bench.cpu.under_load`). The number of threads is OpenMP's own, the cores of the affinity mask, unless a cgroup's quota
-(what `docker run --cpus` sets) allows fewer: OpenMP does not look there.
+two busy processes on two cores `generate` has made as little as 6.8 images/s so, and up to 58.7 with threads that sleep
+instead (`bench.cpu.under_load`). The number of threads is OpenMP's own, the cores of the affinity mask, unless a
+cgroup's quota (what `docker run --cpus` sets) allows fewer: OpenMP does not look there.
 
 Both are read once, when the library is loaded, so they are environment variables, and `import v2f_engine` sets those
 that the user has not set. Processes started from here inherit them.
@@ -21,9 +21,10 @@ from pathlib import Path
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 """For every OpenMP, and for GNU's. One that the user has set leaves both to the user.
 
-A thousand turns before sleep (10 us; GNU's default is 300,000) look like a cheap middle and are not: beside two busy
-processes they made 12 images/s, the default 9, none at all 56, one thread 54 (`bench.cpu.under_load`). Beside more than
-two the order changes from run to run, and one thread is the only steady choice.
+Beside busy processes no way of waiting is steady with two threads: medians of two sittings on two cores were 40 and 56
+images/s asleep at once, 63 and 12 after a thousand turns (10 us), 38 and 9 with GNU's 300,000, rounds from 7 to 66; one
+thread made 54 to 65 (`bench.cpu.under_load`). Idle, asleep at once is not slower. On a machine that is shared all the
+time, set OMP_NUM_THREADS=1.
 """
 COUNT = "OMP_NUM_THREADS"
 LOADED = ("torch", "v2f_kernels._C")
