@@ -19,6 +19,7 @@ from v2f_engine import disk
 from v2f_engine.data.formats.account import Account
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.folders.container_files import is_archive
+from v2f_engine.data.formats.folders.folder_dataset import FolderDataset
 from v2f_engine.data.formats.folders.people import people_of
 from v2f_engine.data.formats.folders.walk import first_picture, walk
 from v2f_engine.data.formats.protocol import Format, Place, Sample, ShardWriter
@@ -80,10 +81,10 @@ class FolderWriter:
         disk.remove(self._temporary)
 
 
-class ImageFolder(Dataset):
+class ImageFolder(FolderDataset):
     """Reads `root/<class>/<image>`; labels are the ranks of the sorted class names, as torchvision has it.
 
-    A stranger's folder is walked to its last file (`person_folders`); a set of ours is read as it was written.
+    A stranger's folder is walked to its last file (`people`); a set of ours is read as it was written.
 
     Args:
         path: a dataset of this engine, or the folder that holds the class folders.
@@ -92,7 +93,6 @@ class ImageFolder(Dataset):
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "imagefolder", split)
-        self._account: Account | None = None
         if self.manifest is not None:
             if split is not None:
                 raise DatasetError(f"{path}: one set and no split {split!r}; open it without.")
@@ -109,22 +109,16 @@ class ImageFolder(Dataset):
             people = people_of(files.names, files.tally, split)
             files.refuse_doubled(people.rows.tolist())
             self._names = [files.paths[row] for row in people.rows.tolist()]
-            self._classes, self._labels, self._account = people.class_names, people.labels, people.account
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        return self._labels
-
-    @property
-    def class_names(self) -> list[str]:
-        """Folder of each label, below what all share."""
-        return self._classes
+            self.found(people)
 
     def account(self) -> Account:
-        if self._account is None:
-            files = walk(self.path / IMAGES)
-            self._account = people_of(files.names, files.tally).account
-        return self._account
+        return super().account() if self.manifest is None else self._account_of_ours
+
+    @cached_property
+    def _account_of_ours(self) -> Account:
+        """Walked only when it is asked for."""
+        files = walk(self.path / IMAGES)
+        return people_of(files.names, files.tally).account
 
     def where(self, index: int) -> str:
         return self._names[index]

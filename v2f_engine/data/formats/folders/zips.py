@@ -12,16 +12,15 @@ import struct
 import zipfile
 import zlib
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from v2f_engine.data.formats.account import Account, Tally
+from v2f_engine.data.formats.account import Tally
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.folders.archives import ZIPS, archives_at, refuse_shared
 from v2f_engine.data.formats.folders.container_files import Names
+from v2f_engine.data.formats.folders.folder_dataset import FolderDataset
 from v2f_engine.data.formats.folders.people import people_of
 from v2f_engine.data.formats.protocol import Readable
 from v2f_engine.data.gate.member_names import clean
@@ -39,7 +38,7 @@ _UNIX = 3
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-class Zip(Dataset):
+class Zip(FolderDataset):
     """Reads images out of zips by position; labels are the ranks of the sorted folder names, over all zips.
 
     Several zips are parts of one set: a person's folder may go on in the next, a file of one name may not.
@@ -75,19 +74,7 @@ class Zip(Dataset):
         _refuse_unreadable(path, self._entries)
         places = np.array([place for place, *_ in kept], np.int64)
         refuse_shared(path, archives, places, people.labels, people.class_names)
-        self._classes, self._labels, self._account = people.class_names, people.labels, people.account
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        return self._labels
-
-    @property
-    def class_names(self) -> list[str]:
-        """Folder of each label."""
-        return self._classes
-
-    def account(self) -> Account:
-        return self._account
+        self.found(people)
 
     def where(self, index: int) -> str:
         archive, member = self._entries[index]

@@ -1,6 +1,6 @@
 """Text lists of images: a file of paths and labels, or of paths whose folder is the identity.
 
-IDnet, FaceX-Zoo and SOTA-FR publish their sets so; nobody needs to write it. What lines look like: `list_table`.
+IDnet, FaceX-Zoo and SOTA-FR publish their sets so; nobody needs to write it. What lines look like: `table`.
 """
 
 from __future__ import annotations

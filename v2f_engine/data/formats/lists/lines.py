@@ -1,6 +1,6 @@
 """A text table's rows of cells, whatever separates them: tabs, commas, semicolons, blanks; a header, comments, a BOM.
 
-`list_table` says what the cells mean.
+`table` says what the cells mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parquet as Hugging Face `datasets` reads it: `data/train-00000-of-00012.parquet`, columns image and label.
 
 `image` is struct(bytes, path) with the feature type Image, `label` int64. Needs the extra `[parquet]`. What strangers
-write: `parquet_files`, `parquet_columns`.
+write: `files`, `columns`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from v2f_engine.errors import DatasetError
 
 
 class ParquetDataset(Dataset):
-    """Reads Parquet files of pictures and labels; which files and columns: `parquet_files`, `parquet_columns`."""
+    """Reads Parquet files of pictures and labels; which files and columns: `files`, `columns`."""
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         super().__init__(path, "parquet", split)

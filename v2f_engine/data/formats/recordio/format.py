@@ -3,7 +3,7 @@
 Record 0 is the meta record (flag 2, labels = first key after the images, first key after the identities); images are
 keys 1..N; then one record per identity (flag 2, labels = its first key, its last key + 1), which the older trainers
 read. The meta labels are float32, exact to 16,777,216 only, so larger sets have neither and their images are keys
-0..N-1: the trainers then take every key. How records are framed: `recordio_frames`.
+0..N-1: the trainers then take every key. How records are framed: `frames`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _records_in(folder: Path) -> list[Path]:
 class RecordIO(Dataset):
     """Reads `*.rec` with its `*.idx`, ours or a stranger's.
 
-    Ours are as the manifest says. Of a stranger's, every record is looked at when it is opened (`recordio_books`): it
+    Ours are as the manifest says. Of a stranger's, every record is looked at when it is opened (`books`): it
     is a picture, a range of keys, or damaged, which shows when it is read.
     """
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from v2f_engine.data.formats.account import Account, Tally
-from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats.account import Tally
 from v2f_engine.data.formats.folders.archives import Tars, open_tars, refuse_shared
 from v2f_engine.data.formats.folders.container_files import Names
+from v2f_engine.data.formats.folders.folder_dataset import FolderDataset
 from v2f_engine.data.formats.folders.people import people_of
 from v2f_engine.data.formats.tar.blobs import Blob
 from v2f_engine.data.formats.tar.links import no_file, with_links
@@ -22,7 +20,7 @@ from v2f_engine.errors import DatasetError
 _HEAD = 4096
 
 
-class TarFolders(Dataset):
+class TarFolders(FolderDataset):
     """Reads pictures out of tars by position; labels are the ranks of the sorted folder names, over all tars.
 
     Args:
@@ -59,19 +57,7 @@ class TarFolders(Dataset):
         refuse_shared(
             path, [blob.path for blob in tars.blobs], self._places, people.labels, people.class_names
         )
-        self._labels, self._classes, self._account = people.labels, people.class_names, people.account
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        return self._labels
-
-    @property
-    def class_names(self) -> list[str]:
-        """Folder of each label."""
-        return self._classes
-
-    def account(self) -> Account:
-        return self._account
+        self.found(people)
 
     def where(self, index: int) -> str:
         return f"{self._blobs[int(self._places[index])].path}: {self._members[index].name}"

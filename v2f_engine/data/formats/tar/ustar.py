@@ -1,4 +1,4 @@
-"""The tar format as far as our shards need it (ustar, regular files): a fast writer; `tar_members` reads.
+"""The tar format as far as our shards need it (ustar, regular files): a fast writer; `members` reads.
 
 Written by hand because `tarfile` makes 23,000 members of 7 KB a second and `webdataset.TarWriter` 6,800;
 these headers are fixed but for name, size and checksum.
