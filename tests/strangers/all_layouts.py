@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,13 +16,12 @@ import archive_files
 import msgpack
 import numpy as np
 import record_files
+from people_given import People
 from PIL import Image
 
 from v2f_engine.data import convert_dataset
 
-People = Sequence[Sequence[bytes]]
 Maker = Callable[[Path, People], Path]
-Groups = list[list[bytes]]
 
 OURS = ("imagefolder", "webdataset", "lmdb", "recordio", "parquet")
 
@@ -62,11 +61,6 @@ def picture(seed: int, kind: str = "JPEG", side: int = 112, mode: str = "RGB") -
     options = {"quality": 60} if kind == "JPEG" else {}
     Image.fromarray(np.kron(cells, np.ones((8, 8, 1), np.uint8)), mode).save(stream, kind, **options)
     return stream.getvalue()
-
-
-def groups(people: People) -> Groups:
-    """People without their numbers, to be compared; nobody without a picture."""
-    return sorted(sorted(pictures) for pictures in people if len(pictures))
 
 
 # What the modules of makers have, with the tools.

@@ -14,7 +14,8 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-People = Sequence[Sequence[bytes]]
+from people_given import People
+
 Maker = Callable[[Path, People], Path]
 Members = Iterable[tuple[str, bytes]]
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

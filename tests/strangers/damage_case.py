@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from all_layouts import Groups, Layout, People, groups
+from all_layouts import Layout
 from containers import Contents, Entry
+from people_given import Groups, People, groups
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ class Case:
     def only(self, *data: Groups) -> Expected:
         """One of these; of a set of ours only what was written."""
         return Expected(tuple(each for each in data if not self.own or each == groups(self.people)))
+
+    def believed(self, data: Groups) -> Expected:
+        """That; a set of ours knows what was written."""
+        return self.whole() if self.own else self.only(data)
 
     def without(self, *pictures: bytes) -> Groups:
         return groups([[data for data in held if data not in pictures] for held in self.people])

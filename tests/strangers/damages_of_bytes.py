@@ -8,11 +8,11 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from all_layouts import groups
 from containers import ARCHIVED
 from damage_case import Case, Expected
 from damage_containers import Listed, picture_records, records_of, rewrite_rows, tree_file, write_index
 from damages_of_pictures import altered
+from people_given import groups
 
 LONG = "李雷-" + "long" * 30
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import struct
+from pathlib import Path
 
 import msgpack
-from all_layouts import groups
 from containers import Entry
 from damage_case import Case, Expected
 from damage_containers import (
@@ -20,6 +20,7 @@ from damage_containers import (
     records_of,
     write_index,
 )
+from people_given import groups
 
 
 def key_missing(case: Case) -> Expected | None:
@@ -146,6 +147,14 @@ def _keys(case: Case, by: int) -> Expected | None:
     return case.whole()  # a key that names nothing loses nothing
 
 
+def set_label(rec: Path, offset: int, label: float) -> None:
+    """Writes the label of the record at `offset`: in its header, or first of those behind it."""
+    held = bytearray(rec.read_bytes())
+    flag = struct.unpack_from("<I", held, offset + 8)[0]
+    struct.pack_into("<f", held, offset + (12 if flag == 0 else 32), label)
+    rec.write_bytes(held)
+
+
 def label_text(case: Case) -> Expected | None:
     """One label is a word, or no number that a person can have."""
     family = case.layout.family
@@ -160,7 +169,7 @@ def label_text(case: Case) -> Expected | None:
         else:
             label.data = b"abc"
         case.contents.save()
-        return case.only(case.alone(entry.data), *([groups(case.people)] if case.own else []))
+        return case.believed(case.alone(entry.data))
     if family == "lists":
         listed, entry = Listed(case), case.one()
         if listed.name in BY_FOLDER:
@@ -173,12 +182,7 @@ def label_text(case: Case) -> Expected | None:
     if family == "records":
         rec, places = picture_records(case)
         offset = case.rng.choice(sorted(places.values()))
-        held = bytearray(rec.read_bytes())
-        flag = struct.unpack_from("<I", held, offset + 8)[0]
-        struct.pack_into(
-            "<f", held, offset + (12 if flag == 0 else 32), case.rng.choice([float("nan"), -1.0, 0.5, 1e30])
-        )
-        rec.write_bytes(held)
+        set_label(rec, offset, case.rng.choice([float("nan"), -1.0, 0.5, 1e30]))
         return case.whole() if case.own else case.only()
 
     lost: list[bytes] = []
@@ -192,7 +196,7 @@ def label_text(case: Case) -> Expected | None:
         entries[key] = msgpack.packb(parts)
 
     change_tree(case, change)
-    return case.only(case.alone(lost[0]), *([groups(case.people)] if case.own else []))
+    return case.believed(case.alone(lost[0]))
 
 
 def label_moved(case: Case) -> Expected | None:
@@ -207,7 +211,7 @@ def label_moved(case: Case) -> Expected | None:
         number = re.compile(rb"\d+(?=\D*$)" if not label.name.endswith(".json") else rb'(?<="label": "n)\d+')
         label.data = number.sub(b"%d" % len(case.people), label.data, count=1)
         case.contents.save()
-        return case.only(case.alone(entry.data), *([groups(case.people)] if case.own else []))
+        return case.believed(case.alone(entry.data))
     if family == "lists":
         listed, entry = Listed(case), case.one()
         if listed.name in BY_FOLDER:
@@ -219,11 +223,8 @@ def label_moved(case: Case) -> Expected | None:
     if family == "records":
         rec, places = picture_records(case)
         data, offset = case.rng.choice(sorted(places.items()))
-        held = bytearray(rec.read_bytes())
-        flag = struct.unpack_from("<I", held, offset + 8)[0]
         person = case.rng.randrange(len(case.people) + 1)
-        struct.pack_into("<f", held, offset + (12 if flag == 0 else 32), float(person))
-        rec.write_bytes(held)
+        set_label(rec, offset, float(person))
         if case.own or case.layout.name.endswith(("DCFace", "im2rec", "CVLface")):
             return case.whole()  # a list, or the manifest, says otherwise
         return case.only(case.moved(data, person))

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import picture_files
-from all_layouts import Layout, groups, picture
+from all_layouts import Layout, picture
 from numpy.typing import NDArray
+from people_given import groups
 
 from v2f_engine.data import convert_dataset, open_dataset, open_training_set
 from v2f_engine.data.gate.decode import decode

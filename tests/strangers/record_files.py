@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+from people_given import People
 
-People = Sequence[Sequence[bytes]]
 Maker = Callable[[Path, People], Path]
 MAGIC = 0xCED7230A
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-People = Sequence[Sequence[bytes]]
+from people_given import People
+
 Maker = Callable[[Path, People], tuple[Path, list[list[bytes]]]]
 
 

@@ -14,13 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import archive_files as made
-import numpy as np
 import pytest
 from archive_files import (
     LAYOUTS,
     SPLIT_LAYOUTS,
     Maker,
-    People,
     folders,
     header,
     padded,
@@ -29,55 +27,21 @@ from archive_files import (
     tree,
     zipped,
 )
-from PIL import Image
+from people_given import drawn, groups, noise, read
 
 from v2f_engine.data import convert_dataset, open_dataset
-from v2f_engine.data.formats.account import Account
 from v2f_engine.errors import DatasetError, V2FError
 
-Groups = list[list[bytes]]
+POOL = [noise(seed, quality=20) for seed in range(30)]
 
 
-def picture(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (112, 112, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=20)
-    return stream.getvalue()
-
-
-POOL = [picture(seed) for seed in range(30)]
-
-
-def drawn(rng: random.Random, fewest: int = 1) -> list[list[bytes]]:
-    """2 to 5 people of `fewest` to 5 pictures, the first of at least two."""
-    pool = rng.sample(POOL, len(POOL))
-    counts = [rng.randint(fewest, 5) for _ in range(rng.randint(2, 5))]
-    counts[0] = max(2, counts[0])
-    return [[pool.pop() for _ in range(count)] for count in counts]
-
-
-PEOPLE = drawn(random.Random(5), 2)
-
-
-def groups(people: People) -> Groups:
-    return sorted(sorted(pictures) for pictures in people)
-
-
-def read(path: Path, split: str | None = None) -> tuple[Groups, Account]:
-    """What a reader gives, after its books were balanced."""
-    found = open_dataset(path, split=split)
-    account = found.account()
-    people: dict[int, list[bytes]] = {}
-    for data, label in found:
-        people.setdefault(label, []).append(data)
-    assert (account.images, account.identities, account.missing) == (len(found), len(people), 0)
-    return groups(list(people.values())), account
+PEOPLE = drawn(random.Random(5), POOL, 2)
 
 
 @pytest.mark.parametrize(("name", "maker"), LAYOUTS, ids=[name for name, _ in LAYOUTS])
 def test_every_layout_gives_the_people(tmp_path: Path, name: str, maker: Maker) -> None:
     for seed in range(3):
-        people = drawn(random.Random(seed), 1 + seed)
+        people = drawn(random.Random(seed), POOL, 1 + seed)
         path = maker(tmp_path / str(seed), people)
         found, _ = read(path)
         assert found == groups(people), (name, seed)
@@ -349,11 +313,11 @@ def test_zips_of_every_kind(tmp_path: Path) -> None:
 def test_sets_that_lie_together_are_not_merged(tmp_path: Path) -> None:
     """Label 0 of one set is not label 0 of the other."""
     tar(tmp_path / "a" / "casia-000000.tar", samples(made.rows_of(PEOPLE)))
-    tar(tmp_path / "a" / "web4m-000000.tar", samples(made.rows_of(drawn(random.Random(9)))))
+    tar(tmp_path / "a" / "web4m-000000.tar", samples(made.rows_of(drawn(random.Random(9), POOL))))
     with pytest.raises(DatasetError, match=r"labels, such as '0', are in archives of several names"):
         open_dataset(tmp_path / "a")
     zipped(tmp_path / "b" / "casia.zip", tree(PEOPLE, "{0}/{1}.jpg"))
-    zipped(tmp_path / "b" / "web.zip", tree(drawn(random.Random(9)), "{0}/x{1}.jpg"))
+    zipped(tmp_path / "b" / "web.zip", tree(drawn(random.Random(9), POOL), "{0}/x{1}.jpg"))
     with pytest.raises(DatasetError, match="archives of several names"):
         open_dataset(tmp_path / "b")
     zipped(tmp_path / "c" / "part1.zip", tree(PEOPLE))
@@ -442,7 +406,7 @@ def test_random_shards_by_tarfile_and_webdataset(tmp_path: Path) -> None:
     exact = refused = 0
     for seed in range(300):
         rng = random.Random(seed)
-        people = drawn(rng)
+        people = drawn(rng, POOL)
         rows = made.rows_of(people)
         rng.shuffle(rows)
         names = rng.sample(ODD, len(people))
@@ -488,7 +452,7 @@ def test_random_folders_zips_and_tars(tmp_path: Path) -> None:
     exact = refused = 0
     for seed in range(150):
         rng = random.Random(seed)
-        people = drawn(rng)
+        people = drawn(rng, POOL)
         names = rng.sample(ODD, len(people))
         top = rng.choice(["", "set/", "train/", "images/"])
         endings = [".jpg", ".JPG", ".jpeg", ".png"]
@@ -540,7 +504,7 @@ def test_random_damage_of_shards(tmp_path: Path) -> None:
     exact = refused = 0
     for seed in range(300):
         rng = random.Random(seed)
-        people = drawn(rng)
+        people = drawn(rng, POOL)
         key = rng.choice(["{0}/{1:03d}", "{0:04d}_{1:03d}", "{1:03d}"])
         rows = made.rows_of(people)
         rng.shuffle(rows)

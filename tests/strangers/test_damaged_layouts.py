@@ -17,9 +17,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from all_layouts import LAYOUTS, Groups, Layout, People, groups, picture
+from all_layouts import LAYOUTS, Layout, picture
 from damage_case import Case, Damage, Expected
 from damages import DAMAGES
+from people_given import Groups, People, groups
 
 from v2f_engine.data import convert_dataset, open_dataset
 from v2f_engine.errors import V2FError

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgpack
-import numpy as np
 import pytest
-from PIL import Image
+from people_given import drawn, groups, noise, read
 from record_files import (
     LAYOUTS,
     LISTS,
@@ -33,48 +31,13 @@ from record_files import (
 )
 
 from v2f_engine.data import convert_dataset, open_dataset
-from v2f_engine.data.formats.account import Account
 from v2f_engine.data.inspect_file import inspect_file
 from v2f_engine.errors import DatasetError, OutputFolderError, V2FError
 
-Groups = list[list[bytes]]
+POOL = [noise(seed, quality=30) for seed in range(40)]
 
 
-def picture(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (112, 112, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=30)
-    return stream.getvalue()
-
-
-POOL = [picture(seed) for seed in range(40)]
-
-
-def drawn(rng: random.Random) -> list[list[bytes]]:
-    """2 to 5 people of 1 to 5 pictures, at least one of them of two."""
-    pool = rng.sample(POOL, len(POOL))
-    counts = [rng.randint(1, 5) for _ in range(rng.randint(2, 5))]
-    counts[0] = max(2, counts[0])
-    return [[pool.pop() for _ in range(count)] for count in counts]
-
-
-PEOPLE = drawn(random.Random(7))
-
-
-def groups(people: People) -> Groups:
-    """People without their numbers, to be compared."""
-    return sorted(sorted(pictures) for pictures in people)
-
-
-def read(path: Path, split: str | None = None) -> tuple[Groups, Account]:
-    """What a reader gives, after its books were balanced, as every command does first."""
-    found = open_dataset(path, split=split)
-    account = found.account()
-    people: dict[int, list[bytes]] = {}
-    for data, label in found:
-        people.setdefault(label, []).append(data)
-    assert (account.images, account.identities, account.missing) == (len(found), len(people), 0)
-    return groups(list(people.values())), account
+PEOPLE = drawn(random.Random(7), POOL)
 
 
 @pytest.mark.parametrize(("name", "maker"), LAYOUTS, ids=[name for name, _ in LAYOUTS])
@@ -146,7 +109,7 @@ def another_set(maker: Maker, *names: tuple[str, str]) -> Damage:
 
     def damage(folder: Path, rng: random.Random) -> None:
         other = _folder(folder.parent / "other")
-        maker(other, drawn(rng))
+        maker(other, drawn(rng, POOL))
         for source, target in names:
             place = next(iter(sorted(folder.rglob("*.rec"))), folder / "x").parent
             shutil.copy(other / source, place / target)
@@ -220,9 +183,11 @@ TABLE_DAMAGES: dict[str, Damage] = {
     "a shard missing": shard_missing,
     "a shard cut": cut("*.parquet"),
     "a split added": lambda folder, rng: void(
-        parquet("data/test-00000-of-00001.parquet")(folder, drawn(rng))
+        parquet("data/test-00000-of-00001.parquet")(folder, drawn(rng, POOL))
     ),
-    "a table added": lambda folder, rng: void(parquet("default/validation/0000.parquet")(folder, drawn(rng))),
+    "a table added": lambda folder, rng: void(
+        parquet("default/validation/0000.parquet")(folder, drawn(rng, POOL))
+    ),
 }
 HIDDEN: dict[str, Damage] = {
     "a hidden record file": add("._train.rec", b"\0\x05\x16\x07"),
@@ -263,7 +228,7 @@ def test_damaged_sets_are_read_exactly_or_refused(
                 for seed in range(ROUNDS):
                     rng = random.Random(f"{name} {what} {seed}")
                     folder = tmp_path / str(cases) / "set"
-                    people = drawn(rng)
+                    people = drawn(rng, POOL)
                     path = maker(_folder(folder), people)
                     damage(folder, rng)
                     cases += 1
@@ -305,7 +270,7 @@ def test_entries_of_an_lmdb_agree(
 
 
 def test_several_sets_are_named_and_one_is_asked_for(tmp_path: Path) -> None:
-    others = drawn(random.Random(8))
+    others = drawn(random.Random(8), POOL)
     train, test = parquet("data/train-00000-of-00001.parquet"), parquet("data/test-00000-of-00001.parquet")
     test(train(tmp_path / "parquet", PEOPLE), others)
     environment(tmp_path / "lmdb" / "train.lmdb", entries(PEOPLE))

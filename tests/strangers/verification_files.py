@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from people_given import People
 
-People = Sequence[Sequence[bytes]]
 Pair = tuple[tuple[int, int], tuple[int, int]]
 """(person, picture) twice."""
 
