@@ -9,3 +9,5 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 sys.path[:0] = [folder for folder in (str(ROOT / "kernels"), str(ROOT)) if folder not in sys.path]
+
+import v2f_engine  # noqa: E402, F401  before any bench loads torch: how threads wait is settled then, as in the product

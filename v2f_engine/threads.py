@@ -1,12 +1,15 @@
 """How many threads this process may use, and how they wait for each other: settled before torch is loaded.
 
-OpenMP's threads spin while they wait, for milliseconds, since the next parallel region is near. That is right on an
-idle machine and ruinous on a shared one: whoever spins keeps the core from the thread that everybody waits for. Beside
-two busy processes on two cores `generate` has made as little as 6.8 images/s so, and up to 58.7 with threads that sleep
-instead (`bench.cpu.under_load`). The number of threads is OpenMP's own, the cores of the affinity mask, unless a
-cgroup's quota (what `docker run --cpus` sets) allows fewer: OpenMP does not look there.
+OpenMP's threads spin while they wait, for milliseconds, since the next parallel region is near. On an idle machine that
+gains 4 to 12 %; on a shared one it is ruinous: whoever spins keeps the core from the thread that everybody waits for.
+Beside two busy processes on two cores `generate` makes 25 images/s with threads that spin (rounds down to 7) and 56
+with threads that sleep at once (`bench.cpu.under_load`). So threads sleep where others are running when the library is
+loaded, and spin where nobody is; `runtime.shared_cores` uses fewer when others come later.
 
-Both are read once, when the library is loaded, so they are environment variables, and `import v2f_engine` sets those
+The number of threads is OpenMP's own, the cores of the affinity mask, unless a cgroup's quota (what `docker run --cpus`
+sets) allows fewer: OpenMP does not look there.
+
+All this is read once, when the library is loaded, so it is environment variables, and `import v2f_engine` sets those
 that the user has not set. Processes started from here inherit them.
 """
 
@@ -14,18 +17,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-"""For every OpenMP, and for GNU's. One that the user has set leaves both to the user.
+"""Threads that sleep at once: for every OpenMP, and for GNU's. One that the user has set leaves both to the user.
 
-Beside busy processes no way of waiting is steady with two threads: medians of two sittings on two cores were 40 and 56
-images/s asleep at once, 63 and 12 after a thousand turns (10 us), 38 and 9 with GNU's 300,000, rounds from 7 to 66; one
-thread made 54 to 65 (`bench.cpu.under_load`). Idle, asleep at once is not slower. On a machine that is shared all the
-time, set OMP_NUM_THREADS=1.
+Medians of eight and four rounds on two cores, images/s, GNU's default of 300,000 turns first: idle 144 and 170, 30,000
+turns 138, 10,000 turns 135 and 164, asleep 150 where the default made 170; beside two busy processes 25 and 26, 67, 61
+and 57, 56.
 """
+LOOKS, PAUSE_S = 5, 0.001
+"""How often `others_run` looks before it says yes: one look may meet a kernel thread that is gone at once."""
 COUNT = "OMP_NUM_THREADS"
 LOADED = ("torch", "v2f_kernels._C")
 """Modules that bring an OpenMP with them: once one of them is loaded, the variables are read by nobody."""
@@ -103,6 +108,24 @@ def _version_1(group: Path) -> float | None:
         return None
 
 
+def others_run(loadavg: Path = Path("/proc/loadavg")) -> bool:
+    """Whether anybody else is running at this moment; yes where the system does not say.
+
+    Args:
+        loadavg: Linux's file, whose fourth word is "runnable/all" of threads, this one among them.
+    """
+    for look in range(LOOKS):
+        try:
+            runnable = int(loadavg.read_text().split()[3].partition("/")[0])
+        except (OSError, ValueError, IndexError):
+            return True
+        if runnable <= 1:
+            return False
+        if look < LOOKS - 1:
+            time.sleep(PAUSE_S)
+    return True
+
+
 @dataclass(frozen=True)
 class Settled:
     """What became of threads in this process, for `v2f env`.
@@ -118,8 +141,18 @@ class Settled:
     waiting: str
 
 
-def settle(environment: MutableMapping[str, str] = os.environ, cores: Cores | None = None) -> Settled:
-    """Sets what the user has not set, where it still can be; called once by `import v2f_engine`."""
+def settle(
+    environment: MutableMapping[str, str] = os.environ,
+    cores: Cores | None = None,
+    shared: Callable[[], bool] = others_run,
+) -> Settled:
+    """Sets what the user has not set, where it still can be; called once by `import v2f_engine`.
+
+    Args:
+        environment: the variables.
+        cores: that this process may run on; looked up by default.
+        shared: whether others are running.
+    """
     cores = cores or Cores.look()
     late = next((name for name in LOADED if name in sys.modules), None)
     if COUNT in environment:
@@ -138,9 +171,11 @@ def settle(environment: MutableMapping[str, str] = os.environ, cores: Cores | No
         waiting = (
             f"spinning: {late} was loaded first; import v2f_engine before it, or set OMP_WAIT_POLICY=passive"
         )
-    else:
+    elif shared():
         environment.update(WAITING)
-        waiting = "asleep, not spinning: other processes keep their share of the cores"
+        waiting = "asleep, not spinning: others are running, and keep their share of the cores"
+    else:
+        waiting = "as OpenMP has them, spinning first: nobody else was running"
     return Settled(cores, count, waiting)
 
 

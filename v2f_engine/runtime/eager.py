@@ -16,6 +16,7 @@ from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import LoadedModel
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs
+from v2f_engine.runtime.shared_cores import SharedCores
 
 
 def frozen_model(loaded: LoadedModel, choice: Choice) -> Vec2Face:
@@ -47,6 +48,7 @@ class EagerRunner:
         self.n_dropped = n_dropped
         self.batch_size = batch_size
         self.device = torch.device(choice.device)
+        self._cores = SharedCores.of_this_process(self.device)
 
     def _to_device(self, rows: NDArray[Any]) -> torch.Tensor:
         missing = self.batch_size - len(rows)
@@ -61,7 +63,9 @@ class EagerRunner:
         with stage("copy to device"):
             rows = [self._to_device(part) for part in (vectors, noise, n_masked)]
         with stage("decode"):
-            made = self.model.decode(rows[0].to(self.choice.dtype), rows[1], rows[2], self.n_dropped)
+            made = self._cores.run(
+                lambda: self.model.decode(rows[0].to(self.choice.dtype), rows[1], rows[2], self.n_dropped)
+            )
         with stage("copy to host"):
             images: NDArray[np.uint8] = made[: len(vectors)].cpu().numpy()
         return images
