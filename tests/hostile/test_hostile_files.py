@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from v2f_engine.data.formats import open_dataset
 from v2f_engine.data.inspect_file import inspect_file
@@ -106,3 +107,13 @@ def test_inspect_judges_in_a_child(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/0.jpg", bytes(200 << 20))
     assert not inspect_file(tmp_path / "bomb.zip").sound
+
+
+@pytest.mark.parametrize("shape", [(5, 512), (512,)])
+def test_a_bare_tensor_is_vectors_and_no_broken_weights(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """`--vectors` takes it, so `v2f inspect` must."""
+    torch.save(torch.ones(shape), tmp_path / "vectors.pt")
+    found = inspect_file(tmp_path / "vectors.pt")
+    assert (found.sound, found.summary) == (True, f"array float32 {list(shape)}")
+    torch.save({"answers": [1, "two"]}, tmp_path / "vectors.pt")
+    assert not inspect_file(tmp_path / "vectors.pt").sound

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -30,7 +31,14 @@ SPARE = 256 << 20
 
 def _weights(path: Path) -> str:
     reader = import_module("v2f_engine.models.checkpoint_file")
-    file = reader.read_checkpoint(path)
+    try:
+        file = reader.read_checkpoint(path)
+    except V2FError:
+        # `--vectors` takes a tensor that torch.save or safetensors wrote, so it is no broken file of weights.
+        with suppress(V2FError):
+            array = import_module("v2f_engine.vectors.containers").read_array(path)
+            return f"array {array.dtype} {list(array.shape)}"
+        raise
     parts = [f"{part} of {len(tensors)} tensors" for part, tensors in file.parts.items()]
     return "; ".join(["weights: " + ", ".join(parts), *file.notes])
 
