@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import roc_curve
+from typer.testing import CliRunner
 
-from v2f_engine.errors import DatasetError, VectorError
+from v2f_engine.cli.main import app
+from v2f_engine.errors import ConfigError, DatasetError, VectorError
 from v2f_engine.evaluate.crops import TEMPLATE, read_crops, similarity, warp
-from v2f_engine.evaluate.ijb import measure_ijb, read_protocol, template_features, tpr_at_fpr
+from v2f_engine.evaluate.ijb import FPRS, measure_ijb, read_protocol, template_features, tpr_at_fpr
 
 WHO = """1.jpg 10 1
 2.jpg 10 1
@@ -54,9 +57,39 @@ def test_rates_of_a_ranking_by_hand() -> None:
     scores = np.linspace(0.9, -0.4, 14)
     # Points (FPR, TPR): 0, 1/4; 0.1, 1/4 .. 3/4; 0.2, 3/4; 0.3, 3/4 .. 1; the larger TPR of a column counts.
     rates = (1e-4, 0.04, 0.06, 0.1, 0.24, 0.26, 1.0)
-    assert tpr_at_fpr(scores, ranking, rates) == [0.25, 0.25, 0.75, 0.75, 0.75, 1.0, 1.0]
+    exact = [0.25, 0.25, 0.75, 0.75, 0.75, 1.0, 1.0]
+    assert tpr_at_fpr(scores, ranking, rates, curve="exact") == exact
     mixed = np.random.default_rng(0).permutation(14)
-    assert tpr_at_fpr(scores[mixed], ranking[mixed], rates) == [0.25, 0.25, 0.75, 0.75, 0.75, 1.0, 1.0]
+    assert tpr_at_fpr(scores[mixed], ranking[mixed], rates, curve="exact") == exact
+
+
+def test_the_published_points_by_hand() -> None:
+    """Ten impostors and twenty genuine pairs: 15 G, I, I, I, 1 G, 7 I, 4 G. Inside a run of one kind no point stays."""
+    ranking = np.array([True] * 15 + [False] * 3 + [True] + [False] * 7 + [True] * 4)
+    scores = np.linspace(1, 0, 30)
+    # Kept, from scikit-learn 1.9: (0, 0) set before all, the first pair's point, and the end of each run.
+    # (FPR, TPR): (0, .05), (0, .75), (.3, .75), (.3, .8), (1, .8), (1, 1).
+    rates = (0.0, 0.1, 0.16, 0.3, 0.6, 0.7)
+    assert tpr_at_fpr(scores, ranking, rates) == [0.75, 0.75, 0.8, 0.8, 0.8, 1.0]
+    assert tpr_at_fpr(scores, ranking, rates, curve="exact") == [0.75, 0.75, 0.75, 0.8, 0.8, 0.8]
+    with pytest.raises(ConfigError, match="Known: as-published, exact"):
+        tpr_at_fpr(scores, ranking, rates, curve="published")
+
+
+def test_both_curves_are_named_where_a_protocol_is_measured(tmp_path: Path) -> None:
+    """In the result, its JSON and what the command says; the scores, with all their digits, are the same."""
+    np.save(tmp_path / "f.npy", FEATURES)
+    meta = write(tmp_path)
+    for curve, words in (("as-published", []), ("exact", ["--curve", "exact"])):
+        out = tmp_path / f"{curve}.json"
+        line = ["evaluate", "ijb", str(meta), "--features", str(tmp_path / "f.npy"), "--out", str(out)]
+        ended = CliRunner().invoke(app, [*line, *words])
+        assert ended.exit_code == 0, ended.output
+        assert f"ROC {curve}" in ended.output
+        assert json.loads(out.read_text())["curve"] == curve
+        found = measure_ijb(FEATURES, read_protocol(meta), curve=curve)
+        assert found.scores.dtype == np.float64
+        assert found.tpr == json.loads(out.read_text())["tpr"]
 
 
 def test_detector_scores_weigh_images(tmp_path: Path) -> None:
@@ -76,15 +109,22 @@ def test_detector_scores_weigh_images(tmp_path: Path) -> None:
     assert protocol.landmarks[0] == pytest.approx(TEMPLATE, abs=0.06)
 
 
-def test_rates_are_those_of_scikit_learn() -> None:
-    generator = np.random.default_rng(0)
-    same = generator.random(20_000) < 0.1
-    scores = np.round(generator.standard_normal(20_000) + 2.0 * same, 2)  # with ties
-    fpr, tpr, _ = roc_curve(same, scores, drop_intermediate=False)
-    fpr, tpr = np.flipud(fpr), np.flipud(tpr)
-    rates = (1e-4, 1e-3, 1e-2, 1e-1)
-    expected = [tpr[min((abs(f - rate), at) for at, f in enumerate(fpr))[1]] for rate in rates]
-    assert tpr_at_fpr(scores, same, rates) == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("digits", [None, 3, 2, 1])
+def test_rates_are_those_of_scikit_learn(seed: int, digits: int | None) -> None:
+    """Both curves, with and without ties, from a handful of pairs to 20,000, and at whatever rate."""
+    generator = np.random.default_rng(seed)
+    count = int(generator.integers(4, 30)) if seed % 3 == 0 else 20_000 if seed == 1 else 900
+    same = generator.random(count) < generator.uniform(0.05, 0.6)
+    same[:2] = True, False
+    scores = generator.standard_normal(count) * 0.2 + 0.4 * same
+    scores = scores if digits is None else np.round(scores, digits)
+    rates = (*FPRS, *generator.random(20))
+    for curve, dropping in (("as-published", True), ("exact", False)):
+        fpr, tpr, _ = roc_curve(same, scores, drop_intermediate=dropping)
+        fpr, tpr = np.flipud(fpr), np.flipud(tpr)
+        expected = [tpr[min((abs(f - rate), at) for at, f in enumerate(fpr))[1]] for rate in rates]
+        assert tpr_at_fpr(scores, same, rates, curve=curve) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_larger_protocol_with_a_known_answer(tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ from v2f_engine.cli.main import app
 from v2f_engine.data.verification import open_verification_set, write_bin
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import ConfigError, DatasetError, VectorError
-from v2f_engine.evaluate.verification import fold_edges, measure_verification, verify_pairs
+from v2f_engine.evaluate.verification import (
+    fold_edges,
+    interpolated_threshold,
+    measure_verification,
+    verify_pairs,
+)
 
 
 def pairs(count: int, noise: float, seed: int = 0, dimension: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -76,6 +81,33 @@ def test_val_is_taken_where_the_other_fold_accepts_a_thousandth() -> None:
     found = verify_pairs(at_distances(squared), same, folds=2)
     assert found.val == pytest.approx((3 / 8 + 6 / 8) / 2)
     assert found.far == pytest.approx((1 / 1000 + 2 / 1000) / 2)
+
+
+def test_the_published_val_lies_between_two_thresholds() -> None:
+    """The line from the last threshold within the rate to the next, wherever many thresholds have one share."""
+    # 400 impostors: none below 0.7005, two below 0.9: shares 0 up to 0.700, 0.0025 at 0.701, 0.005 from 0.9 on.
+    impostors = np.array([0.7005, 0.8999] + [2.0] * 398)
+    assert interpolated_threshold(impostors) == pytest.approx(0.700 + 0.4 * 0.001)  # 0.001 is 0.4 of 0.0025
+    assert interpolated_threshold(impostors, 0.0025) == pytest.approx(
+        0.899
+    )  # the rate itself: its last threshold
+    assert (
+        interpolated_threshold(np.array([3.9995]), 0.001) == 0.0
+    )  # no threshold reaches it: nobody is let in
+    shares = np.searchsorted(np.sort(impostors), np.arange(0, 4, 0.001), side="left") / 400
+    for rate in np.random.default_rng(0).uniform(
+        0, 0.005, 50
+    ):  # np.interp goes on from the last of equals, too
+        assert interpolated_threshold(impostors, rate) == pytest.approx(
+            float(np.interp(rate, shares, np.arange(0, 4, 0.001))), abs=1e-12
+        )
+    # Two folds alike: a genuine pair between the two thresholds is let in by the published one alone.
+    squared = [0.1, 0.7002, 0.9, 1.5, *impostors] * 2
+    same = np.array(([True] * 4 + [False] * 400) * 2)
+    found = verify_pairs(at_distances(squared), same, folds=2)
+    assert (found.val, found.val_interpolated, found.val_interpolated_deviation) == (0.25, 0.5, 0.0)
+    assert (found.far, found.far_interpolated) == (0.0, 0.0)
+    assert found.to_json()["val_interpolated"] == 0.5
 
 
 class Grey(torch.nn.Module):
@@ -179,6 +211,7 @@ def test_a_broken_set_does_not_cost_the_others(tmp_path: Path) -> None:
     assert [each["name"] for each in record["sets"]] == ["a", "c"]
     assert [Path(each["set"]).name for each in record["failed"]] == ["b.bin"]
     assert "of 2 sets" in ended.output
+    assert ended.output.count("interpolated as published: VAL") == 2
 
 
 def test_a_collapsed_recogniser_gets_no_accuracy() -> None:

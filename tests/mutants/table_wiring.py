@@ -126,8 +126,8 @@ MUTANTS = [
     Mutant(
         "v2f evaluate ijb ignores --no-scores",
         f"{CLI}/evaluate_recognisers.py",
-        "measure_ijb(rows, protocol, use_scores=scores)",
-        "measure_ijb(rows, protocol)",
+        "use_scores=scores, curve=curve",
+        "curve=curve",
         option("evaluate ijb", "scores"),
     ),
     Mutant(

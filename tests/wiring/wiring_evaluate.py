@@ -154,6 +154,7 @@ VERIFICATION = Scene(
 
 TEMPLATES = "v2f_engine.evaluate.ijb:template_features"
 PROTOCOL = "v2f_engine.evaluate.ijb:read_columns"
+RATES = "v2f_engine.evaluate.ijb:tpr_at_fpr"
 CROPS = "v2f_engine.evaluate.crops:read_crops"
 ALIGNED = "v2f_engine.evaluate.crops:_aligned"
 IJB_IMAGES = "{meta} --name ijbb --crops {pictures} --out {out}.json"
@@ -174,6 +175,7 @@ IJB = Scene(
         **reading(IJB_IMAGES, images=None),
         "--scores": case(None, (TEMPLATES, "scores", lambda scores: scores is not None), also="--no-scores"),
         "--no-scores": case(None, (TEMPLATES, "scores", None)),
+        "--curve": case("exact", (RATES, "curve", "exact")),
         **OVERWRITE,
         "--out": case(
             "{out}-b.json", (WRITE, "path", "{out}-b.json"), (PLOT.format("ijb"), "path", "{out}-b.png")

@@ -55,6 +55,10 @@ def verification(
                 f"{m.name:20} {100 * m.accuracy:6.2f} % ± {100 * m.deviation:4.2f}  {m.pairs:,} pairs, "
                 f"EER {100 * m.eer:.2f} %, VAL {100 * m.val:.2f} % at FAR {m.far:.1e}"
             )
+            typer.echo(
+                f"{'':20} interpolated as published: VAL {100 * m.val_interpolated:.2f} % "
+                f"± {100 * m.val_interpolated_deviation:4.2f} at FAR {m.far_interpolated:.1e}"
+            )
             for line in pairs.told():
                 typer.echo(f"{'':20} {line}")
             return m
@@ -98,6 +102,12 @@ def ijb(
     name: Annotated[str | None, typer.Option(help="ijbb or ijbc, where both lie in the folder")] = None,
     reader: ReaderFlags,
     scores: Annotated[bool, typer.Option(help="weigh images by the detector's score")] = True,
+    curve: Annotated[
+        str,
+        typer.Option(
+            help="as-published: the points that scikit-learn's roc_curve keeps, as the public scripts; exact: all"
+        ),
+    ] = "as-published",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -107,14 +117,16 @@ def ijb(
     overwrite: Overwrite = False,
 ) -> None:
     """IJB-B and IJB-C: images to media to templates, TPR at FPR."""
+    from v2f_engine.config import one_of
     from v2f_engine.data.gate.resize import Resized
     from v2f_engine.errors import ConfigError
-    from v2f_engine.evaluate.ijb import measure_ijb, read_protocol
+    from v2f_engine.evaluate.ijb import CURVES, measure_ijb, read_protocol
     from v2f_engine.evaluate.plots import plot_ijb
     from v2f_engine.vectors.streams import open_vectors
 
     if (features is None) == (crops is None):
         raise ConfigError("Give either --features, extracted before, or --crops, the images.")
+    one_of("curve", curve, CURVES)
     out = out or beside(features or reader.recogniser, "ijb.json")
     with claimed(overwrite, out, out.with_suffix(".png")):
         protocol = read_protocol(meta, name)
@@ -134,10 +146,10 @@ def ijb(
                     progress=progress,
                     resized=resized,
                 )
-        measured = measure_ijb(rows, protocol, use_scores=scores)
+        measured = measure_ijb(rows, protocol, use_scores=scores, curve=curve)
         save(out, {"protocol": str(meta), **measured.to_json(), **resized.record()})
         plot_ijb(measured, out.with_suffix(".png"))
-    typer.echo(f"{measured.templates:,} templates, {measured.pairs:,} pairs")
+    typer.echo(f"{measured.templates:,} templates, {measured.pairs:,} pairs; ROC {curve}")
     if resized.counts:
         typer.echo(resized.line())
     for fpr, tpr in measured.tpr.items():

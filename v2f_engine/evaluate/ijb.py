@@ -3,6 +3,11 @@
 Protocol of the published scripts: a feature is that of the image plus that of its mirror image, not normalised, times
 the detector's score where scores are used; the features of one medium are averaged, the media of one template summed,
 the sum scaled to norm 1; a pair's score is the cosine of its templates.
+
+The rates are read off a ROC curve, and there are two. The public scripts (SOTA-FR `eval_ijb.py`, insightface
+`onnx_ijbc.py` and `eval_ijbc.py`, AdaFace, CVLface, MagFace) call scikit-learn's `roc_curve(label, score)`, which
+leaves out points between two steps in one direction (`drop_intermediate=True`), and take the point nearest to the rate:
+with few pairs that point may lie far from it. `as-published` does the same; `exact` has every point.
 """
 
 from __future__ import annotations
@@ -14,12 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.config import one_of
 from v2f_engine.data.gate.tables import read_columns
 from v2f_engine.errors import DatasetError, VectorError
 from v2f_engine.models.feature_health import judge_features
 
 FPRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 HEADLINE = 1e-4
+AS_PUBLISHED, EXACT = "as-published", "exact"
+CURVES = (AS_PUBLISHED, EXACT)
+"""What the rates are read off: the points that scikit-learn keeps by default, or all of them."""
 PAIR_BLOCK = 100_000
 
 
@@ -151,17 +160,19 @@ class Ijb:
 
     Args:
         templates, pairs, genuine_pairs: how many.
+        curve: of `CURVES`, what the rates are read off.
         tpr: share of genuine pairs accepted, by false-positive rate (as text).
         headline: TPR at FPR 1e-4, the number papers quote.
-        scores, same: cosine float32 and label of each pair.
+        scores, same: cosine float64 and label of each pair.
     """
 
     templates: int
     pairs: int
     genuine_pairs: int
+    curve: str
     tpr: dict[str, float]
     headline: float
-    scores: NDArray[np.float32] = field(repr=False)
+    scores: NDArray[np.float64] = field(repr=False)
     same: NDArray[np.bool_] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -169,7 +180,11 @@ class Ijb:
 
 
 def measure_ijb(
-    features: NDArray[np.floating[Any]], protocol: IjbProtocol, *, use_scores: bool = True
+    features: NDArray[np.floating[Any]],
+    protocol: IjbProtocol,
+    *,
+    use_scores: bool = True,
+    curve: str = AS_PUBLISHED,
 ) -> Ijb:
     """TPR at FPR of a protocol.
 
@@ -177,23 +192,26 @@ def measure_ijb(
         features: `[N, D]` in the protocol's order, mirrored features summed, un-normalised.
         protocol: from `read_protocol`.
         use_scores: weigh images by the detector's score, where the protocol has them.
+        curve: of `CURVES`.
 
     Raises:
-        VectorError: as in `template_features`; or pairs of one kind only.
+        VectorError: as in `template_features`; or pairs of one kind only. ConfigError: another curve.
     """
+    one_of("curve", curve, CURVES)
     numbers, units = template_features(
         features, protocol.templates, protocol.media, protocol.scores if use_scores else None
     )
     places = np.searchsorted(numbers, protocol.pairs)
-    scores = np.empty(len(places), np.float32)
+    scores = np.empty(len(places), np.float64)  # as published: float32 would tie pairs that differ by 1e-8
     for start in range(0, len(places), PAIR_BLOCK):
         part = places[start : start + PAIR_BLOCK]
         scores[start : start + PAIR_BLOCK] = np.einsum("nd,nd->n", units[part[:, 0]], units[part[:, 1]])
-    tpr = tpr_at_fpr(scores, protocol.same, FPRS)
+    tpr = tpr_at_fpr(scores, protocol.same, FPRS, curve=curve)
     return Ijb(
         len(numbers),
         len(scores),
         int(protocol.same.sum()),
+        curve,
         {f"{fpr:g}": value for fpr, value in zip(FPRS, tpr, strict=True)},
         tpr[FPRS.index(HEADLINE)],
         scores,
@@ -202,18 +220,51 @@ def measure_ijb(
 
 
 def tpr_at_fpr(
-    scores: NDArray[np.floating[Any]], same: NDArray[np.bool_], fprs: tuple[float, ...]
+    scores: NDArray[np.floating[Any]],
+    same: NDArray[np.bool_],
+    fprs: tuple[float, ...],
+    *,
+    curve: str = AS_PUBLISHED,
 ) -> list[float]:
-    """Of scikit-learn's ROC (drop_intermediate=False), flipped, the point nearest each rate, as published scripts do.
+    """Of the flipped curve the point nearest each rate; of points equally near the one with the larger rates.
+
+    Args:
+        scores, same: `[P]` each.
+        fprs: false-positive rates.
+        curve: of `CURVES`.
 
     Raises:
-        VectorError: pairs of one kind only.
+        VectorError: pairs of one kind only. ConfigError: another curve.
     """
+    one_of("curve", curve, CURVES)
     if same.all() or not same.any():
         raise VectorError(f"All {len(same)} pairs are {'genuine' if same.all() else 'impostors'}.")
+    false, true = roc_counts(scores, same)
+    if curve == AS_PUBLISHED:
+        kept = turning_points(false, true)
+        false, true = false[kept], true[kept]
+    tpr = np.append(0.0, true / true[-1])[::-1]
+    fpr = np.append(0.0, false / false[-1])[::-1]
+    return [float(tpr[int(np.argmin(np.abs(fpr - rate)))]) for rate in fprs]
+
+
+def roc_counts(
+    scores: NDArray[np.floating[Any]], same: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(impostors, genuine pairs) at or above each distinct score, the highest score first: int64 `[S]` each."""
     order = np.argsort(-scores, kind="stable")
     ranked, truth = scores[order], same[order]
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    tpr = np.append(0.0, np.cumsum(truth)[last] / truth.sum())[::-1]
-    fpr = np.append(0.0, np.cumsum(~truth)[last] / (~truth).sum())[::-1]
-    return [float(tpr[int(np.argmin(np.abs(fpr - rate)))]) for rate in fprs]
+    return np.cumsum(~truth)[last], np.cumsum(truth)[last]
+
+
+def turning_points(false: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool `[S]`: the first point, the last, and those between two unequal steps.
+
+    What `drop_intermediate=True` of scikit-learn's `roc_curve` keeps (1.9, `sklearn/metrics/_ranking.py`): a point goes
+    where both counts' second difference is 0. That is stricter than "on a straight line": of equal slopes with steps of
+    other lengths, as ties make them, the point stays.
+    """
+    kept = np.ones(len(false), np.bool_)
+    kept[1:-1] = (np.diff(false, 2) != 0) | (np.diff(true, 2) != 0)
+    return kept

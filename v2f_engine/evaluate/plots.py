@@ -131,7 +131,7 @@ def plot_ijb(measured: Ijb, path: str | Path) -> None:
         *roc(measured.scores[measured.same], measured.scores[~measured.same]), color=GENUINE, where="post"
     )
     fprs = [float(rate) for rate in measured.tpr]
-    label = f"TPR at FPR 1e-4: {100 * measured.headline:.2f} %"
+    label = f"TPR at FPR 1e-4, {measured.curve}: {100 * measured.headline:.2f} %"
     axes.plot(fprs, list(measured.tpr.values()), "o", color=IMPOSTOR, label=label)
     roc_axes(axes)
     _save(figure, path)
