@@ -13,8 +13,10 @@ CHOOSE = "v2f_engine.backends:choose"
 CONTROL = "v2f_engine.attributes.control:Control"
 DRAW = "v2f_engine.vectors.perturbation:Perturbation.draw"
 ENCODER = "v2f_engine.data.writing.encode:submit"
+DEALT = "v2f_engine.vectors.dealing:dealt"
 EXCLUSION = "v2f_engine.vectors.exclusion:Exclusion.passing"
 GENERATOR = "v2f_engine.models.weights:load_generator"
+LEVELS = "v2f_engine.models.image_decoder:levels_of"
 LINE = "v2f_engine.data.writing.assembly_line:AssemblyLine"
 MASKS = "v2f_engine.models.mask_schedule:MaskSchedule.draw"
 OPEN_RUN = "v2f_engine.data.writing.open_run:open_run"
@@ -24,6 +26,7 @@ RUNNER = "v2f_engine.runtime:open_runner"
 RUNNER_FOR = "v2f_engine.runtime:runner_for"
 SCALED = "v2f_engine.scale.coordinator:Coordinator"
 STREAM = "v2f_engine.vectors.sampling:IdentityStream"
+UNIFORMS = "v2f_engine.randomness:uniforms"
 SUBPROCESS = "subprocess:run"
 OWN = "examples/brightness_attribute.py:Brightness"
 
@@ -81,6 +84,13 @@ GENERATE = Scene(
             also="--rescale",  # these faces are noise, whose means are half as long as a face's feature
             instead="--images 2 --out {out} --model {small}",
         ),
+        "--reference-identity": case(
+            "image",
+            ("v2f_engine.pipeline.reference_people:looked_at", "asked", "image"),
+            (OPEN_RUN, "manifest.plan.identities", 16),
+            also="--references {faces} --rescale",
+            instead="--images 1 --out {out} --model {small}",
+        ),
         "--recogniser": (
             case(
                 "{reader}",
@@ -123,7 +133,7 @@ GENERATE = Scene(
             (CONTROL, "asked.attributes.0.name", "brightness"),
             (CONTROL, "asked.goals.brightness", goal("120")),
         ),
-        "--steer": steered("both", (CONTROL, "asked.use", "both"), also="--yaw 5"),
+        "--steer": steered("both", (CONTROL, "asked.use", "both"), also="--quality 24"),
         "--iterations": steered("9", (CONTROL, "asked.iterations", 9), also="--yaw 5"),
         "--unsigned": steered(None, (CONTROL, "asked.signed", False), also="--yaw 5"),
         "--pose-model": steered("{reader}", (CONTROL, "asked.pose", "{reader}"), also="--yaw 5"),
@@ -132,6 +142,19 @@ GENERATE = Scene(
             "{pictures}", (POSED, "asked.pictures.0", "{pictures}/a.jpg"), also="--by pose-model"
         ),
         "--jpeg-quality": case("71", (ENCODER, "encoder.quality", 71)),
+        "--rounding": case("truncate", (LEVELS, "rounding", "truncate")),
+        "--mask-batch": case(
+            "3",
+            (UNIFORMS, "purpose", lambda purpose: purpose == 19),
+            (UNIFORMS, "identity", lambda rows: max(rows) == 1),
+        ),
+        "--sigma-shares": case("exact", (DEALT, "n", 6)),
+        "--as-published": steered(
+            None,
+            (CONTROL, "asked.goals.quality", goal("27")),
+            (CONTROL, "asked.use", "identities"),
+            (CHOOSE, "precision", "fp32"),
+        ),
         "--images-per-shard": case("2", (OPEN_RUN, "manifest.plan.shards", 3)),
         "--fetch": case(None, (GENERATOR, "fetch", True)),
         "--compute-batch": case(

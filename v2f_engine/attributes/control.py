@@ -27,6 +27,7 @@ from v2f_engine.attributes.targets import (
 )
 from v2f_engine.config import at_least, between, one_of
 from v2f_engine.errors import ConfigError
+from v2f_engine.models.features import to_network
 
 if TYPE_CHECKING:
     from v2f_engine.backends import Choice
@@ -79,7 +80,8 @@ class AttributeControl:
             an attribute of `attributes`, which may also go by its own default goal.
         attributes: more of them: `Attribute`s, or `file.py:Name`.
         use: `images` steers every image; `identities` refines each identity's vector once before it is
-            perturbed; `both`. The published scripts do one or the other.
+            perturbed, to one goal of its own each, pose among them; `both` refines all but pose, as the published
+            script does, and then steers every image. The published scripts do one or the other.
         signed: yaw of -30 and of 30 differ; the published code controls the magnitude alone.
         plus: weights of Vec2Face+ and its identity hinge instead of the first paper's.
         recogniser, pose, quality: networks instead of the model's usual ones (`JUDGES`).
@@ -115,6 +117,11 @@ class AttributeControl:
         if not self.goals and not self.attributes:
             raise ConfigError(
                 "attribute control without a goal: give yaw, pitch, roll, quality or an attribute."
+            )
+        if self.use == "both" and not self.attributes and set(self.goals) <= set(POSE):
+            raise ConfigError(
+                f"use 'both' with {', '.join(self.goals)} alone: each image has a pose of its own, so there is nothing "
+                "to refine in the identities. Steer images (--steer images), or give a quality or an attribute as well."
             )
 
     @property
@@ -229,6 +236,39 @@ class Control:
         same = name == (asked.recogniser or usual.recogniser)
         return feature_norm(recogniser if same else self._recogniser(name))
 
+    @property
+    def refined(self) -> tuple[str, ...]:
+        """The attributes that an identity is refined to: without pose where each image is then steered to its own."""
+        left = POSE if self.asked.steers_images else ()
+        return tuple(attribute.name for attribute in self.attributes if attribute.name not in left)
+
+    @property
+    def refines_pose(self) -> bool:
+        return self.asked.refines and bool(set(self.refined) & set(POSE))
+
+    def measured(
+        self, images: NDArray[np.uint8], kept: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """What the judges of what was asked say of images: attribute -> float32 `[N]`.
+
+        Args:
+            images: uint8 `[N, 112, 112, 3]`.
+            kept: features `[N, D]` for attributes that compare with an identity.
+        """
+        judged = [attribute for attribute in self.attributes if attribute.name != "identity"]
+        objective, rows, device = Objective(judged), self.settings.slots, self.choice.device
+        found = np.empty((len(images), len(judged)), np.float32)
+        for start in range(0, len(images), rows):
+            count = len(images[start : start + rows])
+            # A call has always the same number of rows: libraries round a batch of another size otherwise.
+            place = np.minimum(np.arange(start, start + rows), start + count - 1)
+            seen = to_network(torch.from_numpy(images[place]).to(device))
+            free = torch.full((rows, len(judged)), torch.nan, device=device)
+            with torch.no_grad():
+                values = objective(seen, free, torch.from_numpy(kept[place]).to(device)).values
+            found[start : start + count] = values[:count].cpu().numpy()
+        return {attribute.name: found[:, column].copy() for column, attribute in enumerate(judged)}
+
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features `[N, D]` by the recogniser that judges identity, at unit length."""
         from v2f_engine.models.features import extract_features
@@ -241,6 +281,12 @@ class Control:
         other = copy.copy(self)
         other.settings, other._steerers = replace(self.settings, slots=slots), {}
         self._steerers.clear()
+        return other
+
+    def slower(self, share: float) -> Control:
+        """The same at a share of the rate."""
+        other = copy.copy(self)
+        other.settings, other._steerers = replace(self.settings, lr=self.settings.lr * share), {}
         return other
 
     def steerer(self, names: tuple[str, ...]) -> Steerer:
@@ -271,6 +317,7 @@ class Control:
             "signed": asked.signed,
             "reference": self.reference,
             "goals": {name: Goal.of(goal).describe() for name, goal in asked.goals.items()},
+            **self._refined_pose(),
             "attributes": [
                 {
                     "name": a.name,
@@ -286,6 +333,10 @@ class Control:
             "loop": asked.steering(self.choice.device).describe(),
             **_backends(self.choice),
         }
+
+    def _refined_pose(self) -> dict[str, Any]:
+        """Named where it decides bytes: pose was once left out of refined identities, and such a set is another one."""
+        return {"refined to": list(self.refined)} if self.refines_pose else {}
 
 
 def _backends(choice: Choice) -> dict[str, Any]:
