@@ -229,10 +229,10 @@ def instant_engine() -> Engine:
 class Failing(Perturbation):
     """Fails in the third batch."""
 
-    def draw(self, centres: Vectors, identity: ArrayLike, image: ArrayLike, *, seed: int = 0) -> Perturbed:
+    def draw(self, centres: Vectors, identity: ArrayLike, image: ArrayLike, **further: Any) -> Perturbed:
         if np.asarray(image)[0] >= 8:
             raise VectorError("the third batch")
-        return super().draw(centres, identity, image, seed=seed)
+        return super().draw(centres, identity, image, **further)
 
 
 def test_an_error_in_the_drawing_thread_comes_out_after_the_images_before_it(tmp_path: Path) -> None:

@@ -43,9 +43,10 @@ class EngineOptions:
         compute_batch: rows of every decoding call; recorded, since it decides the last bits.
         runner: a name in `runtime.RUNNERS`; `"auto"` is `cuda_graph` on a GPU and `eager` on a CPU.
         fetch: allow huggingface_hub to download published weights that are not here.
+        rounding: in `ROUNDINGS`: `nearest` grey level, or `truncate` as the published scripts do.
 
     Raises:
-        ConfigError: a schedule or runner that does not exist, or a batch below 1.
+        ConfigError: a schedule, rounding or runner that does not exist, or a batch below 1.
     """
 
     model: str | Path = "mini"
@@ -55,9 +56,11 @@ class EngineOptions:
     compute_batch: int | None = None
     runner: str = "auto"
     fetch: bool = False
+    rounding: str = "nearest"
 
     def __post_init__(self) -> None:
         one_of("runner", self.runner, ["auto", *RUNNERS])
+        one_of("rounding", self.rounding, ROUNDINGS)
         if isinstance(self.masks, str):
             one_of("masks", self.masks, MASK_SCHEDULES)
         if self.compute_batch is not None:
@@ -67,6 +70,12 @@ class EngineOptions:
     def schedule(self) -> MaskSchedule:
         """The masks, by name or given."""
         return MASK_SCHEDULES[self.masks] if isinstance(self.masks, str) else self.masks
+
+
+ROUNDINGS = ("nearest", "truncate")
+"""How a real grey level becomes a whole one; the published scripts truncate."""
+SIGMA_SHARES = ("drawn", "exact")
+"""How noise levels get their shares: each image draws its own, or those of a run are dealt out to one image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,23 +182,53 @@ class ImageOptions:
         images_per_id: images of each identity.
         seed: one number decides every vector, mask and image.
         perturbation: noise around an identity's vector; sigma 0.3/0.5/0.7 at 40/40/20 % by default.
+        mask_batch: images that share one mask ratio: those of the run, in order of (identity, image), in groups of
+            this many. 1 gives each its own; the published scripts share one in a batch, 64 by their default.
+        sigma_shares: in `SIGMA_SHARES`: `drawn` for each image, or dealt out so that the shares of the run are
+            `exact` to one image, as the published scripts do.
 
     Raises:
-        ConfigError: fewer than one image.
+        ConfigError: fewer than one image, or shares that do not exist.
     """
 
     images_per_id: int = 50
     seed: int = 0
     perturbation: Perturbation = field(default_factory=Perturbation)
+    mask_batch: int = 1
+    sigma_shares: str = "drawn"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images_per_id", whole_number("images_per_id", self.images_per_id, 1))
+        object.__setattr__(self, "mask_batch", whole_number("mask_batch", self.mask_batch, 1))
+        one_of("sigma_shares", self.sigma_shares, SIGMA_SHARES)
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if not isinstance(self.perturbation, Perturbation):
             raise ConfigError(
                 f"perturbation: expected a Perturbation, found {self.perturbation!r:.60}. "
                 "Give Perturbation((0.3, 0.5), (0.5, 0.5))."
             )
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as JSON values, for manifests; what came later is absent at its default, so that datasets
+        begun before it go on."""
+        later = {"mask_batch": (self.mask_batch, 1), "sigma_shares": (self.sigma_shares, "drawn")}
+        return {
+            "seed": self.seed,
+            "perturbation": self.perturbation.describe(),
+            **{name: value for name, (value, default) in later.items() if value != default},
+        }
+
+    @classmethod
+    def from_manifest(cls, images_per_id: int, settings: Mapping[str, Any]) -> ImageOptions:
+        """What `describe` told."""
+        levels = settings["perturbation"]
+        return cls(
+            images_per_id,
+            settings["seed"],
+            Perturbation(tuple(levels["levels"]), tuple(levels["weights"]), levels["unit"]),
+            settings.get("mask_batch", 1),
+            settings.get("sigma_shares", "drawn"),
+        )
 
 
 @dataclass(frozen=True)

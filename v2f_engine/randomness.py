@@ -53,6 +53,10 @@ class Purpose(IntEnum):
     """Attribute goals of one image."""
     CLASS_SAMPLE = 18
     """Classes a recogniser's step compares with; identity = step, image = block of classes."""
+    MASK_BATCH = 19
+    """The mask ratio that a batch of images shares; identity = number of the batch, image = 0."""
+    SIGMA_ORDER = 20
+    """The permutation that deals exact shares of noise levels; identity = half of a place, image = round."""
 
 
 def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> NDArray[np.uint32]:

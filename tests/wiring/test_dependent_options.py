@@ -13,7 +13,8 @@ from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 
 ALWAYS: dict[str, str] = {
     "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
-    "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers",
+    "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers "
+    "--as-published --rounding --mask-batch --sigma-shares",
     "render": "--ids --images --out --format --seed --first --processes --quality",
     "features": "dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
     "--threads --bf16 --device",
@@ -24,7 +25,8 @@ ALWAYS: dict[str, str] = {
     "bench": "what --model --device --precision --runner --images --rounds",
     "env": "--device --precision --self-test",
     "ids sample": "n_ids --source --model --seed --backend --out --overwrite --exclude",
-    "ids fit": "features --images --out --overwrite --components --shrinkage",
+    "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
+    "ids fit": "features --images --out --overwrite --length --components --shrinkage",
     "ids plan": "n_ids --source --model --seed --backend --max-candidates --plot",
     "ids check": "vectors --plot",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
@@ -34,7 +36,7 @@ ALWAYS: dict[str, str] = {
     "--margin --m --sample-rate --lr  "
     "--epochs --steps --minutes --batch --fp32 --start-from --threads --in-memory --checkpoint-every --seed --device",
     "train generator": "data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
-    "--base-lr --critic-width --accumulate --as-published --stepping --epochs --steps --minutes --batch --fp32 "
+    "--base-lr --critic-width --accumulate --as-published --set --stepping --epochs --steps --minutes --batch --fp32 "
     "--start-from --dropout --checkpoint-every --watch-every --log-every --seed --device",
     "train estimator": "name data --out --judge --steps --minutes --batch --seed --device --overwrite",
     "train pose": "data --model --recogniser --vgg --out --steps --minutes --batch "

@@ -26,7 +26,6 @@ RUNNER = "v2f_engine.runtime:open_runner"
 RUNNER_FOR = "v2f_engine.runtime:runner_for"
 SCALED = "v2f_engine.scale.coordinator:Coordinator"
 STREAM = "v2f_engine.vectors.sampling:IdentityStream"
-UNIFORMS = "v2f_engine.randomness:uniforms"
 SUBPROCESS = "subprocess:run"
 OWN = "examples/brightness_attribute.py:Brightness"
 
@@ -145,8 +144,8 @@ GENERATE = Scene(
         "--rounding": case("truncate", (LEVELS, "rounding", "truncate")),
         "--mask-batch": case(
             "3",
-            (UNIFORMS, "purpose", lambda purpose: purpose == 19),
-            (UNIFORMS, "identity", lambda rows: max(rows) == 1),
+            (MASKS, "chance", lambda chance: chance is not None),
+            (OPEN_RUN, "manifest.settings.mask_batch", 3),
         ),
         "--sigma-shares": case("exact", (DEALT, "n", 6)),
         "--as-published": steered(

@@ -24,6 +24,7 @@ from v2f_engine.attributes.targets import Objective, Verdict
 from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import ConfigError
+from v2f_engine.models.image_decoder import levels_of
 from v2f_engine.models.mask_schedule import N_TOKENS
 from v2f_engine.models.vec2face import Vec2Face
 
@@ -119,14 +120,15 @@ class Slots:
         self.active[at] = True
 
 
-def to_bytes_through(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def to_bytes_through(images: torch.Tensor, rounding: str = "nearest") -> tuple[torch.Tensor, torch.Tensor]:
     """Images as uint8 `[B, H, W, 3]`, and as float32 on that grid of 256 levels with the gradient of a clip.
 
     Args:
         images: `[B, 3, H, W]`, unclipped, nominally in [-1, 1].
+        rounding: see `models.image_decoder.levels_of`.
     """
     clipped = images.float().clamp(-1.0, 1.0)
-    levels = ((clipped.detach() + 1.0) * 127.5).round()
+    levels = levels_of(clipped.detach(), rounding)
     seen = clipped + (levels / 127.5 - 1.0 - clipped).detach()
     return levels.to(torch.uint8).permute(0, 2, 3, 1), seen
 
@@ -180,7 +182,7 @@ class Steerer:
             images = self.generator(
                 vectors.to(self.dtype), state.noise, state.n_masked, self.n_dropped
             ).images
-            levels, seen = to_bytes_through(images)
+            levels, seen = to_bytes_through(images, self.generator.im_decoder.rounding)
             judged = self.objective(seen, state.goals, state.identity)
             # Samples do not touch one another, so the gradient of the sum is every sample's own.
             (gradient,) = torch.autograd.grad(judged.loss.sum(), vectors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +45,10 @@ class IdentityFlags:
             "picture; folders of persons, or any dataset, one a person"
         ),
     ] = None
+    reference_identity: Annotated[
+        str,
+        typer.Option(help="what is one identity of --references: image, folder, column (of a list); auto: as kept"),
+    ] = "auto"
     source: Source = "auto"
     max_cosine: Annotated[
         float | None,
@@ -59,7 +63,11 @@ class IdentityFlags:
 
         known = rate.calibrated(self.max_cosine)
         table = identities_from(
-            self.identities, self.references, rate.recogniser, lambda words: typer.echo(words, err=True)
+            self.identities,
+            self.references,
+            rate.recogniser,
+            lambda words: typer.echo(words, err=True),
+            self.reference_identity,
         )
         return IdentityOptions(
             n_ids=self.n_ids if table is not None or self.n_ids is not None else 100,
@@ -123,6 +131,57 @@ def pairs(texts: list[str], what: str) -> dict[str, str | int]:
     return table
 
 
+@dataclass(frozen=True)
+class DrawingFlags:
+    """What the published scripts do otherwise; see `pipeline.published`."""
+
+    as_published: Annotated[
+        bool,
+        typer.Option(
+            "--as-published",
+            help="the options that the published script for this fixes (docs/fidelity.md); those typed beside it stay",
+        ),
+    ] = False
+    rounding: Annotated[str, typer.Option(help="grey levels: nearest, or truncate as published")] = "nearest"
+    mask_batch: Annotated[
+        int, typer.Option(help="consecutive images that share one mask ratio; 64 as published")
+    ] = 1
+    sigma_shares: Annotated[
+        str,
+        typer.Option(
+            help="shares of the noise levels: drawn by each image, or exact over the run as published"
+        ),
+    ] = "drawn"
+
+
+FIXED = {
+    "rounding": "rounding",
+    "precision": "precision",
+    "masks": "masks",
+    "sigma": "perturbation",
+    "sigma_weights": "perturbation",
+    "target_cosine": "perturbation",
+    "mask_batch": "mask_batch",
+    "sigma_shares": "sigma_shares",
+    "jpeg_quality": "jpeg_quality",
+    "steer": "use",
+}
+"""Parameter of the command -> option that a published script fixes."""
+
+
+def typed(context: typer.Context) -> list[str]:
+    """Parameters that were typed, among those that a published script fixes."""
+    found = {name: context.get_parameter_source(name) for name in FIXED}
+    return [name for name, source in found.items() if source is not None and source.name == "COMMANDLINE"]
+
+
+def compared(script: str, departures: tuple[str, ...]) -> str:
+    """A run beside the published script that does the same."""
+    if not departures:
+        return f"as {script}"
+    return f"{script} but for: {', '.join(departures)} (docs/fidelity.md)"
+
+
 @grouped
 def generate(
     *,
@@ -132,8 +191,10 @@ def generate(
     engine: EngineFlags,
     rate: RateFlags,
     noise: NoiseFlags,
+    drawing: DrawingFlags,
     steering: SteeringFlags,
     workers: WorkerFlags,
+    context: typer.Context,
 ) -> None:
     """Generate a face dataset of people who do not exist."""
     with recorded() as imported, stage("import"):
@@ -141,13 +202,18 @@ def generate(
         from v2f_engine.pipeline import generation
 
     asked = generation.Request(
-        engine.options,
+        replace(engine.options, rounding=drawing.rounding),
         identities.options(rate),
-        ImageOptions(images_per_id, noise.seed, noise.perturbation),
+        ImageOptions(images_per_id, noise.seed, noise.perturbation, drawing.mask_batch, drawing.sigma_shares),
         output.options,
         workers.options,
         steering.asked,
     )
+    if drawing.as_published:
+        kept = typed(context)
+        asked = asked.as_published({FIXED[name] for name in kept})
+        told = f"; as typed: {', '.join('--' + name.replace('_', '-') for name in kept)}" if kept else ""
+        typer.echo(f"as published by {asked.script.name}{told}", err=True)
 
     with progress_bar("generate", "images") as progress:
         report = generation.run(asked, progress, progress.say)
@@ -156,6 +222,7 @@ def generate(
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
     typer.echo(f"identities     {report.people}")
+    typer.echo(f"published      {compared(report.script, report.departures)}")
     for line in report.start_up.lines(before=imported.seconds["import"]):
         typer.echo(line)
     if report.self_test != "not measured":

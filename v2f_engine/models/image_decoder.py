@@ -7,6 +7,7 @@ upsampling between levels, GroupNorm + SiLU + conv_out. Parameter names are the 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from v2f_kernels._shapes import shape_class
 
@@ -15,6 +16,17 @@ from v2f_engine.models.ops import Bound
 NORM_EPS = 1e-6
 GRID = 7
 """Side of the decoder's input."""
+
+
+def levels_of(image: torch.Tensor, rounding: str) -> torch.Tensor:
+    """Whole levels 0..255 of real values, clipped to [-1, 1]; of the same dtype and shape.
+
+    `nearest` rounds half to even; `truncate` is `((x + 1) / 2 * 255)` cut off, as the published scripts save images.
+    """
+    clipped = image.clamp(-1.0, 1.0)
+    if rounding == "truncate":
+        return ((clipped + 1.0) / 2.0 * 255.0).floor()
+    return ((clipped + 1.0) * 127.5).round()
 
 
 class Conv3x3(nn.Conv2d):
@@ -137,6 +149,8 @@ class ImageDecoder(Bound):
     """
 
     uses = ("group_norm_silu", "conv3x3", "to_uint8")
+    rounding = "nearest"
+    """How `bytes` comes from real levels to whole ones, see `levels_of`; copies of a decoder keep it."""
 
     def __init__(
         self, z_channels: int, base_channels: int, multipliers: tuple[int, ...], blocks: int, groups: int
@@ -181,9 +195,15 @@ class ImageDecoder(Bound):
         return image
 
     def bytes(self, grid: torch.Tensor) -> torch.Tensor:
-        """Images as uint8 `[B, 112, 112, 3]`, through the fused tail. Not differentiable."""
-        to_uint8 = self.ops[2]
+        """Images as uint8 `[B, 112, 112, 3]`, through the fused tail where it rounds. Not differentiable."""
+        group_norm_silu, _, to_uint8 = self.ops
         norm, conv = self.norm_out, self.conv_out
+        if self.rounding == "truncate":
+            x = group_norm_silu(self.trunk(grid), norm.weight, norm.bias, self.groups, NORM_EPS)
+            assert conv.bias is not None, "made with one"
+            image = F.conv2d(x, conv.weight.to(x.dtype), padding=1).float() + conv.bias.float()[:, None, None]
+            finite = torch.where(torch.isfinite(image), image, -1.0)
+            return levels_of(finite, self.rounding).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         images: torch.Tensor = to_uint8(
             self.trunk(grid), norm.weight, norm.bias, self.groups, NORM_EPS, conv.weight, conv.bias
         )

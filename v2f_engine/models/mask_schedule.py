@@ -2,7 +2,7 @@
 
 The published code draws ONE ratio per forward call, from numpy's global generator, so a picture depends
 on which others share its batch. Here each image has its own count and its own row order, keyed by
-(seed, identity, image); equal counts for a whole batch reproduce the published behaviour.
+(seed, identity, image), unless `chance` gives several the same count (`options.ImageOptions.mask_batch`).
 """
 
 from __future__ import annotations
@@ -61,20 +61,26 @@ class MaskSchedule:
         return table
 
     def draw(
-        self, seed: int, identity: NDArray[np.int64], image: NDArray[np.int64]
+        self,
+        seed: int,
+        identity: NDArray[np.int64],
+        image: NDArray[np.int64],
+        chance: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Noise that orders the rows, and the masked count of every image.
 
         Args:
             seed: 64-bit seed of the run.
             identity, image: int64 `[B]`.
+            chance: float32 `[B]` in [0, 1), the quantile of each image's ratio; its own by default.
 
         Returns:
             noise float32 `[B, 49]` in [0, 1) and n_masked int64 `[B]` in `n_dropped..49`.
         """
         noise = uniforms(seed, Purpose.MASK_ROWS, identity, image, N_TOKENS)
-        ratio = uniforms(seed, Purpose.MASK_COUNT, identity, image, 1)[:, 0]
-        n_masked = np.searchsorted(self._cumulative, ratio, side="right").astype(np.int64)
+        if chance is None:
+            chance = uniforms(seed, Purpose.MASK_COUNT, identity, image, 1)[:, 0]
+        n_masked = np.searchsorted(self._cumulative, chance, side="right").astype(np.int64)
         return noise, np.clip(n_masked, self.n_dropped, N_TOKENS)
 
 

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import ImageOptions
+from v2f_engine.randomness import Purpose, uniforms
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs
+from v2f_engine.vectors.dealing import dealt
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.identities import Identities
 
@@ -87,6 +89,7 @@ class Draws:
         centres: float32 `[I, 512]`.
         images: how many of each, and what is drawn around a centre.
         masks: how many rows of a face are masked.
+        run: identities of the whole run, of which these may be a part.
         given: name -> `[I, ...]`: what each identity's images are given.
     """
 
@@ -95,6 +98,7 @@ class Draws:
     centres: NDArray[np.float32]
     images: ImageOptions
     masks: MaskSchedule
+    run: int
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
@@ -118,7 +122,7 @@ class Draws:
         if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(vectors):
             raise ConfigError(f"select {chosen} reaches outside the {len(vectors)} identities given.")
         rows = slice(chosen.start, chosen.stop, chosen.step)
-        return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], images, masks)
+        return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], images, masks, len(vectors))
 
     def __len__(self) -> int:
         return len(self.identity) * self.images.images_per_id
@@ -142,11 +146,41 @@ class Draws:
         attributes: dict[str, NDArray[np.float32]] = {}
         if perturbed:
             with stage("perturb"):
-                drawn = self.images.perturbation.draw(centres, keys, image, seed=seed)
+                chance = self._sigma_chance(row, image, keys)
+                drawn = self.images.perturbation.draw(centres, keys, image, seed=seed, chance=chance)
             centres = drawn.vectors
             attributes = {"sigma": drawn.sigma, "cosine_to_centre": drawn.cosine}
         with stage("mask"):
-            noise, n_masked = self.masks.draw(seed, keys, image)
+            noise, n_masked = self.masks.draw(seed, keys, image, self._mask_chance(row, image))
         attributes["n_masked"] = n_masked.astype(np.float32)
         given = {name: values[row] for name, values in self.given.items()}
         return Draw(seed, keys, image, self.identity[row], centres, noise, n_masked, attributes, given)
+
+    def _mask_chance(self, row: NDArray[np.int64], image: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """float32 `[B]` in [0, 1): what decides the mask ratios, where several images share one.
+
+        Images in groups of `mask_batch`, in order of (identity, image) over the whole run: neither shards nor compute
+        batches come into it. Images outside the run (references, refined vectors) share theirs with the same image of
+        neighbouring identities, as the published AttrOP batches them.
+        """
+        size, per_id = self.images.mask_batch, self.images.images_per_id
+        if size == 1:
+            return None
+        identity, inside = self.identity[row], image < per_id
+        batch = np.where(inside, identity * per_id + image, identity) // size
+        return uniforms(self.images.seed, Purpose.MASK_BATCH, batch, np.where(inside, 0, image), 1)[:, 0]
+
+    def _sigma_chance(
+        self, row: NDArray[np.int64], image: NDArray[np.int64], keys: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        """float64 `[B]` in [0, 1): what decides the noise levels, where their shares are exact: the images of the run
+        take the N middles of N equal parts of it, in an order of chance. Images outside the run draw theirs."""
+        if self.images.sigma_shares == "drawn":
+            return None
+        seed, per_id = self.images.seed, self.images.images_per_id
+        inside, total = image < per_id, self.run * per_id
+        place = np.where(inside, self.identity[row] * per_id + image, 0)
+        chance = (dealt(seed, Purpose.SIGMA_ORDER, place, total) + 0.5) / total
+        if not inside.all():
+            chance = np.where(inside, chance, uniforms(seed, Purpose.SIGMA, keys, image, 1)[:, 0])
+        return np.asarray(chance, np.float64)

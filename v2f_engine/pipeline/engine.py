@@ -22,7 +22,7 @@ from v2f_engine.pipeline.makers.plain import Plain
 from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.ranges import stage
-from v2f_engine.runtime import Inputs, Runner, open_runner, runner_for
+from v2f_engine.runtime import Inputs, NetworkRunner, Runner, open_runner, runner_for
 from v2f_engine.runtime.artefact import ServedModel, is_artefact, open_artefact, served_model
 from v2f_engine.vectors.gate import DIMENSION
 from v2f_engine.vectors.identities import Identities
@@ -71,6 +71,7 @@ class Engine:
         compute_batch: int | None = None,
         runner: str = "auto",
         fetch: bool = False,
+        rounding: str = "nearest",
     ) -> Engine:
         """Loads, freezes and binds a model; for the arguments see `options.EngineOptions`.
 
@@ -81,14 +82,16 @@ class Engine:
             ConfigError: a device, precision, schedule or runner that does not exist.
             BackendUnavailable: a device or runner that this machine lacks, with the reason.
         """
-        return cls.open(EngineOptions(model, device, precision, masks, compute_batch, runner, fetch))
+        return cls.open(
+            EngineOptions(model, device, precision, masks, compute_batch, runner, fetch, rounding)
+        )
 
     @classmethod
     def open(cls, asked: EngineOptions, notify: Callable[[str], None] | None = None) -> Engine:
         """`load`, of options that are together already; `notify` hears of what takes long once."""
         with stage("import"):
             from v2f_engine import backends
-            from v2f_engine.models.weights import load_generator
+            from v2f_engine.models.weights import LoadedModel, load_generator
 
         served, runner, largest = None, asked.runner, None
         if is_artefact(asked.model):
@@ -101,9 +104,27 @@ class Engine:
         schedule = asked.schedule
         if served is None and name == "onnx":
             served = _exported_for(asked, choice.device, notify or (lambda sentence: None))
+        if served is not None and asked.rounding != "nearest":
+            raise ConfigError(
+                f"rounding {asked.rounding!r} (--rounding): runner {name!r} runs an exported generator, which rounds "
+                "to the nearest level inside its file. Use a model's weights with runner 'eager' or 'cuda_graph'."
+            )
         with stage("load weights"):
             loaded = served or load_generator(asked.model, fetch=asked.fetch)
+        if isinstance(loaded, LoadedModel):
+            # every copy that a runner or a maker takes keeps it
+            loaded.model.im_decoder.rounding = asked.rounding
         return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
+
+    @property
+    def rounding(self) -> str:
+        """How grey levels become whole ones: in `options.ROUNDINGS`."""
+        return self.runner.model.im_decoder.rounding if isinstance(self.runner, NetworkRunner) else "nearest"
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+        return str(self.runner.describe()["precision"])
 
     @cached_property
     def people(self) -> People:
@@ -160,6 +181,8 @@ class Engine:
         select: range | None = None,
         control: WithinMemory | None = None,
         rescale: bool = False,
+        mask_batch: int = 1,
+        sigma_shares: str = "drawn",
     ) -> Iterator[ImageBatch]:
         """Images of identities, in order of (identity, image).
 
@@ -172,6 +195,7 @@ class Engine:
             select: identities to make, e.g. one shard's; all by default.
             control: attributes to steer to, from `Engine.control`.
             rescale: bring each vector to the length that the model was trained on, instead of refusing others.
+            mask_batch, sigma_shares: see `options.ImageOptions`; both count over all of `identities`.
 
         Yields:
             `ImageBatch` with attributes `sigma`, `cosine_to_centre`, `n_masked` and `failed` (1 where the image
@@ -186,7 +210,7 @@ class Engine:
             VectorError: vectors of another shape, not finite, of zero norm, or of lengths that the model does not know.
             OutOfMemory: see `pipeline.memory`.
         """
-        asked = ImageOptions(images_per_id, seed, perturbation or Perturbation())
+        asked = ImageOptions(images_per_id, seed, perturbation or Perturbation(), mask_batch, sigma_shares)
         given = identities
         table = (
             given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
@@ -247,10 +271,12 @@ class Engine:
     def describe(self) -> dict[str, Any]:
         """Everything about this engine that decides an image's bytes, for manifests."""
         masks = self.masks
+        rounding = self.rounding
         return {
             "model": {"name": self.loaded.name, "sha256": self.loaded.sha256},
             "masks": {"min": masks.minimum, "mean": masks.mean, "std": masks.std, "max": masks.maximum},
             "runner": self.runner.describe(),
+            **({} if rounding == "nearest" else {"rounding": rounding}),
         }
 
 

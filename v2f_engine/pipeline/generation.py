@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions, OutputOptions, WorkerOptions
 from v2f_engine.pipeline.engine import Engine
+from v2f_engine.pipeline.given import REFERENCES
+from v2f_engine.pipeline.published import Asked, Script, departures, script_for
 from v2f_engine.pipeline.self_test import self_tested
 from v2f_engine.pipeline.shard_source import OPEN
 from v2f_engine.pipeline.start_up import StartUp, timed
@@ -58,6 +60,7 @@ class GenerateReport:
         self_test: whether the kernels are batch-invariant, for runs long enough to be worth measuring it.
         start_up: where the first seconds went, the rate after them, and kernels compiled.
         people: where the identities come from: the source, with its hash.
+        script, departures: the published script that does the same, and how this run differs from it.
     """
 
     out: Path
@@ -72,6 +75,8 @@ class GenerateReport:
     self_test: str = "not measured"
     start_up: StartUp = field(default_factory=StartUp)
     people: str = ""
+    script: str = ""
+    departures: tuple[str, ...] = ()
 
 
 WORTH_A_SELF_TEST = 100
@@ -97,7 +102,11 @@ def generate(
     device: str = "auto",
     precision: str = "auto",
     masks: str | MaskSchedule = "generate",
-    jpeg_quality: int = 95,
+    jpeg_quality: int | None = None,
+    rounding: str | None = None,
+    mask_batch: int | None = None,
+    sigma_shares: str | None = None,
+    as_published: bool = False,
     attributes: AttributeControl | PoseCondition | None = None,
     images_per_shard: int | None = None,
     compute_batch: int | None = None,
@@ -114,14 +123,16 @@ def generate(
     Args:
         n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale: the people; see
             `options.IdentityOptions`.
-        images_per_id, seed, perturbation: their images; see `options.ImageOptions`.
+        images_per_id, seed, perturbation, mask_batch, sigma_shares: their images; see `options.ImageOptions`.
         out, format, jpeg_quality, images_per_shard: the dataset; see `options.OutputOptions`.
-        model, device, precision, masks, compute_batch, runner, fetch: the generator; see `options.EngineOptions`.
-            All but `device` and `fetch` are part of the run, so a resumed run keeps them.
+        model, device, precision, masks, compute_batch, runner, fetch, rounding: the generator; see
+            `options.EngineOptions`. All but `device` and `fetch` are part of the run, so a resumed run keeps them.
         executor, workers, executor_options: who works; see `options.WorkerOptions`.
         attributes: steer pose, quality and more, e.g. `AttributeControl({"yaw": "-60:60", "quality": 24})`;
             each image's goals and achieved values are recorded. A `PoseCondition` uses the pose network of a
             Vec2Face+ model instead.
+        as_published: what the published script fixes, see `pipeline.published`; arguments that are given, and not None,
+            `"auto"` or the usual masks, stay.
         progress: called with (images done, images in all).
         notify: called with a sentence where something takes long once, such as compiling kernels on a new machine.
 
@@ -130,15 +141,30 @@ def generate(
         OutputFolderError, DiskFull, ModelNotFound, CheckpointError, VectorError, ConfigError,
             BackendUnavailable: as named.
     """
+    given = {
+        "perturbation": perturbation,
+        "mask_batch": mask_batch,
+        "sigma_shares": sigma_shares,
+        "jpeg_quality": jpeg_quality,
+        "rounding": rounding,
+        "precision": None if precision == "auto" else precision,
+        "masks": None if masks == "generate" else masks,
+        "attributes": attributes,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+
+    def of(*names: str) -> dict[str, Any]:
+        return {name: chosen[name] for name in names if name in chosen}
+
     asked = Request(
-        EngineOptions(model, device, precision, masks, compute_batch, runner, fetch),
+        EngineOptions(model, device, precision, masks, compute_batch, runner, fetch, **of("rounding")),
         IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale),
-        ImageOptions(images_per_id, seed, perturbation or Perturbation()),
-        OutputOptions(Path(out), format, jpeg_quality, images_per_shard),
+        ImageOptions(images_per_id, seed, **of("perturbation", "mask_batch", "sigma_shares")),
+        OutputOptions(Path(out), format, images_per_shard=images_per_shard, **of("jpeg_quality")),
         WorkerOptions(executor, workers, executor_options or {}),
         attributes,
     )
-    return run(asked, progress, notify)
+    return run(asked.as_published(chosen) if as_published else asked, progress, notify)
 
 
 @dataclass(frozen=True)
@@ -151,6 +177,29 @@ class Request:
     output: OutputOptions
     workers: WorkerOptions = field(default_factory=WorkerOptions)
     attributes: AttributeControl | PoseCondition | None = None
+
+    @property
+    def script(self) -> Script:
+        """The published script that does the same."""
+        given = self.identities.identities
+        about = given.provenance if isinstance(given, Identities) else {}
+        of_pictures = str(about.get("source", "")).startswith(REFERENCES)
+        return script_for(self.attributes, references=of_pictures)
+
+    def as_published(self, chosen: Collection[str] = ()) -> Request:
+        """With what that script fixes; options named in `chosen` stay."""
+        made = self._asked.as_published(self.script, chosen)
+        return replace(
+            self, engine=made.engine, images=made.images, output=made.output, attributes=made.attributes
+        )
+
+    def departures(self, precision: str) -> tuple[str, ...]:
+        """How it differs from that script; `precision` is what `auto` became."""
+        return departures(self._asked, self.script, precision)
+
+    @property
+    def _asked(self) -> Asked:
+        return Asked(self.engine, self.images, self.output, self.attributes)
 
     @property
     def executor(self) -> str:
@@ -168,7 +217,9 @@ class Request:
             chosen = "local" if many and not (steered and workers is None) else "inline"
         if chosen != "inline" and steered:
             raise ConfigError(
-                "Steering attributes runs in one process: leave out the executor and the workers."
+                "Steering attributes runs in one process: leave out the executor and the workers. --as-published "
+                "steers each identity; its other parts are --rounding truncate, --jpeg-quality 75, --mask-batch 64, "
+                "--sigma-shares exact and --precision fp32."
             )
         if chosen == "inline" and self.workers.options:
             raise ConfigError(
@@ -189,6 +240,7 @@ def run(
     people, stored = asked.identities, get_format(output.format).stores
     count = len(people.identities) if people.identities is not None else people.n_ids or 0
     refuse_beyond(output.out, count, images.images_per_id, output.encoder.describe(), stored=stored)
+    script = asked.script
     with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
         engine = Engine.open(asked.engine, notify)
         engine_people = engine.people
@@ -196,10 +248,11 @@ def run(
         with stage("identities"):
             table = identity_table(asked.identities.for_model(engine.people), images.seed)
         plan = Plan.of(len(table), images.images_per_id, output.images_per_shard)
+        differs = asked.departures(engine.precision)
         settings = {
             "seed": images.seed,
             "identities": table.describe(),
-            "perturbation": images.perturbation.describe(),
+            **images.describe(),
             **engine.describe(),
             **({} if control is None else {"attributes": control.describe()}),
         }
@@ -237,9 +290,10 @@ def run(
                 attachments=beside,
             )
         start_up = clock.report(kernels.compiled)
-    return _report(
+    report = _report(
         output.out, plan, written, clock.seconds, self_test, start_up, origin(table, engine_people)
     )
+    return replace(report, script=script.name, departures=differs)
 
 
 def identity_table(asked: IdentityOptions, seed: int) -> Identities:

@@ -18,7 +18,6 @@ from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.scale.shard import encoder_of
 from v2f_engine.vectors.identities import Identities
-from v2f_engine.vectors.perturbation import Perturbation
 
 OPEN = "v2f_engine.pipeline.shard_source:open_images"
 """This module's `scale.job.OpenSource`, by name."""
@@ -61,6 +60,7 @@ def open_images(
             compute_batch=runner["batch_size"],
             runner=runner["runner"],
             fetch=fetch,
+            rounding=asked.get("rounding", "nearest"),
         )
     )
     _refuse_other(root, asked, engine.describe())
@@ -70,9 +70,7 @@ def open_images(
             f"{root / IDENTITIES}: has hash {table.table_hash[:12]}, expected "
             f"{asked['identities']['table_hash'][:12]}. Restore the file, or run `v2f generate` again as before."
         )
-    levels = asked["perturbation"]
-    perturbation = Perturbation(tuple(levels["levels"]), tuple(levels["weights"]), levels["unit"])
-    images = ImageOptions(manifest.plan.images_per_id, asked["seed"], perturbation)
+    images = ImageOptions.from_manifest(manifest.plan.images_per_id, asked)
     return lambda identities: engine.batches(table, images, identities)
 
 

@@ -80,16 +80,33 @@ class Perturbation:
         """The settings as JSON values, for manifests."""
         return {"levels": list(self.levels), "weights": list(self.weights), "unit": self.unit}
 
-    def sigma(self, centres: Float32, identity: ArrayLike, image: ArrayLike, *, seed: int = 0) -> Float32:
-        """float32 `[B]`: the level of each image, as a standard deviation per entry."""
-        chance = uniforms(seed, Purpose.SIGMA, identity, image, 1)[:, 0]
+    def sigma(
+        self,
+        centres: Float32,
+        identity: ArrayLike,
+        image: ArrayLike,
+        *,
+        seed: int = 0,
+        chance: NDArray[np.floating[Any]] | None = None,
+    ) -> Float32:
+        """float32 `[B]`: the level of each image, as a standard deviation per entry; arguments as `draw`."""
+        if chance is None:
+            chance = uniforms(seed, Purpose.SIGMA, identity, image, 1)[:, 0]
         edges = np.cumsum(self.weights)[:-1]
         level = np.asarray(self.levels, np.float64)[np.searchsorted(edges, chance, side="right")]
         if self.unit == "cosine":
             level = _cosine.norm(centres) * np.sqrt((1 / level**2 - 1) / centres.shape[1])
         return np.asarray(level, np.float32)
 
-    def draw(self, centres: Float32, identity: ArrayLike, image: ArrayLike, *, seed: int = 0) -> Perturbed:
+    def draw(
+        self,
+        centres: Float32,
+        identity: ArrayLike,
+        image: ArrayLike,
+        *,
+        seed: int = 0,
+        chance: NDArray[np.floating[Any]] | None = None,
+    ) -> Perturbed:
         """The vectors of images.
 
         Args:
@@ -97,6 +114,7 @@ class Perturbation:
             identity: integers `[B]` in 0 .. 2**32 - 1, index of the identity.
             image: integers `[B]` in 0 .. 2**32 - 1, index of the image within its identity.
             seed: 64-bit seed.
+            chance: `[B]` in [0, 1), which decides each image's level along the weights; its own draw by default.
 
         Returns:
             `Perturbed`; a row depends on (seed, identity, image) and its centre alone.
@@ -109,7 +127,7 @@ class Perturbation:
         if centres.dtype != np.float32 or centres.ndim != 2 or len(centres) != count:
             found = f"{centres.dtype} {list(centres.shape)}"
             raise VectorError(f"expected float32 centres [{count}, D], one per image, found {found}.")
-        sigma = self.sigma(centres, identity, image, seed=seed)
+        sigma = self.sigma(centres, identity, image, seed=seed, chance=chance)
         perturb = function("perturb_measured")
         vectors, measured = perturb(centres, sigma, seed, Purpose.PERTURBATION, identity, image)
         cosine = measured.astype(np.float32)
