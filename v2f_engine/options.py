@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2f_engine.config import between, one_of, whole_number
 from v2f_engine.data.formats import get_format
-from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.encode import LIBRARIES, Encoder
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.runtime import RUNNERS
@@ -240,6 +240,7 @@ class OutputOptions:
         format: a name in `data.formats.FORMATS`.
         jpeg_quality: of the files, 1..100.
         images_per_shard: unit of commit and of resume.
+        jpeg_encoder: `simplejpeg` (fast), or `pillow`, which writes the published scripts' bytes.
 
     Raises:
         ConfigError: a format that does not exist, or numbers out of range.
@@ -249,8 +250,10 @@ class OutputOptions:
     format: str = "imagefolder"
     jpeg_quality: int = 95
     images_per_shard: int | None = None
+    jpeg_encoder: str = "simplejpeg"
 
     def __post_init__(self) -> None:
+        one_of("jpeg_encoder", self.jpeg_encoder, LIBRARIES["jpeg"])
         get_format(self.format)
         object.__setattr__(self, "jpeg_quality", whole_number("jpeg_quality", self.jpeg_quality))
         _ = self.encoder
@@ -262,7 +265,7 @@ class OutputOptions:
     @property
     def encoder(self) -> Encoder:
         """What turns an image into a file."""
-        return Encoder(quality=self.jpeg_quality)
+        return Encoder(quality=self.jpeg_quality, library=self.jpeg_encoder)
 
 
 @dataclass(frozen=True)

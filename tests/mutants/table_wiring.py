@@ -84,7 +84,7 @@ MUTANTS = [
     Mutant(
         "generate ignores jpeg_quality",
         "v2f_engine/options.py",
-        "Encoder(quality=self.jpeg_quality)",
+        "Encoder(quality=self.jpeg_quality, library=self.jpeg_encoder)",
         "Encoder()",
         WHOLE,
     ),

@@ -5,7 +5,7 @@
     pose_image_generation.py             each image steered to a yaw, left or right, and to quality 27
     pose_control.py                      a pose network: no noise, four to nine tenths of the rows masked
 
-All truncate grey levels, save JPEG at quality 75 with 4:2:0 (imageio's and Pillow's defaults), draw one mask ratio a
+All truncate grey levels, save JPEG by Pillow (through imageio) at its quality 75 with 4:2:0, draw one mask ratio a
 batch of 64 (`--batch_size`) and compute in fp32 (pose_control.py on a GPU: fp16 around fp32 transformer blocks).
 HaiyuWu/Vec2Face at 9d9fa8c, HaiyuWu/Vec2Face_plus at 7aea100.
 """
@@ -50,6 +50,7 @@ class Script:
     mask_batch: int = field(default=64, init=False)
     sigma_shares: str = field(default="exact", init=False)
     jpeg_quality: int = field(default=75, init=False)
+    jpeg_encoder: str = field(default="pillow", init=False)
 
 
 SCRIPTS = {
@@ -93,7 +94,7 @@ class Asked:
         return Asked(
             fixed(self.engine, "rounding", "precision", "masks"),
             fixed(self.images, "perturbation", "mask_batch", "sigma_shares"),
-            fixed(self.output, "jpeg_quality"),
+            fixed(self.output, "jpeg_quality", "jpeg_encoder"),
             self.attributes if "attributes" in chosen else _steered(self.attributes, script, chosen),
         )
 
@@ -126,6 +127,7 @@ def departures(asked: Asked, script: Script, precision: str) -> tuple[str, ...]:
     told = (
         (engine.rounding != script.rounding, "levels rounded"),
         (asked.output.jpeg_quality != script.jpeg_quality, f"JPEG {asked.output.jpeg_quality}"),
+        (asked.output.jpeg_encoder != script.jpeg_encoder, f"by {asked.output.jpeg_encoder}"),
         (precision != script.precision, precision),
         (engine.schedule != MASK_SCHEDULES[script.masks], f"masks {engine.masks}"),
         (images.mask_batch != script.mask_batch, f"a mask ratio {shared}"),

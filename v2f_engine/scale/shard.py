@@ -24,10 +24,8 @@ def encoder_of(manifest: Manifest) -> Encoder:
     Raises:
         DatasetError: this machine has another version of it, which makes other bytes.
     """
-    known = {
-        key: value for key, value in manifest.encoder.items() if key in ("codec", "quality", "subsampling")
-    }
-    encoder = Encoder(**known)
+    asked = ("codec", "quality", "subsampling", "library")
+    encoder = Encoder(**{key: value for key, value in manifest.encoder.items() if key in asked})
     if encoder.describe() != dict(manifest.encoder):
         raise DatasetError(
             f"The dataset's images are encoded with {dict(manifest.encoder)}; this machine has "
