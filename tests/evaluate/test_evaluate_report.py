@@ -23,7 +23,7 @@ from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.report import make_report, page
 from v2f_engine.evaluate.report.charts import Axis
-from v2f_engine.evaluate.report.published import ROWS
+from v2f_engine.evaluate.tables.published import VERIFICATION
 from v2f_engine.evaluate.source import FeatureSource, first_of_each
 
 SETTINGS = {"model": {"name": "mini", "sha256": "ab" * 32}, "seed": 5, "identities": {"source": "gaussian"}}
@@ -111,7 +111,7 @@ def test_a_page_is_whole_self_contained_and_escaped() -> None:
     assert "script" not in outline.seen
     assert "made &lt;script&gt;" in text
     assert text.count("<svg") == 6
-    for row in ROWS:
+    for row in VERIFICATION:
         assert f"{row.average:.2f}" in text
         assert row.source.url in text
     assert "90.00" in text
@@ -119,14 +119,6 @@ def test_a_page_is_whole_self_contained_and_escaped() -> None:
     assert "cannot be compared" in text
     assert "NaN" not in json.dumps(made.record, allow_nan=False)
     assert made.record["leakage"]["above"][0]["what"] == "one person"
-
-
-def test_published_averages_are_those_of_their_own_rows() -> None:
-    for row in ROWS:
-        if (
-            row.accuracy is not None and row.name != "IDnet"
-        ):  # whose source states 79.13 for a row of mean 77.20
-            assert row.average == pytest.approx(np.mean(row.accuracy), abs=0.012), row.name
 
 
 def test_axes_have_round_ticks() -> None:
@@ -182,6 +174,8 @@ def test_commands_on_a_dataset_write_json_and_pictures(dataset: Path, tmp_path: 
     out = run("leakage", dataset, dataset, "--out", tmp_path / "l.json", "--worst", 4)
     leaks = json.loads((tmp_path / "l.json").read_text())
     assert leaks["above"][0]["share"] == 1.0
+    assert leaks["same_set"]
+    assert "Both sides are one set" in out
     assert [pair[0] == pair[1] for pair in leaks["worst"]] == [True] * 4
     assert (tmp_path / "l_worst.png").is_file()
     out = run(
@@ -214,7 +208,9 @@ def test_commands_on_features_and_verification_files(tmp_path: Path) -> None:
     out = run(
         "leakage", tmp_path / "a.npy", tmp_path / "b.npy", "--threshold", 0.9, "--out", tmp_path / "l.json"
     )
-    assert "above 0.900 (published): 1 of 300" in out
+    assert "above 0.900 (given)" in out
+    assert "1 of 90,000 pairs of rows" in out
+    assert "1 of 300 synthetic rows have a gallery row above" in out
     assert "synthetic 17 - gallery 5: 1.0000" in out
     with pytest.raises(ConfigError, match="needs labels"):
         run("consistency", tmp_path / "a.npy", "--out", tmp_path / "c.json")

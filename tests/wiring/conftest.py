@@ -87,6 +87,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     shutil.copy(next((root / "faces").rglob("*.jpg")), made["pictures"] / "a.jpg")
     made["verification"] = root / "accuracy.json"
     made["verification"].write_text(json.dumps({"average": 0.5, "sets": []}))
+    for name, accuracy in (("result", 0.9), ("other_result", 0.8)):
+        made[name] = root / f"{name}.json"
+        sets = [{"name": "lfw", "accuracy": accuracy, "deviation": 0.0, "pairs": 20}]
+        made[name].write_text(json.dumps({"recogniser": {"name": name}, "average": accuracy, "sets": sets}))
     made["meta"], made["other_meta"] = ijb(root / "meta", rng), ijb(root / "other_meta", rng)
     made["broken"], made["also_broken"] = broken(root / "broken", made), broken(root / "also_broken", made)
     return made

@@ -49,6 +49,7 @@ ALWAYS: dict[str, str] = {
     "evaluate report": "data --recogniser --bf16 --device --channels --mean --std --images "
     "--split --threshold --gallery  "
     "--accuracy --card --out --overwrite",
+    "evaluate table": "results --table --format --out",
     "export onnx": "--out --model --precision --part --opset --masks --check --fetch --overwrite",
     "export tensorrt": "--out --model --profile --timing-cache --workspace --level --overwrite",
     "export tensorrt-rtx": "--out --model --profile --target --level --overwrite",

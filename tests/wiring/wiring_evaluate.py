@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from wiring_case import OVERWRITE, Case, Scene, case
+from wiring_case import CLAIM, OVERWRITE, Case, Scene, case
 from wiring_generate import RECOGNISER
 from wiring_spies import Answer, give, stop
 from wiring_train import EXTRACT, features
@@ -221,4 +221,21 @@ REPORT = Scene(
     {EXTRACT: features, REPORTING: stop},
 )
 
-SCENES = (SEPARABILITY, CONSISTENCY, LEAKAGE, VERIFICATION, IJB, REPORT)
+READ = "v2f_engine.evaluate.tables.results:read_result"
+MAKE = "v2f_engine.evaluate.tables.build:_table"
+TABLE = Scene(
+    "evaluate table",
+    "<results={result}>",
+    {
+        "results": case("{other_result}", (READ, "path", "{other_result}")),
+        "--name": case("mine", (MAKE, "rows.0.name", "mine")),
+        "--table": case("challenging", (MAKE, "layout.key", "challenging")),
+        "--order": case("below", (MAKE, "order", "below")),
+        "--against": case("VFace10K", (MAKE, "against", ["VFace10K"])),
+        "--format": case("csv", ("v2f_engine.evaluate.tables.formats:render", "form", "csv")),
+        "--out": case("{out}-b.md", (WRITE, "path", "{out}-b.md")),
+        "--overwrite": case(None, (CLAIM, "overwrite", True), also="--out {out}.md"),
+    },
+)
+
+SCENES = (SEPARABILITY, CONSISTENCY, LEAKAGE, VERIFICATION, IJB, REPORT, TABLE)

@@ -147,7 +147,8 @@ def ijb(
                     resized=resized,
                 )
         measured = measure_ijb(rows, protocol, use_scores=scores, curve=curve)
-        save(out, {"protocol": str(meta), **measured.to_json(), **resized.record()})
+        which = name or next(meta.glob("*_face_tid_mid.txt")).name.removesuffix("_face_tid_mid.txt")
+        save(out, {"protocol": str(meta), "set": which, **measured.to_json(), **resized.record()})
         plot_ijb(measured, out.with_suffix(".png"))
     typer.echo(f"{measured.templates:,} templates, {measured.pairs:,} pairs; ROC {curve}")
     if resized.counts:

@@ -13,6 +13,7 @@ from v2f_engine.cli import (
     evaluate,
     evaluate_recognisers,
     evaluate_report,
+    evaluate_table,
     export,
     generate,
     ids,
@@ -63,6 +64,7 @@ train.app.command("pose")(train_attributes.pose)
 evaluate.app.command("verification")(evaluate_recognisers.verification)
 evaluate.app.command("ijb")(evaluate_recognisers.ijb)
 evaluate.app.command("report")(evaluate_report.report)
+evaluate.app.command("table")(evaluate_table.table)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(export.app, name="export")
 app.command("render")(render.render)

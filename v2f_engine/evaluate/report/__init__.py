@@ -1,7 +1,6 @@
 """The report: one page of HTML, and the same as JSON, about one dataset.
 
 measure      everything that is measured, as one record of JSON values
-published    accuracies that others have published of their sets, with their sources
 charts       curves and histograms as SVG that takes its colours from the page
 page         the record as HTML
 """

@@ -4,88 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from v2f_engine.evaluate.report.pieces import table
-from v2f_engine.evaluate.report.published import ROWS, SETS, Cited
+from v2f_engine.evaluate.tables import Line, Table, columns, make_tables
+from v2f_engine.evaluate.tables.columns import Column
+from v2f_engine.evaluate.tables.results import Result
+from v2f_engine.evaluate.tables.table import images_text
 
-SPELLINGS = {
-    "lfw": "LFW",
-    "cfpfp": "CFP-FP",
-    "cplfw": "CPLFW",
-    "agedb30": "AgeDB-30",
-    "agedb": "AgeDB-30",
-    "calfw": "CALFW",
-}
-"""How files name the five published sets."""
+HEAD = ("training set", "images")
 
 
 def accuracy(record: Mapping[str, Any]) -> str:
+    """What recognisers trained on the set reach, beside the published figures of `evaluate.tables`."""
     own = record["accuracy"]
-    published = [
-        (
-            False,
-            [row.name, row.images, *_five(row.accuracy), f"{row.average:.2f}", _cited(row.source)],
-            row.average,
-        )
-        for row in ROWS
-    ]
-    rows = list(published)
-    other = []
-    for entry in own:
-        found = {_spelled(item["name"]): 100 * item["accuracy"] for item in entry["sets"]}
-        if set(SETS) <= set(found):
-            average = sum(found[name] for name in SETS) / len(SETS)
-            cells = [
-                escape(entry["name"]),
-                "",
-                *[f"{found[name]:.2f}" for name in SETS],
-                f"{average:.2f}",
-                "this report",
-            ]
-            rows.append((True, cells, average))
-        else:
-            other.append(entry)
-    rows.sort(key=lambda row: row[2])
+    results = [_result(place, entry) for place, entry in enumerate(own)]
     text = "<h2>Accuracy of recognisers trained on it</h2>"
     if not own:
         text += (
             "<p>Not given. Train a recogniser on the set, run <code>v2f evaluate verification</code> on the test sets "
             "and give its JSON as <code>--accuracy NAME=verification.json</code>.</p>"
         )
-    for entry in other:
+    for entry, result in zip(own, results, strict=True):
+        if columns.AVERAGE in result.values:
+            continue
         lines = [(False, _own_cells(item)) for item in entry["sets"]]
         lines.append((True, ["average", f"{100 * entry['average']:.2f}", ""]))
         text += f"<h3>{escape(entry['name'])}</h3>" + table(("test set", "accuracy, %", "pairs"), lines)
         text += (
             '<p class="note">These test sets are not the five below: the two tables cannot be compared.</p>'
         )
-    head = ("training set", "images", *SETS, "average", "source")
-    return (
-        text
-        + "<h3>What others have published</h3>"
-        + '<p class="note">Percent, as stated by the source named; not measured here. Trainers differ, so differences '
+    shown = {column.table for result in results for column in result.values}
+    which = ["verification", *(["challenging"] if "challenging" in shown else [])]
+    text += (
+        "<h3>What others have published</h3>"
+        '<p class="note">Percent, as stated by the source named; not measured here. Trainers differ, so differences '
         "below about 0.3 between sources mean nothing.</p>"
-        + table(head, [(mine, cells) for mine, cells, _ in rows], words=())
     )
+    for one in make_tables(results, which=which):
+        head = (*HEAD, *(column.name for column in one.columns), "source")
+        text += table(head, [(line.ours, _cells(one, line, own)) for line in one])
+    return text
 
 
-def _cited(source: Cited) -> str:
-    return f'<a href="{source.url}" title="read at {source.revision}">{source.name}</a>'
+def _result(place: int, entry: Mapping[str, Any]) -> Result:
+    """An entry of the record as a row of its own, also beside another of that name."""
+    values: dict[Column, float] = {}
+    for item in entry["sets"]:
+        values.setdefault(columns.column_of(item["name"]), 100 * item["accuracy"])
+    columns.add_average(values)
+    return Result(Path("report"), "verification", str(place), values)
+
+
+def _cells(one: Table, line: Line, own: Sequence[Mapping[str, Any]]) -> list[str]:
+    values = [cell.text(column.form) for cell, column in zip(line.cells, one.columns, strict=True)]
+    shown = [
+        f"<b>{value}</b>" if cell.best else value for value, cell in zip(values, line.cells, strict=True)
+    ]
+    if line.ours:
+        return [escape(own[int(line.name)]["name"]), "", *shown, "this report"]
+    cited = f'<a href="{escape(line.url)}">{escape(line.source)}</a>' if line.url else "-"
+    return [escape(line.name), images_text(line.images), *shown, cited]
 
 
 def _own_cells(item: Mapping[str, Any]) -> list[str]:
     accuracy = f"{100 * item['accuracy']:.2f} ± {100 * item['deviation']:.2f}"
     return [escape(item["name"]), accuracy, f"{item['pairs']:,}"]
-
-
-def _spelled(name: str) -> str:
-    plain = "".join(letter for letter in name.lower() if letter.isalnum())
-    return SPELLINGS.get(plain, name)
-
-
-def _five(values: Sequence[float] | None) -> list[str]:
-    return [""] * len(SETS) if values is None else [f"{value:.2f}" for value in values]
 
 
 def origin(record: Mapping[str, Any]) -> str:
