@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +22,8 @@ _MAGIC = b"\x93NUMPY"
 _FLOATS = frozenset(f"{order}f{size}" for order in "<>" for size in (2, 4, 8))
 _NUMBERS = _FLOATS | {f"{order}{kind}{size}" for order in "<>" for kind in "iu" for size in (2, 4, 8)}
 _NUMBERS |= {"|i1", "|u1"}
+_TEXTS = re.compile(r"[<>]U[1-9]\d{0,3}|\|S[1-9]\d{0,3}")
+"""Texts of at most 9,999 characters, which need no pickle: names of people."""
 
 
 class Header(NamedTuple):
@@ -32,7 +35,9 @@ class Header(NamedTuple):
     order: Literal["C", "F"]
 
 
-def parse_header(data: bytes, size: int, where: str, *, floats_only: bool = False) -> Header:
+def parse_header(
+    data: bytes, size: int, where: str, *, floats_only: bool = False, texts: bool = False
+) -> Header:
     """What a `.npy` says of itself.
 
     Args:
@@ -40,6 +45,7 @@ def parse_header(data: bytes, size: int, where: str, *, floats_only: bool = Fals
         size: its size in bytes.
         where: its name, for messages.
         floats_only: refuse whole numbers, too.
+        texts: take texts of fixed length, too.
 
     Raises:
         VectorError: not a `.npy` of plain numbers that fill exactly `size` bytes.
@@ -59,7 +65,8 @@ def parse_header(data: bytes, size: int, where: str, *, floats_only: bool = Fals
     if header is None:
         raise VectorError(f"{where}: the .npy header is damaged: {text[:80]!r}.")
     kind, fortran, shape = header
-    if not isinstance(kind, str) or kind not in (_FLOATS if floats_only else _NUMBERS):
+    named = texts and isinstance(kind, str) and _TEXTS.fullmatch(kind) is not None
+    if not named and (not isinstance(kind, str) or kind not in (_FLOATS if floats_only else _NUMBERS)):
         raise VectorError(
             f"{where}: expected {'float16, float32 or float64 entries' if floats_only else 'plain numbers'}, found "
             f"dtype {kind!r:.60}. Object arrays are never read: they can run code. Save as float32."
@@ -87,8 +94,12 @@ def _header(text: bytes) -> tuple[Any, Any, tuple[int, ...]] | None:
     return (kind, fortran, shape) if sound else None
 
 
-def map_file(path: str | Path, *, floats_only: bool = False) -> NDArray[Any]:
+def map_file(path: str | Path, *, floats_only: bool = False, texts: bool = False) -> NDArray[Any]:
     """The array in a `.npy` file, read-only and memory-mapped; an empty one is made in memory.
+
+    Args:
+        path: the file.
+        floats_only, texts: as in `parse_header`.
 
     Raises:
         VectorError: no such file, or not a `.npy` as `parse_header` wants it.
@@ -100,7 +111,7 @@ def map_file(path: str | Path, *, floats_only: bool = False) -> NDArray[Any]:
             start = file.read(HEADER_LIMIT + 12)
     except OSError as error:
         raise VectorError(f"{path}: cannot be read ({error.strerror}). Give a .npy file.") from error
-    kind, shape, offset, order = parse_header(start, size, str(path), floats_only=floats_only)
+    kind, shape, offset, order = parse_header(start, size, str(path), floats_only=floats_only, texts=texts)
     if not math.prod(shape):
         return np.zeros(shape, kind)
     return np.memmap(path, kind, "r", offset, shape, order)

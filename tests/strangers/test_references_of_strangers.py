@@ -8,9 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from reference_files import LAYOUTS, Maker, flat_folder, person_folders
+from reference_files import (
+    LAYOUTS,
+    Maker,
+    flat_folder,
+    list_of_paths,
+    list_with_labels,
+    one_picture,
+    person_folders,
+)
 
-from v2f_engine.errors import DatasetError
+from v2f_engine.data.formats.lmdb.entries import write_training_lmdb
+from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models.features import extract_features
 from v2f_engine.models.weights import load_recogniser
 from v2f_engine.pipeline.given import excluded_from, identities_from
@@ -88,3 +97,66 @@ def test_faces_and_files_of_vectors_are_excluded_alike(tmp_path: Path) -> None:
     assert found[1] == tmp_path / "v.npy"
     assert said == [f"excluding 3 people of {folders}, by their features"]
     assert excluded_from(None) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "asked", "people"),
+    [
+        (flat_folder, "image", [1] * 6),
+        (flat_folder, "folder", [6]),
+        (one_picture, "folder", [1]),
+        (list_of_paths, "image", [1] * 6),
+        (list_of_paths, "folder", [6]),
+        (list_with_labels, "image", [1] * 6),
+        (list_with_labels, "folder", [6]),
+        (list_with_labels, "column", [2, 1, 3]),
+        (person_folders, "image", [1] * 6),
+        (person_folders, "folder", [2, 1, 3]),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_whose_pictures_are_is_as_asked_and_said(
+    make: Maker, asked: str, people: list[int], tmp_path: Path
+) -> None:
+    place, groups = make(tmp_path, PEOPLE)
+    said: list[str] = []
+    table = identities_from(None, place, "mini", said.append, asked)
+    assert table is not None
+    pictures = [one for group in groups for one in group]
+    ends = np.cumsum(people)
+    expected = [
+        np.mean([feature(one) for one in pictures[end - count : end]], axis=0)
+        for end, count in zip(ends, people, strict=True)
+    ]
+    np.testing.assert_allclose(table.vectors, np.stack(expected), atol=0.5)
+    counts = f"{len(pictures)} picture{'s' * (len(pictures) > 1)} of {place} -> {len(people)} "
+    assert counts + ("person" if len(people) == 1 else "people") in said[0]
+    assert said[0].endswith(f"(--reference-identity {asked})")
+
+
+@pytest.mark.parametrize(
+    ("make", "asked", "known"),
+    [
+        (flat_folder, "column", "image or folder; a list of `path label` names people"),
+        (list_of_paths, "column", "image or folder"),
+        (person_folders, "column", "image or folder"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_pictures_do_not_say_is_refused(make: Maker, asked: str, known: str, tmp_path: Path) -> None:
+    place, _ = make(tmp_path, PEOPLE)
+    with pytest.raises(ConfigError, match=f"which say no {asked}. Expected {known}"):
+        identities_from(None, place, "mini", reference_identity=asked)
+    with pytest.raises(ConfigError, match="reference_identity"):
+        identities_from(None, place, "mini", reference_identity="faces")
+
+
+def test_people_of_records_have_labels_and_no_folders(tmp_path: Path) -> None:
+    rows = [(one, np.ones(4, np.float32), p) for p, group in enumerate(PEOPLE) for one in group]
+    write_training_lmdb(tmp_path / "t.lmdb", rows, len(PEOPLE))
+    for asked, count in (("auto", 3), ("column", 3), ("image", 6)):
+        table = identities_from(None, tmp_path / "t.lmdb", "mini", reference_identity=asked)
+        assert table is not None
+        assert len(table) == count
+    with pytest.raises(ConfigError, match="which say no folder. Expected image or column"):
+        identities_from(None, tmp_path / "t.lmdb", "mini", reference_identity="folder")

@@ -12,6 +12,8 @@ from wiring_spies import give, stop
 CALIBRATE = "v2f_engine.vectors.calibration:calibrate_threshold"
 FACES = "v2f_engine.pipeline.proof:FaceFeatures"
 FIT = "v2f_engine.vectors.statistics:fit_statistics"
+FIT_CENTRES = "v2f_engine.vectors.statistics:fit_centres"
+MEANS = "v2f_engine.vectors.centres:person_centres"
 ADMITTED = "v2f_engine.vectors.people:People.admitted_source"
 LOCATE = "v2f_engine.models.registry:locate"
 OPEN = "v2f_engine.data.formats:open_dataset"
@@ -67,12 +69,51 @@ SAMPLE = Scene(
     },
 )
 
+CENTRES_SCENE = Scene(
+    "ids centres",
+    "<features={features}> --labels {labels} --out {out}.npy",
+    {
+        **OVERWRITE,
+        "features": case("{others}", (MEANS, "what", "{others}")),
+        "--labels": case(
+            "{swapped}",
+            (MEANS, "codes", lambda codes: codes[0] == 7),
+            instead="<features={features}> --out {out}.npy",
+        ),
+        "--out": case("{out}-b.npy", ("v2f_engine.vectors.centres:Centres.save", "path", "{out}-b.npy")),
+        "--mask": case("{index}", (MEANS, "codes", lambda codes: (codes < 0).sum() == 2)),
+        "--people": case("8", ("v2f_engine.pipeline.labelled:_expect", "expected", 8)),
+        "--unit": case(None, (MEANS, "unit", True)),
+        "--on-bad": case("skip", (MEANS, "skip", True)),
+    },
+)
+
 FIT_SCENE = Scene(
     "ids fit",
     "<features={known}> --out {out}.safetensors",
     {
         **OVERWRITE,
         "features": case("{features}", (FIT, "origin", "features.npy")),
+        "--labels": case(
+            "{labels}",
+            (MEANS, "codes", lambda codes: codes[-1] == 7),
+            (FIT, "origin", "8 people of features.npy"),
+            instead="{features} --out {out}.safetensors",
+        ),
+        "--length": (
+            case(
+                "images",
+                (FIT_CENTRES, "length", "images"),
+                also="--labels {labels}",
+                instead="{features} --out {out}.safetensors",
+            ),
+            case(
+                "images",
+                (FIT_CENTRES, "length", "images"),
+                also="--images {faces}",
+                instead="--out {out}.safetensors",
+            ),
+        ),
         "--images": case("{faces}", (OPEN, "path", "{faces}"), instead="--out {out}.safetensors"),
         "--recogniser": case(
             "{reader}",
@@ -229,4 +270,4 @@ PROVE_SCENE = Scene(
     {PROVE: stop},
 )
 
-SCENES = (SAMPLE, FIT_SCENE, PLAN, CHECK, PROVE_SCENE)
+SCENES = (SAMPLE, CENTRES_SCENE, FIT_SCENE, PLAN, CHECK, PROVE_SCENE)

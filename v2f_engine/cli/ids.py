@@ -1,4 +1,4 @@
-"""`v2f ids`: identity vectors — sample, fit, plan, check; `prove` is in a file of its own."""
+"""`v2f ids`: identity vectors — centres, fit, plan, sample, check; `prove` is in a file of its own."""
 
 from __future__ import annotations
 
@@ -114,25 +114,94 @@ def sample(
     typer.echo(f"identities     {stream.found.name}, sha256 {stream.found.sha256[:12]}")
 
 
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="whose each row is: .npy or text of a label a row, a table with a label column, or the dataset itself"
+    ),
+]
+Length = Annotated[
+    str,
+    typer.Option(
+        help="of people's means: centres (as they are, as published) or images (as long as an image's)"
+    ),
+]
+
+
+@app.command()
+def centres(
+    features: Annotated[
+        list[Path],
+        typer.Argument(
+            help="features of images: files [N,512], a list or folders of .npy, or a training LMDB that holds them"
+        ),
+    ],
+    labels: Labels = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="centres [people,512], .npy; a table of who is in which row lies beside as .csv"),
+    ] = Path("centres.npy"),
+    overwrite: Overwrite = False,
+    mask: Annotated[
+        Path | None, typer.Option(help=".npy of row numbers: only these rows and their people")
+    ] = None,
+    people: Annotated[
+        int | None, typer.Option(help="how many there must be; by default what an LMDB says of itself")
+    ] = None,
+    unit: Annotated[
+        bool, typer.Option("--unit", help="features are normalised before they are averaged")
+    ] = False,
+    on_bad: Annotated[
+        str, typer.Option(help="rows that are not finite or zero: refuse (name them), skip (leave them out)")
+    ] = "refuse",
+) -> None:
+    """Mean feature of each person, in one pass over images of any number."""
+    from v2f_engine.pipeline.labelled import centres_of
+    from v2f_engine.vectors.centres import TABLE
+
+    table = out.with_suffix(TABLE)
+    with claimed(overwrite, out, table, endings=(".npy",)):
+        with progress_bar("centres", "rows") as progress:
+            found = centres_of(
+                features, labels, mask=mask, people=people, unit=unit, on_bad=on_bad,
+                progress=progress, say=progress.say,
+            )  # fmt: skip
+        found.save(out)
+    lengths, counts = found.lengths, found.images
+    typer.echo(
+        f"{out}: {len(found):,} people of {counts.sum():,} images, {counts.min()} to {counts.max()} each "
+        f"(median {int(sorted(counts.tolist())[len(counts) // 2])}), {found.left_out} rows left out"
+    )
+    typer.echo(
+        f"lengths        images {found.length:.4g}, centres {lengths.mean():.4g} in the mean; {table} has each"
+    )
+
+
 @app.command()
 def fit(
     features: Annotated[
         list[Path] | None,
-        typer.Argument(help="files of features [N,512], or folders of .npy, in order"),
+        typer.Argument(
+            help="a row a person: files of centres [N,512], or folders of .npy, in order; with --labels a row an "
+            "image; or what holds labels itself: a list or folders of .npy, a training LMDB"
+        ),
     ] = None,
+    labels: Labels = None,
     images: Annotated[
         Path | None, typer.Option(help="a dataset of faces to fit on, instead of features")
     ] = None,
     recogniser: Judge = "mini",
     out: Annotated[Path, typer.Option(help="statistics, .safetensors")] = Path("statistics.safetensors"),
     overwrite: Overwrite = False,
+    length: Length = "centres",
     components: Annotated[int | None, typer.Option(help="PCA components; all by default")] = None,
     shrinkage: Annotated[str, typer.Option(help="0..1 or `oas`")] = "0",
 ) -> None:
-    """Fit mean and covariance to features, in one pass over files of any size, or to a dataset's people."""
+    """Fit mean and covariance to people: their centres, or images' features or faces whose means are taken first."""
     from v2f_engine.errors import ConfigError
+    from v2f_engine.pipeline.labelled import centres_of, labels_itself
     from v2f_engine.pipeline.references import fit_faces
-    from v2f_engine.vectors.statistics import fit_files, save_statistics
+    from v2f_engine.vectors.statistics import fit_centres, fit_files, save_statistics
 
     try:
         share = shrinkage if shrinkage == "oas" else float(shrinkage)
@@ -140,11 +209,27 @@ def fit(
         raise ConfigError(f"--shrinkage: expected 0..1 or `oas`, found {shrinkage!r}.") from error
     if bool(features) == (images is not None):
         raise ConfigError("Give either .npy files of features or --images DATASET.")
+    averaged = images is not None or labels is not None or labels_itself(features or [])
+    if length != "centres" and not averaged:
+        raise ConfigError(
+            "--length says nothing of rows that are people already: give --labels, or leave it out."
+        )
     with claimed(overwrite, out, endings=(".safetensors",)):
         with progress_bar("fit", "images" if images else "rows") as progress:
             if images is not None:
                 statistics = fit_faces(
-                    images, recogniser, components=components, shrinkage=share, progress=progress
+                    images,
+                    recogniser,
+                    length=length,
+                    components=components,
+                    shrinkage=share,
+                    progress=progress,
+                )
+            elif averaged:
+                means = centres_of(features or [], labels, progress=progress, say=progress.say)
+                origin = f"{len(means)} people of {', '.join(path.name for path in features or [])}"
+                statistics = fit_centres(
+                    means, length=length, components=components, shrinkage=share, origin=origin
                 )
             else:
                 statistics = fit_files(

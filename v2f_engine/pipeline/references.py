@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from v2f_engine.errors import DatasetError
 from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
-from v2f_engine.vectors.gate import check_vectors
-from v2f_engine.vectors.statistics import Statistics, fit_statistics
+from v2f_engine.vectors.centres import Centres
+from v2f_engine.vectors.statistics import Statistics, fit_centres
 
 FACES_A_BATCH = 128
 """Reference faces per call of the recogniser."""
@@ -27,12 +27,20 @@ class FaceCentres:
         labels: int64 `[M]`, the person of each row; repeated where a person gives several rows.
         length: mean length of an image's own feature; means are shorter.
         recogniser: name and start of the sha256 of what looked.
+        images: pictures that were looked at.
     """
 
     centres: NDArray[np.float32]
     labels: NDArray[np.int64]
     length: float
     recogniser: str
+    images: int = 0
+
+    @property
+    def centred(self) -> Centres:
+        """These rows as means of one row each: a table for `fit_centres`."""
+        ones = np.ones(len(self.labels), np.int64)
+        return Centres(self.centres.astype(np.float64), ones, self.labels, self.length)
 
 
 def face_centres(
@@ -88,7 +96,7 @@ def face_centres(
         )
     centres = np.stack([sums[key] / counts[key] for key in keys]).astype(np.float32)
     labels = np.array([label for label, _ in keys], np.int64)
-    return FaceCentres(centres, labels, lengths / done, f"{loaded.name} {loaded.sha256[:12]}")
+    return FaceCentres(centres, labels, lengths / done, f"{loaded.name} {loaded.sha256[:12]}", done)
 
 
 def calibrate_on_faces(
@@ -117,17 +125,19 @@ def fit_faces(
     dataset: str | Path,
     recogniser: str | Path = "mini",
     *,
+    length: str = "centres",
     components: int | None = None,
     shrinkage: float | str = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Statistics:
     """Sampler statistics straight from images: mean and covariance of people's mean features.
 
-    A mean of several features is shorter than one of them; as a generator is trained on features of single
-    images, the means are scaled by one factor to the mean length of those.
+    Args:
+        dataset, recogniser, progress: as in `face_centres`.
+        length, components, shrinkage: as in `vectors.statistics.fit_centres`.
     """
     found = face_centres(dataset, recogniser, progress=progress)
-    scale = found.length / np.linalg.norm(found.centres, axis=1).mean()
     origin = f"{Path(dataset).name} through {found.recogniser}, {len(found.labels)} people"
-    rows = check_vectors(found.centres * np.float32(scale), origin, dimension=None, allow_duplicates=True)
-    return fit_statistics([(0, rows)], components=components, shrinkage=shrinkage, origin=origin)
+    return fit_centres(
+        found.centred, length=length, components=components, shrinkage=shrinkage, origin=origin
+    )

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.vectors.centres import Centres
 from v2f_engine.vectors.files import read_tensors, write_tensors
-from v2f_engine.vectors.gate import DIMENSION
+from v2f_engine.vectors.gate import DIMENSION, check_vectors
+from v2f_engine.vectors.repeats import Repeats
 from v2f_engine.vectors.streams import parts_of, stream
 
 FORMAT = "v2f-statistics/1"
@@ -161,7 +163,10 @@ def fit_files(
     """`fit_statistics` on one `.npy` file or array, or on several as one set; every row passes the gate.
 
     A folder stands for the `.npy` files in it, in order of their names; `progress` is called with (rows done,
-    rows in all) before each block.
+    rows in all) before each block. A row is a person: features of images are fitted by `fit_centres`.
+
+    Warns:
+        V2FWarning: rows that show one person again and again (`repeats.Repeats`).
 
     Raises:
         VectorError: files or rows that do not pass, with row numbers; otherwise as `fit_statistics`.
@@ -169,14 +174,51 @@ def fit_files(
     parts = parts_of(source, dimension=dimension)
     origin = ", ".join(Path(name).name for name, _ in parts[:3]) + (", ..." if len(parts) > 3 else "")
     total = sum(len(array) for _, array in parts)
+    repeats = Repeats(total)
 
     def blocks() -> Iterator[tuple[int, Float32]]:
         for first, rows in stream(parts):
             if progress is not None:
                 progress(first, total)
+            repeats.add(first, rows)
             yield first, rows
 
-    return fit_statistics(blocks(), components=components, shrinkage=shrinkage, origin=origin)
+    found = fit_statistics(blocks(), components=components, shrinkage=shrinkage, origin=origin)
+    repeats.warn(origin, found.mean, found.factor)
+    return found
+
+
+LENGTHS = ("centres", "images")
+"""What a fit on people's means takes their length from."""
+
+
+def fit_centres(
+    centres: Centres,
+    *,
+    length: str = "centres",
+    components: int | None = None,
+    shrinkage: float | str = 0.0,
+    origin: str = "",
+) -> Statistics:
+    """`fit_statistics` on people's mean features.
+
+    Args:
+        centres: as `person_centres` gives them.
+        length: `centres` fits them as they are, which is the published route; `images` multiplies all by one factor,
+            which brings their mean length to that of single images: for a generator that has seen features of images
+            only and knows no shorter ones, as `mini` (20.9 became 24.4).
+        components, shrinkage, origin: as in `fit_statistics`.
+
+    Raises:
+        ConfigError, VectorError: as `fit_statistics`.
+    """
+    one_of("length", length, LENGTHS)
+    scale = centres.length / float(centres.lengths.mean()) if length == "images" else 1.0
+    rows = (
+        (first, check_vectors(block, "centres", dimension=None, allow_duplicates=True, first=first))
+        for first, block in centres.rows(scale)
+    )
+    return fit_statistics(rows, components=components, shrinkage=shrinkage, origin=origin)
 
 
 def _share(shrinkage: float | str, covariance: Float64, count: int) -> float:

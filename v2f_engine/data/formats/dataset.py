@@ -101,6 +101,10 @@ class Dataset(ABC):
         """The name of each label; None where labels have none."""
         return None
 
+    def stated_classes(self) -> int | None:
+        """How many people the container says that it holds, whoever its labels name; None where it does not say."""
+        return None
+
     def planned_labels(self) -> NDArray[np.int64] | None:
         """Labels of a finished dataset from its manifest alone; None when there is none or its plan fixes none."""
         if self.manifest is None or not self.manifest.complete or not self.manifest.plan.uniform:

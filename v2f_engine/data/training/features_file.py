@@ -85,6 +85,15 @@ def digest_of_labels(labels: NDArray[np.int64]) -> str:
     return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes()).hexdigest()
 
 
+def dataset_of(path: str | Path) -> tuple[str, str | None] | None:
+    """(dataset, split) that features were extracted from, as the record beside them says; None without a record."""
+    try:
+        told = json.loads(Path(path).with_suffix(RECORD).read_bytes())["dataset"]
+        return str(told["path"]), told.get("split")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def check_record(path: str | Path, labels: NDArray[np.int64]) -> None:
     """Compares the record beside a `.npy` of features, where there is one, with the dataset's labels.
 

@@ -11,7 +11,7 @@ from v2f_engine.data.formats.lmdb.entries import unpack_value
 from v2f_engine.data.formats.lmdb.tree_reader import TreeReader
 from v2f_engine.errors import DatasetError
 
-KEYS, LENGTH = b"__keys__", b"__len__"
+KEYS, LENGTH, CLASSES = b"__keys__", b"__len__", b"__classnum__"
 
 
 def is_about(key: bytes) -> bool:
@@ -33,6 +33,21 @@ def stated_length(tree: TreeReader) -> int | None:
         raise DatasetError(f"{tree.path}: expected a count under {LENGTH!r}, found {count!r:.40}.")
     if count > tree.entries:  # a cut-off __keys__ or __len__ would show here, not after an epoch
         raise DatasetError(f"{tree.path}: __len__ says {count}, the file holds {tree.entries} entries.")
+    return count
+
+
+def stated_classes(tree: TreeReader) -> int | None:
+    """What `__classnum__` says: the published writer puts the largest label + 1 there; None where there is none.
+
+    Raises:
+        DatasetError: no count.
+    """
+    value = tree.get(CLASSES, limit=64)
+    if value is None:
+        return None
+    count = unpack_value(value, f"{tree.path}: {CLASSES!r}")
+    if type(count) is not int or count < 1:
+        raise DatasetError(f"{tree.path}: expected a count under {CLASSES!r}, found {count!r:.40}.")
     return count
 
 

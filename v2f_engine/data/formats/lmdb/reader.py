@@ -14,6 +14,7 @@ from v2f_engine.data.formats.lmdb.entries import packed_label, unpack_record
 from v2f_engine.data.formats.lmdb.keys import (
     found_keys,
     refuse_unnamed,
+    stated_classes,
     stated_keys,
     stated_length,
     unnamed,
@@ -76,6 +77,9 @@ class Lmdb(Dataset):
         extent = self.tree.find(self._key(index))
         label = None if extent is None else packed_label(extent.size, partial(self.tree.read_part, extent))
         return self.parts(index).label if label is None else label
+
+    def stated_classes(self) -> int | None:
+        return stated_classes(self.tree)
 
     def data(self, index: int) -> bytes:
         return self.parts(index).image
