@@ -44,7 +44,8 @@ def commands(o: argparse.Namespace) -> dict[str, list[str]]:
             "--out", str(out / "training.lmdb"),
         ],
         "train the generator": [
-            "train", "generator", str(out / "training.lmdb"), "--preset", "published-2025", "--size", "mini",
+            "train", "generator", str(out / "training.lmdb"), "--preset", "mended-2025", "--size", "mini",
+            "--set", "perceptual=recogniser",
             "--recogniser", weights, "--steps", str(o.generator_steps), "--batch", "16", "--base-lr", "4.9e-3",
             "--critic-width", "16", "--held-out-people", str(max(4, o.people // 10)), "--on-bad", "skip",
             "--watch-every", str(max(1, o.generator_steps // 5)), "--log-every", str(max(1, o.generator_steps // 60)),

@@ -84,7 +84,8 @@ def rung_named(name: str) -> Rung:
 def trainer_of(rung: Rung, size: Size, device: str, **changes: Any) -> GeneratorTrainer:
     """A trainer as the rung says; weights, data and masks are the same for every rung."""
     settings = GeneratorTraining.named(
-        "published-2025", Path("unused"), model=size.model, batch=size.batch, critic_width=size.critic_width,
+        "mended-2025", Path("unused"), model=size.model, batch=size.batch, critic_width=size.critic_width,
+        perceptual="recogniser",
         bf16=rung.precision == "bf16", stepping=rung.stepping, device=device,
         as_published=AsPublished(critic_leak=rung.published, critic_always=rung.published), **changes,
     )  # fmt: skip

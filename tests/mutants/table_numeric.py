@@ -53,15 +53,15 @@ MUTANTS = [
     Mutant(
         "the generator's gradient is not clipped",
         STEP,
-        "nn.utils.clip_grad_norm_(self.model.parameters(), clip)",
-        "nn.utils.clip_grad_norm_(self.model.parameters(), 1e30)",
+        "clip_grad_norm_(module.parameters(), self.settings.clip or math.inf)",
+        "clip_grad_norm_(module.parameters(), math.inf if module is self.model else self.settings.clip)",
         BY_HAND,
     ),
     Mutant(
         "the discriminator's gradient is not clipped",
         STEP,
-        "                nn.utils.clip_grad_norm_(self.critic.parameters(), clip)\n",
-        "",
+        "clip_grad_norm_(module.parameters(), self.settings.clip or math.inf)",
+        "clip_grad_norm_(module.parameters(), math.inf if module is self.critic else self.settings.clip)",
         BY_HAND,
     ),
     Mutant(

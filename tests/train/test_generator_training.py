@@ -235,6 +235,12 @@ def test_settings_are_checked() -> None:
         GeneratorTraining(Path("x"), batch=16, accumulate=3).part(4)
     with pytest.raises(ConfigError, match="CUDA graph"):
         GeneratorTraining.named("published-2025", Path("x"), stepping="graph")
+    with pytest.raises(ConfigError, match=r"fp16_amp .* no CUDA graph"):
+        GeneratorTraining(
+            Path("x"), Vec2FaceConfig.mini(), fp16_amp=True, bf16=False, shift=0, stepping="graph"
+        )
+    with pytest.raises(ConfigError, match="would not be read"):
+        GeneratorTraining(Path("x"), perceptual="recogniser", vgg=Path("lpips"))
     json.dumps(GeneratorTraining(Path("x")).to_json())
 
 
@@ -243,10 +249,13 @@ def test_a_name_is_a_whole_recipe() -> None:
     assert (wanted.model, wanted.batch, wanted.masks) == (Vec2FaceConfig.base(), 64, ("train",))
     assert wanted.loss_weights is PRESETS["published-2025"]
     # 4 GPUs x 32 at blr 4e-5 on 1,022,444 images: lr 4.57e-5, 100 epochs.
-    full = GeneratorTraining.named("published-2025", Path("x"))
+    full = GeneratorTraining.named("published-2025", Path("x")).on(4)
     assert published_lr(full.base_lr, full.batch) == pytest.approx(4.571e-5, rel=1e-3)
-    assert full.budget.on(1_022_444, full.batch).steps == 798_784
+    assert full.ends(1_022_444).steps == 798_700  # a published epoch drops the last batch
+    mended = GeneratorTraining.named("mended-2025", Path("x"))
+    assert mended.on(4) == mended
+    assert mended.ends(1_022_444).steps == 798_784
     assert GeneratorTraining.named("plus", Path("x")).clip == 1.0
-    assert GeneratorTraining.named("published-2024", Path("x")).batch == 8
+    assert GeneratorTraining.named("published-2024", Path("x")).on(1).batch == 8
     assert GeneratorTraining.named("rendered", Path("x")) == GeneratorTraining(Path("x"))
     assert set(RECIPES) <= set(PRESETS)

@@ -14,7 +14,7 @@ from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 ALWAYS: dict[str, str] = {
     "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
     "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers "
-    "--as-published --rounding --mask-batch --sigma-shares",
+    "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder",
     "render": "--ids --images --out --format --seed --first --processes --quality",
     "features": "dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
     "--threads --bf16 --device",
@@ -33,7 +33,7 @@ ALWAYS: dict[str, str] = {
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --target-cosine --seed --max-rounds "
     "--max-made --backend --images",
     "train recogniser": "data --recipe --mask --split --on-bad --held-out --out --depth "
-    "--margin --m --sample-rate --lr  "
+    "--margin --m --sample-rate --lr --dropout --set --validate "
     "--epochs --steps --minutes --batch --fp32 --start-from --threads --in-memory --checkpoint-every --seed --device",
     "train generator": "data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
     "--base-lr --critic-width --accumulate --as-published --set --stepping --epochs --steps --minutes --batch --fp32 "
@@ -45,7 +45,7 @@ ALWAYS: dict[str, str] = {
     "evaluate consistency": "data --out --overwrite",
     "evaluate leakage": "synthetic gallery --threshold --fmr --worst --backend --out --overwrite",
     "evaluate verification": "sets --images --recogniser --bf16 --device --channels --mean --std --out --overwrite",
-    "evaluate ijb": "meta --features --crops --name --scores --out --overwrite",
+    "evaluate ijb": "meta --features --crops --name --scores --curve --out --overwrite",
     "evaluate report": "data --recogniser --bf16 --device --channels --mean --std --images "
     "--split --threshold --gallery  "
     "--accuracy --card --out --overwrite",

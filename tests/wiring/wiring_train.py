@@ -22,6 +22,16 @@ def features(call: Any, arguments: Mapping[str, Any]) -> Any:
     return np.random.default_rng(0).standard_normal((len(arguments["images"]), 512)).astype(np.float32)
 
 
+VALIDATED = "v2f_engine.evaluate.validation:VerificationSets.opened"
+
+
+def no_sets(call: Any, arguments: Mapping[str, Any]) -> Any:
+    """Instead of opening verification sets."""
+    from v2f_engine.evaluate.validation import VerificationSets
+
+    return VerificationSets((), ())
+
+
 TRAINER = "v2f_engine.train.recogniser:train_recogniser"
 RECOGNISER_SCENE = Scene(
     "train recogniser",
@@ -58,6 +68,17 @@ RECOGNISER_SCENE = Scene(
         "--minutes": case("5", (TRAINER, "settings.budget.minutes", 5.0)),
         "--batch": case("12", (TRAINER, "settings.batch", 12)),
         "--lr": case("0.007", (TRAINER, "settings.lr", 0.007)),
+        "--dropout": case("0.25", (TRAINER, "settings.dropout", 0.25)),
+        "--batch-per-gpu": case("5", (TRAINER, "settings.batch_per_gpu", 5)),
+        "--set": case(
+            "drops=18,28", (TRAINER, "settings.drops", (18.0, 28.0)), (TRAINER, "settings.momentum", 0.9)
+        ),
+        "--validate": (
+            case("a.bin --validate b.bin", (VALIDATED, "paths", ["a.bin", "b.bin"])),
+            case("a.bin", (TRAINER, "validation", lambda sets: sets is not None)),
+        ),
+        "--validate-images": case("{pictures}", (VALIDATED, "pictures", "{pictures}"), also="--validate a.txt"),
+        "--validate-every": case("7", (TRAINER, "settings.validate_every", 7), also="--validate a.bin"),
         "--threads": case("3", (TRAINER, "settings.threads", 3)),
         "--in-memory": case(None, (MEMORY, "stored.dataset.path", "{faces}"), also="--no-in-memory"),
         "--no-in-memory": case(None, (TRAINER, "data", lambda people: type(people).__name__ == "StoredSet")),
@@ -67,7 +88,7 @@ RECOGNISER_SCENE = Scene(
         "--seed": case("8", (TRAINER, "settings.seed", 8)),
         "--device": case("meta", (TRAINER, "settings.device", "meta"), (JOINED, "device", "meta")),
     },
-    {TRAINER: stop},
+    {TRAINER: stop, VALIDATED: no_sets},
 )
 
 GENERATING = "v2f_engine.train.generator:train_generator"
@@ -76,7 +97,13 @@ GENERATOR_SCENE = Scene(
     "<data={faces}> --out {out} --device cpu",
     {
         "data": case("{strangers}", (OPEN, "path", "{strangers}")),
-        "--preset": case("plus", (GENERATING, "settings.preset", "plus"), (GENERATING, "settings.clip", 1.0)),
+        "--preset": case(
+            "plus",
+            (GENERATING, "settings.preset", "plus"),
+            (GENERATING, "settings.clip", 1.0),
+            (GENERATING, "settings.fp16_amp", True),
+            also="--vgg {pictures}",
+        ),
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}")),
         "--features": case(
             "{others}",
@@ -105,6 +132,12 @@ GENERATOR_SCENE = Scene(
         "--batch": case("12", (GENERATING, "settings.batch", 12)),
         "--base-lr": case("0.007", (GENERATING, "settings.base_lr", 0.007)),
         "--critic-width": case("24", (GENERATING, "settings.critic_width", 24)),
+        "--batch-per-gpu": case("5", (GENERATING, "settings.batch_per_gpu", 5)),
+        "--set": case(
+            "loss.ssim=0.75",
+            (GENERATING, "settings.weights.ssim", 0.75),
+            (GENERATING, "settings.weights.token", 0.01),
+        ),
         "--accumulate": case("4", (GENERATING, "settings.accumulate", 4)),
         "--as-published": case(None, (GENERATING, "settings.as_published.critic_leak", True)),
         "--stepping": case("compiled", (GENERATING, "settings.stepping", "compiled")),

@@ -24,8 +24,6 @@ VECTORS = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 KINDS: Mapping[str, Callable[[Path], bool]] = {
     "vectors": lambda path: path.suffix.lower() in VECTORS,
     "faces": lambda path: path.suffix.lower() not in VECTORS,
-    "npy": lambda path: path.suffix == ".npy",
-    "images": lambda path: path.suffix != ".npy",
     "weights": is_weights,
     "dataset": lambda path: not is_weights(path),
     "onnx": lambda path: path.suffix == ".onnx",
@@ -35,8 +33,6 @@ KINDS: Mapping[str, Callable[[Path], bool]] = {
 CALLED = {
     "vectors": "a file of vectors",
     "faces": "pictures",
-    "npy": "a .npy of features",
-    "images": "pictures",
     "weights": "weights",
     "dataset": "a dataset",
     "onnx": "an .onnx file",
@@ -54,7 +50,7 @@ class Dependent:
         bars: none of these may be there.
 
     Both hold conditions: `--out` (typed), `--by=pose-model` (its value, typed or not), `--exclude:faces` (a path, or
-    one of several, of a kind in `KINDS`), `!--threshold` (not typed). An argument goes by its name: `data:npy`.
+    one of several, of a kind in `KINDS`), `!--threshold` (not typed). An argument goes by its name: `data:vectors`.
     """
 
     option: str
@@ -70,6 +66,12 @@ def needing(needs: Sequence[str], *options: str, bars: Sequence[str] = ()) -> tu
 READING = ("--bf16", "--device", "--channels", "--mean", "--std")
 """How a recogniser reads images."""
 GOALS = ("--yaw", "--pitch", "--quality", "--attribute")
+STEERED = (
+    "--steer", "--iterations", "--steering", "--steer-recogniser", "--steer-rate", "--tolerance", "--min-cosine",
+    "--dead-zone",
+)  # fmt: skip
+FORMS = ("published-2024", "published-2025", "plus")
+"""Of steering, which leave left and right open."""
 RATE = (Dependent("--fmr", ("--calibration",)), Dependent("--calibration", ("--fmr",)))
 SIGMA = needing((), "--sigma", "--sigma-weights", bars=("--target-cosine",))
 THRESHOLD = (
@@ -92,11 +94,13 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         Dependent("--reference-identity", ("--references",)),
         Dependent("--rescale", ("--vectors", "--references", "--source")),
         Dependent("--recogniser", ("--references", "--calibration:faces", "--exclude:faces")),
-        *needing((*GOALS, "--as-published"), "--steer", "--iterations", bars=("--by=pose-model",)),
-        Dependent("--unsigned", ("--yaw",), ("--by=pose-model",)),
+        Dependent("--unsigned", ("--yaw", "--pitch"), ("--by=pose-model", *(f"--steering={form}" for form in FORMS))),
+        *needing(GOALS, *STEERED, bars=("--by=pose-model",)),
+        Dependent("--quality-model", ("--quality",), ("--by=pose-model",)),
         Dependent("--pose-model", ("--yaw", "--pitch"), ("--by=pose-model",)),
         *needing((), "--attribute", "--quality", bars=("--by=pose-model",)),
         *needing((), "--yaw", "--pitch", bars=("--landmarks",)),
+        Dependent("--landmark-heights", ("--by=pose-model",), ("--landmarks",)),
         Dependent("--landmarks", ("--by=pose-model",)),
         Dependent("--executor-option", ("--executor", "--workers"), ("--executor=inline",)),
     ),
@@ -157,7 +161,12 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         *needing(("target:pairs",), "--images"),
     ),
     "env": (Dependent("--model", ("--self-test",)),),
-    "train recogniser": (Dependent("--se", ("--depth",)), Dependent("--held-out-people", (), ("--held-out",))),
+    "train recogniser": (
+        Dependent("--se", ("--depth",)),
+        Dependent("--held-out-people", (), ("--held-out",)),
+        Dependent("--batch-per-gpu", (), ("--batch",)),
+        *needing(("--validate",), "--validate-images", "--validate-every"),
+    ),
     "train generator": (
         Dependent("--held-out-people", (), ("--held-out",)),
         Dependent("--batch-per-gpu", (), ("--batch",)),

@@ -22,10 +22,28 @@ class NetworkFlags:
         typer.Option(help="the rate is this x batch / 112, as published; 4e-5 for 100 epochs of 1 M"),
     ] = None
     critic_width: Annotated[int | None, typer.Option(help="channels of the discriminator's stem")] = None
+    batch_per_gpu: Annotated[
+        int | None,
+        typer.Option(
+            help="instead of --batch, as published: images of a rank; the batch grows with the ranks"
+        ),
+    ] = None
     accumulate: Annotated[int, typer.Option(help="parts that a rank computes its share in")] = 1
     as_published: Annotated[
-        bool, typer.Option("--as-published", help="repeat the published code's faults, for comparison")
+        bool,
+        typer.Option(
+            "--as-published",
+            help="repeat the published code's faults in a recipe of ours; the published presets have them",
+        ),
     ] = False
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="any value of the recipe by its name, repeatable: clip=1.0, loss.ssim=0.3, fp16_amp=false,"
+            " as_published.one_ratio=false, perceptual=recogniser",
+        ),
+    ] = None
     stepping: Annotated[str, typer.Option(help="eager, compiled, or graph (one GPU, no dropout)")] = "eager"
 
     @property
@@ -39,7 +57,11 @@ class NetworkFlags:
         if self.size is not None:
             name = one_of("size", self.size, ("mini", "base", "large", "huge"))
             made["model"] = getattr(Vec2FaceConfig, name)()
-        stated = {"base_lr": self.base_lr, "critic_width": self.critic_width}
+        stated = {
+            "base_lr": self.base_lr,
+            "critic_width": self.critic_width,
+            "batch_per_gpu": self.batch_per_gpu,
+        }
         made |= {name: value for name, value in stated.items() if value is not None}
         return {**made, "as_published": AsPublished.all()} if self.as_published else made
 
@@ -52,7 +74,13 @@ def generator(
     ],
     *,
     preset: Annotated[
-        str, typer.Option(help="recipe: rendered, published-2024, published-2025, plus")
+        str,
+        typer.Option(
+            help="recipe: rendered (ours, small, few steps); to the letter published-2024 (Vec2Face's first release:"
+            " fp32, no clipping), published-2025 (today's: fp16 AMP, clip 2) and plus (Vec2Face+'s main model: no"
+            " discriminator, clip 1), which need --vgg; mended-2024, mended-2025, mended-plus (the same without their"
+            " faults)"
+        ),
     ] = "rendered",
     recogniser: Annotated[
         str, typer.Option(help="the frozen network that made the features: mini, a name, or a path")
@@ -87,6 +115,7 @@ def generator(
     from v2f_engine.models.weights import load_recogniser
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.generator import GeneratorTraining, train_generator
+    from v2f_engine.train.generator_values import with_values
     from v2f_engine.train.held_out import hold_out
 
     changes: dict[str, Any] = {
@@ -94,10 +123,16 @@ def generator(
         "log_every": log_every, "device": choose(device).device.partition(":")[0] if device == "auto" else device,
     }  # fmt: skip
     changes |= {**network.changes, **budget.changes, **run.changes}
+    if run.fp32:
+        changes["fp16_amp"] = False
+    else:
+        del changes["bf16"]  # the recipe's
     settings = GeneratorTraining.named(preset, out, **changes)
-    refuse_unwritable(out)
     if dropout is not None:
         settings = replace(settings, model=replace(settings.model, dropout=dropout))
+    settings = with_values(settings, network.values or ())
+    settings.require_vgg()
+    refuse_unwritable(out)
     reader = as_rgb(load_recogniser(recogniser).model)
     with joined(settings.device) as group:
         reader.to(group.device)

@@ -24,10 +24,15 @@ NORM_FLOOR = 1e-4
 """Channel norms below this are not divided by: the published loss turned NaN there (Vec2Face issue 9)."""
 
 
+def wide(x: torch.Tensor) -> torch.Tensor:
+    """`x` in fp32; fp64 stays, in which a test follows a training through its chaos."""
+    return x if x.dtype is torch.float64 else x.float()
+
+
 def unit_channels(maps: torch.Tensor) -> torch.Tensor:
     """`[B, C, H, W]` with every position's channel vector at length 1, in fp32."""
-    wide = maps.float()
-    out: torch.Tensor = wide / wide.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR)
+    x = wide(maps)
+    out: torch.Tensor = x / x.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR)
     return out
 
 
@@ -46,7 +51,7 @@ def map_distance(
     weights = heads if heads is not None else [None] * len(left)
     for a, b, weight in zip(left, right, weights, strict=True):
         square = (unit_channels(a) - unit_channels(b)).square().mean((2, 3))
-        total = total + (square.sum(1) if weight is None else square @ weight.float())
+        total = total + (square.sum(1) if weight is None else square @ weight.to(square.dtype))
     return total
 
 

@@ -55,6 +55,9 @@ class Vec2Face(Bound):
     def __init__(self, config: Vec2FaceConfig) -> None:
         super().__init__()
         self.config = config
+        self.wide_blocks = (
+            False  # transformer blocks in fp32 with autocast off: the published AMP, training only
+        )
         width = config.width
         linear: LinearFactory = nn.Linear
         if config.lora_rank:
@@ -109,7 +112,7 @@ class Vec2Face(Bound):
         dropout_seed: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """All before the image decoder: grid `[B, z, 7, 7]`, tokens, feature `[B, D]`, mask `[B, 50]`."""
-        expand_tokens, layer_norm = self.ops
+        expand_tokens, _ = self.ops
         drop = self._dropout(vectors.device, dropout_seed)
         feature = self.latent_prior_proj_f(vectors.to(self.latent_prior_proj_f.weight.dtype))
         rank = row_ranks(noise)
@@ -118,7 +121,7 @@ class Vec2Face(Bound):
         embedding = self.token_emb
         x = drop(
             expand_tokens(
-                feature,
+                feature.float() if self.wide_blocks else feature,
                 self.feature_token.weight[:, 0],
                 self.feature_token.bias,
                 masked,
@@ -130,7 +133,7 @@ class Vec2Face(Bound):
             )
         )
         seed = None if dropout_seed is None else (dropout_seed << 8) % 2**64  # room for 256 blocks a call
-        x = run_blocks(x, list(self.blocks), self.norm, layer_norm, drop, seed)  # type: ignore[arg-type]
+        x = self._through(x, self.blocks, self.norm, drop, seed)
         if condition is None:
             x = self.decoder_embed(x)
             filler = x[:, :1]
@@ -143,12 +146,20 @@ class Vec2Face(Bound):
         rows = torch.where(hidden[:, :, None], filler, rows)
         full = torch.cat([x[:, :1], rows], dim=1) + self.decoder_pos_embed_learned
         seed = None if seed is None else (seed + len(self.blocks)) % 2**64
-        blocks = list(self.decoder_blocks)
-        tokens = run_blocks(full, blocks, self.decoder_norm, layer_norm, drop, seed)  # type: ignore[arg-type]
+        tokens = self._through(full, self.decoder_blocks, self.decoder_norm, drop, seed)
         flat = self.im_decoder_proj(tokens[:, 1:])
         grid = flat.transpose(1, 2).reshape(flat.shape[0], -1, GRID, GRID)
         mask = torch.cat([torch.zeros_like(hidden[:, :1]), hidden], dim=1)
         return grid.contiguous(memory_format=torch.channels_last), tokens, feature, mask
+
+    def _through(
+        self, x: torch.Tensor, blocks: nn.ModuleList, final: nn.LayerNorm, drop: Any, seed: int | None
+    ) -> torch.Tensor:
+        listed: list[Block] = list(blocks)  # type: ignore[arg-type]
+        if not self.wide_blocks:
+            return run_blocks(x, listed, final, self.ops[1], drop, seed)
+        with torch.autocast(x.device.type, enabled=False):
+            return run_blocks(x.float(), listed, final, self.ops[1], drop, seed)
 
     def forward(
         self,

@@ -1,7 +1,8 @@
 """Batches ahead of time: a thread reads, decodes and draws masks for the next steps while this one computes.
 
 What a step sees is a function of (seed, step, place in the batch of all ranks): not of the number of ranks, of
-how a rank's share is divided, of threads, or of where a run was resumed.
+how a rank's share is divided, of threads, or of where a run was resumed. One switch is an exception, since the
+published code has it so: `one_ratio` draws a ratio for each part of each rank.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Batches:
             )
         if not len(data):
             raise DatasetError("The training set holds no rows.")
+        settings.ends(len(data))  # refuses a set without a whole batch where epochs have only those
         self.data, self.settings, self.group = data, settings, group
         self.size = settings.part(group.world)
         self._pin = torch.device(group.device).type == "cuda"
@@ -131,13 +133,15 @@ class Batches:
         s = self.settings
         first = (self.group.rank * s.accumulate + number) * self.size
         place = np.arange(first, first + self.size)
-        rows = rows_of_step(s.seed, step, s.batch, len(self.data))[place]
+        whole = s.as_published.whole_epochs
+        rows = rows_of_step(s.seed, step, s.batch, len(self.data), whole_batches=whole)[place]
         read = self.data.read(rows)
         assert read.features is not None
         schedule = MASK_SCHEDULES[s.masks[step % len(s.masks)]]
         noise, n_masked = schedule.draw(s.seed, np.full(self.size, step), place)
         if s.as_published.one_ratio:
-            n_masked[:] = schedule.draw(s.seed, np.full(1, step), np.zeros(1, np.int64))[1]
+            part = np.full(1, self.group.rank * s.accumulate + number)
+            n_masked[:] = schedule.draw(s.seed, np.full(1, step), part)[1]
         crop = uniforms(s.seed, Purpose.AUGMENT, step, 0, 2)[0] * (2 * s.shift + 1)
         parts_a_step = self.group.world * s.accumulate
         return Part(

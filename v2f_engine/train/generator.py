@@ -51,7 +51,7 @@ class GeneratorRun:
         settings, group = trainer.settings, trainer.group
         self.trainer, self.data, self.watcher = trainer, data, watcher
         self.out = settings.out
-        budget = settings.budget.on(len(data), settings.batch)
+        budget = settings.ends(len(data))
         self.loop = Loop(budget, self.out, settings.batch, settings.log_every, group=group)
         self.loop.say = say or self.loop.say
         self.checkpoints = Checkpoints(self.out / "checkpoints", self.loop.say)
@@ -163,16 +163,18 @@ def train_generator(
         The averaged generator, in eval mode.
 
     Raises:
+        ModelNotFound: no LPIPS weights where the recipe needs them.
         DatasetError, ConfigError, NonFiniteLoss, CheckpointError, OutputFolderError: as named.
     """
     group = group or Ranks(device=settings.device)
+    settings.require_vgg()
+    settings = settings.on(group.world)
     with group.alone_in(settings.out):
         open_folder(settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "generator", group)
         trainer = open_trainer(data, recogniser, settings, group)
         watcher = None
         if held_out is not None and group.first:
-            judge = trainer.view.recogniser.recogniser
-            watcher = Watcher(held_out, judge, trainer.device, settings.bf16)
+            watcher = Watcher(held_out, trainer.judge, trainer.device, settings.bf16)
         run = GeneratorRun(trainer, data, watcher, say)
         try:
             while not run.loop.done:

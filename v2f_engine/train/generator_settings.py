@@ -1,16 +1,17 @@
-"""Settings of a generator's training: one name, one recipe; the published code's faults are switches."""
+"""Settings of a generator's training, checked at birth; recipes by name stand in `generator_recipes`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from v2f_engine.config import at_least, between, one_of
-from v2f_engine.errors import ConfigError
+from v2f_engine.errors import ConfigError, DatasetError, ModelNotFound
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2FaceConfig
+from v2f_engine.train.generator_recipes import RECIPES as RECIPES
+from v2f_engine.train.generator_recipes import AsPublished as AsPublished
 from v2f_engine.train.loop import Budget
 from v2f_engine.train.losses import PRESETS, LossWeights
 
@@ -18,54 +19,8 @@ STEPPING = ("eager", "compiled", "graph")
 """How a step runs: as written; with the convolutional parts through torch.compile; as one CUDA graph."""
 
 
-@dataclass(frozen=True)
-class AsPublished:
-    """Behaviours of the published code, off unless asked for; tests show what each changes.
-
-    Args:
-        critic_leak: the generator's adversarial gradient stays in the discriminator's and is added to its own,
-            so the discriminator is also taught to call generated patches real.
-        critic_always: before its start the discriminator runs, with factor 0. Its weights then differ by
-            AdamW's decoupled decay alone.
-        linear_fooling: the generator's term is -mean(D(fake)) instead of least squares.
-        one_ratio: one mask ratio for the whole batch instead of one for every image.
-        no_average: the trained weights are written, not their moving average.
-    """
-
-    critic_leak: bool = False
-    critic_always: bool = False
-    linear_fooling: bool = False
-    one_ratio: bool = False
-    no_average: bool = False
-
-    @classmethod
-    def all(cls) -> AsPublished:
-        return cls(True, True, True, True, True)
-
-
-_PUBLISHED = {
-    "model": Vec2FaceConfig.base(),
-    "batch": 128,
-    "base_lr": 4e-5,
-    "lr_floor": 0.0,
-    "clip": 2.0,
-    "masks": ("train",),
-    "ema": 0.9998,
-    "critic_width": 64,
-    "critic_lr": None,
-    "shift": 0,
-}
-RECIPES: Mapping[str, Mapping[str, Any]] = {
-    # The paper's era: one GPU, batch 8, 2000 epochs, 5 of them warm-up: lr 2.9e-6.
-    "published-2024": {**_PUBLISHED, "batch": 8, "budget": Budget(epochs=2000), "warm_up": 5 / 2000},
-    # Today's README: 4 GPUs x 32, 100 epochs: lr 4.57e-5.
-    "published-2025": {**_PUBLISHED, "budget": Budget(epochs=100), "warm_up": 5 / 100},
-    # Vec2Face+: no discriminator, gradients clipped at 1.
-    "plus": {**_PUBLISHED, "clip": 1.0, "budget": Budget(epochs=100), "warm_up": 5 / 100},
-    # Ours, for rendered people and few steps: the defaults of `GeneratorTraining`.
-    "rendered": {},
-}
-"""Name -> the settings it fixes; losses are those of the same name in `losses.PRESETS`."""
+PERCEPTUAL = ("auto", "lpips", "recogniser")
+"""Whose maps the perceptual term compares: LPIPS where `vgg` is given and else the recogniser's; or one of them."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +34,11 @@ class GeneratorTraining:
         weights: used instead of the preset's.
         budget: epochs, steps or minutes.
         batch: images a step, of all ranks and accumulated parts together.
+        batch_per_gpu: images that one rank computes at a time, as published; `batch` is then this x ranks x parts.
         accumulate: parts that each rank's share of the batch is computed in.
         base_lr: the rate is `base_lr * batch / 112`, as published.
         lr_floor: share of the rate that the cosine ends at; 0 as published.
-        weight_decay, clip: of AdamW; norm of the clipped gradient.
+        weight_decay, clip: of AdamW; norm that gradients are clipped to, 0 for no clipping.
         warm_up: share of the budget.
         masks: names in `MASK_SCHEDULES`, taken in turn; the published training has `train` only, and so
             never shows the encoder the lengths that generation uses.
@@ -91,10 +47,12 @@ class GeneratorTraining:
         critic_lr: its learning rate, or None for the generator's own rate and schedule.
         shift: both images are moved by up to so many pixels before a frozen network sees them: a pattern that
             fools it at one place only (ringing was seen in the background) does not pay.
-        vgg: LPIPS weights (VGG16 in torchvision's names); the recogniser's maps are compared where None.
+        vgg: LPIPS weights (VGG16 in torchvision's names).
+        perceptual: a name in `PERCEPTUAL`.
         as_published: faults of the published code to repeat.
         seed: of initialisation, order and masks.
         bf16: autocast to bfloat16.
+        fp16_amp: instead, as published: autocast to fp16 with one gradient scaler, the transformer blocks in fp32.
         stepping: a name in `STEPPING`.
         checkpoint_every, picture_every: steps; a picture comes with a validation. 0 for never.
         log_every: steps between two lines of the log.
@@ -108,6 +66,7 @@ class GeneratorTraining:
     weights: LossWeights | None = None
     budget: Budget = field(default_factory=lambda: Budget(steps=20_000))
     batch: int = 16
+    batch_per_gpu: int | None = None
     accumulate: int = 1
     base_lr: float = 4.9e-3
     lr_floor: float = 0.02
@@ -120,9 +79,11 @@ class GeneratorTraining:
     critic_lr: float | None = 2e-4
     shift: int = 4
     vgg: Path | None = None
-    as_published: AsPublished = AsPublished()
+    perceptual: str = "auto"
+    as_published: AsPublished = field(default_factory=AsPublished)
     seed: int = 0
     bf16: bool = True
+    fp16_amp: bool = False
     stepping: str = "eager"
     checkpoint_every: int = 200
     picture_every: int = 200
@@ -133,18 +94,31 @@ class GeneratorTraining:
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "log_every"):
             at_least(name, getattr(self, name), 1)
-        for name in ("shift", "checkpoint_every", "picture_every", "critic_lr"):
+        for name in ("shift", "checkpoint_every", "picture_every", "critic_lr", "clip"):
             at_least(name, getattr(self, name) or 0, 0)
+        if self.batch_per_gpu is not None:
+            at_least("batch_per_gpu", self.batch_per_gpu, 1)
         for name in ("ema", "warm_up", "lr_floor"):
             between(name, getattr(self, name), 0.0, 1.0)
         one_of("preset", self.preset, RECIPES)
         one_of("stepping", self.stepping, STEPPING)
+        one_of("perceptual", self.perceptual, PERCEPTUAL)
         for name in self.masks or ("",):
             one_of("mask schedule", name, MASK_SCHEDULES)
         if self.stepping == "graph" and (self.shift or self.model.dropout):
             raise ConfigError(
                 "A CUDA graph repeats its random numbers and its crops: stepping='graph' needs shift=0 and a"
                 f" model without dropout, found shift {self.shift}, dropout {self.model.dropout}."
+            )
+        if self.fp16_amp and (self.bf16 or self.stepping == "graph"):
+            raise ConfigError(
+                "fp16_amp is a precision of its own, and its steps wait for the device to say whether one overflowed:"
+                f" it needs bf16=False and no CUDA graph, found bf16={self.bf16}, stepping={self.stepping!r}."
+            )
+        if self.perceptual == "recogniser" and self.vgg is not None:
+            raise ConfigError(
+                f"perceptual='recogniser' compares the recogniser's maps, so {self.vgg} would not be read: leave out"
+                " either."
             )
 
     @classmethod
@@ -155,11 +129,47 @@ class GeneratorTraining:
             ConfigError: a recipe nobody knows.
         """
         one_of("preset", recipe, RECIPES)
+        if "batch" in changes:
+            changes = {"batch_per_gpu": None, **changes}
         return cls(**{"out": out, "preset": recipe, **RECIPES[recipe], **changes})
 
     @property
     def loss_weights(self) -> LossWeights:
         return self.weights or PRESETS[self.preset]
+
+    def on(self, world: int) -> GeneratorTraining:
+        """With `batch` as `batch_per_gpu` makes it on so many ranks."""
+        if self.batch_per_gpu is None:
+            return self
+        return replace(self, batch=self.batch_per_gpu * self.accumulate * world)
+
+    def ends(self, rows: int) -> Budget:
+        """The budget on a set of `rows` images, in steps or minutes.
+
+        Raises:
+            DatasetError: published epochs, which have whole batches only, of a set smaller than a batch.
+        """
+        if not self.as_published.whole_epochs:
+            return self.budget.on(rows, self.batch)
+        if rows < self.batch:
+            raise DatasetError(
+                f"A published epoch has whole batches only, and the set holds {rows} rows for a batch of {self.batch}:"
+                " nothing would be learned. Give a smaller batch, or --set as_published.whole_epochs=false."
+            )
+        if self.budget.epochs is None:
+            return self.budget
+        return Budget(steps=max(1, round(self.budget.epochs * (rows // self.batch))))
+
+    def require_vgg(self) -> None:
+        """Raises ModelNotFound where the recipe compares by LPIPS and there are no weights for it."""
+        if self.perceptual == "lpips" and self.vgg is None and self.loss_weights.perceptual:
+            raise ModelNotFound(
+                f"Preset {self.preset!r} compares images by LPIPS: expected its weights in --vgg, found none. Put"
+                " torchvision's VGG16 (https://download.pytorch.org/models/vgg16-397923af.pth) and the linear layers"
+                " (lpips/vgg.pth of github.com/HaiyuWu/Vec2Face, or weights/v0.1/vgg.pth of the lpips package) into one"
+                " folder and give --vgg FOLDER. To train by the recogniser's maps, which is another loss: --set"
+                " perceptual=recogniser."
+            )
 
     def part(self, world: int) -> int:
         """Images that one rank computes at a time.
@@ -177,5 +187,8 @@ class GeneratorTraining:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the card."""
-        values = {**asdict(self), "model": self.model.to_json(), "weights": asdict(self.loss_weights)}
+        values = {
+            **asdict(self), "model": self.model.to_json(), "weights": asdict(self.loss_weights),
+            "as_published": self.as_published.to_json(),
+        }  # fmt: skip
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

@@ -2,12 +2,14 @@
 
 Corrected against the published code: the discriminator gets no gradient from the generator's step and does not
 run before its start; recognisers are frozen; every image has its own mask count; nothing is drawn from global
-state and nothing waits for the device, so a step is a function of (settings, step). `AsPublished` turns the
-published behaviour on.
+state and nothing waits for the device, so a step is a function of (settings, step). `AsPublished` and `fp16_amp` turn
+the published behaviour on.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Any
 
 import torch
@@ -20,13 +22,16 @@ from v2f_engine.models import bind_ops
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.features import to_network
 from v2f_engine.models.iresnet import IResNet
+from v2f_engine.models.perceptual import wide
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceOutput
 from v2f_engine.ranges import stage
 from v2f_engine.train.batches import Batches, Part, named
 from v2f_engine.train.checkpoint import read_tensors, restore
 from v2f_engine.train.distributed import Ranks, averaging
 from v2f_engine.train.ema import average_into, twin
+from v2f_engine.train.generator_scaler import LossScaler
 from v2f_engine.train.generator_settings import GeneratorTraining
+from v2f_engine.train.generator_start import xavier
 from v2f_engine.train.losses import (
     adaptive_weight,
     critic_loss,
@@ -40,6 +45,10 @@ from v2f_engine.train.view import FrozenView, open_view
 
 UNREAD = ("center_token.", "patch_embed.")
 """Parameters that the published network carries and never reads: no gradient, so no decay either."""
+
+AMP_OPS = {"group_norm_silu": "reference"}
+"""Ops of the published AMP: torch's, whose precision autocast decides; norms in fp32 on a CPU, too, as CUDA's autocast
+has them."""
 
 Terms = dict[str, torch.Tensor]
 
@@ -64,8 +73,10 @@ class GeneratorTrainer:
         settings: GeneratorTraining,
         group: Ranks | None = None,
     ) -> None:
-        self.settings = settings
+        settings.require_vgg()
         self.group = group or Ranks(device=settings.device)
+        self.settings = settings = settings.on(self.group.world)
+        published = settings.as_published
         self.batches = Batches(data, settings, self.group)
         self.device = torch.device(self.group.device)
         layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
@@ -73,21 +84,32 @@ class GeneratorTrainer:
             torch.manual_seed(settings.seed)  # only the constructors draw from it
             self.model = Vec2Face(settings.model).to(**layout)
             self.critic = PatchDiscriminator(settings.critic_width).to(**layout)
-        self.model.initialise(torch.Generator(self.device).manual_seed(settings.seed))
+        draws = torch.Generator(self.device).manual_seed(settings.seed)
+        if published.xavier:
+            xavier(self.model, draws)
+        else:
+            self.model.initialise(draws)
         if settings.start_from is not None:
             state, _ = read_tensors(settings.start_from)
             restore({f"model/{k}": v for k, v in state.items()}, {"model": self.model}, {})
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(UNREAD))
-        precision = "bf16" if settings.bf16 else "fp32"
-        bind_ops(self.model, choose(str(self.device), precision, gradients=True))
+        self.scaler: LossScaler | None = None
+        self.judge = seeing = recogniser.to(**layout).eval()
+        if settings.fp16_amp:
+            self.scaler = LossScaler(self.device)
+            bind_ops(self.model, AMP_OPS)
+            seeing = copy.deepcopy(recogniser).half()
+        else:
+            precision = "bf16" if settings.bf16 else "fp32"
+            bind_ops(self.model, choose(str(self.device), precision, gradients=True))
         self.ema = twin(self.model)
-        self.view: FrozenView = open_view(recogniser, settings.vgg, settings.loss_weights.vgg_layers).to(
-            **layout
-        )
+        self.model.wide_blocks = settings.fp16_amp
+        self.view: FrozenView = open_view(seeing, settings.vgg, settings.loss_weights.vgg_layers).to(**layout)
         graphed = settings.stepping == "graph"
-        self.optimizer = adamw([self.model], 1.0, settings.weight_decay, capturable=graphed)
-        self.critic_optimizer = adamw([self.critic], 1.0, settings.weight_decay, capturable=graphed)
+        kind = {"capturable": graphed, "decay_all": published.decay_all}
+        self.optimizer = adamw([self.model], 1.0, settings.weight_decay, **kind)
+        self.critic_optimizer = adamw([self.critic], 1.0, settings.weight_decay, **kind)
         self.lr = published_lr(settings.base_lr, settings.batch)
         self._generator = self.group.wrap(self.model)
         self._critic = self.group.wrap(self.critic)
@@ -101,7 +123,8 @@ class GeneratorTrainer:
         self.view.compile()
 
     def modules(self) -> dict[str, nn.Module]:
-        return {"generator": self.model, "ema": self.ema, "critic": self.critic}
+        own: dict[str, nn.Module] = {"generator": self.model, "ema": self.ema, "critic": self.critic}
+        return own if self.scaler is None else {**own, "scaler": self.scaler}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"optimizer": self.optimizer, "critic_optimizer": self.critic_optimizer}
@@ -127,7 +150,9 @@ class GeneratorTrainer:
         schedule = cosine(progress, settings.warm_up, settings.lr_floor)
         set_lr(self.optimizer, self.lr * schedule)
         own = settings.critic_lr
-        set_lr(self.critic_optimizer, self.lr * schedule if own is None else own)
+        if own is None:
+            own = self.lr if settings.as_published.critic_constant else self.lr * schedule
+        set_lr(self.critic_optimizer, own)
         begun = weights.gan > 0 and progress >= weights.gan_from
         waiting = weights.gan > 0 and settings.as_published.critic_always
         return begun or waiting, 1.0 if begun else 0.0
@@ -138,25 +163,59 @@ class GeneratorTrainer:
         average_into(self.ema, self.model, 0.0 if self.settings.as_published.no_average else decay)
 
     def update(self, parts: list[Part], with_critic: bool, factor: float) -> Terms:
-        """Gradients of all parts, then one step of each optimiser. Draws nothing, waits for nothing."""
+        """Gradients of all parts, then one step of each optimiser. Draws nothing; waits for nothing but, under
+        `fp16_amp`, whether a gradient overflowed: no optimiser whose gradients did takes its step then."""
         self.optimizer.zero_grad(set_to_none=True)
         self.critic_optimizer.zero_grad(set_to_none=True)
         sums: Terms = {}
+        scale: float | torch.Tensor = 1.0 / len(parts)
+        if self.scaler is not None:
+            scale = scale * self.scaler.scale
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
-            for name, value in self._gradients(part, with_critic, factor, last, 1.0 / len(parts)).items():
+            for name, value in self._gradients(part, with_critic, factor, last, scale).items():
                 share = value.detach() / len(parts)
                 sums[name] = sums[name] + share if name in sums else share
         with stage("v2f optimiser"):
-            clip = self.settings.clip
-            sums["gradient"] = nn.utils.clip_grad_norm_(self.model.parameters(), clip)
-            self.optimizer.step()
+            trained: list[tuple[nn.Module, torch.optim.Optimizer]] = [(self.model, self.optimizer)]
             if with_critic:
-                nn.utils.clip_grad_norm_(self.critic.parameters(), clip)
-                self.critic_optimizer.step()
+                trained.append((self.critic, self.critic_optimizer))
+            if self.scaler is None:
+                lengths = [self._clipped_step(*pair) for pair in trained]
+                sums["gradient"] = lengths[0]
+            else:
+                sums |= self._scaled_steps(self.scaler, trained)
         return sums
 
-    def _gradients(self, part: Part, with_critic: bool, factor: float, last: bool, share: float) -> Terms:
+    def _clipped_step(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        """One step; the gradient's length before it was clipped."""
+        length = self._clip(module)
+        optimizer.step()
+        return length
+
+    def _clip(self, module: nn.Module) -> torch.Tensor:
+        """Cuts the gradient to `settings.clip`; its length before that."""
+        return nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip or math.inf)
+
+    def _scaled_steps(
+        self, scaler: LossScaler, trained: list[tuple[nn.Module, torch.optim.Optimizer]]
+    ) -> Terms:
+        """As published: unscaled, clipped, and skipped by every optimiser whose gradients overflowed."""
+        overflows, lengths = [], []
+        for module, optimizer in trained:
+            overflow = scaler.unscale(module.parameters())
+            length = self._clip(module)
+            overflows.append(overflow)
+            lengths.append(torch.where(overflow[0] > 0, 0.0, length))
+            if not overflow:
+                optimizer.step()
+        total = torch.stack(overflows).sum(0)
+        scaler.update(total)
+        return {"gradient": lengths[0], "skipped": overflows[0][0]}
+
+    def _gradients(
+        self, part: Part, with_critic: bool, factor: float, last: bool, share: float | torch.Tensor
+    ) -> Terms:
         """Adds the gradients of one part, weighted by `share`; averages over ranks with the last part."""
         weights = self.settings.loss_weights
         real = to_network(part.images).contiguous(memory_format=torch.channels_last)
@@ -199,7 +258,9 @@ class GeneratorTrainer:
         logits: torch.Tensor = torch.func.functional_call(self.critic, constants, (images,))
         return logits
 
-    def _critic_gradients(self, real: torch.Tensor, fake: torch.Tensor, share: float) -> torch.Tensor:
+    def _critic_gradients(
+        self, real: torch.Tensor, fake: torch.Tensor, share: float | torch.Tensor
+    ) -> torch.Tensor:
         with self._autocast():
             logits = self._critic(torch.cat([real, fake.to(real.dtype)]))
             loss = critic_loss(*logits.chunk(2))
@@ -207,7 +268,9 @@ class GeneratorTrainer:
         return loss
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16)
+        amp = self.settings.fp16_amp
+        dtype = torch.float16 if amp else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=amp or self.settings.bf16)
 
     def _forward(self, part: Part) -> Vec2FaceOutput:
         with self._autocast():
@@ -218,7 +281,7 @@ class GeneratorTrainer:
 
     def _terms(self, output: Vec2FaceOutput, real: torch.Tensor, part: Part) -> Terms:
         weights = self.settings.loss_weights
-        fake = output.images.float()
+        fake = wide(output.images)
         terms = {"pixel": F.mse_loss(fake, real)}
         if weights.absolute:
             terms["absolute"] = F.l1_loss(fake, real)

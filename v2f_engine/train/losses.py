@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from v2f_engine.config import between
+from v2f_engine.models.perceptual import wide
 
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
@@ -59,7 +60,7 @@ class LossWeights:
         return total
 
 
-PRESETS = {
+_PUBLISHED = {
     # LPIPS counted twice: weight 1 in 2024, with the fifth map left out because it gave NaN; 0.1 and 0.2 later.
     # The discriminator enters at epoch 1000 of 2000, 80 of 100; the plus model has none.
     "published-2024": LossWeights(
@@ -67,6 +68,12 @@ PRESETS = {
     ),
     "published-2025": LossWeights(perceptual=0.2, ssim=0.1, gan=1.0, gan_from=0.8),
     "plus": LossWeights(perceptual=0.4, ssim=1.0),
+}
+PRESETS = {
+    **_PUBLISHED,
+    "mended-2024": _PUBLISHED["published-2024"],
+    "mended-2025": _PUBLISHED["published-2025"],
+    "mended-plus": _PUBLISHED["plus"],
     # Ours: an identity term that cannot drown the picture (it rings at weight 1); the perceptual term small,
     # because strided maps of a small recogniser print their own grid; the discriminator late and gentle.
     "rendered": LossWeights(
@@ -78,12 +85,12 @@ PRESETS = {
 
 def identity_loss(features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """mean(1 - cosine) of `[B, D]` and `[B, D]`."""
-    return (1.0 - F.cosine_similarity(features.float(), target.float(), dim=1)).mean()
+    return (1.0 - F.cosine_similarity(wide(features), wide(target), dim=1)).mean()
 
 
 def token_loss(tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean squared error of rows 1..49 of `[B, 50, D]` with the detached rows before masking."""
-    return F.mse_loss(tokens[:, 1:].float(), target[:, 1:].detach().float())
+    return F.mse_loss(wide(tokens[:, 1:]), wide(target[:, 1:].detach()))
 
 
 def ssim(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -92,10 +99,10 @@ def ssim(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     Wang et al. 2004. The window is separable, so two one-dimensional passes of stacked moments.
     """
     channels = left.shape[1]
-    taps = torch.arange(SSIM_WINDOW, device=left.device, dtype=torch.float32) - SSIM_WINDOW // 2
+    a, b = wide(left), wide(right)
+    taps = torch.arange(SSIM_WINDOW, device=left.device, dtype=a.dtype) - SSIM_WINDOW // 2
     window = torch.exp(-taps.square() / (2 * SSIM_SIGMA**2))
     window = window / window.sum()
-    a, b = left.float(), right.float()
     stacked = torch.cat([a, b, a * a, b * b, a * b])
     column = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
     row = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
@@ -110,12 +117,12 @@ def ssim(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 def critic_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     """Least squares for the discriminator: real patches to 1, generated ones to 0 (Mao et al. 2017)."""
-    return 0.5 * ((real.float() - 1).square().mean() + fake.float().square().mean())
+    return 0.5 * ((wide(real) - 1).square().mean() + wide(fake).square().mean())
 
 
 def fooling_loss(fake: torch.Tensor, *, published: bool = False) -> torch.Tensor:
     """The generator's term: least squares to 1, or -mean(D(fake)) as the published code has it."""
-    return -fake.float().mean() if published else 0.5 * (fake.float() - 1).square().mean()
+    return -wide(fake).mean() if published else 0.5 * (wide(fake) - 1).square().mean()
 
 
 def adaptive_weight(
@@ -130,7 +137,7 @@ def adaptive_weight(
         last_layer: weights that both depend on: `im_decoder.conv_out.weight`.
     """
     ours, theirs = (
-        torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float().norm()
+        wide(torch.autograd.grad(loss, last_layer, retain_graph=True)[0]).norm()
         for loss in (reconstruction, adversarial)
     )
     ratio: torch.Tensor = ours / (theirs + ADAPTIVE_FLOOR)

@@ -27,22 +27,28 @@ def cosine(progress: float, warm_up: float, floor: float = 0.0) -> float:
 
 
 def adamw(
-    modules: Iterable[nn.Module], lr: float, weight_decay: float, *, capturable: bool = False
+    modules: Iterable[nn.Module],
+    lr: float,
+    weight_decay: float,
+    *,
+    capturable: bool = False,
+    decay_all: bool = False,
 ) -> torch.optim.AdamW:
-    """AdamW with the published betas; vectors (biases, norms) do not decay.
+    """AdamW with the published betas; vectors (biases, norms) do not decay, unless all are to, as published.
 
     Args:
         modules: whose parameters that require gradients are trained.
         lr, weight_decay: of AdamW.
         capturable: rate and step counters live on the device, so that a graph of the step reads them anew.
             Fused, on a CPU too: 28 bytes a parameter move instead of the 88 of torch's foreach form.
+        decay_all: vectors decay, too.
     """
     decay: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for module in modules:
         for parameter in module.parameters():
             if parameter.requires_grad:
-                (decay if parameter.ndim > 1 else plain).append(parameter)
+                (decay if decay_all or parameter.ndim > 1 else plain).append(parameter)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     if capturable:
         rate = torch.tensor(lr, device=(decay or plain)[0].device)

@@ -8,8 +8,18 @@ from numpy.typing import NDArray
 from v2f_engine.randomness import Purpose, bits
 
 
-def rows_of_step(seed: int, step: int, batch: int, rows: int) -> NDArray[np.int64]:
-    """Row numbers int64 `[batch]` of training step `step`; epochs run on without dropping a remainder."""
+def rows_of_step(
+    seed: int, step: int, batch: int, rows: int, *, whole_batches: bool = False
+) -> NDArray[np.int64]:
+    """Row numbers int64 `[batch]` of training step `step`; epochs run on without dropping a remainder.
+
+    Args:
+        whole_batches: an epoch ends with its last whole batch, and the rows left over are not seen in it; a batch
+            must not have more than `rows`.
+    """
+    if whole_batches:
+        epoch, number = divmod(step, rows // batch)
+        return _permutation(seed, epoch, rows)[number * batch : (number + 1) * batch]
     position = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
     chosen = np.empty(batch, np.int64)
     for epoch in np.unique(position // rows):
