@@ -140,6 +140,9 @@ GENERATE = Scene(
         "--landmarks": steered(
             "{pictures}", (POSED, "asked.pictures.0", "{pictures}/a.jpg"), also="--by pose-model"
         ),
+        "--landmark-heights": steered(
+            "published", (POSED, "asked.heights", "published"), also="--by pose-model --yaw 5"
+        ),
         "--jpeg-quality": case("71", (ENCODER, "encoder.quality", 71)),
         "--rounding": case("truncate", (LEVELS, "rounding", "truncate")),
         "--mask-batch": case(

@@ -28,7 +28,9 @@ Precision = Annotated[str, typer.Option(help="auto, fp32, bf16, fp16")]
 Runner = Annotated[
     str, typer.Option(help="what decodes: auto (cuda_graph on a GPU, eager on a CPU), or a runner's name")
 ]
-Masks = Annotated[str, typer.Option(help="mask schedule: generate, demo, train, plus-generate")]
+Masks = Annotated[
+    str, typer.Option(help="mask schedule: generate, demo, train, plus-generate (what --by pose-model takes)")
+]
 Fetch = Annotated[bool, typer.Option(help="let huggingface_hub download published weights")]
 Source = Annotated[str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")]
 Rescale = Annotated[
@@ -123,7 +125,9 @@ class EngineFlags:
 class NoiseFlags:
     """What is drawn of each image."""
 
-    sigma: Annotated[str, typer.Option(help="noise levels around an identity")] = "0.3,0.5,0.7"
+    sigma: Annotated[str, typer.Option(help="noise levels around an identity; none with --by pose-model")] = (
+        "0.3,0.5,0.7"
+    )
     sigma_weights: Annotated[str, typer.Option(help="how often each level is drawn")] = "0.4,0.4,0.2"
     target_cosine: Annotated[
         str | None, typer.Option(help="levels as cosine to the identity instead of sigma, e.g. 0.9,0.8")

@@ -209,9 +209,10 @@ def generate(
         workers.options,
         steering.asked,
     )
+    kept = typed(context)
+    chosen = {FIXED[name] for name in kept}
+    asked = asked.as_published(chosen) if drawing.as_published else asked.settled(chosen)
     if drawing.as_published:
-        kept = typed(context)
-        asked = asked.as_published({FIXED[name] for name in kept})
         told = f"; as typed: {', '.join('--' + name.replace('_', '-') for name in kept)}" if kept else ""
         typer.echo(f"as published by {asked.script.name}{told}", err=True)
 

@@ -41,8 +41,18 @@ class SteeringFlags:
         str, typer.Option(help="steering, or pose-model (a Vec2Face+ model with a pose network)")
     ] = "steering"
     landmarks: Annotated[
-        Path | None, typer.Option(help="folder of landmark pictures for --by pose-model, instead of --yaw")
+        list[Path] | None,
+        typer.Option(
+            help="landmark pictures for --by pose-model, instead of --yaw: a picture, a folder, or a text list; "
+            "repeatable; the images of the run take them in turn"
+        ),
     ] = None
+    landmark_heights: Annotated[
+        str,
+        typer.Option(
+            help="heights at which --yaw draws landmarks: auto (those the model was trained on), rendered, published"
+        ),
+    ] = "auto"
 
     @property
     def goals(self) -> dict[str, str]:
@@ -58,7 +68,11 @@ class SteeringFlags:
         if one_of("by", self.by, ("steering", "pose-model")) == "pose-model":
             from v2f_engine.pipeline.makers.posed import PoseCondition, landmark_files
 
-            return PoseCondition(self.goals, () if self.landmarks is None else landmark_files(self.landmarks))
+            return PoseCondition(
+                self.goals,
+                landmark_files(self.landmarks) if self.landmarks else (),
+                heights=None if self.landmark_heights == "auto" else self.landmark_heights,
+            )
         return self._control() if self.goals or self.attribute else None
 
     def _control(self) -> AttributeControl:

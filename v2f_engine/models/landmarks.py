@@ -4,6 +4,9 @@ As published: 112x112, black, discs of radius 3; eyes red, nose green, mouth cor
 a yaw and a pitch follows from the mean head of rendered people (15 numbers below), seen in perspective and aligned
 to the ArcFace template as every face is. What alignment cannot remove is the pose: a turned head's nose leaves the
 middle, and eyes and mouth corners draw together.
+
+At which heights they lie is a property of the weights (`HEIGHTS`): a pose network knows the pictures that it was
+trained on. Those of rendered people keep the mean head's at every yaw; those that Vec2Face+ publishes do not.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import IMAGE_SIZE
+from v2f_engine.config import one_of
 from v2f_engine.errors import ConfigError
 
 TEMPLATE = np.array(
@@ -33,22 +37,50 @@ HEAD = np.array(
 decimetres (`rendered.camera.landmarks`)."""
 DISTANCE = 8.0
 """Decimetres from camera to pivot: the middle of what rendered people are seen from."""
+HEIGHTS = {
+    "rendered": "mean head of rendered people",
+    "published": "mean head of rendered people, at the heights of the published pictures",
+}
+"""Where the discs lie from top to bottom -> what manifests call it."""
+PUBLISHED_HEIGHTS = np.array([48.5, 48.5, 65.0, 82.5, 82.5])
+"""Pixels from the top, of the profile that HaiyuWu/Vec2Face_plus 7aea100 has in landmarks/images: centres of its
+discs, 2758_0.jpg and 2758_1.jpg (one face and its mirror image); the mean head's are 51.9, 75.2 and 90.4 there."""
+PUBLISHED_YAW = 75.0
+"""Degrees that stand for that profile: its eyes lie 4 pixels apart and its nose 14 beside them, the mean head's at 75
+degrees 6 and 17. No other picture is published, so what lies between the front and it is a choice of ours."""
 RADIUS = 3.0
 COLOURS = np.array([[255, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 255]], np.uint8)
 
 
 def project(
-    yaw: NDArray[np.float32], pitch: NDArray[np.float32], roll: NDArray[np.float32] | float = 0.0
+    yaw: NDArray[np.float32],
+    pitch: NDArray[np.float32],
+    roll: NDArray[np.float32] | float = 0.0,
+    *,
+    heights: str = "rendered",
 ) -> NDArray[np.float32]:
     """Five landmarks float32 `[B, 5, 2]` in pixels of the aligned crop.
 
     Args:
         yaw, pitch: degrees `[B]`; yaw > 0 turns to image right, pitch > 0 looks down.
         roll: tilt left after alignment, degrees `[B]`.
+        heights: in `HEIGHTS`. `published` moves each landmark up on its way from the front, whose heights are the
+            ArcFace template's in both, to the published profile, by a share of `(1 - cos yaw) / (1 - cos 75)`.
+
+    Raises:
+        ConfigError: heights that do not exist.
     """
+    one_of("landmark heights", heights, HEIGHTS)
     yaw, pitch = np.atleast_1d(yaw).astype(np.float64), np.atleast_1d(pitch).astype(np.float64)
     tilt = np.broadcast_to(np.asarray(roll, np.float64), yaw.shape)
-    return np.stack([_one(*angles) for angles in zip(yaw, pitch, tilt, strict=True)]).astype(np.float32)
+    points = np.stack([_one(*angles) for angles in zip(yaw, pitch, tilt, strict=True)])
+    if heights == "published":
+        profile = math.radians(PUBLISHED_YAW)
+        share = (1 - np.cos(np.radians(yaw))) / (1 - math.cos(profile))
+        turned = np.where(yaw < 0, -1.0, 1.0)
+        ends = {side: PUBLISHED_HEIGHTS - _one(side * PUBLISHED_YAW, 0.0, 0.0)[:, 1] for side in (-1.0, 1.0)}
+        points[:, :, 1] += np.minimum(share, 1.0)[:, None] * np.stack([ends[side] for side in turned])
+    return points.astype(np.float32)
 
 
 def draw(points: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from v2f_engine.models import layouts
 from v2f_engine.models.checkpoint_file import CheckpointFile, file_sha256, read_checkpoint
 from v2f_engine.models.discriminator import PatchDiscriminator
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
+from v2f_engine.models.landmarks import HEIGHTS
 from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.registry import Located, locate
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
@@ -54,6 +55,23 @@ class LoadedModel:
     pose: PoseModel | None
     head: Mapping[str, Any]
     max_cosine: float
+
+    @property
+    def landmark_heights(self) -> str:
+        """A name in `landmarks.HEIGHTS`: of the pictures that the pose network was trained on, as its file says. A file
+        of `v2f train pose` that says nothing is of before they were recorded and drew the mean head; any other file of
+        the published width is the published network's.
+
+        Raises:
+            CheckpointError: heights that this version does not know.
+        """
+        ours = "training" in self.head or self.config.width != Vec2FaceConfig.base().width
+        stated = self.head.get("landmarks", "rendered" if ours else "published")
+        if stated not in HEIGHTS:
+            raise CheckpointError(
+                f"{self.path}: landmarks at heights {stated!r}; this version knows {', '.join(HEIGHTS)}."
+            )
+        return str(stated)
 
 
 @dataclass(frozen=True)

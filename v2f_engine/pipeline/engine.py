@@ -52,12 +52,20 @@ class Engine:
         loaded: the weights: name, sha256, licence, limit.
         runner: what decodes.
         masks: how many rows of a face are masked.
+        usual: whether nobody asked for those masks, so that a pose network takes its own.
     """
 
-    def __init__(self, loaded: LoadedModel | ServedModel, runner: Runner, masks: MaskSchedule) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel | ServedModel,
+        runner: Runner,
+        masks: MaskSchedule,
+        *,
+        usual: bool = False,
+    ) -> None:
         self.loaded = loaded
         self.runner = runner
-        self.masks = masks
+        self.masks, self.usual = masks, usual
         self.plain = WithinMemory(Plain(runner))
 
     @classmethod
@@ -67,13 +75,15 @@ class Engine:
         *,
         device: str = "auto",
         precision: str = "auto",
-        masks: str | MaskSchedule = "generate",
+        masks: str | MaskSchedule | None = None,
         compute_batch: int | None = None,
         runner: str = "auto",
         fetch: bool = False,
         rounding: str = "nearest",
     ) -> Engine:
         """Loads, freezes and binds a model; for the arguments see `options.EngineOptions`.
+
+        Masks that are None are `generate`, and for a pose network its own (`makers.posed.MASKS`).
 
         Raises:
             ModelNotFound: an unknown name, or weights that are not here.
@@ -82,9 +92,12 @@ class Engine:
             ConfigError: a device, precision, schedule or runner that does not exist.
             BackendUnavailable: a device or runner that this machine lacks, with the reason.
         """
-        return cls.open(
-            EngineOptions(model, device, precision, masks, compute_batch, runner, fetch, rounding)
+        asked = EngineOptions(
+            model, device, precision, masks or "generate", compute_batch, runner, fetch, rounding
         )
+        engine = cls.open(asked)
+        engine.usual = masks is None
+        return engine
 
     @classmethod
     def open(cls, asked: EngineOptions, notify: Callable[[str], None] | None = None) -> Engine:
@@ -190,7 +203,8 @@ class Engine:
             identities: a table from `sample_identities`, or vectors `[N, 512]` (an array or a tensor).
             images_per_id: how many of each.
             seed: 64-bit seed of perturbation and masks.
-            perturbation: noise around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %.
+            perturbation: noise around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %, and none where
+                a pose network is the `control`.
             batch_size: images a batch that is yielded; changes nothing else.
             select: identities to make, e.g. one shard's; all by default.
             control: attributes to steer to, from `Engine.control`.
@@ -210,7 +224,8 @@ class Engine:
             VectorError: vectors of another shape, not finite, of zero norm, or of lengths that the model does not know.
             OutOfMemory: see `pipeline.memory`.
         """
-        asked = ImageOptions(images_per_id, seed, perturbation or Perturbation(), mask_batch, sigma_shares)
+        usual = Perturbation() if control is None else control.maker.noise
+        asked = ImageOptions(images_per_id, seed, perturbation or usual, mask_batch, sigma_shares)
         given = identities
         table = (
             given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
@@ -234,9 +249,8 @@ class Engine:
         """`images`, of options that are together already; in batches as the runner computes them by default."""
         size = self.runner.batch_size if batch_size is None else batch_size
         size = whole_number("batch_size", size, 1)
-        return rebatched(
-            finished(control or self.plain, Draws.of(identities, asked, self.masks, select)), size
-        )
+        masks = self.masks if control is None else control.maker.usual_masks or self.masks
+        return rebatched(finished(control or self.plain, Draws.of(identities, asked, masks, select)), size)
 
     def control(self, asked: AttributeControl | PoseCondition) -> WithinMemory:
         """Steering (`attributes.control.AttributeControl`) or a pose network's condition, ready for this engine.
@@ -249,7 +263,7 @@ class Engine:
         from v2f_engine.pipeline.makers.steered import steered
 
         if isinstance(asked, PoseCondition):
-            return WithinMemory(Posed(asked, self.loaded, self.runner))
+            return WithinMemory(Posed(asked, self.loaded, self.runner, None if self.usual else self.masks))
         return WithinMemory(steered(asked, self.loaded, self.runner, self.plain))
 
     def self_test(self, seed: int = 0) -> BatchInvariance:

@@ -101,7 +101,7 @@ def generate(
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
-    masks: str | MaskSchedule = "generate",
+    masks: str | MaskSchedule | None = None,
     jpeg_quality: int | None = None,
     rounding: str | None = None,
     mask_batch: int | None = None,
@@ -130,9 +130,10 @@ def generate(
         executor, workers, executor_options: who works; see `options.WorkerOptions`.
         attributes: steer pose, quality and more, e.g. `AttributeControl({"yaw": "-60:60", "quality": 24})`;
             each image's goals and achieved values are recorded. A `PoseCondition` uses the pose network of a
-            Vec2Face+ model instead.
-        as_published: what the published script fixes, see `pipeline.published`; arguments that are given, and not None,
-            `"auto"` or the usual masks, stay.
+            Vec2Face+ model instead; `masks` and `perturbation` that are None are then those of
+            `pipeline.pose_defaults`.
+        as_published: what the published script fixes, see `pipeline.published`; arguments that are given, and not None
+            or `"auto"`, stay.
         progress: called with (images done, images in all).
         notify: called with a sentence where something takes long once, such as compiling kernels on a new machine.
 
@@ -148,7 +149,7 @@ def generate(
         "jpeg_quality": jpeg_quality,
         "rounding": rounding,
         "precision": None if precision == "auto" else precision,
-        "masks": None if masks == "generate" else masks,
+        "masks": masks,
         "attributes": attributes,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -157,14 +158,17 @@ def generate(
         return {name: chosen[name] for name in names if name in chosen}
 
     asked = Request(
-        EngineOptions(model, device, precision, masks, compute_batch, runner, fetch, **of("rounding")),
+        EngineOptions(
+            model, device, precision, compute_batch=compute_batch, runner=runner, fetch=fetch, **of("masks", "rounding")
+        ),
         IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale),
         ImageOptions(images_per_id, seed, **of("perturbation", "mask_batch", "sigma_shares")),
         OutputOptions(Path(out), format, images_per_shard=images_per_shard, **of("jpeg_quality")),
         WorkerOptions(executor, workers, executor_options or {}),
         attributes,
     )
-    return run(asked.as_published(chosen) if as_published else asked, progress, notify)
+    asked = asked.as_published(chosen) if as_published else asked.settled(chosen)
+    return run(asked, progress, notify)
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,18 @@ class Request:
         return replace(
             self, engine=made.engine, images=made.images, output=made.output, attributes=made.attributes
         )
+
+    def settled(self, chosen: Collection[str] = ()) -> Request:
+        """With what a pose network is asked with (`pipeline.pose_defaults`); options named in `chosen` stay."""
+        from v2f_engine.pipeline.makers.posed import PoseCondition
+        from v2f_engine.pipeline.pose_defaults import pose_defaults
+
+        if not isinstance(self.attributes, PoseCondition):
+            return self
+        engine, images, condition = pose_defaults(
+            self.engine, self.images, self.attributes, self.output.out, chosen
+        )
+        return replace(self, engine=engine, images=images, attributes=condition)
 
     def departures(self, precision: str) -> tuple[str, ...]:
         """How it differs from that script; `precision` is what `auto` became."""

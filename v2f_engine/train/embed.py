@@ -125,7 +125,12 @@ def embed_pose(folder: Path, pose: Path, about: Mapping[str, Any]) -> None:
     save_weights(
         folder / "pose.safetensors",
         {"model": made.model, "pose": made.pose},
-        {"kind": "vec2face", "config": made.config.to_json(), "training": training},
+        {
+            "kind": "vec2face",
+            "config": made.config.to_json(),
+            "training": training,
+            "landmarks": made.landmark_heights,
+        },
         precision="fp16",
     )
     card = json.loads((folder / CARD).read_text())

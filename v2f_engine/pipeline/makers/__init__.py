@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.pipeline.draws import Draw, Draws
+from v2f_engine.vectors.perturbation import Perturbation
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,15 @@ class Maker(ABC):
         rows: rows on the device at a time; they decide an image's last bits.
         batch: draws it takes at a time.
         fewer: how a user asks for other `rows`, which stand in its braces.
+        noise: around an identity's vector, where nobody asks for another.
+        usual_masks: of its images, in place of the engine's.
     """
 
     rows: int
     batch: int
     fewer = "--compute-batch {}"
+    noise: Perturbation = Perturbation()
+    usual_masks: MaskSchedule | None = None
 
     @abstractmethod
     def __call__(self, draw: Draw) -> Made:
