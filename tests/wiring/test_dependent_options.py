@@ -39,7 +39,7 @@ ALWAYS: dict[str, str] = {
     "--base-lr --critic-width --accumulate --as-published --set --stepping --epochs --steps --minutes --batch --fp32 "
     "--start-from --dropout --checkpoint-every --watch-every --log-every --seed --device",
     "train estimator": "name data --out --judge --steps --minutes --batch --seed --device --overwrite",
-    "train pose": "data --model --recogniser --vgg --out --steps --minutes --batch "
+    "train pose": "data --recipe --epochs --on-bad --model --recogniser --vgg --out --steps --minutes --batch "
     "--lr --limit --split --seed --device",
     "evaluate separability": "data --threshold --radius --real --groups --out --overwrite",
     "evaluate consistency": "data --out --overwrite",

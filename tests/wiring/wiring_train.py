@@ -70,14 +70,15 @@ RECOGNISER_SCENE = Scene(
         "--lr": case("0.007", (TRAINER, "settings.lr", 0.007)),
         "--dropout": case("0.25", (TRAINER, "settings.dropout", 0.25)),
         "--batch-per-gpu": case("5", (TRAINER, "settings.batch_per_gpu", 5)),
-        "--set": case(
-            "drops=18,28", (TRAINER, "settings.drops", (18.0, 28.0)), (TRAINER, "settings.momentum", 0.9)
+        "--set": case("drops=18,28", (TRAINER, "settings.drops", (18.0, 28.0))),
+        "--validate": case(
+            "a.bin",
+            (VALIDATED, "paths", lambda paths: [path.name for path in paths] == ["a.bin"]),
+            (TRAINER, "validation", lambda sets: sets is not None),
         ),
-        "--validate": (
-            case("a.bin --validate b.bin", (VALIDATED, "paths", ["a.bin", "b.bin"])),
-            case("a.bin", (TRAINER, "validation", lambda sets: sets is not None)),
+        "--validate-images": case(
+            "{pictures}", (VALIDATED, "pictures", "{pictures}"), also="--validate a.txt"
         ),
-        "--validate-images": case("{pictures}", (VALIDATED, "pictures", "{pictures}"), also="--validate a.txt"),
         "--validate-every": case("7", (TRAINER, "settings.validate_every", 7), also="--validate a.bin"),
         "--threads": case("3", (TRAINER, "settings.threads", 3)),
         "--in-memory": case(None, (MEMORY, "stored.dataset.path", "{faces}"), also="--no-in-memory"),
@@ -184,7 +185,17 @@ POSE_SCENE = Scene(
     "train pose",
     "<data={faces}> --model {small} --out {out}",
     {
-        "data": case("{strangers}", (READ, "path", "{strangers}")),
+        "data": case("{strangers}", (OPEN, "path", "{strangers}")),
+        "--recipe": (
+            case(
+                "published",
+                (POSING, "settings.betas", (0.9, 0.999)),
+                (POSING, "settings.batch_per_gpu", 64),
+                (POSING, "settings.budget.epochs", 10),
+                (POSING, "settings.decay_all", True),
+                also="--vgg {pictures}",
+            ),
+        ),
         "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}")),
         "--vgg": case("{pictures}", (POSING, "settings.vgg", "{pictures}")),
@@ -193,6 +204,14 @@ POSE_SCENE = Scene(
         "--minutes": case("5", (POSING, "settings.budget.minutes", 5.0)),
         "--batch": case("12", (POSING, "settings.batch", 12)),
         "--lr": case("0.007", (POSING, "settings.lr", 0.007)),
+        "--epochs": case("4", (POSING, "settings.budget.epochs", 4.0)),
+        "--batch-per-gpu": case("3", (POSING, "settings.batch_per_gpu", 3)),
+        "--on-bad": case(
+            "skip",
+            (OPEN, "on_bad", "skip"),
+            ("v2f_engine.train.pose_data:read_pose_data", "on_bad", "skip"),
+            spies={OPEN: stop},
+        ),
         "--limit": case("6", (POSING, "data", lambda faces: len(faces) == 6)),
         "--split": case("train", ("v2f_engine.train.pose_data:read_pose_data", "split", "train")),
         "--seed": case("8", (POSING, "settings.seed", 8)),

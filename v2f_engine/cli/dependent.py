@@ -171,6 +171,7 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         Dependent("--held-out-people", (), ("--held-out",)),
         Dependent("--batch-per-gpu", (), ("--batch",)),
     ),
+    "train pose": (Dependent("--batch-per-gpu", (), ("--batch",)),),
     "train estimator": needing(("!data",), "--people", "--render-seed"),
     "export onnx": needing((), "--recogniser", "--force", bars=("--check=0",)),
     "export tensorrt": ENGINE,

@@ -84,21 +84,79 @@ class HeadFlags:
         str | None, typer.Option(help="iresnet18, 34, 50, 100 or 200; the recipe's network by default")
     ] = None
     se: Annotated[bool, typer.Option("--se", help="with --depth: squeeze-excitation, as published")] = False
-    margin: Annotated[str | None, typer.Option(help="arcface, cosface or adaface")] = None
+    margin: Annotated[
+        str | None,
+        typer.Option(help="arcface, arcface-published (the angle goes beyond pi), cosface or adaface"),
+    ] = None
     m: Annotated[float | None, typer.Option(help="the margin")] = None
     sample_rate: Annotated[
         float | None, typer.Option(help="share of the other classes that a step compares with")
     ] = None
     lr: Annotated[float | None, typer.Option(help="learning rate; not scaled by the batch")] = None
+    dropout: Annotated[float | None, typer.Option(help="before the last layer; 0.4 as published")] = None
+    batch_per_gpu: Annotated[
+        int | None,
+        typer.Option(
+            help="instead of --batch, as published: images of a rank; the batch grows with the ranks"
+        ),
+    ] = None
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="any value of the recipe by its name, repeatable: drops=18,28,35, momentum=0.9, whole_epochs=false,"
+            " fp16_amp=false, erase_share=0",
+        ),
+    ] = None
 
     @property
     def changes(self) -> dict[str, Any]:
         """The settings that were typed."""
         from v2f_engine.models.iresnet import IResNetConfig
 
-        stated = {"margin": self.margin, "m": self.m, "sample_rate": self.sample_rate, "lr": self.lr}
+        stated = {
+            "margin": self.margin, "m": self.m, "sample_rate": self.sample_rate, "lr": self.lr,
+            "dropout": self.dropout, "batch_per_gpu": self.batch_per_gpu,
+        }  # fmt: skip
         made: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
         return made if self.depth is None else {**made, "model": IResNetConfig.named(self.depth, se=self.se)}
+
+
+@dataclass(frozen=True)
+class ValidationFlags:
+    """Verification sets that a recogniser is measured on while it trains."""
+
+    validate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="a verification set (.bin, .bin.xz, .npy with issame.txt, a list of pairs) or a folder of them,"
+            " repeatable: measured each epoch, the best network is kept beside the last"
+        ),
+    ] = None
+    validate_images: Annotated[
+        Path | None, typer.Option(help="folder of the pictures that a list of pairs names")
+    ] = None
+    validate_every: Annotated[int | None, typer.Option(help="steps between; each epoch by default")] = None
+
+    def opened(self, group: Any) -> Any:
+        """The sets, decoded to the last picture by rank 0, or None; damage is refused on every rank."""
+        from v2f_engine.errors import ConfigError, V2FError
+        from v2f_engine.evaluate.validation import VerificationSets
+
+        if not self.validate:
+            return None
+        sets, fault = VerificationSets((), ()), None
+        if group.first:
+            try:
+                sets = VerificationSets.opened(self.validate, self.validate_images)
+                for one in sets.sets:
+                    tell(Path(one.name), one.told())
+            except V2FError as error:
+                fault = error
+        said = group.from_first(None if fault is None else str(fault))
+        if said is not None:
+            raise fault or ConfigError(said)
+        return sets
 
 
 @app.command()
@@ -108,10 +166,14 @@ def recogniser(
     *,
     recipe: Annotated[
         str,
-        typer.Option(help="rendered (the embedded size), published, published-cosface, published-adaface"),
+        typer.Option(
+            help="rendered (the embedded size); to the letter published, published-cosface, published-adaface; ours for"
+            " real sets: mended, mended-cosface, mended-adaface"
+        ),
     ] = "rendered",
     rows: RowFlags,
     others: HeldOutFlags,
+    validation: ValidationFlags,
     out: Annotated[
         Path, typer.Option(help="folder of checkpoints and weights; the same command resumes")
     ] = Path("runs/recogniser"),
@@ -133,14 +195,21 @@ def recogniser(
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.held_out import hold_out
     from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
+    from v2f_engine.train.recogniser_values import with_values
 
     changes: dict[str, Any] = {
         "threads": threads, "checkpoint_every": checkpoint_every, "device": device,
+        "validate_every": validation.validate_every,
         **head.changes, **budget.changes, **run.changes, **({} if seed is None else {"seed": seed}),
     }  # fmt: skip
-    settings = RecogniserTraining.named(recipe, out, **changes)
+    if run.fp32:
+        changes["fp16_amp"] = False
+    else:
+        del changes["bf16"]  # the recipe's
+    settings = with_values(RecogniserTraining.named(recipe, out, **changes), head.values or ())
     refuse_unwritable(out)
     with joined(settings.device) as group:
+        sets = validation.opened(group)
         plain: dict[str, Any] = {"on_bad": rows.on_bad, "with_features": False, "with_landmarks": False}
         people: Any = open_training_set(data, None, rows.mask, split=rows.split, **plain)
         if group.first:
@@ -152,6 +221,6 @@ def recogniser(
             apart = open_training_set(others.held_out, **plain)
         elif others.held_out_people:
             people, apart = hold_out(people, others.held_out_people)
-        train_recogniser(people, settings, apart, group=group)
+        train_recogniser(people, settings, apart, group=group, validation=sets)
         if group.first:
             typer.echo(f"{out / 'recogniser.safetensors'}")

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from v2f_engine.config import at_least, one_of
+from v2f_engine.config import at_least, between, one_of
+from v2f_engine.errors import ConfigError
 
 BN_EPS = 1e-5
 LAYERS = {
@@ -137,11 +138,18 @@ class Block(nn.Module):
 
 
 class IResNet(nn.Module):
-    """A recogniser: aligned faces to un-normalised features."""
+    """A recogniser: aligned faces to un-normalised features.
 
-    def __init__(self, config: IResNetConfig) -> None:
+    Args:
+        config: its shape.
+        dropout: of the last map, before `fc`, in training; 0.4 in the published trainer. It has no parameters and is
+            no part of the shape: weights are the same files with and without.
+    """
+
+    def __init__(self, config: IResNetConfig, dropout: float = 0.0) -> None:
         super().__init__()
-        self.config = config
+        between("dropout", dropout, 0.0, 0.99)
+        self.config, self.dropout = config, dropout
         stem, last = config.widths[0], config.widths[3]
         self.conv1 = nn.Conv2d(3, stem, 3, config.stem_stride, 1, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(stem, eps=BN_EPS)
@@ -176,20 +184,36 @@ class IResNet(nn.Module):
             maps.append(x)
         return maps
 
-    def head(self, last_map: torch.Tensor) -> torch.Tensor:
+    def head(self, last_map: torch.Tensor, dropout_seed: int | None = None) -> torch.Tensor:
         """The last stage's output to features `[B, feature_dim]`, in the dtype of the weights."""
-        flat = self.bn2(last_map).flatten(1)
+        flat = self._dropped(self.bn2(last_map).flatten(1), dropout_seed)
         with torch.autocast(flat.device.type, enabled=False):  # published recognisers compute fc in fp32
             features: torch.Tensor = self.features(self.fc(flat.to(self.fc.weight.dtype)))
         return features
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def _dropped(self, flat: torch.Tensor, seed: int | None) -> torch.Tensor:
+        """In training, a share `dropout` of the numbers is 0 and the others are that much larger."""
+        if not (self.training and self.dropout):
+            return flat
+        if seed is None:
+            raise ConfigError(
+                "Training with dropout needs dropout_seed: this module draws nothing by itself."
+            )
+        generator = torch.Generator(flat.device).manual_seed(seed)
+        kept = torch.rand(flat.shape, generator=generator, device=flat.device) >= self.dropout
+        return flat * kept / (1.0 - self.dropout)
+
+    def forward(self, images: torch.Tensor, dropout_seed: int | None = None) -> torch.Tensor:
         """Features `[B, feature_dim]`, un-normalised.
 
         Args:
             images: `[B, 3, input_size, input_size]`, RGB, `(x / 255 - 0.5) / 0.5`.
+            dropout_seed: decides what is dropped; required in training when `dropout > 0`.
+
+        Raises:
+            ConfigError: training with dropout and no seed.
         """
-        return self.head(self.stages(images)[-1])
+        return self.head(self.stages(images)[-1], dropout_seed)
 
 
 def as_rgb(model: IResNet) -> IResNet:

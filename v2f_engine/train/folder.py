@@ -17,19 +17,26 @@ SETTINGS = "settings.json"
 """What the training in a folder was begun with."""
 MAY_CHANGE = frozenset(
     {"out", "budget", "device", "threads", "checkpoint_every", "log_every", "picture_every", "accumulate", "stepping",
-     "start_from", "vgg", "bf16"}
+     "start_from", "vgg", "bf16", "validate_every"}
 )  # fmt: skip
 """Settings that a resumed training may have otherwise: its length, and how it computes."""
 OURS = ("log.jsonl", "validation.jsonl", "curves.png", "generator.safetensors", "pose.safetensors",
-        "recogniser.safetensors")  # fmt: skip
+        "recogniser.safetensors", "recogniser-best.safetensors")  # fmt: skip
 
 
-def open_folder(folder: Path, settings: Mapping[str, Any], kind: str, group: Ranks) -> None:
+def open_folder(
+    folder: Path,
+    settings: Mapping[str, Any],
+    kind: str,
+    group: Ranks,
+    absent: Mapping[str, Any] | None = None,
+) -> None:
     """Refuses a folder of another training; notes the settings of this one. Rank 0 looks, within the folder's lock.
 
     Args:
         settings: everything a training was asked for, JSON values.
         kind: which training: `recogniser`, `generator`, `pose`.
+        absent: newer settings, with what they were in trainings whose notes do not name them.
 
     Raises:
         OutputFolderError: the folder holds a training with other settings (they are listed) or files of no training.
@@ -46,6 +53,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any], kind: str, group: Ran
                 "them away."
             )
     else:
+        before = {**(absent or {}), **before} if before else before
         names = [
             name for name in now if name in before and name not in MAY_CHANGE and before[name] != now[name]
         ]

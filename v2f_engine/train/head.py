@@ -45,6 +45,7 @@ class ShardedHead(nn.Module):
         group: which classes are this rank's.
         sample_rate: share of the other classes that a step compares with; 1 for all.
         seed: of the centres' start and of the samples.
+        fp16: cosines are computed in fp16, as published; else in fp32.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ShardedHead(nn.Module):
         group: Ranks | None = None,
         sample_rate: float = 1.0,
         seed: int = 0,
+        fp16: bool = False,
     ) -> None:
         super().__init__()
         at_least("classes", classes, 2)
@@ -63,7 +65,7 @@ class ShardedHead(nn.Module):
         self.group = group or Ranks()
         at_least("classes of each rank", classes / self.group.world, 1)
         self.classes, self.scale, self.sample_rate, self.seed = classes, scale, sample_rate, seed
-        self.margin = margin
+        self.margin, self.fp16 = margin, fp16
         self.first, self.last = shard_of(classes, self.group.rank, self.group.world)
         start = normals(seed, Purpose.INITIALISATION, HEAD_PARAMETER, np.arange(self.first, self.last), dim)
         self.weight = nn.Parameter(torch.from_numpy(start).mul_(START_DEVIATION))
@@ -82,7 +84,7 @@ class ShardedHead(nn.Module):
             step: number of the step, which decides the sampled classes.
             share: of the margin.
         """
-        everyone, targets = self._gathered(features.float(), labels)
+        everyone, targets = self._gathered(_wide(features), labels)
         norms = everyone.norm(dim=1)
         self.margin.observe(norms)
         mine = ((targets >= self.first) & (targets < self.last)).nonzero()[:, 0]
@@ -92,7 +94,9 @@ class ShardedHead(nn.Module):
             chosen = self.sample(step, place)
             weight = weight[chosen]
             place = torch.searchsorted(chosen, place)
-        cosine = F.linear(F.normalize(everyone), F.normalize(weight.float()))
+        with torch.autocast(everyone.device.type, torch.float16, enabled=self.fp16):
+            cosine = F.linear(F.normalize(everyone), F.normalize(_wide(weight)))
+        cosine = _wide(cosine)
         target = self.margin(cosine[mine, place], norms[mine], share)
         logits = self.scale * cosine.index_put((mine, place), target)
         loss: torch.Tensor = _ShardedCrossEntropy.apply(logits, mine, place, self.group.world)  # type: ignore[no-untyped-call]
@@ -120,6 +124,11 @@ class ShardedHead(nn.Module):
         )
         start = self.first - int(blocks[0]) * BLOCK
         return drawn[start : start + self.last - self.first] < self.sample_rate
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """In fp32, or in float64 where they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 class _Gather(torch.autograd.Function):

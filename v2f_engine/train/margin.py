@@ -2,7 +2,8 @@
 
 A head's logits are `s cos(theta_j)`; the true class's cosine is first replaced by a smaller one:
 
-    arcface   cos(theta + m)                                  Deng et al. 2019
+    arcface   cos(theta + m), theta + m at most pi            Deng et al. 2019
+    arcface-published   cos(theta + m) for every theta        HaiyuWu/SOTA-FR b8c42fe, losses.py
     cosface   cos(theta) - m                                  Wang et al. 2018
     adaface   cos(theta - m z) - (m + m z)                    Kim et al. 2022
               z = clip(h (|f| - mean) / (std + 1e-3), -1, 1): a feature's length tells how good its image is
@@ -31,6 +32,9 @@ class Margin(nn.Module):
             descendants have it, the Vec2Face authors' among them; otherwise it is the exact one.
     """
 
+    limit = COSINE_LIMIT
+    """Cosines are kept between this and its negative: an angle's gradient is infinite at 1."""
+
     def __init__(self, m: float, straight: bool = False) -> None:
         super().__init__()
         between("margin", m, 0.0, 2.0)
@@ -47,7 +51,7 @@ class Margin(nn.Module):
             norms: lengths of the features.
             share: of the margin, in [0, 1], to ease it in.
         """
-        target = self._target(cosine.clamp(-COSINE_LIMIT, COSINE_LIMIT), norms.detach(), share * self.m)
+        target = self._target(cosine.clamp(-self.limit, self.limit), norms.detach(), share * self.m)
         return cosine + (target - cosine).detach() if self.straight else target
 
     def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
@@ -59,6 +63,21 @@ class ArcFace(Margin):
 
     def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
         return torch.cos((torch.acos(cosine) + m).clamp(max=torch.pi))
+
+
+class ArcFacePublished(Margin):
+    """`cos(theta + m)` for every angle: past pi it rises again, as the published trainers have it.
+
+    Cosines are kept 1e-7 from 1 as there, by a clamp that lets no gradient through.
+    """
+
+    limit = 1.0 - 1e-7
+
+    def forward(self, cosine: torch.Tensor, norms: torch.Tensor, share: float = 1.0) -> torch.Tensor:
+        return super().forward(cosine.clamp(-self.limit, self.limit), norms, share)
+
+    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
+        return torch.cos(torch.acos(cosine) + m)
 
 
 class CosFace(Margin):
@@ -101,6 +120,7 @@ class AdaFace(Margin):
 
 MARGINS: dict[str, Callable[[float, bool], Margin]] = {
     "arcface": ArcFace,
+    "arcface-published": ArcFacePublished,
     "cosface": CosFace,
     "adaface": AdaFace,
 }

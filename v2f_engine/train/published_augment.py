@@ -18,6 +18,8 @@ from v2f_engine.randomness import Purpose, uniforms
 
 SHARE = 0.3
 """Of images for each of AdaFace's augmentations."""
+ERASED = 0.5
+"""Of images for RandomErasing."""
 TRIES = 10
 """Rectangles that are drawn until one fits, as torchvision has it."""
 DRAWS = 14 + 8 * TRIES
@@ -33,7 +35,12 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def augment_published(
-    images: NDArray[np.uint8], seed: int, step: int, places: NDArray[np.int64]
+    images: NDArray[np.uint8],
+    seed: int,
+    step: int,
+    places: NDArray[np.int64],
+    share: float = SHARE,
+    erased: float = ERASED,
 ) -> torch.Tensor:
     """Network input float32 `[B, 3, H, W]` in [-1, 1]; erased rectangles are 0.
 
@@ -41,23 +48,25 @@ def augment_published(
         images: uint8 `[B, H, W, 3]`, RGB.
         seed, step: of the training.
         places: of each image in the batch of all ranks.
+        share: of images for each of AdaFace's three.
+        erased: share of images with an erased rectangle.
     """
     chance = uniforms(seed, Purpose.AUGMENT, np.full(len(images), step), places, DRAWS)
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     for index, row in enumerate(chance.astype(np.float64)):
         one = x[index]
-        if row[0] < SHARE:
+        if row[0] < share:
             one = _crop(one, row[12 : 12 + 4 * TRIES])
-        if row[1] < SHARE:
+        if row[1] < share:
             one = _low_resolution(one, *row[2:5])
-        if row[5] < SHARE:
+        if row[5] < share:
             one = _photometric(one, row[6:9], row[9:12])
         x[index] = one
     mirrored = torch.from_numpy(chance[:, -1] < 0.5)
     x[mirrored] = x[mirrored].flip(3)
     x = x.div_(127.5).sub_(1.0)
     for index, row in enumerate(chance.astype(np.float64)):
-        if row[-2] < 0.5:
+        if row[-2] < erased:
             _erase(x[index], row[12 + 4 * TRIES : -2])
     return x
 

@@ -5,6 +5,7 @@ Alone or under torchrun (data parallel, the head's classes divided among ranks),
 out/checkpoints/              network and optimiser, written by rank 0; the newest two
 out/checkpoints/heads/1-of-4/ each rank's part of the head; a resumed run may have another number of ranks
 out/recogniser.safetensors    the network
+out/recogniser-best.safetensors   that of the best mean over verification sets (`recogniser_best`)
 out/log.jsonl, validation.jsonl, bad_rows.json, resized.json
 """
 
@@ -20,18 +21,23 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from v2f_engine.config import at_least
 from v2f_engine.data.training.notes import write_notes
 from v2f_engine.data.training.prefetch import Prefetcher
 from v2f_engine.data.training.rows import Rows, TrainingSet
+from v2f_engine.errors import OutputFolderError
 from v2f_engine.models.features import extract_features, to_network
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.scores import equal_error_rate, genuine_impostor
 from v2f_engine.train.augment import augment_faces
 from v2f_engine.train.checkpoint import Checkpoints, read_tensors, restore, training_state, write_tensors
+from v2f_engine.train.curves import plot_curves
 from v2f_engine.train.distributed import Ranks
-from v2f_engine.train.folder import open_folder
+from v2f_engine.train.folder import SETTINGS, open_folder
+from v2f_engine.train.generator_scaler import LossScaler
 from v2f_engine.train.head import ShardedHead
 from v2f_engine.train.head_checkpoint import read_head, whole_steps
 from v2f_engine.train.loop import LOG, Loop, cut_log
@@ -39,10 +45,11 @@ from v2f_engine.train.margin import make_margin
 from v2f_engine.train.optim import adamw, cosine, set_lr, sgd
 from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.published_augment import augment_published
+from v2f_engine.train.recogniser_best import VALIDATION, BestNetwork, Validation
+from v2f_engine.train.recogniser_settings import BEFORE
 from v2f_engine.train.recogniser_settings import MINI_RECOGNISER as MINI_RECOGNISER
 from v2f_engine.train.recogniser_settings import RecogniserTraining as RecogniserTraining
 
-VALIDATION = "validation.jsonl"
 WARM_UP = 0.05
 IMPOSTORS = 200_000
 Batch = tuple[torch.Tensor, torch.Tensor, list[str]]
@@ -59,13 +66,15 @@ class RecogniserTrainer:
 
     def __init__(self, data: TrainingSet, settings: RecogniserTraining, group: Ranks | None = None) -> None:
         at_least("identities to tell apart", data.classes, 2)
-        self.data, self.settings = data, settings
         self.group = group or Ranks(device=settings.device)
+        self.data, self.settings = data, settings.on(self.group.world)
+        settings = self.settings
         self.device = torch.device(self.group.device)
         self.size = settings.part(self.group.world)
+        self.steps_of_epoch = settings.steps_of_epoch(len(data), self.group.world)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)  # only the constructor draws from it
-            self.model = IResNet(settings.model)
+            self.model = IResNet(settings.model, settings.dropout)
         self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         margin = make_margin(settings.margin, settings.m, settings.straight)
         self.head = ShardedHead(
@@ -76,11 +85,15 @@ class RecogniserTrainer:
             self.group,
             settings.sample_rate,
             settings.seed,
+            settings.fp16_amp,
         ).to(self.device)
         self.optimizer, self.head_optimizer = (self._optimiser(m) for m in (self.model, self.head))
         if settings.start_from is not None:
             self._start(settings.start_from)
+        self.scaler = LossScaler(self.device, interval=100) if settings.fp16_amp else None
         self._wrapped = self.group.wrap(self.model)
+        if settings.fp16_amp and isinstance(self._wrapped, DistributedDataParallel):
+            self._wrapped.register_comm_hook(None, fp16_compress_hook)
         self.model.train()
 
     def _optimiser(self, module: nn.Module) -> torch.optim.Optimizer:
@@ -108,7 +121,15 @@ class RecogniserTrainer:
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """This rank's rows of a step."""
-        whole = rows_of_step(self.settings.seed, step, self.settings.batch, len(self.data))
+        batch, count = self.settings.batch, len(self.data)
+        if self.settings.whole_epochs:
+            epoch, number = divmod(step, int(self.steps_of_epoch))
+            places = (
+                np.arange(number * batch, (number + 1) * batch) % count
+            )  # few come twice, on several ranks
+            whole = rows_of_step(self.settings.seed, epoch, count, count)[places]
+        else:
+            whole = rows_of_step(self.settings.seed, step, batch, count)
         return whole[self.group.rank * self.size : (self.group.rank + 1) * self.size]
 
     def prepare(self, step: int, rows: Rows) -> Batch:
@@ -120,7 +141,9 @@ class RecogniserTrainer:
         settings = self.settings
         places = np.arange(self.size) + self.group.rank * self.size
         if settings.augment == "published":
-            images = augment_published(rows.images, settings.seed, step, places)
+            images = augment_published(
+                rows.images, settings.seed, step, places, settings.augment_share, settings.erase_share
+            )
         else:
             images = to_network(torch.from_numpy(rows.images))
             generator = torch.Generator().manual_seed(
@@ -139,24 +162,55 @@ class RecogniserTrainer:
         images, labels, _ = batch
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         for optimizer in (self.optimizer, self.head_optimizer):
-            set_lr(optimizer, settings.lr * self.rate(progress))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
-            features = self._wrapped(images)
+            set_lr(optimizer, self.lr(number, progress))
+        precision = settings.precision
+        with torch.autocast(self.device.type, precision, enabled=precision is not None):
+            features = self._wrapped(images, self._dropout_seed(number))
         share = min(1.0, max(0.0, 2.0 * progress - 0.4)) if settings.ease else 1.0
         loss = self.head(features, labels.to(self.device), number, share)
         for optimizer in (self.optimizer, self.head_optimizer):
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        whole = self._backward(loss)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        if not whole:  # the scale was too large for fp16: the step is left out
+            return {"margin_softmax": loss}
         self.optimizer.step()
         self.head_optimizer.step()
         return {"margin_softmax": loss, "gradient": norm}
 
-    def rate(self, progress: float) -> float:
-        """Factor of the learning rate at `progress`."""
-        if not self.settings.milestones:
-            return cosine(progress, WARM_UP)
-        return float(0.1 ** sum(progress >= milestone for milestone in self.settings.milestones))
+    def _backward(self, loss: torch.Tensor) -> bool:
+        """Gradients of both; whether all of them, on every rank, are finite (looked at with a scaler only)."""
+        if self.scaler is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return True
+        (loss * self.scaler.scale).backward()  # type: ignore[no-untyped-call]
+        overflow = self.scaler.unscale([*self.model.parameters(), *self.head.parameters()])
+        overflow = (self.group.mean(overflow) > 0).float()
+        self.scaler.update(overflow)
+        return not overflow.item()
+
+    def _dropout_seed(self, step: int) -> int:
+        """Of this rank's part of a step."""
+        return (self.settings.seed * 1_000_003 + step) * self.group.world + self.group.rank
+
+    def lr(self, step: int, progress: float) -> float:
+        """The learning rate of a step.
+
+        Args:
+            step: number of the step, from 0.
+            progress: share of the budget used before it.
+        """
+        settings = self.settings
+        if not settings.milestones and not settings.drops:
+            return settings.lr * cosine(progress, WARM_UP)
+        if settings.drops:
+            fallen = sum(step >= epoch * self.steps_of_epoch for epoch in settings.drops)
+        else:
+            fallen = sum(progress >= milestone for milestone in settings.milestones)
+        lr = settings.lr
+        for _ in range(fallen):
+            lr /= 10  # one after the other, for the published trainer's bits
+        return lr
 
 
 class RecogniserRun:
@@ -167,19 +221,25 @@ class RecogniserRun:
         trainer: RecogniserTrainer,
         held_out: TrainingSet | None,
         say: Callable[[str], object] | None,
+        validation: Validation | None = None,
     ) -> None:
         settings, group = trainer.settings, trainer.group
         self.trainer, self.out, self.held_out = trainer, settings.out, held_out
-        budget = settings.budget.on(len(trainer.data), settings.batch)
+        budget = settings.ends(len(trainer.data), group.world)
         self.loop = Loop(budget, self.out, settings.batch, settings.log_every, group=group)
         self.loop.say = say or self.loop.say
         folder = self.out / "checkpoints"
         self.checkpoints = Checkpoints(folder, self.loop.say)
         self.heads = Checkpoints(folder / "heads" / f"{group.rank}-of-{group.world}", self.loop.say)
+        self.validates = validation is not None
+        self.best: BestNetwork | None = None
+        if validation is not None and group.first:
+            self.best = BestNetwork(self.out, validation, settings.precision, self.loop.say)
         self._resume()
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"recogniser": self.trainer.model, "margin": self.trainer.head.margin}
+        scaler = {} if self.trainer.scaler is None else {"scaler": self.trainer.scaler}
+        return {"recogniser": self.trainer.model, "margin": self.trainer.head.margin, **scaler}
 
     def _resume(self) -> None:
         group = self.trainer.group
@@ -191,6 +251,8 @@ class RecogniserRun:
         if group.first:
             for name in (LOG, VALIDATION):
                 cut_log(self.out / name, step or 0)
+            if self.best is not None:
+                self.best.resume(step or 0)
         if step is None:
             return
         tensors, head = self.checkpoints.load(step)
@@ -201,6 +263,8 @@ class RecogniserRun:
         self.loop.resume(tensors, head["loop"], group.device)
         if group.first:
             self.loop.say(f"resumed at step {step}")
+            if self.best is not None and self._validation_due() and self.best.lacks(step):
+                self.best.measure(step, self.trainer.model, self._told())
 
     def train(self) -> None:
         """Steps until the budget is used."""
@@ -221,8 +285,30 @@ class RecogniserRun:
         terms = self.trainer.step(batch, loop.step, loop.progress)
         keys = ", ".join(batch[2][:4]) + " ..."
         loop.record(terms, keys)
-        if loop.step % self.trainer.settings.checkpoint_every == 0 or loop.done:
+        validates = self._validation_due()
+        if loop.step % self.trainer.settings.checkpoint_every == 0 or loop.done or validates:
             self._checkpoint(keys)
+        if validates and self.best is not None:
+            # the others wait for rank 0 in the next step; its checkpoint is whole first, so that a kill costs a
+            # validation and no step
+            self.checkpoints.wait()
+            self.best.measure(loop.step, self.trainer.model, self._told())
+            plot_curves(self.out)
+
+    def _validation_due(self) -> bool:
+        """Whether verification sets are measured after this step: the same on every rank."""
+        if not self.validates or not self.loop.step:
+            return False
+        every = self.trainer.settings.validate_every
+        if every is not None:
+            return self.loop.step % every == 0 or self.loop.done
+        epoch = self.trainer.steps_of_epoch
+        return self.loop.step // epoch > (self.loop.step - 1) // epoch or self.loop.done
+
+    def _told(self) -> dict[str, object]:
+        """What a file of weights says of itself."""
+        training = {"steps": self.loop.step, "classes": self.trainer.data.classes}
+        return {"kind": "iresnet", "config": asdict(self.trainer.model.config), "training": training}
 
     def _checkpoint(self, keys: str) -> None:
         """Every rank writes its part of the head, rank 0 the network.
@@ -286,6 +372,7 @@ def train_recogniser(
     *,
     group: Ranks | None = None,
     say: Callable[[str], object] | None = None,
+    validation: Validation | None = None,
 ) -> IResNet:
     """Trains on `data` and writes `recogniser.safetensors` (fp32); resumes from `out/checkpoints`.
 
@@ -295,6 +382,8 @@ def train_recogniser(
         held_out: people whose equal error rate is measured with every checkpoint.
         group: this rank, see `distributed.joined`.
         say: gets the lines of progress; stderr of rank 0 by default.
+        validation: verification sets, measured each epoch by rank 0; the best network is kept beside the last. Given on
+            every rank.
 
     Returns:
         the network, in eval mode.
@@ -307,14 +396,32 @@ def train_recogniser(
     first = trainer.group.first
     with trainer.group.alone_in(settings.out):
         known = {**settings.to_json(), "data": {"images": len(data), "classes": data.classes}}
-        open_folder(settings.out, known, "recogniser", trainer.group)
-        run = RecogniserRun(trainer, held_out, say)
+        if validation is not None:
+            known["validation"] = validation.described()
+        elif first:
+            _refuse_unvalidated(settings.out)
+        open_folder(settings.out, known, "recogniser", trainer.group, BEFORE)
+        run = RecogniserRun(trainer, held_out, say, validation)
         run.train()
         model: IResNet = trainer.model.eval()
         if first:
             training = {"steps": run.loop.step, "classes": data.classes}
             save_recogniser(settings.out / "recogniser.safetensors", model, training)
     return model
+
+
+def _refuse_unvalidated(folder: Path) -> None:
+    """Raises OutputFolderError where the training in a folder is validated and would not be any more."""
+    try:
+        found = json.loads((folder / SETTINGS).read_text())
+    except (OSError, ValueError):
+        return
+    sets = found.get("validation") if isinstance(found, dict) else None
+    if sets:
+        raise OutputFolderError(
+            f"{folder} belongs to a training that is validated on {', '.join(sets)}, and none is given now: what was"
+            " best would be forgotten. Give the same sets with --validate, or another --out."
+        )
 
 
 def save_recogniser(
