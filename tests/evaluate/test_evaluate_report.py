@@ -23,8 +23,8 @@ from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.report import make_report, page
 from v2f_engine.evaluate.report.charts import Axis
-from v2f_engine.evaluate.tables.published import VERIFICATION
 from v2f_engine.evaluate.source import FeatureSource, first_of_each
+from v2f_engine.evaluate.tables.published import VERIFICATION
 
 SETTINGS = {"model": {"name": "mini", "sha256": "ab" * 32}, "seed": 5, "identities": {"source": "gaussian"}}
 

@@ -53,7 +53,7 @@ DIVERSE = "v2f_engine.evaluate.dcface:measure_diversity"
 GROUPS = "v2f_engine.evaluate.groups:measure_groups"
 SEPARABILITY = Scene(
     "evaluate separability",
-    "<data={features}> --labels {labels} --out {out}.json",
+    "<data={features}> --labels {labels} --recogniser mini --out {out}.json",
     {
         "data": case("{others}", (NPY, "path", "{others}")),
         "--labels": case("{swapped}", (SEPARABLE, "table.labels", lambda labels: labels[0] == 7)),
@@ -62,6 +62,7 @@ SEPARABILITY = Scene(
             "0.35",
             (SEPARABLE, "threshold", 0.35),
             ("v2f_engine.vectors.separability:separability_curve", "threshold", 0.35),
+            instead="{features} --labels {labels} --out {out}.json",
         ),
         "--reference": case(
             "{strangers}", (OPEN, "path", "{strangers}"), (CALIBRATE, "fmr", 0.5), also="--fmr 0.5"
@@ -113,6 +114,7 @@ LEAKAGE = Scene(
     {
         "synthetic": case("{others}", (NPY, "path", "{others}")),
         "gallery": case("{known}", (LEAKING, "gallery", lambda rows: len(rows) == 60)),
+        "--labels": case("{labels}", (LEAKING, "labels", np.repeat(np.arange(8), 2))),
         "--gallery-labels": case("{gallery_labels}", (LEAKING, "gallery_labels", np.array([0, 0, 1, 2, 3]))),
         **reading("{faces} {strangers} --out {out}.json --fmr 0"),
         "--threshold": case("0.61", (LEAKING, "thresholds", (0.61,))),

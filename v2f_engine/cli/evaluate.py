@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Data = Annotated[Path, typer.Argument(help="a dataset in any format, or a .npy of features [N,D]")]
+Data = Annotated[Path, typer.Argument(help="a dataset in any format, or a file of features [N,D]")]
 Out = Annotated[
     Path | None,
     typer.Option(help="JSON, pictures beside it; in DATA.evaluation/ next to the data by default"),
@@ -35,8 +35,11 @@ class ReaderFlags:
     """What reads images."""
 
     recogniser: Annotated[
-        str, typer.Option(help="reads images: mini, a published name, or a path: .pth, .safetensors, .onnx")
-    ] = "mini"
+        str | None,
+        typer.Option(
+            help="reads images: mini (default), a published name, or a path: .pth, .safetensors, .onnx"
+        ),
+    ] = None
     channels: Annotated[
         str | None, typer.Option(help="of the recogniser's pixels: rgb (default) or bgr (AdaFace, MagFace)")
     ] = None
@@ -51,13 +54,18 @@ class ReaderFlags:
     ] = False
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu"
 
+    @property
+    def judge(self) -> str:
+        """The recogniser that reads images."""
+        return self.recogniser or "mini"
+
     @cached_property
     def loaded(self) -> Reader:
         """The recogniser, opened once and only when images need it; what it says of its file goes to stderr."""
         from v2f_engine.models.embedder import open_reader
 
         reader = open_reader(
-            self.recogniser,
+            self.judge,
             channels=self.channels,
             mean=self.mean,
             std=self.std,
@@ -65,7 +73,7 @@ class ReaderFlags:
             bf16=self.bf16,
         )
         for note in reader.notes:
-            typer.echo(f"{self.recogniser}: {note}", err=True)
+            typer.echo(f"{self.judge}: {note}", err=True)
         return reader
 
 
@@ -102,37 +110,54 @@ class ThresholdFlags:
 
     threshold: Annotated[
         float | None,
-        typer.Option(help="cosine above which two are one person; by default the recogniser's own"),
+        typer.Option(
+            help="cosine above which two are one person; by default the limit of the recogniser that read them"
+        ),
     ] = None
     reference: Annotated[
         Path | None,
-        typer.Option(help="dataset of known people on which the threshold is calibrated at --fmr"),
+        typer.Option(
+            help="known people, a dataset or a file of their features, on whom the threshold is calibrated at --fmr"
+        ),
     ] = None
     fmr: float = 1e-4
 
-    def check_first(self) -> None:
-        """Refuses a reference of too few people before anything is read through a network.
+    def check_first(self, data: Path, sets: SetFlags) -> None:
+        """Refuses what gives no threshold before anything is read through a network.
 
         Raises:
-            ConfigError: the message names the lowest rate that it can tell.
+            ConfigError: a reference of too few people, the message names the lowest rate that it can tell; or features
+                of which nobody says who read them.
         """
         from v2f_engine.data import open_dataset
         from v2f_engine.evaluate.separability import check_pairs
+        from v2f_engine.evaluate.source import is_vectors
 
-        if self.threshold is None and self.reference is not None and self.reference.suffix != ".npy":
+        if self.threshold is not None:
+            return
+        if self.reference is None:
+            self.limit(data, sets, None)
+        elif not is_vectors(self.reference):
             check_pairs(open_dataset(self.reference).labels, self.fmr, str(self.reference))
 
-    def limit(self, recogniser: str, known: FeatureSource | None) -> tuple[float, str]:
-        """(cosine, where it comes from): given, calibrated on `known`, or the recogniser's own."""
-        from v2f_engine.evaluate.separability import calibrate
-        from v2f_engine.models.registry import locate
+    def limit(self, data: Path, sets: SetFlags, known: FeatureSource | None) -> tuple[float, str]:
+        """(cosine, where it comes from): given, calibrated on `known`, or the limit of who read the features."""
+        from v2f_engine.evaluate.separability import calibrate_source, stated_limit
+        from v2f_engine.evaluate.source import is_vectors, read_by
+        from v2f_engine.models.registry import PUBLISHED, locate
 
         if self.threshold is not None:
             return self.threshold, "given"
         if known is not None:
-            found = calibrate(known.table(), self.fmr)
+            found = calibrate_source(known, self.fmr)
             return found.threshold, f"false-match rate {self.fmr:g} on {known.name}, {found.pairs:,} pairs"
-        return locate(recogniser, "recogniser").max_cosine, f"the limit of {recogniser}"
+        if sets.recogniser not in (
+            None,
+            *PUBLISHED,
+        ):  # a published name may be said of features without its weights
+            locate(sets.judge, "recogniser")
+        reader = sets.recogniser or (read_by(data).get("name") if is_vectors(data) else sets.judge)
+        return stated_limit(reader, data)
 
 
 def save(path: Path, record: dict[str, Any]) -> None:
@@ -175,9 +200,9 @@ def separability(
 
     out = out or beside(data, "separability.json")
     with claimed(overwrite, out, out.with_suffix(".png")):
-        apart.check_first()
+        apart.check_first(data, sets)
         known = sets.read(apart.reference) if apart.threshold is None and apart.reference else None
-        cosine, why = apart.limit(sets.recogniser, known)
+        cosine, why = apart.limit(data, sets, known)
         source = sets.read(data, labels, sets.split)
         table = source.table()
         measured = measure_separability(table, threshold=cosine)
@@ -240,9 +265,10 @@ def consistency(
 def leakage(
     synthetic: Data,
     gallery: Annotated[
-        Path, typer.Argument(help="real people: a dataset, or a .npy of features of any size")
+        Path, typer.Argument(help="real people: a dataset, a file of features of any size, or a table")
     ],
     *,
+    labels: Labels = None,
     gallery_labels: Annotated[
         Path | None, typer.Option(help=".npy of integers beside gallery features; else each row is a person")
     ] = None,
@@ -259,7 +285,7 @@ def leakage(
     out: Out = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Is a real person among the generated: every image against every gallery row, top-1 cosine, streamed."""
+    """Is a real person among the generated: every row against every gallery row, streamed; pairs, people and rows."""
     from v2f_engine.evaluate.leakage import PUBLISHED, lowest_rate, measure_leakage
     from v2f_engine.evaluate.pictures import picture_pairs
     from v2f_engine.evaluate.plots import plot_leakage
@@ -267,7 +293,7 @@ def leakage(
     out = out or beside(synthetic, "leakage.json")
     sheet = out.with_name(out.stem + "_worst.png")
     with claimed(overwrite, out, out.with_suffix(".png"), sheet):
-        made, real = sets.read(synthetic, split=sets.split), sets.read(gallery, gallery_labels)
+        made, real = sets.read(synthetic, labels, sets.split), sets.read(gallery, gallery_labels)
         rate = lowest_rate(len(real.features), real.labels) if fmr is None else fmr or None
         with progress_bar("compare", "rows") as progress:
             measured = measure_leakage(
@@ -275,6 +301,7 @@ def leakage(
                 real.features,
                 thresholds=tuple(threshold or PUBLISHED),
                 fmr=rate,
+                labels=made.labels,
                 gallery_labels=real.labels,
                 worst=worst,
                 backend=backend,
@@ -283,17 +310,32 @@ def leakage(
         about = {
             "synthetic_set": str(synthetic),
             "gallery_set": str(gallery),
+            "synthetic_kind": made.kind,
+            "gallery_kind": real.kind,
             "recogniser": made.recogniser or real.recogniser,
         }
         save(out, {**about, **measured.to_json()})
         plot_leakage(measured, out.with_suffix(".png"))
         if picture_pairs(made, real, measured.worst, sheet):
             typer.echo(f"worst pairs  {sheet}")
-    for above in measured.above:
-        chance = "" if above.by_chance is None else f", by chance {100 * above.by_chance:.3g} %"
+    if measured.same_set:
         typer.echo(
-            f"above {above.threshold:.3f} ({above.what}): {above.count:,} of {measured.synthetic:,} "
-            f"= {100 * above.share:.4g} %{chance}"
+            "Both sides are one set: every row is its own nearest, so the shares of rows say nothing of leakage; of "
+            "the pairs those of a row or person with itself are left out, and each other pair counts twice."
+        )
+    for above in measured.above:
+        typer.echo(f"above {above.threshold:.3f} ({above.what})")
+        chance = "" if above.by_chance is None else f"; by chance {100 * above.by_chance:.3g} %"
+        for pairs, what in (
+            (above.pairs, "pairs of rows, as published where a row is an identity"),
+            (above.centres, "pairs of people by their centres, as published"),
+            (above.people, "pairs of people by any two of their rows"),
+        ):
+            if pairs is not None:
+                typer.echo(f"  {100 * pairs.share:9.4g} %  {pairs.count:,} of {pairs.total:,} {what}")
+        typer.echo(
+            f"  {100 * above.share:9.4g} %  {above.count:,} of {measured.synthetic:,} synthetic rows have a gallery "
+            f"row above{chance}"
         )
     for row, other, cosine in measured.worst[:5]:
         typer.echo(f"  synthetic {row} - gallery {other}: {cosine:.4f}")

@@ -42,7 +42,7 @@ def verification(
         measure_verification,
     )
 
-    out = out or beside(reader.recogniser, "verification.json")
+    out = out or beside(reader.judge, "verification.json")
     check_pictures(sets, images)
     with claimed(overwrite, out, out.with_suffix(".png")):
         loaded = reader.loaded
@@ -127,7 +127,7 @@ def ijb(
     if (features is None) == (crops is None):
         raise ConfigError("Give either --features, extracted before, or --crops, the images.")
     one_of("curve", curve, CURVES)
-    out = out or beside(features or reader.recogniser, "ijb.json")
+    out = out or beside(features or reader.judge, "ijb.json")
     with claimed(overwrite, out, out.with_suffix(".png")):
         protocol = read_protocol(meta, name)
         resized = Resized(len(protocol.names))

@@ -46,9 +46,9 @@ def report(
     out = out or beside(data, "report.html")
     with claimed(overwrite, out, out.with_suffix(".json"), endings=(".html", ".htm")):
         accuracies = [_accuracy(text) for text in accuracy or ()]
-        apart.check_first()
+        apart.check_first(data, sets)
         known = None if apart.reference is None else sets.read(apart.reference)
-        cosine, why = apart.limit(sets.recogniser, known)
+        cosine, why = apart.limit(data, sets, known)
         source = sets.read(data, split=sets.split)
         real = None if gallery is None else sets.read(gallery)
         made = make_report(
@@ -98,6 +98,11 @@ def card_measures(record: dict[str, Any]) -> dict[str, str]:
             f"{above['count']:,} of {leaks['synthetic']:,} images against {leaks['gallery']:,} rows of "
             f"{leaks['gallery_name']} ({above['what']}, read by {reader})"
         )
+        for kind, words in (("pairs", "rows"), ("centres", "people by their centres")):
+            if (pairs := above.get(kind)) is not None:
+                measures[f"pairs of {words} above {above['threshold']:.3f}"] = (
+                    f"{100 * pairs['share']:.3g} %, {pairs['count']:,} of {pairs['total']:,}"
+                )
     return measures
 
 

@@ -1,13 +1,17 @@
-"""Identity leakage: is somebody generated who is in a real set? Every image against every image, streamed.
+"""Identity leakage: is somebody generated who is in a real set? Every row against every row, streamed.
 
-Each synthetic row (an image, or an identity's centre) meets every gallery row; its largest cosine counts. The
-search is exact and needs the memory of one block, so a gallery may be a memory map of any size.
+Two measures, both exact. Of **rows**: a synthetic row (an image, or an identity's vector) meets every gallery row, and
+its largest cosine counts; this share grows with the gallery. Of **pairs**: how many of all pairs are above, which is
+the published table (5 M identity vectors against the centres of real people). Where rows have labels, people are
+counted, too: by their centres, which is what the published table compares, and by any two of their images. The search
+needs the memory of one block, so a gallery may be a memory map of any size.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import VectorError
+from v2f_engine.evaluate.leakage_pairs import Pairs, centres, count_pairs
 from v2f_engine.models.feature_health import judge_features
 from v2f_engine.scores import TELLING
 from v2f_engine.vectors.calibration import calibrate_threshold
@@ -26,6 +31,7 @@ PUBLISHED = (0.5, 0.7)
 """Cosines at which the Vec2Face talk reports leakage."""
 CALIBRATION_ROWS = 20_000
 """Gallery rows for the calibrated threshold: 2e8 pairs, so a rate of 1e-6 is known to 7 %."""
+PAIRED = ("pairs", "people", "centres")
 WORST = 24
 QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 
@@ -34,14 +40,18 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Above:
-    """How many synthetic rows have a gallery row above a threshold.
+    """How many synthetic rows, and how many pairs, are above a threshold.
 
     Args:
-        what: `published`, or `FMR 0.0001` for one calibrated on the gallery's own people.
+        what: `published` for 0.5 and 0.7, `given` for another cosine, `FMR 0.0001` for one calibrated on the gallery's
+            own people.
         threshold: cosine.
-        count, share: of synthetic rows above it.
+        count, share: of synthetic rows with a gallery row above it.
         by_chance: share that people who are not in the gallery would reach, each meeting `gallery` rows at the
             calibrated rate; None for a published threshold, whose rate is not known here.
+        pairs: of a synthetic and a gallery row; None for a calibrated threshold, whose pairs are what `FMR` says.
+        people: of a synthetic and a gallery person with any two rows above; None where neither side has labels.
+        centres: of a synthetic and a gallery person whose mean features are above; None likewise.
     """
 
     what: str
@@ -49,6 +59,9 @@ class Above:
     count: int
     share: float
     by_chance: float | None = None
+    pairs: Pairs | None = None
+    people: Pairs | None = None
+    centres: Pairs | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,10 @@ class Leakage:
         above: shares above each threshold.
         quantiles: of the top-1 cosines, by share of rows below.
         worst: (synthetic row, gallery row, cosine), the largest cosines first.
-        seconds: of the search.
+        same_set: both sides hold the same rows, so each is its own nearest; of pairs, those of one with itself are left
+            out.
+        decided: pairs of rows so close to a threshold that float64 decided them.
+        seconds, pair_seconds: of the search, and of counting pairs after it.
         cosine, index: top-1 cosine float64 and gallery row int64 of each synthetic row.
     """
 
@@ -69,7 +85,10 @@ class Leakage:
     above: tuple[Above, ...]
     quantiles: dict[str, float]
     worst: tuple[tuple[int, int, float], ...]
+    same_set: bool
+    decided: int
     seconds: float
+    pair_seconds: float
     cosine: NDArray[np.float64] = field(repr=False)
     index: NDArray[np.int64] = field(repr=False)
 
@@ -84,6 +103,7 @@ def measure_leakage(
     *,
     thresholds: Sequence[float] = PUBLISHED,
     fmr: float | None = 1e-6,
+    labels: NDArray[np.int64] | None = None,
     gallery_labels: NDArray[np.int64] | None = None,
     worst: int = WORST,
     backend: str = "auto",
@@ -97,7 +117,7 @@ def measure_leakage(
         thresholds: cosines at which to report shares.
         fmr: false-match rate at which a threshold is calibrated on pairs of different gallery people (at most
             20,000 rows, evenly spread); None leaves it out.
-        gallery_labels: identity of each gallery row; without them every row is its own person.
+        labels, gallery_labels: identity of each synthetic and each gallery row; without, every row is its own person.
         worst: pairs listed.
         backend: of `v2f_kernels.nearest_cosine`; speed only.
         block: synthetic rows a step.
@@ -122,23 +142,31 @@ def measure_leakage(
         raise VectorError("Leakage needs a synthetic row and a gallery row at least.")
     judge_features(synthetic).check("synthetic")
     judge_features(gallery).check("gallery")
-    nearest = function("nearest_cosine", backend)
-    cosine, index = np.empty(len(synthetic), np.float64), np.empty(len(synthetic), np.int64)
+    same_set = same_rows(synthetic, gallery)
+    if same_set:
+        labels = gallery_labels = gallery_labels if labels is None else labels
     started = time.perf_counter()
-    for start in range(0, len(synthetic), block):
-        part = slice(start, min(len(synthetic), start + block))
-        rows = np.ascontiguousarray(synthetic[part], np.float32)
-        try:
-            cosine[part], index[part] = nearest(rows, gallery)
-        except ValueError as error:
-            raise VectorError(f"synthetic rows from {start}: {error}") from error
-        if progress is not None:
-            progress(part.stop, len(synthetic))
-    seconds = time.perf_counter() - started
-    found = [above_threshold("published", threshold, cosine) for threshold in thresholds]
+    cosine, index = _nearest(synthetic, gallery, backend, block, progress)
+    searched = time.perf_counter()
+    found = [above_threshold(_called(threshold), threshold, cosine) for threshold in thresholds]
+    decided = 0
+    if thresholds:
+        counts = count_pairs(
+            synthetic, gallery, cosine, thresholds, labels=labels, gallery_labels=gallery_labels
+        )
+        decided, nothing = counts.decided, [None] * len(found)
+        kept = _without_selves if same_set and max(thresholds) < 1 else lambda pairs: pairs
+        by_centres = _of_centres(synthetic, gallery, thresholds, labels, gallery_labels, backend, block)
+        found = [
+            replace(above, **dict(zip(PAIRED, map(kept, (pairs, people, means)), strict=True)))
+            for above, pairs, people, means in zip(
+                found, counts.rows, counts.people or nothing, by_centres or nothing, strict=True
+            )
+        ]
+    counted = time.perf_counter()
     if fmr is not None:
-        rows, labels = spread_rows(gallery, gallery_labels)
-        calibration = calibrate_threshold(rows, labels, fmr=fmr)
+        rows, whom = spread_rows(gallery, gallery_labels)
+        calibration = calibrate_threshold(rows, whom, fmr=fmr)
         found.append(
             above_threshold(f"FMR {fmr:g}", calibration.threshold, cosine, by_chance(fmr, len(gallery)))
         )
@@ -149,10 +177,72 @@ def measure_leakage(
         above=tuple(found),
         quantiles={f"{q:g}": float(np.quantile(cosine, q)) for q in QUANTILES},
         worst=tuple((int(row), int(index[row]), float(cosine[row])) for row in order),
-        seconds=seconds,
+        same_set=same_set,
+        decided=decided,
+        seconds=searched - started,
+        pair_seconds=counted - searched,
         cosine=cosine,
         index=index,
     )
+
+
+def same_rows(synthetic: Vectors, gallery: Vectors) -> bool:
+    """Whether both sides hold the same rows in the same order: one set twice, whose every row is its own nearest."""
+    return synthetic.shape == gallery.shape and all(
+        np.array_equal(synthetic[start : start + BLOCK], gallery[start : start + BLOCK])
+        for start in range(0, len(synthetic), BLOCK)
+    )
+
+
+def _without_selves(pairs: Pairs | None) -> Pairs | None:
+    """Of a set against itself: the pairs of each with itself, all of cosine 1, left out of both numbers."""
+    if pairs is None:
+        return None
+    selves = math.isqrt(pairs.total)
+    count, total = pairs.count - selves, pairs.total - selves
+    return Pairs(count, total, count / total if total else 0.0)
+
+
+def _called(threshold: float) -> str:
+    return "published" if threshold in PUBLISHED else "given"
+
+
+def _nearest(
+    synthetic: Vectors,
+    gallery: Vectors,
+    backend: str,
+    block: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Largest cosine of each synthetic row, and its gallery row; `block` synthetic rows at a time."""
+    nearest = function("nearest_cosine", backend)
+    cosine, index = np.empty(len(synthetic), np.float64), np.empty(len(synthetic), np.int64)
+    for start in range(0, len(synthetic), block):
+        part = slice(start, min(len(synthetic), start + block))
+        rows = np.ascontiguousarray(synthetic[part], np.float32)
+        try:
+            cosine[part], index[part] = nearest(rows, gallery)
+        except ValueError as error:
+            raise VectorError(f"synthetic rows from {start}: {error}") from error
+        if progress is not None:
+            progress(part.stop, len(synthetic))
+    return cosine, index
+
+
+def _of_centres(
+    synthetic: Vectors,
+    gallery: Vectors,
+    thresholds: Sequence[float],
+    labels: NDArray[np.int64] | None,
+    gallery_labels: NDArray[np.int64] | None,
+    backend: str,
+    block: int,
+) -> tuple[Pairs, ...] | None:
+    """Pairs of people by their mean features; None where each row is a person."""
+    if labels is None and gallery_labels is None:
+        return None
+    made, real = centres(synthetic, labels), centres(gallery, gallery_labels)
+    return count_pairs(made, real, _nearest(made, real, backend, block)[0], thresholds).rows
 
 
 def by_chance(fmr: float, gallery: int) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from v2f_engine.config import between
 from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.features import FeatureTable
+from v2f_engine.models.registry import EMBEDDED, MAX_COSINE, locate
 from v2f_engine.scores import (
     TELLING,
     equal_error_rate,
@@ -20,10 +22,15 @@ from v2f_engine.scores import (
     threshold_at_fmr,
 )
 from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
-from v2f_engine.vectors.separability import separability_curve
+from v2f_engine.vectors.separability import PUBLISHED_THRESHOLD, separability_curve
+
+if TYPE_CHECKING:
+    from v2f_engine.evaluate.source import FeatureSource
 
 IMPOSTORS = 2_000_000
 """Impostor pairs drawn: an error rate of 1 % is then known to +-0.007 % (one standard error)."""
+PUBLISHED_LIMITS = {"arcface-r100-glint360k": PUBLISHED_THRESHOLD}
+"""Recogniser -> cosine above which the published measure of separability takes two of its centres for one person."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,39 @@ def calibrate(table: FeatureTable, fmr: float = 1e-5) -> Calibration:
         ConfigError: fewer than `10 / fmr` pairs of different identities.
     """
     return calibrate_threshold(table.features, table.labels, fmr=fmr)
+
+
+def calibrate_source(known: FeatureSource, fmr: float) -> Calibration:
+    """As `calibrate`, on whatever was read of known people; features without labels are a person each."""
+    if known.labels is None:
+        return calibrate_threshold(known.features, fmr=fmr)
+    return calibrate(known.table(), fmr)
+
+
+def stated_limit(recogniser: str | None, data: Path) -> tuple[float, str]:
+    """(cosine, where it comes from): at which the recogniser that read the data takes two for one person.
+
+    A limit is of one recogniser: `mini`'s says nothing of another's features.
+
+    Args:
+        recogniser: a name or a path; None where nobody says who read the features.
+        data: for the message.
+
+    Raises:
+        ConfigError: nobody says so.
+    """
+    if recogniser is None:
+        raise ConfigError(
+            f"{data}: nobody says which recogniser read these features (no record of `v2f features` beside them), and "
+            f"a threshold is of one recogniser. Give --threshold ({PUBLISHED_THRESHOLD:g} as published for "
+            "arcface-r100-glint360k), --reference with features of known people by the same recogniser, or its name: "
+            "--recogniser."
+        )
+    if recogniser in PUBLISHED_LIMITS:
+        return PUBLISHED_LIMITS[recogniser], f"as published for {recogniser}"
+    if recogniser in EMBEDDED["recogniser"]:
+        return locate(recogniser, "recogniser").max_cosine, f"the limit of {recogniser}"
+    return MAX_COSINE, f"the engine's {MAX_COSINE:g}: {recogniser} states no limit of its own"
 
 
 def check_pairs(labels: NDArray[np.int64], fmr: float, name: str) -> None:

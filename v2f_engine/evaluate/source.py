@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from v2f_engine.models.weights import LoadedRecogniser
 
 CHUNK = 256
+VECTORS = (".npy", ".npz", ".pt", ".pth", ".safetensors")
+"""Endings of files of vectors; everything else is a dataset."""
 Progress = Callable[[int, int], None]
 
 
@@ -35,6 +38,7 @@ class FeatureSource:
         dataset: the images, where there are any: row i of the features is its image `rows[i]`.
         rows: int64 `[N]`.
         recogniser: what read them, for reports.
+        kind: `dataset`, `features`, or `identity table` for one of `v2f ids sample`.
     """
 
     name: str
@@ -43,6 +47,7 @@ class FeatureSource:
     dataset: Dataset | None = None
     rows: NDArray[np.int64] | None = None
     recogniser: dict[str, Any] = field(default_factory=dict)
+    kind: str = "dataset"
 
     def table(self) -> FeatureTable:
         """Features with labels. Raises ConfigError where there are no labels."""
@@ -84,10 +89,10 @@ def open_source(
     bf16: bool = False,
     progress: Progress | None = None,
 ) -> FeatureSource:
-    """Features from a `.npy`, or of the images of a dataset in any format.
+    """Features from a file, or of the images of a dataset in any format.
 
     Args:
-        path: `.npy` of features `[N, D]`, or a dataset.
+        path: features `[N, D]` or a table of identities (`VECTORS`; a `.npy` of float32 is mapped), or a dataset.
         labels: `.npy` of integers `[N]` beside features.
         recogniser: reads a dataset's images; called only when needed.
         images_per_id: at most so many images of each identity; all by default.
@@ -99,14 +104,15 @@ def open_source(
     Raises:
         VectorError, DatasetError, ConfigError: as named.
     """
-    if path.suffix == ".npy" and split is not None:
-        raise ConfigError(f"{path} is a file of features and has no split {split!r}; leave --split out.")
-    if path.suffix == ".npy":
+    if is_vectors(path):
+        if split is not None:
+            raise ConfigError(f"{path} is a file of features and has no split {split!r}; leave --split out.")
         features = open_vectors(path, dimension=None)
-        if features.dtype != np.float32:  # other types are copied; a float32 file stays on the disk
+        if features.dtype != np.float32:  # other types are copied
             features = features.astype(np.float32)
         found = None if labels is None else read_labels(labels, len(features))
-        return FeatureSource(path.stem, features, found)
+        reader = read_by(path)
+        return FeatureSource(path.stem, features, found, recogniser=reader, kind=_kind(path))
     if labels is not None:
         raise ConfigError(f"{path} is a dataset and has labels of its own; leave --labels out.")
     from v2f_engine.data import open_dataset
@@ -132,6 +138,35 @@ def open_source(
     reader = {"name": loaded.name, "sha256": loaded.sha256, **getattr(loaded, "pixels", {})}
     reader |= dataset.resized.record()
     return FeatureSource(path.name, np.concatenate(parts), dataset.labels[rows], dataset, rows, reader)
+
+
+def is_vectors(path: Path) -> bool:
+    """Whether a path names features, and not a dataset, by its ending alone."""
+    return path.suffix.lower() in VECTORS
+
+
+def read_by(path: Path) -> dict[str, Any]:
+    """The recogniser that `v2f features` noted beside a file of features; nothing where nobody noted any."""
+    try:
+        noted = json.loads(path.with_suffix(".json").read_text())["recogniser"]
+        return {"name": str(noted["name"]), "sha256": str(noted["sha256"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _kind(path: Path) -> str:
+    """What a file of vectors is, for records: only a table of ours says so of itself."""
+    from v2f_engine.vectors.identities import FORMAT
+
+    if path.suffix.lower() != ".safetensors":
+        return "features"
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            return "identity table" if (file.metadata() or {}).get("format") == FORMAT else "features"
+    except SafetensorError:  # another container under that name, which is read by what it holds
+        return "features"
 
 
 def first_of_each(labels: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:

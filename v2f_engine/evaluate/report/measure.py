@@ -160,6 +160,7 @@ def _leaks(source: FeatureSource, gallery: FeatureSource, threshold: float, fmr:
         gallery.features,
         thresholds=PUBLISHED,
         fmr=lowest_rate(len(gallery.features), gallery.labels),
+        labels=source.labels,
         gallery_labels=gallery.labels,
         worst=PAIRS,
     )

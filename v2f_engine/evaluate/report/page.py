@@ -227,6 +227,36 @@ def _alike(record: Mapping[str, Any]) -> str:
     return "<h2>Is each identity itself?</h2>" + text
 
 
+def _pairs(leaks: Mapping[str, Any]) -> str:
+    """The published measure: shares of all pairs. A percentage of three digits would show most of them as 0."""
+    kinds = {"pairs": "of rows", "centres": "of people, by centres", "people": "of people, by any two rows"}
+    counted = [above for above in leaks["above"] if above.get("pairs")]
+    shown = [kind for kind in kinds if any(above.get(kind) for above in counted)]
+    if not shown:
+        return ""
+    rows = [
+        (
+            False,
+            [
+                f"{above['threshold']:.3f}",
+                *(f"{100 * above[kind]['share']:.3g} % ({above[kind]['count']:,})" for kind in shown),
+            ],
+        )
+        for above in counted
+    ]
+    twice = (
+        '<p class="note">Both sides are one set: every row is its own nearest, so the shares of rows say nothing of '
+        "leakage; pairs of a row or person with itself are left out here.</p>"
+        if leaks.get("same_set")
+        else ""
+    )
+    return (
+        table(("pairs above", *(kinds[kind] for kind in shown)), rows)
+        + '<p class="note">Share of all pairs, as the published table counts identities.</p>'
+        + twice
+    )
+
+
 def _leakage(record: Mapping[str, Any], pairs: Sequence[tuple[bytes | None, bytes | None, float]]) -> str:
     leaks = record["leakage"]
     if leaks is None:
@@ -267,7 +297,8 @@ def _leakage(record: Mapping[str, Any], pairs: Sequence[tuple[bytes | None, byte
         + table(("threshold", "cosine", "above", "share", "by chance"), rows)
         + '<p class="note">By chance: what people who are not in the gallery reach when each meets all of it at that '
         "false-match rate. A share near it is no sign of leakage, a share far above it is.</p>"
-        f'<div class="two"><div>{drawing}</div></div>'
+        + _pairs(leaks)
+        + f'<div class="two"><div>{drawing}</div></div>'
         + (
             f"<h3>Nearest pairs, synthetic left, gallery right</h3><div class='pairs'>{shown}</div>"
             if shown
