@@ -28,7 +28,7 @@ ALWAYS: dict[str, str] = {
     "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
     "ids fit": "features --images --out --overwrite --length --components --shrinkage",
     "ids plan": "n_ids --source --model --seed --backend --max-candidates --plot",
-    "ids check": "vectors --plot",
+    "ids check": "vectors --step --plot",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --target-cosine --seed --max-rounds "
     "--max-made --backend --images",

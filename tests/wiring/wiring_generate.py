@@ -135,6 +135,13 @@ GENERATE = Scene(
         "--steer": steered("both", (CONTROL, "asked.use", "both"), also="--quality 24"),
         "--iterations": steered("9", (CONTROL, "asked.iterations", 9), also="--yaw 5"),
         "--unsigned": steered(None, (CONTROL, "asked.signed", False), also="--yaw 5"),
+        "--steering": steered("plus", (CONTROL, "asked.steering", "plus"), also="--yaw 5"),
+        "--steer-recogniser": steered("{reader}", (CONTROL, "asked.recogniser", "{reader}"), also="--yaw 5"),
+        "--quality-model": steered("{reader}", (CONTROL, "asked.quality", "{reader}"), also="--quality 24"),
+        "--steer-rate": steered("0.03", (CONTROL, "asked.rate", 0.03), also="--yaw 5"),
+        "--tolerance": steered("yaw=3", (CONTROL, "asked.tolerance.yaw", 3.0), also="--yaw 5"),
+        "--min-cosine": steered("0.6", (CONTROL, "asked.min_cosine", 0.6), also="--yaw 5"),
+        "--dead-zone": steered("0.5", (CONTROL, "asked.dead_zone", 0.5), also="--yaw 5"),
         "--pose-model": steered("{reader}", (CONTROL, "asked.pose", "{reader}"), also="--yaw 5"),
         "--by": steered("pose-model", (POSED, "asked.goals.yaw", goal("5")), also="--yaw 5"),
         "--landmarks": steered(
@@ -144,6 +151,7 @@ GENERATE = Scene(
             "published", (POSED, "asked.heights", "published"), also="--by pose-model --yaw 5"
         ),
         "--jpeg-quality": case("71", (ENCODER, "encoder.quality", 71)),
+        "--jpeg-encoder": case("pillow", (ENCODER, "encoder.library", "pillow")),
         "--rounding": case("truncate", (LEVELS, "rounding", "truncate")),
         "--mask-batch": case(
             "3",

@@ -47,7 +47,9 @@ class IdentityFlags:
     ] = None
     reference_identity: Annotated[
         str,
-        typer.Option(help="what is one identity of --references: image, folder, column (of a list); auto: as kept"),
+        typer.Option(
+            help="what is one identity of --references: image, folder, column (of a list); auto: as kept"
+        ),
     ] = "auto"
     source: Source = "auto"
     max_cosine: Annotated[
@@ -88,6 +90,12 @@ class OutputFlags:
     format: Format = "imagefolder"
     jpeg_quality: Annotated[int, typer.Option(help="of the files, 1..100")] = 95
     images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None
+    jpeg_encoder: Annotated[
+        str,
+        typer.Option(
+            help="of the files: simplejpeg (fast), or pillow as published; other bytes below quality 96"
+        ),
+    ] = "simplejpeg"
 
     @property
     def options(self) -> OutputOptions:
@@ -164,7 +172,9 @@ FIXED = {
     "mask_batch": "mask_batch",
     "sigma_shares": "sigma_shares",
     "jpeg_quality": "jpeg_quality",
+    "jpeg_encoder": "jpeg_encoder",
     "steer": "use",
+    "steering": "steering",
 }
 """Parameter of the command -> option that a published script fixes."""
 

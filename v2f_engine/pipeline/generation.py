@@ -103,6 +103,7 @@ def generate(
     precision: str = "auto",
     masks: str | MaskSchedule | None = None,
     jpeg_quality: int | None = None,
+    jpeg_encoder: str | None = None,
     rounding: str | None = None,
     mask_batch: int | None = None,
     sigma_shares: str | None = None,
@@ -124,7 +125,7 @@ def generate(
         n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale: the people; see
             `options.IdentityOptions`.
         images_per_id, seed, perturbation, mask_batch, sigma_shares: their images; see `options.ImageOptions`.
-        out, format, jpeg_quality, images_per_shard: the dataset; see `options.OutputOptions`.
+        out, format, jpeg_quality, jpeg_encoder, images_per_shard: the dataset; see `options.OutputOptions`.
         model, device, precision, masks, compute_batch, runner, fetch, rounding: the generator; see
             `options.EngineOptions`. All but `device` and `fetch` are part of the run, so a resumed run keeps them.
         executor, workers, executor_options: who works; see `options.WorkerOptions`.
@@ -147,6 +148,7 @@ def generate(
         "mask_batch": mask_batch,
         "sigma_shares": sigma_shares,
         "jpeg_quality": jpeg_quality,
+        "jpeg_encoder": jpeg_encoder,
         "rounding": rounding,
         "precision": None if precision == "auto" else precision,
         "masks": masks,
@@ -159,11 +161,19 @@ def generate(
 
     asked = Request(
         EngineOptions(
-            model, device, precision, compute_batch=compute_batch, runner=runner, fetch=fetch, **of("masks", "rounding")
+            model,
+            device,
+            precision,
+            compute_batch=compute_batch,
+            runner=runner,
+            fetch=fetch,
+            **of("masks", "rounding"),
         ),
         IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale),
         ImageOptions(images_per_id, seed, **of("perturbation", "mask_batch", "sigma_shares")),
-        OutputOptions(Path(out), format, images_per_shard=images_per_shard, **of("jpeg_quality")),
+        OutputOptions(
+            Path(out), format, images_per_shard=images_per_shard, **of("jpeg_quality", "jpeg_encoder")
+        ),
         WorkerOptions(executor, workers, executor_options or {}),
         attributes,
     )
@@ -234,8 +244,8 @@ class Request:
         if chosen != "inline" and steered:
             raise ConfigError(
                 "Steering attributes runs in one process: leave out the executor and the workers. --as-published "
-                "steers each identity; its other parts are --rounding truncate, --jpeg-quality 75, --mask-batch 64, "
-                "--sigma-shares exact and --precision fp32."
+                "steers each identity; its other parts are --rounding truncate, --jpeg-quality 75, "
+                "--jpeg-encoder pillow, --mask-batch 64, --sigma-shares exact and --precision fp32."
             )
         if chosen == "inline" and self.workers.options:
             raise ConfigError(
