@@ -25,6 +25,7 @@ from v2f_engine.train.loop import Budget
 from v2f_engine.train.optim import sgd
 from v2f_engine.train.published_augment import augment_published
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
+from v2f_engine.train.recogniser_values import BY_OPTIONS, with_values
 
 EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4, se=False)
 PEOPLE, EACH = 5, 8
@@ -253,3 +254,35 @@ def test_two_ranks_train_resume_and_become_one(people: MemorySet, tmp_path: Path
     train_recogniser(people, going_on, say=said.append)
     assert "resumed at step 6" in said
     assert len(losses(tmp_path / "whole")) == 8
+
+
+def test_any_value_is_set_by_its_name() -> None:
+    recipe = RecogniserTraining.named("published", Path("x"))
+    texts = [
+        "drops=18,28,35",
+        "momentum=0",
+        "erase_share=0.25",
+        "batch_per_gpu=none",
+        "fp16_amp=false",
+        "margin=cosface",
+    ]
+    found = with_values(recipe, texts)
+    assert (found.drops, found.momentum, found.erase_share) == ((18.0, 28.0, 35.0), 0.0, 0.25)
+    assert (found.batch_per_gpu, found.fp16_amp, found.margin) == (None, False, "cosface")
+    assert with_values(recipe, ["drops=none", "milestones=0.5"]).milestones == (0.5,)
+    assert with_values(recipe, ["batch=64"]).on(4).batch == 64
+    for field in dataclasses.fields(recipe):  # every value, as it is now
+        value = getattr(recipe, field.name)
+        if field.name not in (*BY_OPTIONS, "batch"):  # which unsets that of a GPU
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            assert with_values(recipe, [f"{field.name}={text.lower() or 'none'}"]) == recipe, field.name
+    for text, message in (
+        ("dropout", "expected NAME=VALUE"),
+        ("dropuot=0.1", "did you mean 'dropout'"),
+        ("dropout=much", "expected float, found 'much'"),
+        ("dropout=true", "expected float"),
+        ("drops=a,b", "expected float"),
+        ("dropout=2", "dropout must lie"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            with_values(recipe, [text])

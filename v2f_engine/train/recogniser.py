@@ -395,7 +395,7 @@ def train_recogniser(
     trainer = RecogniserTrainer(data, settings, group)
     first = trainer.group.first
     with trainer.group.alone_in(settings.out):
-        known = {**settings.to_json(), "data": {"images": len(data), "classes": data.classes}}
+        known = {**trainer.settings.to_json(), "data": {"images": len(data), "classes": data.classes}}
         if validation is not None:
             known["validation"] = validation.described()
         elif first:
