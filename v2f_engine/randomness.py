@@ -57,6 +57,8 @@ class Purpose(IntEnum):
     """The mask ratio that a batch of images shares; identity = number of the batch, image = 0."""
     SIGMA_ORDER = 20
     """The permutation that deals exact shares of noise levels; identity = half of a place, image = round."""
+    STEERING_STEP = 21
+    """The seed of the masks of a steering step that draws them anew; identity = step, image = 0."""
 
 
 def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> NDArray[np.uint32]:

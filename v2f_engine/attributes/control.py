@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from v2f_engine.attributes.counted import CountedSettings, CountedSteerer
+from v2f_engine.attributes.forms import FORMS, Form
 from v2f_engine.attributes.from_file import attribute_from_file
 from v2f_engine.attributes.goals import Goal, draw_goals
 from v2f_engine.attributes.steering import Steerer, SteeringSettings
@@ -26,7 +28,7 @@ from v2f_engine.attributes.targets import (
     published_plus,
 )
 from v2f_engine.config import at_least, between, one_of
-from v2f_engine.errors import ConfigError
+from v2f_engine.errors import ConfigError, ModelNotFound
 from v2f_engine.models.features import to_network
 
 if TYPE_CHECKING:
@@ -57,13 +59,19 @@ class Judges:
     reference: str
 
 
+MINI = Judges("mini", "pose", "quality", 0.7, "images")
 JUDGES = {
     # Images of mini have a cosine of 0.68 with the vector that made them, 0.95 with one another: steered to the
     # vector they drift 0.19 away from their own kind by an independent judge, to each other 0.07.
-    "mini": Judges("mini", "pose", "quality", 0.7, "images"),
+    "mini": MINI,
+    "mini-pose": MINI,
     "vec2face": Judges("arcface-r100-glint360k", "6drepnet", "magface-r100-glint360k", 0.7, "vector"),
     "vec2face-plus": Judges("arcface-r100-glint360k", "6drepnet", "magface-r100-glint360k", 0.7, "vector"),
+    "vec2face-plus-pose": Judges(
+        "arcface-r100-glint360k", "6drepnet", "magface-r100-glint360k", 0.7, "vector"
+    ),
 }
+"""Of models by name; weights given by path have the embedded estimators, and no recogniser until one is named."""
 SLOTS = {"cpu": 16, "cuda": 128}
 REFERENCES = ("vector", "images")
 QUALITY_WEIGHT = 10.0
@@ -89,7 +97,10 @@ class AttributeControl:
         reference: `vector` or `images`, see `Judges`; the model's usual one where None.
         tolerance: attribute -> within which its goal counts as met; default 5 degrees, 1 point.
         settings: of the loop; slots by device where None.
-        iterations: bound, where `settings` is None.
+        iterations: bound, where `settings` is None; 40 by default, or the form's.
+        steering: a name in `attributes.forms.FORMS`: `ours`, or how a published version steers.
+        dead_zone: identity counts towards the loss only above this cosine distance; the form's where None.
+        rate: of Adam; 0.1 by default, where `settings` is None.
     """
 
     goals: Mapping[str, str | float | Goal] = field(default_factory=dict)
@@ -104,11 +115,23 @@ class AttributeControl:
     reference: str | None = None
     tolerance: Mapping[str, float] = field(default_factory=dict)
     settings: SteeringSettings | None = None
-    iterations: int = 40
+    iterations: int | None = None
+    steering: str = "ours"
+    dead_zone: float | None = None
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         one_of("use", self.use, USES)
-        at_least("iterations", self.iterations, 1)
+        one_of("steering", self.steering, FORMS)
+        if self.iterations is not None:
+            at_least("iterations", self.iterations, 1 if self.form is None else self.form.counted + 1)
+        if self.dead_zone is not None:
+            between("dead_zone", self.dead_zone, 0.0, 2.0)
+        if self.rate is not None and not 0.0 < self.rate <= 1e3:
+            raise ConfigError(f"rate: expected above 0 and at most 1000, found {self.rate}.")
+        for name, width in self.tolerance.items():
+            at_least(f"tolerance of {name}", width, 0.0)
+        self._one_source()
         if self.reference is not None:
             one_of("reference", self.reference, REFERENCES)
         if self.min_cosine is not None:
@@ -124,6 +147,27 @@ class AttributeControl:
                 "to refine in the identities. Steer images (--steer images), or give a quality or an attribute as well."
             )
 
+    def _one_source(self) -> None:
+        """Refuses what two arguments would say differently."""
+        if self.settings is not None:
+            told = [n for n, v in (("iterations", self.iterations), ("rate", self.rate)) if v is not None]
+            if told or self.form is not None:
+                raise ConfigError(
+                    f"settings beside {' and '.join(told) or 'steering'}: the one or the other."
+                )
+        if self.plus and self.form is not None:
+            raise ConfigError(f"plus beside steering {self.steering!r}: a form has its own weights.")
+
+    @property
+    def form(self) -> Form | None:
+        """The published form; None for ours."""
+        return FORMS[self.steering]
+
+    @property
+    def compares_magnitudes(self) -> bool:
+        """Whether left and right are open: asked, or published."""
+        return not self.signed or self.form is not None
+
     @property
     def steers_images(self) -> bool:
         return self.use in ("images", "both")
@@ -132,11 +176,13 @@ class AttributeControl:
     def refines(self) -> bool:
         return self.use in ("identities", "both")
 
-    def steering(self, device: str) -> SteeringSettings:
+    def loop(self, device: str) -> SteeringSettings:
         """The loop's settings on a device."""
-        return self.settings or SteeringSettings(
-            iterations=self.iterations, slots=SLOTS[device.split(":")[0]], look_every=1
-        )
+        slots, rate, form = SLOTS[device.split(":")[0]], self.rate or 0.1, self.form
+        if form is None:
+            return self.settings or SteeringSettings(self.iterations or 40, rate, slots=slots)
+        free = form.free if self.iterations is None else self.iterations - form.counted - 1
+        return CountedSettings(lr=rate, slots=slots, counted=form.counted, free=free, counts=form.counts)
 
 
 class Control:
@@ -148,15 +194,18 @@ class Control:
         frozen: the generator as the runner has it, or frozen anew where its runner holds none.
         choice: device, precision and the backends that `frozen` is bound to.
         n_dropped: of the mask schedule.
+
+    Raises:
+        ConfigError: a judge that is not named, has no gradients, or judges nothing; the option that names it is said.
     """
 
     def __init__(
         self, asked: AttributeControl, loaded: LoadedModel, frozen: Vec2Face, choice: Choice, n_dropped: int
     ) -> None:
-        self.asked, self.settings = asked, asked.steering(choice.device)
+        self.asked, self.settings = asked, asked.loop(choice.device)
         self.choice, self._frozen, self._n_dropped = choice, frozen, n_dropped
         self.sources: dict[str, str] = {}
-        self.attributes = self._attributes(loaded.name)
+        self.attributes = self._attributes(loaded)
         unknown = [name for name in asked.goals if name not in [a.name for a in self.attributes]]
         if unknown:
             raise ConfigError(
@@ -165,24 +214,28 @@ class Control:
             )
         self._steerers: dict[tuple[str, ...], Steerer] = {}
 
-    def _attributes(self, model: str) -> list[Attribute]:
-        asked = self.asked
-        usual = JUDGES.get(model)
+    def _attributes(self, loaded: LoadedModel) -> list[Attribute]:
+        asked, form = self.asked, self.asked.form
+        usual = None if loaded.licence == "unknown" else JUDGES.get(loaded.name)  # a path may have any name
         if usual is None and asked.recogniser is None:
             raise ConfigError(
-                f"model {model!r}: attribute control needs the recogniser whose features are its vectors"
-                " (recogniser=...); it cannot be guessed for weights given by path."
+                f"model {loaded.name!r}: attribute control needs the recogniser whose features are its vectors; it "
+                "cannot be guessed for weights given by path. Name it: --steer-recogniser, or recogniser=... of "
+                "AttributeControl; mini, a published name, or a .safetensors or .pth."
             )
-        usual = usual or JUDGES["mini"]
-        self.reference = asked.reference or usual.reference
-        recogniser = self._recogniser(asked.recogniser or usual.recogniser)
-        floor = usual.min_cosine if asked.min_cosine is None else asked.min_cosine
+        usual = usual or MINI
+        self.reference = asked.reference or ("vector" if form else usual.reference)
+        recogniser = self._recogniser(
+            asked.recogniser or usual.recogniser, "recogniser", "--steer-recogniser"
+        )
+        floor = form.min_cosine if form else usual.min_cosine
+        floor = floor if asked.min_cosine is None else asked.min_cosine
         made = [identity_cosine(recogniser, min_cosine=floor)]
         turned = [name for name in POSE if name in asked.goals]
         if turned:
             estimator, outputs = self._pose(asked.pose or usual.pose)
             for name in turned:
-                compare = "equal" if asked.signed else "magnitude"
+                compare = "magnitude" if asked.compares_magnitudes else "equal"
                 made.append(pose(estimator, outputs, name, compare=compare))
         if "quality" in asked.goals:
             made.append(self._quality(asked.quality or usual.quality, recogniser, usual, asked))
@@ -190,16 +243,39 @@ class Control:
             own = attribute_from_file(extra) if isinstance(extra, str) else extra
             own.measure.requires_grad_(False).eval().to(self.choice.device)
             made.append(own)
-        made = [replace(a, tolerance=asked.tolerance.get(a.name, a.tolerance)) for a in made]
-        return [published_plus(a) for a in made] if asked.plus else made
+        return self._as_asked(made)
 
-    def _recogniser(self, name: str | Path) -> nn.Module:
+    def _as_asked(self, made: list[Attribute]) -> list[Attribute]:
+        """Attributes with the tolerances, the form and the dead zone asked for."""
+        asked, form = self.asked, self.asked.form
+        stray = sorted(asked.tolerance.keys() - {a.name for a in made[1:]})
+        if stray:
+            identity = " that of identity is min_cosine (--min-cosine);" if "identity" in stray else ""
+            raise ConfigError(
+                f"tolerance of {stray}, which is not steered;{identity} steered: {[a.name for a in made[1:]]}."
+            )
+        made = [replace(a, tolerance=asked.tolerance.get(a.name, a.tolerance)) for a in made]
+        if form is not None:
+            made = [form.weighted(a) for a in made]
+        elif asked.plus:
+            made = [published_plus(a) for a in made]
+        zone = asked.dead_zone if asked.dead_zone is not None or form is None else form.dead_zone
+        return made if zone is None else [replace(made[0], dead_zone=float(zone)), *made[1:]]
+
+    def _recogniser(self, name: str | Path, role: str, option: str) -> nn.Module:
         from v2f_engine.models.fold import freeze
         from v2f_engine.models.iresnet import as_rgb
         from v2f_engine.models.weights import load_recogniser
 
-        loaded = load_recogniser(name)
-        self.sources[f"recogniser {loaded.name}"] = loaded.sha256
+        _refuse_graph(name, option)
+        try:
+            loaded = load_recogniser(name)
+        except ModelNotFound as error:
+            raise ModelNotFound(f"steering's {role}: {error} Another is named with {option}.") from error
+        known = f"recogniser {loaded.name}"
+        if self.sources.get(known, loaded.sha256) != loaded.sha256:
+            known = f"{role} recogniser {loaded.name}"
+        self.sources[known] = loaded.sha256
         return freeze(as_rgb(loaded.model), device=self.choice.device, dtype=self.choice.dtype)
 
     def _pose(self, name: str | Path) -> tuple[nn.Module, tuple[str, ...]]:
@@ -207,16 +283,20 @@ class Control:
         from v2f_engine.attributes.sixd import OUTPUTS, is_sixd, load_sixd
         from v2f_engine.models.checkpoint_file import file_sha256, read_checkpoint
 
+        _refuse_graph(name, "--pose-model")
         if name != "pose" and Path(name).is_file() and is_sixd(read_checkpoint(name)):
             self.sources["pose 6DRepNet"] = file_sha256(Path(name))
             network = load_sixd(name).to(device=self.choice.device, dtype=self.choice.dtype)
             return network.to(memory_format=torch.channels_last), OUTPUTS  # type: ignore[call-overload]
-        if name == "6drepnet":
+        if str(name) == "6drepnet":
             raise ConfigError(
                 "yaw, pitch and roll of published models are judged by 6DRepNet, whose weights are not shipped:"
                 " download 6DRepNet_300W_LP_AFLW2000.pth and give its path as pose=... (--pose-model)."
             )
-        loaded = load_estimator(name)
+        try:
+            loaded = load_estimator(name)
+        except ModelNotFound as error:
+            raise ModelNotFound(f"steering's pose: {error} Another is named with --pose-model.") from error
         self.sources[f"pose {loaded.name}"] = loaded.sha256
         return loaded.model.to(self.choice.device), loaded.model.config.outputs
 
@@ -226,6 +306,7 @@ class Control:
         from v2f_engine.attributes.estimators import KIND, load_estimator
         from v2f_engine.models.checkpoint_file import read_checkpoint
 
+        _refuse_graph(name, "--quality-model")
         path = Path(name)
         if name == "quality" or (path.is_file() and read_checkpoint(path).head.get("kind") == KIND):
             loaded = load_estimator(name)
@@ -234,7 +315,7 @@ class Control:
             how = {"compare": "at_least", "weight": QUALITY_WEIGHT}
             return output_of(network, loaded.model.config.outputs, "quality", 24.0, **how)
         same = name == (asked.recogniser or usual.recogniser)
-        return feature_norm(recogniser if same else self._recogniser(name))
+        return feature_norm(recogniser if same else self._recogniser(name, "quality", "--quality-model"))
 
     @property
     def refined(self) -> tuple[str, ...]:
@@ -294,7 +375,8 @@ class Control:
         if names not in self._steerers:
             chosen = [attribute for attribute in self.attributes if attribute.name in names]
             cuda = self.choice.device.startswith("cuda")
-            self._steerers[names] = Steerer(
+            kind = CountedSteerer if isinstance(self.settings, CountedSettings) else Steerer
+            self._steerers[names] = kind(
                 self._frozen,
                 Objective(chosen),
                 self.settings,
@@ -314,7 +396,8 @@ class Control:
         asked = self.asked
         return {
             "use": asked.use,
-            "signed": asked.signed,
+            "signed": not asked.compares_magnitudes,
+            **({} if asked.form is None else {"steering": asked.steering}),
             "reference": self.reference,
             "goals": {name: Goal.of(goal).describe() for name, goal in asked.goals.items()},
             **self._refined_pose(),
@@ -326,17 +409,27 @@ class Control:
                     "scale": a.scale,
                     "tolerance": a.tolerance,
                     "goal": a.goal,
+                    # Where it is more than the hinge of Vec2Face+, which the weights tell.
+                    **({} if isinstance(a.dead_zone, bool) else {"dead_zone": a.dead_zone}),
                 }
                 for a in self.attributes
             ],
             "judges": dict(sorted(self.sources.items())),
-            "loop": asked.steering(self.choice.device).describe(),
+            "loop": asked.loop(self.choice.device).describe(),
             **_backends(self.choice),
         }
 
     def _refined_pose(self) -> dict[str, Any]:
         """Named where it decides bytes: pose was once left out of refined identities, and such a set is another one."""
         return {"refined to": list(self.refined)} if self.refines_pose else {}
+
+
+def _refuse_graph(name: str | Path, option: str) -> None:
+    if Path(name).suffix.lower() == ".onnx":
+        raise ConfigError(
+            f"{name}: an ONNX graph gives no gradients, which steering needs. Give the network's weights "
+            f"(.safetensors, .pth) with {option}."
+        )
 
 
 def _backends(choice: Choice) -> dict[str, Any]:

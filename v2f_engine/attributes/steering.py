@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from v2f_engine.attributes.targets import Objective, Verdict
+from v2f_engine.attributes.targets import Judged, Objective, Verdict
 from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import ConfigError
@@ -98,7 +98,8 @@ class Slots:
         self.vectors, self.first, self.second = zeros(dim), zeros(dim), zeros(dim)
         self.noise, self.n_masked = zeros(N_TOKENS), zeros(dtype=torch.int64)
         self.goals, self.identity = zeros(goals), zeros(feature)
-        self.count, self.active = zeros(dtype=torch.int32), zeros(dtype=torch.bool)
+        self.count, self.tally = zeros(dtype=torch.int32), zeros(dtype=torch.int32)
+        self.active = zeros(dtype=torch.bool)
         self.met, self.kept, self.spoilt = (zeros(dtype=torch.bool) for _ in range(3))
         self.score, self.values, self.start = zeros(), zeros(goals), zeros(goals)
         self.best = zeros(dim)
@@ -174,7 +175,7 @@ class Steerer:
 
             self.advance = captured(self.iterate, self.device)
 
-    def gradient(self) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    def gradient(self) -> tuple[torch.Tensor, torch.Tensor, Judged]:
         """(bytes, gradient of each sample's loss on its vector, what was judged) of the present vectors."""
         state = self.slots
         with torch.enable_grad():
@@ -199,7 +200,22 @@ class Steerer:
         # A sample that is met stops, so its last iterate is the best one whatever the score before.
         better = state.active & sound & ((score < state.score) | judged.met)
         first = state.active & (state.count == 0)
-        values = judged.values.detach()
+        self.keep(better, first, levels, judged, score)
+        state.spoilt.logical_or_(state.active & ~sound)
+        state.count.add_(state.active.to(torch.int32))
+        state.active.logical_and_(~judged.met & sound & (state.count < settings.iterations))
+        self._step(gradient)
+
+    def keep(
+        self,
+        better: torch.Tensor,
+        first: torch.Tensor,
+        levels: torch.Tensor,
+        judged: Judged,
+        score: torch.Tensor,
+    ) -> None:
+        """Remembers the iterates of slots `better`; of those at their first also what they began as."""
+        state, values = self.slots, judged.values.detach()
         wide = better[:, None]
         state.best.copy_(torch.where(wide, state.vectors, state.best))
         state.values.copy_(torch.where(wide | first[:, None], values, state.values))
@@ -208,10 +224,13 @@ class Steerer:
         state.score.copy_(torch.where(better, score, state.score))
         state.kept.copy_(torch.where(better, judged.kept, state.kept))
         state.met.copy_(torch.where(better, judged.met, state.met))
-        state.spoilt.logical_or_(state.active & ~sound)
-        state.count.add_(state.active.to(torch.int32))
-        state.active.logical_and_(~judged.met & sound & (state.count < settings.iterations))
-        self._step(gradient)
+
+    def filled(self, at: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> None:
+        """Fresh samples into slots `at`."""
+        self.slots.put(at, rows)
+
+    def before(self, holds: NDArray[np.int64]) -> None:
+        """Called before each iteration with the row that each slot holds, -1 for none."""
 
     def _step(self, gradient: torch.Tensor) -> None:
         """Adam, with each slot's own moments and count; only slots that go on move."""
@@ -295,13 +314,14 @@ class Steerer:
                 rows = np.arange(following, following + len(taken))
                 holds[taken] = rows
                 at = torch.from_numpy(taken).to(self.device)
-                state.put(at, {k: v[rows].to(self.device, non_blocking=True) for k, v in queue.items()})
+                self.filled(at, {k: v[rows].to(self.device, non_blocking=True) for k, v in queue.items()})
                 following += len(taken)
 
         fill(np.arange(self.settings.slots))
         # Each sample ends after `iterations` at the latest: so many rounds are the most there can be.
         while done < total:
             for _ in range(self.settings.look_every):
+                self.before(holds)
                 self.advance()
             ended = np.flatnonzero(~state.active.cpu().numpy() & (holds >= 0))
             if len(ended):

@@ -59,7 +59,7 @@ class Attribute:
         compare: a name in `COMPARISONS`.
         weight: the loss is `weight * miss / scale`.
         scale: unit of the miss.
-        dead_zone: no loss while the miss is within tolerance (the hinge of Vec2Face+).
+        dead_zone: no loss while the miss is within tolerance (the hinge of Vec2Face+), or within this number.
         required: a sample that misses it has failed, whatever else it reached.
     """
 
@@ -71,7 +71,7 @@ class Attribute:
     compare: str = "equal"
     weight: float = 1.0
     scale: float = 1.0
-    dead_zone: bool = False
+    dead_zone: bool | float = False
     required: bool = False
 
     def __post_init__(self) -> None:
@@ -102,7 +102,8 @@ class Attribute:
 
     def loss(self, miss: torch.Tensor) -> torch.Tensor:
         """What steering minimises, `[B]`."""
-        felt = miss * (miss > self.tolerance) if self.dead_zone else miss
+        deaf = self.tolerance if self.dead_zone is True else self.dead_zone
+        felt = miss if deaf is False else miss * (miss > deaf)
         return felt * (self.weight / self.scale)
 
 

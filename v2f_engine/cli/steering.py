@@ -32,10 +32,52 @@ class SteeringFlags:
     steer: Annotated[
         str, typer.Option(help="images (each one), identities (refine each vector once), or both")
     ] = "images"
-    iterations: Annotated[int, typer.Option(help="bound of the steering of one image")] = 40
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            help="bound of the steering of one image; 40, of --steering plus 32, of published-* 202 and 206"
+        ),
+    ] = None
     unsigned: Annotated[bool, typer.Option(help="leave left and right open, as published")] = False
+    steering: Annotated[
+        str,
+        typer.Option(
+            help="ours, or loss, thresholds and end of a release: published-2024, published-2025, plus; these leave "
+            "left and right open"
+        ),
+    ] = "ours"
+    steer_recogniser: Annotated[
+        str | None,
+        typer.Option(
+            help="judges identity: the recogniser of the model's vectors, a name or weights with gradients"
+        ),
+    ] = None
+    quality_model: Annotated[
+        str | None,
+        typer.Option(
+            help="judges quality: an estimator's file, or a recogniser by the length of its feature"
+        ),
+    ] = None
     pose_model: Annotated[
         Path | None, typer.Option(help="another pose estimator: its file, or 6DRepNet weights")
+    ] = None
+    steer_rate: Annotated[float | None, typer.Option(help="Adam's rate on the vector; 0.1 as published")] = (
+        None
+    )
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=WIDTH, within which a goal is met: yaw=5 degrees, quality=1 point; repeatable"
+        ),
+    ] = None
+    min_cosine: Annotated[
+        float | None, typer.Option(help="to an identity, below which it is lost; 0.7, of published-2024 0.5")
+    ] = None
+    dead_zone: Annotated[
+        float | None,
+        typer.Option(
+            help="cosine distance up to which identity adds no loss, as published-2024 (0.5), plus (0.3)"
+        ),
     ] = None
     by: Annotated[
         str, typer.Option(help="steering, or pose-model (a Vec2Face+ model with a pose network)")
@@ -92,5 +134,30 @@ class SteeringFlags:
             use=self.steer,
             iterations=self.iterations,
             signed=not self.unsigned,
+            steering=self.steering,
+            recogniser=self.steer_recogniser,
+            quality=self.quality_model,
             pose=self.pose_model,
+            rate=self.steer_rate,
+            tolerance=widths(self.tolerance or []),
+            min_cosine=self.min_cosine,
+            dead_zone=self.dead_zone,
         )
+
+
+def widths(texts: list[str]) -> dict[str, float]:
+    """`["yaw=3"]` as `{"yaw": 3.0}`.
+
+    Raises:
+        ConfigError: something else.
+    """
+    from v2f_engine.errors import ConfigError
+
+    table: dict[str, float] = {}
+    for text in texts:
+        name, _, width = text.partition("=")
+        try:
+            table[name.strip()] = float(width)
+        except ValueError:
+            raise ConfigError(f"--tolerance: expected NAME=WIDTH such as yaw=3, found {text!r}.") from None
+    return table

@@ -264,7 +264,7 @@ class Engine:
 
         if isinstance(asked, PoseCondition):
             return WithinMemory(Posed(asked, self.loaded, self.runner, None if self.usual else self.masks))
-        return WithinMemory(steered(asked, self.loaded, self.runner, self.plain))
+        return WithinMemory(steered(asked, self.loaded, self.runner, self.plain, self.masks))
 
     def self_test(self, seed: int = 0) -> BatchInvariance:
         """Makes one batch with other numbers of rows a call: are this machine's kernels batch-invariant?

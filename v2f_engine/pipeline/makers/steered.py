@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.attributes.control import AttributeControl, Control
+from v2f_engine.attributes.counted import CountedSteerer, fresh_masks
 from v2f_engine.attributes.steering import SteeredBatch
 from v2f_engine.attributes.targets import Verdict
 from v2f_engine.backends import Choice, choose
 from v2f_engine.errors import ConfigError
 from v2f_engine.models import bind_ops
+from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import LoadedModel
 from v2f_engine.pipeline.draws import Draw, Draws
@@ -45,11 +47,13 @@ REFERENCES = 8
 """Unsteered images of an identity whose mean feature is its reference; numbered down from `REFINING`."""
 
 
-def steered(asked: AttributeControl, loaded: object, runner: Runner, unsteered: WithinMemory) -> Maker:
+def steered(
+    asked: AttributeControl, loaded: object, runner: Runner, unsteered: WithinMemory, masks: MaskSchedule
+) -> Maker:
     """The maker of a control, ready for an engine.
 
     Args:
-        loaded, runner: of the engine.
+        loaded, runner, masks: of the engine.
         unsteered: its plain maker.
 
     Raises:
@@ -61,7 +65,7 @@ def steered(asked: AttributeControl, loaded: object, runner: Runner, unsteered: 
         raise ConfigError("Attribute control needs the weights of a model, not an exported file.")
     choice = choose(network.choice.device, network.choice.precision, gradients=True)
     control = Control(asked, loaded, _twin(network, choice), choice, network.n_dropped)
-    before = Before(control, unsteered)
+    before = Before(control, unsteered, masks)
     return Steered(before) if asked.steers_images else Refined(runner, before)
 
 
@@ -79,19 +83,24 @@ class Steering(Maker):
     Args:
         control: the networks that judge, and the loop.
         names: attributes that count; identity is among them.
+        masks: what a form that draws masks anew at each step draws them from.
     """
 
     fewer = "AttributeControl(settings=SteeringSettings(slots={}))"
 
-    def __init__(self, control: Control, names: tuple[str, ...]) -> None:
-        self.control, self.names = control, names
+    def __init__(self, control: Control, names: tuple[str, ...], masks: MaskSchedule) -> None:
+        self.control, self.names, self.masks = control, names, masks
         self.rows = control.settings.slots
         self.batch = self.rows * ROUNDS
 
     def __call__(self, draw: Draw) -> Made:
         asked = [name for name in self.control.asked.goals if name in self.names]
         goals = {name: draw.attributes[f"{name}_goal"] for name in asked}
-        made = self.control.steerer(self.names)(*draw.inputs, goals, draw.given["kept"])
+        steerer, given = self.control.steerer(self.names), (*draw.inputs, goals, draw.given["kept"])
+        if isinstance(steerer, CountedSteerer):
+            made = steerer(*given, masks=fresh_masks(self.masks, draw.seed, draw.keys, draw.image))
+        else:
+            made = steerer(*given)
         return Made(made.images, _recorded(made), made.vectors, doubtful=made.spoilt)
 
     def smaller(self, rows: int) -> Steering:
@@ -126,11 +135,12 @@ class Before:
     Args:
         control: see `attributes.control`.
         unsteered: makes the images that are an identity's reference.
+        masks: of the engine.
     """
 
-    def __init__(self, control: Control, unsteered: WithinMemory) -> None:
-        self.control, self.unsteered = control, unsteered
-        self._refining = WithinMemory(Steering(control, control.refined))
+    def __init__(self, control: Control, unsteered: WithinMemory, masks: MaskSchedule) -> None:
+        self.control, self.unsteered, self.masks = control, unsteered, masks
+        self._refining = WithinMemory(Steering(control, control.refined, masks))
 
     def __call__(self, draws: Draws) -> Draws:
         draws = replace(draws, given={"kept": self.references(draws)})
@@ -157,18 +167,23 @@ class Before:
         return np.asarray(means, np.float32)
 
     def refined(self, draws: Draws) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        """The identities' vectors `[I, 512]` after steering, each as long as it was, and what each reached."""
+        """The identities' vectors `[I, 512]` after steering, and what each reached.
+
+        Each is as long as it was; in a published form, as it became.
+        """
         row = np.arange(len(draws.identity))
         draw = draws.at(row, np.full(len(row), REFINING), perturbed=False)
         draw = _with_goals(self.control, draw, np.zeros_like(draw.image))
         made, _ = sound(self._refining, draw, self._refining(draw))
-        for share in SLOWER if self.control.refines_pose else ():
+        ours = self.control.asked.form is None
+        for share in SLOWER if ours and self.control.refines_pose else ():
             still = np.flatnonzero(_unmoved(draw, made) & (made.attributes["verdict"] != Verdict.MET))
             if len(still):
-                slower = WithinMemory(Steering(self.control.slower(share), self.control.refined))
+                slower = WithinMemory(Steering(self.control.slower(share), self.control.refined, self.masks))
                 made = made.with_rows(still, slower(draw.rows(still)))
         assert made.vectors is not None
         norm = np.linalg.norm(draw.vectors, axis=1) / np.linalg.norm(made.vectors, axis=1)
+        norm = norm if ours else np.ones_like(norm)
         reached = {f"{REACHED}{name}": values for name, values in made.attributes.items()}
         return np.asarray(made.vectors * norm[:, None], np.float32), reached
 
@@ -178,7 +193,7 @@ class Steered(Steering):
 
     def __init__(self, before: Before) -> None:
         control = before.control
-        super().__init__(control, tuple(attribute.name for attribute in control.attributes))
+        super().__init__(control, tuple(attribute.name for attribute in control.attributes), before.masks)
         self.before = before
 
     def prepared(self, draws: Draws) -> Draws:
