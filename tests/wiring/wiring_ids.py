@@ -200,7 +200,7 @@ CHECK = Scene(
         "--recogniser": case(
             "{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"
         ),
-        "--step": case("7", (CURVE, "step", 7), also="--plot {out}.png"),
+        "--step": case("7", (CURVE, "step", 7)),
         "--overwrite": case(None, (CLAIM, "overwrite", True), also="--plot {out}.png"),
         "--plot": case(
             "{out}.png",

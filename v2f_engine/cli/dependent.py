@@ -122,7 +122,7 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         Dependent("--threshold", (), ("--fmr",)),
         *RATE,
         Dependent("--recogniser", ("--calibration:faces",)),
-        *needing(("--plot",), "--step", "--overwrite"),
+        *needing(("--plot",), "--overwrite"),
     ),
     "ids prove": (
         Dependent("--image-cosine", (), ("--fmr",)),

@@ -281,12 +281,16 @@ def plan(
 @app.command()
 @grouped
 def check(
-    vectors: Annotated[Path, typer.Argument(help=".npy [N,512] of centres, or a table of `v2f ids sample`")],
+    vectors: Annotated[
+        list[Path],
+        typer.Argument(help="files [N,512] of centres, or tables of `v2f ids sample`; one curve each"),
+    ],
     rate: RateFlags,
     threshold: Annotated[
-        float | None, typer.Option(help="cosine above which two are one; 0.40 as published")
+        float | None,
+        typer.Option(help="cosine above which two are one; 0.40 as published for arcface-r100-glint360k"),
     ] = None,
-    step: Annotated[int, typer.Option(help="prefix step of the curve")] = 1000,
+    step: Annotated[int, typer.Option(help="prefixes of so many more are counted and drawn")] = 1000,
     plot: Annotated[Path | None, typer.Option(help="curve as PNG")] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -297,13 +301,25 @@ def check(
 
     with claimed(overwrite, plot, tells=True):
         known = rate.calibrated(threshold)
-        limit = (
-            (PUBLISHED_THRESHOLD if threshold is None else threshold) if known is None else known.threshold
-        )
-        rows = open_vectors(vectors)
-        with progress_bar("check", "pairs") as progress:
-            curve = separability_curve(rows, threshold=limit, step=step, progress=progress)
-        typer.echo(f"{curve.share:.4%} of {len(rows)} identities are unique at cosine {limit:.4g}")
+        if known is not None:
+            limit, why = known.threshold, f"false-match rate {known.fmr:g} on {known.origin}"
+        elif threshold is not None:
+            limit, why = threshold, "given"
+        else:
+            limit, why = PUBLISHED_THRESHOLD, "as published, for features of arcface-r100-glint360k"
+        stems = [path.stem for path in vectors]
+        curves = {}
+        for path in vectors:
+            rows = open_vectors(path)
+            name = path.stem if stems.count(path.stem) == 1 else str(path)
+            with progress_bar(f"check {name}", "pairs") as progress:
+                curve = curves[name] = separability_curve(rows, threshold=limit, step=step, progress=progress)
+            for first, unique in zip(curve.first.tolist(), curve.unique.tolist(), strict=True):
+                typer.echo(f"{name}: {unique:,} unique identities of the first {first:,}")
+            typer.echo(
+                f"{f'{name}: ' * (len(vectors) > 1)}{curve.share:.4%} of {len(rows)} identities are unique at cosine "
+                f"{limit:.4g} ({why})"
+            )
         if plot is not None:
-            plot_separability({vectors.stem: curve}, plot)
-            typer.echo(f"curve  {plot}")
+            plot_separability(curves, plot)
+            typer.echo(f"curves  {plot}")
