@@ -10,7 +10,7 @@ import pytest
 
 from v2f_engine.evaluate.tables import make_tables
 from v2f_engine.evaluate.tables import published as p
-from v2f_engine.evaluate.tables.build import LAYOUTS
+from v2f_engine.evaluate.tables.layouts import LAYOUTS
 
 ROOT = Path(__file__).parents[2]
 TABLES = (p.VERIFICATION, p.CHALLENGING, p.IJB, p.LEAKAGE, p.SEPARABILITY)

@@ -10,7 +10,7 @@ from typing import Any
 from v2f_engine.evaluate.report.pieces import table
 from v2f_engine.evaluate.tables import Line, Table, columns, make_tables
 from v2f_engine.evaluate.tables.columns import Column
-from v2f_engine.evaluate.tables.results import Result
+from v2f_engine.evaluate.tables.kinds import Result
 from v2f_engine.evaluate.tables.table import images_text
 
 HEAD = ("training set", "images")

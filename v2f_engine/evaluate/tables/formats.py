@@ -55,14 +55,17 @@ def to_text(tables: Sequence[Table]) -> str:
 
 
 def _text(table: Table) -> str:
-    rows = [["", *head(table), "source"]]
+    first, *heads = head(table)
+    rows = [["", first, *heads[:2], *(f"{name} " for name in heads[2:]), "source"]]
     for line in table:
         values = cells(table, line)
         marked = [
             value + ("*" if cell.best else " ") for value, cell in zip(values[3:], line.cells, strict=True)
         ]
         rows.append([">" if line.ours else "", *values[:3], *marked, numbers(line)])
-    rows += [["", *difference(table, one), ""] for one in table.differences]
+    for one in table.differences:
+        first, *values = difference(table, one)
+        rows.append(["", first, *values[:2], *(f"{value} " for value in values[2:]), ""])
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     left = (0, 1, len(widths) - 1)
     drawn = [
