@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,22 +64,40 @@ def pose(
         Path,
         typer.Argument(help="LMDB with landmark pictures (published layout), or people of `v2f render`"),
     ],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="rendered (ours, few steps), or published (Vec2Face+ to the letter: 10 epochs, 64 images a GPU, fp32,"
+            " LoRA decays, LPIPS), which needs --vgg"
+        ),
+    ] = "rendered",
     model: Annotated[
         str, typer.Option(help="the generator to steer: mini, vec2face-plus, or a path")
     ] = "mini",
     recogniser: Annotated[str, typer.Option(help="made the generator's features")] = "mini",
     vgg: Annotated[Path | None, typer.Option(help="LPIPS weights: VGG16 and the linear layers")] = None,
     out: Annotated[Path, typer.Option(help="folder of the log and of pose.safetensors")] = Path("runs/pose"),
+    epochs: Annotated[float | None, typer.Option(help="budget in epochs; 10 as published")] = None,
     steps: Steps = None,
     minutes: Minutes = None,
-    batch: Annotated[int, typer.Option(help="images a step, of all ranks; 256 as published")] = 16,
+    batch: Annotated[int | None, typer.Option(help="images a step, of all ranks; 16 by rendered")] = None,
+    batch_per_gpu: Annotated[
+        int | None, typer.Option(help="instead of --batch: images of a rank; 64 as published")
+    ] = None,
     lr: Annotated[float, typer.Option(help="1e-4 as published")] = 1e-4,
+    on_bad: Annotated[
+        str,
+        typer.Option(help="rows that cannot be used: refuse, or skip (replaced and noted in bad_rows.json)"),
+    ] = "refuse",
     limit: Annotated[int | None, typer.Option(help="use no more images than this")] = None,
     split: Split = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Train the pose model of Vec2Face+; several ranks: `torchrun ... -m v2f_engine train pose ...`."""
+    """Train the pose model of Vec2Face+; several ranks: `torchrun ... -m v2f_engine train pose ...`.
+
+    Images are read as the steps need them: memory does not grow with the set.
+    """
     from v2f_engine.disk import refuse_unwritable
     from v2f_engine.models.iresnet import as_rgb
     from v2f_engine.models.weights import load_generator, load_recogniser
@@ -88,12 +106,17 @@ def pose(
     from v2f_engine.train.pose import PoseTraining, train_pose
     from v2f_engine.train.pose_data import read_pose_data
 
-    budget = Budget(steps=steps, minutes=minutes) if steps or minutes else Budget(steps=5000)
-    settings = PoseTraining(out, budget, batch, lr, vgg=vgg, seed=seed)
+    changes: dict[str, Any] = {"lr": lr, "vgg": vgg, "seed": seed}
+    stated = {"batch": batch, "batch_per_gpu": batch_per_gpu}
+    changes |= {name: value for name, value in stated.items() if value is not None}
+    if any(value is not None for value in (steps, minutes, epochs)):
+        changes["budget"] = Budget(steps=steps, minutes=minutes, epochs=epochs)
+    settings = PoseTraining.named(recipe, out, **changes)
+    settings.require_vgg()
     refuse_unwritable(out)
     reader = as_rgb(load_recogniser(recogniser).model)
     with joined(device) as group:
-        faces = read_pose_data(data, reader.to(group.device), limit, split)
+        faces = read_pose_data(data, reader.to(group.device), limit, split, on_bad)
         train_pose(faces, load_generator(model).model, reader, settings, group)
         if group.first:
             typer.echo(f"{out / 'pose.safetensors'}")

@@ -35,6 +35,7 @@ from v2f_engine.train.held_out import hold_out
 from v2f_engine.train.loop import Budget
 from v2f_engine.train.pose import PoseTraining, train_pose
 from v2f_engine.train.pose_data import read_pose_data
+from v2f_engine.train.pose_persons import persons
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
 
 SEEDS = {"recogniser": 101, "generator": 202}
@@ -136,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     card = training_card(o, stages, drawing)
     measured = embed(o.assets, drawing.out / "generator.safetensors", weights, others, card)
     posing = PoseTraining(o.out / "pose", Budget(minutes=o.pose_minutes), o.batch, lr=1e-3, seed=o.seed + 44)
-    data = read_pose_data(o.out / "people-generator", recogniser)
+    data = persons(read_pose_data(o.out / "people-generator", recogniser), o.seed)
     base = load_generator(drawing.out / "generator.safetensors").model
     train_pose(data, base, recogniser, posing, Ranks(device=o.device))
     embed_pose(o.assets, posing.out / "pose.safetensors", {"world": WORLD_VERSION, "seeds": SEEDS})

@@ -2,133 +2,42 @@
 
 As published: LoRA on qkv and proj of every block and a small convolutional network are trained, the generator is
 frozen and in eval mode; loss = pixels + 0.4 perceptual + (1 - SSIM) + identity; AdamW, one warm-up epoch in ten,
-half a cosine. Unlike the published code LoRA is inside what the ranks average (there each GPU trained its own and
-only rank 0's was saved), and it does not decay (there it did).
+half a cosine. What a recipe fixes stands in `pose_settings`. Unlike the published code LoRA is inside what the ranks
+average in every recipe: there each GPU trained its own and only rank 0's was saved.
 
 Landmarks come with the data, or from the yaw and pitch of rendered people through the mean head, as they do when
-images are generated from a yaw.
+images are generated from a yaw; the weights note which (`landmarks.HEIGHTS`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import nn
 
 from v2f_engine.backends import choose
-from v2f_engine.config import at_least, one_of
-from v2f_engine.errors import DatasetError
-from v2f_engine.models import bind_ops, landmarks
+from v2f_engine.models import bind_ops
 from v2f_engine.models.features import to_network
 from v2f_engine.models.fmae import LoRALinear
 from v2f_engine.models.iresnet import IResNet
-from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.folder import open_folder
-from v2f_engine.train.loop import LOG, Budget, Loop, cut_log
-from v2f_engine.train.losses import LossWeights, identity_loss, ssim
-from v2f_engine.train.optim import BETAS, cosine, set_lr
-from v2f_engine.train.order import rows_of_step
+from v2f_engine.train.loop import LOG, Loop, cut_log
+from v2f_engine.train.losses import identity_loss, ssim
+from v2f_engine.train.optim import set_lr
+from v2f_engine.train.pose_data import PoseBatches, PoseSource
+from v2f_engine.train.pose_data import PoseData as PoseData
+from v2f_engine.train.pose_settings import NEWER
+from v2f_engine.train.pose_settings import PoseTraining as PoseTraining
 from v2f_engine.train.view import open_view
-
-PLUS = LossWeights(pixel=1.0, perceptual=0.4, ssim=1.0, identity=1.0, token=0.0)
-
-
-@dataclass(frozen=True)
-class PoseTraining:
-    """Settings of one training.
-
-    Args:
-        out: folder of the log and of `pose.safetensors`.
-        budget: steps or minutes.
-        batch: images a step, of all ranks together; 256 as published.
-        lr, weight_decay: of AdamW; published 1e-4 and 0.05, the latter on the pose network alone here.
-        warm_up, floor: share of the budget; final share of the rate. Published 0.1 and 0.01.
-        rank, alpha: of LoRA; published 8 and 32.
-        masks: name in `MASK_SCHEDULES`.
-        weights: of the loss.
-        vgg: LPIPS weights on VGG16, the user's own; without them the recogniser's maps are compared.
-        seed: of initialisation, order and masks.
-        bf16: autocast to bfloat16.
-        log_every: steps between two lines of the log.
-        checkpoint_every: steps; the newest two are kept.
-    """
-
-    out: Path
-    budget: Budget = field(default_factory=lambda: Budget(steps=5000))
-    batch: int = 16
-    lr: float = 1e-4
-    weight_decay: float = 0.05
-    warm_up: float = 0.1
-    floor: float = 0.01
-    rank: int = 8
-    alpha: float = 32.0
-    masks: str = "plus-train"
-    weights: LossWeights = PLUS
-    vgg: Path | None = None
-    seed: int = 0
-    bf16: bool = True
-    log_every: int = 50
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        at_least("batch", self.batch, 1)
-        at_least("checkpoint_every", self.checkpoint_every, 1)
-        at_least("rank", self.rank, 1)
-        one_of("mask schedule", self.masks, MASK_SCHEDULES)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for the file's head."""
-        values = {**asdict(self), "weights": asdict(self.weights)}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
-
-
-@dataclass(frozen=True)
-class PoseData:
-    """What a pose model learns from, in memory.
-
-    Args:
-        images: uint8 `[N, 112, 112, 3]`.
-        features: float32 `[N, D]` of the frozen extractor.
-        points: landmarks float32 `[N, 5, 2]` in pixels, or None where `pictures` are given.
-        pictures: landmark pictures uint8 `[N, 112, 112, 3]`, as in published LMDBs.
-    """
-
-    images: NDArray[np.uint8]
-    features: NDArray[np.float32]
-    points: NDArray[np.float32] | None = None
-    pictures: NDArray[np.uint8] | None = None
-
-    def __post_init__(self) -> None:
-        held = self.points if self.pictures is None else self.pictures
-        if held is None:
-            raise DatasetError("a pose model learns from landmarks: give points or pictures of them.")
-        if not len(self.images) == len(self.features) == len(held):
-            raise DatasetError(
-                f"{len(self.images)} images, {len(self.features)} features, {len(held)} landmarks: expected"
-                " as many of each."
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def conditions(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Landmark pictures of these rows."""
-        if self.pictures is not None:
-            return self.pictures[rows]
-        assert self.points is not None
-        return landmarks.draw(self.points[rows])
 
 
 class Conditioned(nn.Module):
@@ -187,19 +96,25 @@ class PoseTrainer:
         settings: of the training.
         group: this rank among its equals.
         pose: to go on from, or None.
+
+    Raises:
+        ModelNotFound: no LPIPS weights where the recipe needs them.
+        DatasetError: no rows, or less than a batch of them where epochs have whole batches.
     """
 
     def __init__(
         self,
-        data: PoseData,
+        data: PoseSource,
         base: Vec2Face,
         recogniser: IResNet,
         settings: PoseTraining,
         group: Ranks | None = None,
         pose: PoseModel | None = None,
     ) -> None:
-        self.data, self.settings = data, settings
         self.group = group or Ranks()
+        settings.require_vgg()
+        self.data, self.settings = data, settings.on(self.group.world)
+        self.batches = PoseBatches(data, self.settings, self.group)
         self.device = torch.device(self.group.device)
         layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
         with torch.random.fork_rng(devices=[]):
@@ -217,37 +132,28 @@ class PoseTrainer:
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": heavy, "weight_decay": settings.weight_decay},
-                {"params": light, "weight_decay": 0.0},
+                {"params": light, "weight_decay": settings.weight_decay if settings.decay_all else 0.0},
             ],
             lr=settings.lr,
-            betas=BETAS,
+            betas=settings.betas,
         )
 
     def step(self, number: int, progress: float) -> tuple[dict[str, torch.Tensor], str]:
         """One update on this rank's part of batch `number`: loss terms and the rows."""
-        settings = self.settings
-        rows = rows_of_step(settings.seed, number, settings.batch, len(self.data))
-        place = np.arange(self.group.rank, settings.batch, self.group.world)
-        rows = rows[place]
-        schedule = MASK_SCHEDULES[settings.masks]
-        noise, n_masked = schedule.draw(settings.seed, np.full(len(rows), number), place)
-        arrays = (
-            self.data.images[rows],
-            self.data.features[rows],
-            noise,
-            n_masked,
-            self.data.conditions(rows),
+        settings, part = self.settings, self.batches(number)
+        images, features, noise, counts, pictures = (
+            tensor.to(self.device)
+            for tensor in (part.images, part.features, part.noise, part.n_masked, part.pictures)
         )
-        images, features, noise_, counts, pictures = (torch.from_numpy(a).to(self.device) for a in arrays)
         real = to_network(images).contiguous(memory_format=torch.channels_last)
-        set_lr(self.optimizer, settings.lr * cosine(progress, settings.warm_up, settings.floor))
+        set_lr(self.optimizer, settings.rate(progress))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
-            fake = self.wrapped(features, noise_, counts, schedule.n_dropped, pictures)
+            fake = self.wrapped(features, noise, counts, part.n_dropped, pictures)
         terms = self._terms(fake.float(), real, features)
         self.optimizer.zero_grad(set_to_none=True)
         settings.weights.total(terms).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return terms, f"rows {rows[:8].tolist()}..."
+        return terms, f"rows {part.rows[:8].tolist()}..."
 
     def _terms(
         self, fake: torch.Tensor, real: torch.Tensor, features: torch.Tensor
@@ -273,13 +179,13 @@ class PoseTrainer:
         config = self.model.generator.config.to_json()
         training = {**self.settings.to_json(), "steps": steps}
         del training["out"]  # weights travel, folders do not
-        head = {"kind": "vec2face", "config": config, "training": training}
+        head = {"kind": "vec2face", "config": config, "training": training, "landmarks": self.data.heights}
         models = {"model": self.model.generator, "pose": self.model.pose}
         save_weights(self.settings.out / "pose.safetensors", models, head)
 
 
 def train_pose(
-    data: PoseData,
+    data: PoseSource,
     base: Vec2Face,
     recogniser: IResNet,
     settings: PoseTraining,
@@ -290,32 +196,42 @@ def train_pose(
     """Trains, and on the first rank writes `pose.safetensors`, which `load_generator` reads; the same call resumes.
 
     Raises:
-        DatasetError, NonFiniteLoss, CheckpointError: as named.
+        ModelNotFound, DatasetError, NonFiniteLoss, CheckpointError: as named.
         OutputFolderError: another training writes into the folder, or wrote into it with other settings.
     """
     trainer = PoseTrainer(data, base, recogniser, settings, group)
-    with trainer.group.alone_in(settings.out):
-        open_folder(
-            settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "pose", trainer.group
-        )
-        loop = Loop(settings.budget, settings.out, settings.batch, settings.log_every, group=trainer.group)
-        loop.say = say or loop.say
-        checkpoints = Checkpoints(settings.out / "checkpoints", loop.say)
-        _resume(trainer, loop, checkpoints)
-        while not loop.done:
-            terms, keys = trainer.step(loop.step, loop.progress)
-            loop.record(terms, keys)
-            if loop.step % settings.checkpoint_every and not loop.done:
-                continue
-            sums, position = loop.state(keys)
-            if trainer.group.first:
-                state = training_state(trainer.trained(), {"optimizer": trainer.optimizer})
-                head = {"kind": "pose training", "loop": position, "settings": settings.to_json()}
-                checkpoints.save(loop.step, {**state, **sums}, head)
-        checkpoints.wait()
-        if trainer.group.first:
-            trainer.save(loop.step)
+    settings = trainer.settings
+    try:
+        with trainer.group.alone_in(settings.out):
+            asked = {**settings.to_json(), "data": {"images": len(data)}}
+            open_folder(settings.out, asked, "pose", trainer.group, absent=NEWER)
+            budget = settings.ends(len(data))
+            loop = Loop(budget, settings.out, settings.batch, settings.log_every, group=trainer.group)
+            loop.say = say or loop.say
+            _run(trainer, loop, Checkpoints(settings.out / "checkpoints", loop.say))
+    finally:
+        trainer.batches.close()
     return trainer
+
+
+def _run(trainer: PoseTrainer, loop: Loop, checkpoints: Checkpoints) -> None:
+    settings = trainer.settings
+    _resume(trainer, loop, checkpoints)
+    while not loop.done:
+        terms, keys = trainer.step(loop.step, loop.progress)
+        loop.record(terms, keys)
+        if loop.step % settings.checkpoint_every and not loop.done:
+            continue
+        sums, position = loop.state(keys)
+        if trainer.group.first:
+            state = training_state(trainer.trained(), {"optimizer": trainer.optimizer})
+            head = {"kind": "pose training", "loop": position, "settings": settings.to_json()}
+            checkpoints.save(loop.step, {**state, **sums}, head)
+            for line in trainer.data.written(settings.out):
+                loop.say(line)
+    checkpoints.wait()
+    if trainer.group.first:
+        trainer.save(loop.step)
 
 
 def _resume(trainer: PoseTrainer, loop: Loop, checkpoints: Checkpoints) -> None:
