@@ -341,7 +341,7 @@ def test_what_is_steered_as_published() -> None:
     assert (made.use, dict(made.goals)) == ("identities", {"quality": Goal.of(27.0)})
     turned = request(attributes=AttributeControl({"yaw": 60})).as_published().attributes
     assert isinstance(turned, AttributeControl)
-    assert (turned.use, turned.signed) == ("images", False)
+    assert (turned.use, turned.steering, turned.compares_magnitudes) == ("images", "published-2025", True)
     assert turned.goals == {"quality": Goal.of(27.0), "yaw": Goal.of(60)}
     assert request(identities=pictures()).as_published().attributes is None
     noise = request(identities=pictures()).as_published().images.perturbation

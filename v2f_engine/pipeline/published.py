@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 QUALITY = 27.0
 """`q_target` of the scripts that steer."""
+FORM = "published-2025"
+"""Their loop, a name in `attributes.forms.FORMS`."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class Asked:
     def as_published(self, script: Script, chosen: Collection[str] = ()) -> Asked:
         """The same with what a script fixes; fields named in `chosen` stay as they are.
 
-        Goals that were asked for stay; quality 27 joins them where the script steers and no quality was asked for. A
-        yaw is then steered by its magnitude, as the script does.
+        Goals that were asked for stay; quality 27 joins them where the script steers and no quality was asked for. The
+        loop is the script's own, which leaves left and right of a yaw open.
         """
 
         def fixed(group: Any, *names: str) -> Any:
@@ -106,12 +108,13 @@ def _steered(attributes: Attributes, script: Script, chosen: Collection[str]) ->
     if script.use is None:
         return attributes
     if attributes is None:
-        return AttributeControl({"quality": QUALITY}, use=script.use)
+        return AttributeControl({"quality": QUALITY}, use=script.use, steering=FORM)
     if not isinstance(attributes, AttributeControl):
         return attributes
     goals: dict[str, str | float | Goal] = {"quality": QUALITY, **attributes.goals}
     use = attributes.use if "use" in chosen else script.use
-    return replace(attributes, goals=goals, use=use, signed=attributes.signed and script.use != "images")
+    form = attributes.steering if "steering" in chosen else FORM
+    return replace(attributes, goals=goals, use=use, steering=form)
 
 
 def departures(asked: Asked, script: Script, precision: str) -> tuple[str, ...]:
@@ -147,5 +150,9 @@ def _words(attributes: Attributes, script: Script) -> str:
         return "steered" if asked else ""
     if asked is None:
         return f"no AttrOP to quality {QUALITY:g}"
-    at_published = asked.use == script.use and asked.goals.get("quality") == Goal.of(QUALITY)
+    at_published = (asked.use, asked.steering, asked.goals.get("quality")) == (
+        script.use,
+        FORM,
+        Goal.of(QUALITY),
+    )
     return "" if at_published else f"other AttrOP than {script.use} to quality {QUALITY:g}"
