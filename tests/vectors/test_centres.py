@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import tracemalloc
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from v2f_engine.data.training.features_file import digest_of_labels
 from v2f_engine.errors import ConfigError, DatasetError, V2FWarning, VectorError
 from v2f_engine.pipeline.labelled import centres_of
 from v2f_engine.pipeline.labels import read_labels
@@ -332,3 +334,22 @@ def test_people_given_as_people_are_not_suspected(effective: int, tmp_path: Path
     with warnings.catch_warnings():
         warnings.simplefilter("error", V2FWarning)
         fit_files(tmp_path / "c.npy", dimension=None)
+
+
+def test_features_that_know_their_dataset(tmp_path: Path) -> None:
+    """`v2f features` notes from what it extracted; another dataset by now is noticed."""
+    rows, labels = world(people=5)
+    published_lmdb(tmp_path / "set.lmdb", rows, labels, 5)
+    np.save(tmp_path / "f.npy", rows)
+    record = {"dataset": {"path": str(tmp_path / "set.lmdb")}, "labels_sha256": digest_of_labels(labels)}
+    (tmp_path / "f.json").write_text(json.dumps(record))
+    found = centres_of([tmp_path / "f.npy"], dimension=None)
+    assert np.allclose(found.vectors, means(rows, labels), rtol=1e-6, atol=1e-5)
+    same = centres_of([tmp_path / "f.npy"], tmp_path / "set.lmdb", dimension=None)
+    assert np.array_equal(same.vectors, found.vectors)
+    (tmp_path / "f.json").write_text(json.dumps({**record, "labels_sha256": "0" * 64}))
+    with pytest.raises(VectorError, match="was extracted from another dataset"):
+        centres_of([tmp_path / "f.npy"], dimension=None)
+    (tmp_path / "set.lmdb").unlink()
+    with pytest.raises(VectorError, match=r"set\.lmdb, from which they were extracted, is not there"):
+        centres_of([tmp_path / "f.npy"], dimension=None)
