@@ -110,7 +110,10 @@ def deviation(
     return worst, curve
 
 
-@pytest.mark.parametrize(("preset", "epochs", "per_epoch"), [("plus", 2, 4), ("published-2024", 3, 1)])
+@pytest.mark.parametrize(
+    ("preset", "epochs", "per_epoch"),
+    [("plus", 2, 4), pytest.param("published-2024", 3, 1, marks=pytest.mark.slow)],
+)
 def test_a_published_recipe_begins_as_computed_apart(
     preset: str, epochs: int, per_epoch: int, vgg: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
