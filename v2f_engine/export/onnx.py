@@ -21,9 +21,10 @@ from v2f_engine.config import one_of
 from v2f_engine.errors import ArtefactError, BackendUnavailable, ConfigError, OutputFolderError
 from v2f_engine.export import graph, quantise
 from v2f_engine.export.parity import Judge, Parity, draw_inputs, eager_part, exact_images
+from v2f_engine.models.embedder import open_reader
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.models.registry import models_folder
-from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
+from v2f_engine.models.weights import LoadedModel, load_generator
 from v2f_engine.runtime.artefact import (
     PARTS,
     ServedModel,
@@ -162,7 +163,7 @@ def export_onnx(
         parity = None
         if judge is None and check_images:
             progress("compare")
-            judge = Judge.of(loaded, load_recogniser(recogniser, fetch=fetch), schedule, images=check_images)
+            judge = Judge.of(loaded, open_reader(recogniser, fetch=fetch), schedule, images=check_images)
         if judge is not None:
             parity = measure_onnx(staged, loaded, judge)
             parity.require(f"{out.name} ({precision})", force)

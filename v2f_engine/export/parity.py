@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from v2f_engine import backends
 from v2f_engine.config import at_least
 from v2f_engine.errors import AccuracyLoss
+from v2f_engine.models.embedder import Reader
 from v2f_engine.models.features import extract_features
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.models.vec2face import Vec2Face
@@ -96,13 +97,13 @@ class Judge:
     grids: NDArray[np.float32]
     images: Bytes
     features: NDArray[np.float32]
-    recogniser: LoadedRecogniser
+    recogniser: LoadedRecogniser | Reader
 
     @classmethod
     def of(
         cls,
         loaded: LoadedModel,
-        recogniser: LoadedRecogniser,
+        recogniser: LoadedRecogniser | Reader,
         masks: MaskSchedule,
         *,
         images: int = 32,

@@ -22,8 +22,9 @@ from v2f_engine.config import at_least, between, one_of
 from v2f_engine.errors import ArtefactError, BackendUnavailable, ConfigError
 from v2f_engine.export.onnx import Exported, Progress, export_onnx, put_in_place, schedule_named, staging
 from v2f_engine.export.parity import BATCH, Judge, Parity
+from v2f_engine.models.embedder import open_reader
 from v2f_engine.models.mask_schedule import MaskSchedule
-from v2f_engine.models.weights import LoadedModel, load_generator, load_recogniser
+from v2f_engine.models.weights import LoadedModel, load_generator
 from v2f_engine.runtime.artefact import (
     Sidecar,
     bind_statistics,
@@ -258,7 +259,7 @@ def export_engine(
         loaded = model if isinstance(model, LoadedModel) else load_generator(model, fetch=fetch)
         schedule = schedule_named(masks)
         if judge is None and check_images:
-            judge = Judge.of(loaded, load_recogniser(recogniser, fetch=fetch), schedule, images=check_images)
+            judge = Judge.of(loaded, open_reader(recogniser, fetch=fetch), schedule, images=check_images)
         graph = export_onnx(
             loaded, out.with_suffix(".onnx"), part=part, precision=precision, opset=opset, masks=schedule,
             check_images=0, judge=judge, force=force, progress=progress,

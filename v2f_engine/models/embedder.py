@@ -156,10 +156,14 @@ def open_reader(
     std: float | None = None,
     device: str = "cpu",
     bf16: bool = False,
+    fetch: bool = False,
 ) -> Reader:
-    """The recogniser that measurements read images with; arguments, errors and what is read as `open_embedder`."""
+    """The recogniser that measurements read images with; arguments, errors and what is read as `open_embedder`.
+
+    `fetch`: download published weights that are not here.
+    """
     if channels is None and mean is None and std is None and split_entry(source)[0].suffix != ".onnx":
-        loaded = weights.load_recogniser(source)
+        loaded = weights.load_recogniser(source, fetch=fetch)
         loaded.model.to(device)
         pixels = {} if loaded.config.channels == "rgb" else {"channels": loaded.config.channels}
         return Reader(loaded.model, loaded.name, loaded.sha256, pixels, loaded.notes)

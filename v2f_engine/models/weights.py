@@ -125,9 +125,14 @@ def load_generator(model: str | Path = "mini", *, fetch: bool = False) -> Loaded
 def load_recogniser(model: str | Path = "mini", *, fetch: bool = False) -> LoadedRecogniser:
     """An IResNet by name (`mini`, `arcface-r100-glint360k`, `magface-r100-glint360k`) or path.
 
-    Raises as `load_generator`.
+    Raises as `load_generator`, and CheckpointError for an ONNX graph: `embedder.open_reader` takes one.
     """
     place = locate(model, "recogniser", fetch=fetch)
+    if place.path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{place.path}: this goes through the recogniser backwards, and an ONNX graph has no gradients: give its "
+            "weights (.safetensors, .pth)."
+        )
     file = _read(place, "recogniser")
     network = layouts.build_recogniser(file)
     notes = (*file.notes, *layouts.pixel_notes(file))

@@ -24,7 +24,7 @@ from v2f_engine.vectors.proof import ROUNDS, Proof, prove_identities
 from v2f_engine.vectors.sampling import IdentityStream
 
 if TYPE_CHECKING:
-    from v2f_engine.models.weights import LoadedRecogniser
+    from v2f_engine.models.embedder import Reader
 
 Float32 = NDArray[np.float32]
 
@@ -51,7 +51,7 @@ class FaceFeatures:
     """
 
     engine: Engine
-    recogniser: LoadedRecogniser
+    recogniser: Reader
     images: ImageOptions = field(default_factory=lambda: ImageOptions(1))
     work: Path | None = None
     progress: Callable[[int, int], None] | None = None
@@ -111,7 +111,7 @@ class FaceFeatures:
         return np.asarray(sums / self.images.images_per_id, np.float32)
 
 
-def _padded_features(recogniser: LoadedRecogniser, images: NDArray[np.uint8], bf16: bool) -> Float32:
+def _padded_features(recogniser: Reader, images: NDArray[np.uint8], bf16: bool) -> Float32:
     from v2f_engine.models.features import extract_features
 
     missing = FACES - len(images)
@@ -205,10 +205,10 @@ def run(
     progress: Callable[[int, int], None] | None = None,
 ) -> Proof:
     """`prove`, of options that are together already; leaves the pieces in `work` to whoever keeps the proof."""
-    from v2f_engine.models.weights import load_recogniser
+    from v2f_engine.models.embedder import open_reader
 
     engine = Engine.open(generator)
-    judge = load_recogniser(proof.recogniser, fetch=generator.fetch)
+    judge = open_reader(proof.recogniser, fetch=generator.fetch)
     asked, limit = identities.for_model(engine.people), proof.limit
     assert asked.n_ids is not None, "a proof samples"
     faces = FaceFeatures(engine, judge, images, work, progress)

@@ -182,10 +182,10 @@ def _listed(place: Path) -> list[Path] | None:
 
 def features_of(files: Sequence[Path], recogniser: str | Path) -> tuple[NDArray[np.float32], str, str]:
     """(features `[N, D]` in the order of `files`, what looked, what was resized)."""
+    from v2f_engine.models.embedder import open_reader
     from v2f_engine.models.features import extract_features
-    from v2f_engine.models.weights import load_recogniser
 
-    loaded, resized = load_recogniser(recogniser), Resized(len(files))
+    loaded, resized = open_reader(recogniser), Resized(len(files))
 
     def faces() -> Iterator[NDArray[np.uint8]]:
         for index, path in enumerate(files):

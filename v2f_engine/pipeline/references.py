@@ -67,10 +67,10 @@ def face_centres(
         ModelNotFound, CheckpointError: of the recogniser.
     """
     from v2f_engine.data.formats import open_dataset
+    from v2f_engine.models.embedder import open_reader
     from v2f_engine.models.features import extract_features
-    from v2f_engine.models.weights import load_recogniser
 
-    loaded, faces = load_recogniser(recogniser, fetch=fetch), open_dataset(Path(dataset))
+    loaded, faces = open_reader(recogniser, fetch=fetch), open_dataset(Path(dataset))
     sums: dict[tuple[int, int], NDArray[np.float64]] = {}
     counts: dict[tuple[int, int], int] = {}
     done, lengths = 0, 0.0
