@@ -33,11 +33,12 @@ from v2f_engine.attributes.goals import Goal
 from v2f_engine.attributes.targets import Verdict
 from v2f_engine.models import landmarks
 from v2f_engine.models.features import extract_features, to_network
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.weights import load_recogniser
 from v2f_engine.options import ImageOptions
 from v2f_engine.pipeline import Engine
 from v2f_engine.pipeline.draws import Draw, Draws
-from v2f_engine.pipeline.makers.posed import PoseCondition
+from v2f_engine.pipeline.makers.posed import MASKS, NOISE, PoseCondition
 from v2f_engine.vectors.sampling import sample_identities
 
 Images = NDArray[np.uint8]
@@ -158,12 +159,15 @@ class YawTask:
         }
 
     def pose_model(self) -> dict[str, Any]:
-        """By the pose model: one pass an image, from the same vectors and masks."""
+        """By the pose model: one pass an image, drawn as `v2f generate --by pose-model` draws."""
         engine = Engine.load(self.options.pose_model, precision=self.options.precision)
         condition = engine.control(PoseCondition({"yaw": Goal.of(self.options.yaw)}))
         start = time.perf_counter()
         pictures = landmarks.draw(landmarks.project(self.goal, np.zeros_like(self.goal)))
-        made = condition(self.draw.noting({}, pictures=pictures)).images
+        images = ImageOptions(1, self.options.seed, NOISE)
+        draws = Draws.of(self.vectors, images, MASK_SCHEDULES[MASKS])
+        image = np.tile(np.arange(len(self.targets)), len(self.vectors))
+        made = condition(draws.at(self.identity, image).noting({}, pictures=pictures)).images
         return self.result("pose-model", made, time.perf_counter() - start)
 
 
