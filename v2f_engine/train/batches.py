@@ -7,7 +7,6 @@ published code has it so: `one_ratio` draws a ratio for each part of each rank.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +19,8 @@ from v2f_engine.randomness import Purpose, uniforms
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.order import rows_of_step
+from v2f_engine.train.read_ahead import ReadAhead
 
-AHEAD = 2
-"""Steps read in advance: one being copied, one being decoded."""
 SHOWN = 8
 
 
@@ -106,8 +104,7 @@ class Batches:
         self.data, self.settings, self.group = data, settings, group
         self.size = settings.part(group.world)
         self._pin = torch.device(group.device).type == "cuda"
-        self._reader = ThreadPoolExecutor(1, "batches")
-        self._ahead: dict[int, Future[list[Part]]] = {}
+        self._ahead = ReadAhead(self._read, "batches")
 
     def __call__(self, step: int) -> list[Part]:
         """The parts of a step, in host memory; the steps after it begin to be read.
@@ -115,15 +112,11 @@ class Batches:
         Raises:
             DatasetError: a row cannot be used, and the set refuses such rows.
         """
-        self._ahead = {s: f for s, f in self._ahead.items() if s >= step or not f.cancel()}
-        for number in range(step, step + AHEAD + 1):
-            if number not in self._ahead:
-                self._ahead[number] = self._reader.submit(self._read, number)
-        return self._ahead.pop(step).result()
+        return self._ahead(step)
 
     def close(self) -> None:
         """Stops reading ahead."""
-        self._reader.shutdown(wait=True, cancel_futures=True)
+        self._ahead.close()
 
     def _read(self, step: int) -> list[Part]:
         parts = [self._part(step, number) for number in range(self.settings.accumulate)]

@@ -9,7 +9,6 @@ extracted first and held: 2 KB an image.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -29,9 +28,8 @@ from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.pose_settings import PoseTraining
+from v2f_engine.train.read_ahead import ReadAhead
 
-AHEAD = 2
-"""Steps read in advance: one being copied, one being decoded."""
 EXTRACTED = 512
 """Images held while features are extracted."""
 ANGLES = ("yaw", "pitch", "roll")
@@ -234,20 +232,15 @@ class PoseBatches:
             raise DatasetError("The training set holds no rows.")
         settings.ends(len(data))  # refuses a set without a whole batch where epochs have only those
         self.data, self.settings, self.group = data, settings, group
-        self._reader = ThreadPoolExecutor(1, "poses")
-        self._ahead: dict[int, Future[PosePart]] = {}
+        self._ahead = ReadAhead(self._read, "poses")
 
     def __call__(self, step: int) -> PosePart:
         """The part of a step; the steps after it begin to be read. Raises DatasetError: a row cannot be used."""
-        self._ahead = {s: f for s, f in self._ahead.items() if s >= step or not f.cancel()}
-        for number in range(step, step + AHEAD + 1):
-            if number not in self._ahead:
-                self._ahead[number] = self._reader.submit(self._read, number)
-        return self._ahead.pop(step).result()
+        return self._ahead(step)
 
     def close(self) -> None:
         """Stops reading ahead."""
-        self._reader.shutdown(wait=True, cancel_futures=True)
+        self._ahead.close()
 
     def _read(self, step: int) -> PosePart:
         s, group = self.settings, self.group
