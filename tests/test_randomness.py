@@ -18,7 +18,7 @@ def test_purpose_numbers_are_part_of_the_data_format():
         "IDENTITY_VECTOR": 1, "SIGMA": 2, "PERTURBATION": 3, "MASK_ROWS": 4, "MASK_COUNT": 5,
         "RENDER_PERSON": 6, "RENDER_IMAGE": 7, "TRAIN_ORDER": 8, "AUGMENT": 10, "DROPOUT": 11,
         "INITIALISATION": 13, "EVALUATION": 15, "ATTRIBUTE": 17, "CLASS_SAMPLE": 18,
-        "MASK_BATCH": 19, "SIGMA_ORDER": 20,
+        "MASK_BATCH": 19, "SIGMA_ORDER": 20, "STEERING_STEP": 21,
     }  # fmt: skip
 
 

@@ -110,7 +110,9 @@ class Imitated:
     device: str = "cpu"
     batch_size: int = 8
     n_dropped: int = 5
-    model: object = None
+    model: object = field(
+        default_factory=lambda: SimpleNamespace(im_decoder=SimpleNamespace(rounding="nearest"))
+    )
     on_batch: Callable[[], None] = lambda: None
     choice: Any = field(init=False)
 
@@ -131,7 +133,7 @@ class Imitated:
             yield self(*inputs)
 
     def describe(self) -> dict[str, Any]:
-        return {"runner": "imitated"}
+        return {"runner": "imitated", "precision": "fp32"}
 
 
 def engine_of(runner: Imitated) -> Engine:

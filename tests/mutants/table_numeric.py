@@ -73,7 +73,7 @@ MUTANTS = [
     ),
     Mutant(
         "the augmentation mirror stands faces on their heads",
-        "v2f_engine/train/recogniser.py",
+        "v2f_engine/train/recogniser_step.py",
         "images[mirrored].flip(3)",
         "images[mirrored].flip(2)",
         BY_HAND,

@@ -33,6 +33,7 @@ FOREIGN = {
     "ids plan": ("ids plan 20 --source gaussian --plot {o}.png", ".png"),
     "ids check": ("ids check {known} --plot {o}.png", ".png"),
     "ids prove": ("ids prove 2 --out {o}.safetensors", ".safetensors .json .png"),
+    "ids centres": ("ids centres {features} --labels {labels} --out {o}.npy", ".npy .csv"),
     "evaluate separability": (
         "evaluate separability {features} --labels {labels} --out {o}.json",
         ".json .png",
@@ -48,6 +49,7 @@ FOREIGN = {
     "evaluate verification": ("evaluate verification {pairs} --out {o}.json", ".json .png"),
     "evaluate ijb": ("evaluate ijb {folder} --features {features} --out {o}.json", ".json .png"),
     "evaluate report": ("evaluate report {faces} --out {o}.html", ".html .json"),
+    "evaluate table": ("evaluate table --out {o}.md", ".md"),
     "convert": ("convert {weights} {o}.safetensors", ".safetensors"),
     "features": ("features {faces} --out {o}.npy", ".npy .json"),
     "export onnx": ("export onnx --out {o}.onnx", ".onnx .onnx.json"),
@@ -69,10 +71,12 @@ TWICE = {
     "ids sample": ("--seed 1", "--seed 2"),
     "ids fit": ("", "--components 4"),
     "ids plan": ("", "--max-cosine 0.2"),
+    "ids centres": ("", "--unit"),
     "ids check": ("", "--threshold 0.3"),
     "evaluate separability": ("--threshold 0.3", "--threshold 0.4"),
     "evaluate leakage": ("", "--worst 3"),
     "evaluate report": ("--threshold 0.3", "--threshold 0.4"),
+    "evaluate table": ("--table verification", "--table ijb"),
     "convert": ("", "--precision fp16"),
     "features": ("", "--mean 0 --std 1"),
 }

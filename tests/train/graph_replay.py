@@ -151,8 +151,8 @@ def _rate_in_python(patch: pytest.MonkeyPatch) -> None:
     """Optimisers that can be captured, but whose rate is a Python float: a graph keeps that of its capture."""
     adamw = generator_step.adamw
 
-    def plain(modules, lr, weight_decay, *, capturable=False):  # type: ignore[no-untyped-def]
-        made = adamw(modules, lr, weight_decay, capturable=capturable)
+    def plain(modules, lr, weight_decay, *, capturable=False, decay_all=False):  # type: ignore[no-untyped-def]
+        made = adamw(modules, lr, weight_decay, capturable=capturable, decay_all=decay_all)
         groups = [{"params": g["params"], "weight_decay": g["weight_decay"]} for g in made.param_groups]
         return torch.optim.AdamW(groups, lr=lr, betas=made.defaults["betas"], fused=True, capturable=True)
 

@@ -19,7 +19,8 @@ from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.loop import Budget
 from v2f_engine.train.margin import make_margin
-from v2f_engine.train.recogniser import RecogniserTrainer, RecogniserTraining
+from v2f_engine.train.recogniser_settings import RecogniserTraining
+from v2f_engine.train.recogniser_step import RecogniserTrainer
 
 SHAPE = IResNetConfig((1, 2, 1, 1), (16, 16, 16, 32), stem_stride=8, se=True, feature_dim=32)
 ROWS, BATCH = 17, 8  # two steps an epoch, and a row left over

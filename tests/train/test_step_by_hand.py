@@ -27,7 +27,8 @@ from v2f_engine.train.generator import AsPublished, GeneratorTrainer
 from v2f_engine.train.losses import LossWeights, ssim
 from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.pose import PoseData, PoseTrainer, PoseTraining
-from v2f_engine.train.recogniser import RecogniserTrainer, RecogniserTraining
+from v2f_engine.train.recogniser_settings import RecogniserTraining
+from v2f_engine.train.recogniser_step import RecogniserTrainer
 
 ONLY_PIXELS = LossWeights(
     pixel=1.0, perceptual=0.0, ssim=0.0, identity=0.0, token=0.0, gan=0.05, gan_from=0.4
