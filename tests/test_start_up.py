@@ -338,5 +338,5 @@ def test_the_command_prints_where_the_seconds_went_and_what_it_waits_for(
     assert done.exit_code == 0, done.output
     assert done.output.count("compiling kernels, once; they are kept in") == 1
     lines = [line.split()[0] for line in done.stdout.splitlines()]
-    assert lines == ["2", "identities", "start-up", "then", "contact", "manifest"]
+    assert lines == ["2", "identities", "published", "start-up", "then", "contact", "manifest"]
     assert "(2 kernels compiled, once)" in done.stdout
