@@ -1,6 +1,8 @@
 """Files of a training: checkpoints that are whole or not there, event files that TensorBoard reads, logs cut clean."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -139,3 +141,21 @@ def test_budgets() -> None:
         Budget(steps=0)
     with pytest.raises(ConfigError, match=r"Budget\.on"):
         Loop(Budget(epochs=1), Path("unused"), 1)
+
+
+def test_what_a_writer_killed_at_work_leaves_is_removed(tmp_path: Path) -> None:
+    """safetensors writes into a temporary file of its own beside ours: `.tmpXXXXXX` in 0.6 and later."""
+    code = (
+        "import sys, pathlib, torch; from v2f_engine.train.checkpoint import Checkpoints\n"
+        "made = Checkpoints(pathlib.Path(sys.argv[1]), print)\n"
+        "made.save(1, {'w': torch.zeros(50_000_000)}, {}); made.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) as writer:
+        while writer.poll() is None and not list(tmp_path.iterdir()):
+            time.sleep(0.001)
+        writer.kill()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")], (
+        "killed before or after the write"
+    )
+    Checkpoints(tmp_path, print).tidy()
+    assert list(tmp_path.iterdir()) == []

@@ -121,7 +121,9 @@ class Checkpoints:
             return
         for path in self.folder.iterdir():
             unfinished = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
-            if unfinished or (path.name.startswith(".") and path.suffix == ".tmp"):
+            # ours are ".NAME.tmp"; safetensors writes into ".tmpXXXXXX" of its own and renames that
+            ours = path.name.startswith(".") and path.suffix == ".tmp"
+            if unfinished or ours or path.name.startswith(".tmp"):
                 path.unlink(missing_ok=True)
 
     def newest(self) -> int | None:
