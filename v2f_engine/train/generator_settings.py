@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from v2f_engine.config import at_least, between, one_of
-from v2f_engine.errors import ConfigError, DatasetError, ModelNotFound
+from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2FaceConfig
 from v2f_engine.train.generator_recipes import RECIPES as RECIPES
 from v2f_engine.train.generator_recipes import AsPublished as AsPublished
 from v2f_engine.train.loop import Budget
 from v2f_engine.train.losses import PRESETS, LossWeights
+from v2f_engine.train.perceptual_choice import check_perceptual, lpips_missing
 
 STEPPING = ("eager", "compiled", "graph")
 """How a step runs: as written; with the convolutional parts through torch.compile; as one CUDA graph."""
-
-
-PERCEPTUAL = ("auto", "lpips", "recogniser")
-"""Whose maps the perceptual term compares: LPIPS where `vgg` is given and else the recogniser's; or one of them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class GeneratorTraining:
         shift: both images are moved by up to so many pixels before a frozen network sees them: a pattern that
             fools it at one place only (ringing was seen in the background) does not pay.
         vgg: LPIPS weights (VGG16 in torchvision's names).
-        perceptual: a name in `PERCEPTUAL`.
+        perceptual: a name in `perceptual_choice.PERCEPTUAL`.
         as_published: faults of the published code to repeat.
         seed: of initialisation, order and masks.
         bf16: autocast to bfloat16.
@@ -102,7 +99,6 @@ class GeneratorTraining:
             between(name, getattr(self, name), 0.0, 1.0)
         one_of("preset", self.preset, RECIPES)
         one_of("stepping", self.stepping, STEPPING)
-        one_of("perceptual", self.perceptual, PERCEPTUAL)
         for name in self.masks or ("",):
             one_of("mask schedule", name, MASK_SCHEDULES)
         if self.stepping == "graph" and (self.shift or self.model.dropout):
@@ -115,11 +111,7 @@ class GeneratorTraining:
                 "fp16_amp is a precision of its own, and its steps wait for the device to say whether one overflowed:"
                 f" it needs bf16=False and no CUDA graph, found bf16={self.bf16}, stepping={self.stepping!r}."
             )
-        if self.perceptual == "recogniser" and self.vgg is not None:
-            raise ConfigError(
-                f"perceptual='recogniser' compares the recogniser's maps, so {self.vgg} would not be read: leave out"
-                " either."
-            )
+        check_perceptual(self.perceptual, self.vgg)
 
     @classmethod
     def named(cls, recipe: str, out: Path, **changes: Any) -> GeneratorTraining:
@@ -151,24 +143,16 @@ class GeneratorTraining:
         """
         if not self.as_published.whole_epochs:
             return self.budget.on(rows, self.batch)
-        if rows < self.batch:
-            raise DatasetError(
-                f"A published epoch has whole batches only, and the set holds {rows} rows for a batch of {self.batch}:"
-                " nothing would be learned. Give a smaller batch, or --set as_published.whole_epochs=false."
-            )
-        if self.budget.epochs is None:
-            return self.budget
-        return Budget(steps=max(1, round(self.budget.epochs * (rows // self.batch))))
+        advice = "Give a smaller batch, or --set as_published.whole_epochs=false."
+        return self.budget.on_whole_batches(rows, self.batch, advice)
 
     def require_vgg(self) -> None:
         """Raises ModelNotFound where the recipe compares by LPIPS and there are no weights for it."""
         if self.perceptual == "lpips" and self.vgg is None and self.loss_weights.perceptual:
-            raise ModelNotFound(
-                f"Preset {self.preset!r} compares images by LPIPS: expected its weights in --vgg, found none. Put"
-                " torchvision's VGG16 (https://download.pytorch.org/models/vgg16-397923af.pth) and the linear layers"
-                " (lpips/vgg.pth of github.com/HaiyuWu/Vec2Face, or weights/v0.1/vgg.pth of the lpips package) into one"
-                " folder and give --vgg FOLDER. To train by the recogniser's maps, which is another loss: --set"
-                " perceptual=recogniser."
+            raise lpips_missing(
+                f"Preset {self.preset!r}",
+                "HaiyuWu/Vec2Face",
+                "To train by the recogniser's maps, which is another loss: --set perceptual=recogniser.",
             )
 
     def part(self, world: int) -> int:

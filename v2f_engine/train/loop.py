@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from v2f_engine.atomic import write_atomically
-from v2f_engine.errors import ConfigError, NonFiniteLoss
+from v2f_engine.errors import ConfigError, DatasetError, NonFiniteLoss
 from v2f_engine.train.distributed import Ranks
 
 LOG = "log.jsonl"
@@ -41,9 +41,27 @@ class Budget:
 
     def on(self, rows: int, batch: int) -> Budget:
         """Epochs as steps, on a set of `rows` images at `batch` a step; others as they are."""
-        if self.epochs is None:
-            return self
-        return Budget(steps=max(1, round(self.epochs * rows / batch)))
+        return self.of_epochs(rows / batch)
+
+    def on_whole_batches(self, rows: int, batch: int, advice: str) -> Budget:
+        """`on`, where an epoch has whole batches only and what is left over is not seen in it.
+
+        Args:
+            advice: what to do about a set that is smaller than a batch.
+
+        Raises:
+            DatasetError: such a set.
+        """
+        if rows < batch:
+            raise DatasetError(
+                f"A published epoch has whole batches only, and the set holds {rows} rows for a batch of {batch}:"
+                f" nothing would be learned. {advice}"
+            )
+        return self.of_epochs(rows // batch)
+
+    def of_epochs(self, steps: float) -> Budget:
+        """Epochs of so many steps each as steps; others as they are."""
+        return self if self.epochs is None else Budget(steps=max(1, round(self.epochs * steps)))
 
 
 @dataclass

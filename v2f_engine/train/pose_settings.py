@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from v2f_engine.config import at_least, between, one_of
-from v2f_engine.errors import ConfigError, DatasetError, ModelNotFound
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.train.loop import Budget
 from v2f_engine.train.losses import LossWeights
 from v2f_engine.train.optim import BETAS, cosine
+from v2f_engine.train.perceptual_choice import check_perceptual, lpips_missing
 
 PLUS = LossWeights(pixel=1.0, perceptual=0.4, ssim=1.0, identity=1.0, token=0.0)
 """MSE + 0.2 x (2 x LPIPS) + (1 - SSIM) + (1 - cosine)."""
-PERCEPTUAL = ("auto", "lpips", "recogniser")
-"""Whose maps the perceptual term compares: LPIPS where `vgg` is given and else the recogniser's; one for certain."""
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     # torchrun --nproc_per_node=4 pose_training.py --batch_size=64 --lr 1e-4 --warmup_epochs 1 --cosine_lr
@@ -71,7 +69,7 @@ class PoseTraining:
         betas: of AdamW.
         decay_all: LoRA and biases decay like the pose network's weights.
         warm_up_from: share of the rate that the first step has.
-        perceptual: a name in `PERCEPTUAL`.
+        perceptual: a name in `perceptual_choice.PERCEPTUAL`.
         one_ratio: one mask ratio for what a rank computes at a time instead of one for every image.
         whole_epochs: an epoch has whole batches only; what is left over is not seen in it.
 
@@ -113,12 +111,7 @@ class PoseTraining:
             between(name, getattr(self, name), 0.0, 1.0)
         one_of("mask schedule", self.masks, MASK_SCHEDULES)
         one_of("recipe", self.recipe, RECIPES)
-        one_of("perceptual", self.perceptual, PERCEPTUAL)
-        if self.perceptual == "recogniser" and self.vgg is not None:
-            raise ConfigError(
-                f"perceptual='recogniser' compares the recogniser's maps, so {self.vgg} would not be read: leave out"
-                " either."
-            )
+        check_perceptual(self.perceptual, self.vgg)
 
     @classmethod
     def named(cls, recipe: str, out: Path, **changes: Any) -> PoseTraining:
@@ -144,24 +137,16 @@ class PoseTraining:
         """
         if not self.whole_epochs:
             return self.budget.on(rows, self.batch)
-        if rows < self.batch:
-            raise DatasetError(
-                f"A published epoch has whole batches only, and the set holds {rows} images for a batch of"
-                f" {self.batch}: nothing would be learned. Give a smaller --batch, or --recipe rendered."
-            )
-        if self.budget.epochs is None:
-            return self.budget
-        return Budget(steps=max(1, round(self.budget.epochs * (rows // self.batch))))
+        advice = "Give a smaller --batch, or --recipe rendered."
+        return self.budget.on_whole_batches(rows, self.batch, advice)
 
     def require_vgg(self) -> None:
         """Raises ModelNotFound where the recipe compares by LPIPS and there are no weights for it."""
         if self.perceptual == "lpips" and self.vgg is None and self.weights.perceptual:
-            raise ModelNotFound(
-                f"Recipe {self.recipe!r} compares images by LPIPS: expected its weights in --vgg, found none. Put"
-                " torchvision's VGG16 (https://download.pytorch.org/models/vgg16-397923af.pth) and the linear layers"
-                " (lpips/vgg.pth of github.com/HaiyuWu/Vec2Face_plus, or weights/v0.1/vgg.pth of the lpips package)"
-                " into one folder and give --vgg FOLDER. The recogniser's maps, which are another loss, are compared by"
-                " --recipe rendered."
+            raise lpips_missing(
+                f"Recipe {self.recipe!r}",
+                "HaiyuWu/Vec2Face_plus",
+                "The recogniser's maps, which are another loss, are compared by --recipe rendered.",
             )
 
     def rate(self, progress: float) -> float:

@@ -219,9 +219,7 @@ class RecogniserTraining:
     def ends(self, rows: int, world: int) -> Budget:
         """The budget on a set of `rows` images, in steps or minutes. Raises DatasetError as `steps_of_epoch`."""
         steps = self.steps_of_epoch(rows, world)
-        if not self.whole_epochs or self.budget.epochs is None:
-            return self.budget.on(rows, self.batch)
-        return Budget(steps=max(1, round(self.budget.epochs * steps)))
+        return self.budget.of_epochs(steps) if self.whole_epochs else self.budget.on(rows, self.batch)
 
     def part(self, world: int) -> int:
         """Images of one rank's step. Raises ConfigError where the batch cannot be divided."""

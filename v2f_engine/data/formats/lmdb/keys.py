@@ -25,13 +25,10 @@ def stated_length(tree: TreeReader) -> int | None:
     Raises:
         DatasetError: no count, or more than the file holds.
     """
-    value = tree.get(LENGTH, limit=64)
-    if value is None:
-        return None
-    count = unpack_value(value, f"{tree.path}: {LENGTH!r}")
-    if type(count) is not int or count < 0:
-        raise DatasetError(f"{tree.path}: expected a count under {LENGTH!r}, found {count!r:.40}.")
-    if count > tree.entries:  # a cut-off __keys__ or __len__ would show here, not after an epoch
+    count = _count(tree, LENGTH, 0)
+    if (
+        count is not None and count > tree.entries
+    ):  # a cut-off __keys__ or __len__ would show here, not after an epoch
         raise DatasetError(f"{tree.path}: __len__ says {count}, the file holds {tree.entries} entries.")
     return count
 
@@ -42,12 +39,17 @@ def stated_classes(tree: TreeReader) -> int | None:
     Raises:
         DatasetError: no count.
     """
-    value = tree.get(CLASSES, limit=64)
+    return _count(tree, CLASSES, 1)
+
+
+def _count(tree: TreeReader, key: bytes, least: int) -> int | None:
+    """The number under `key`; None where there is none. Raises DatasetError: no count, or below `least`."""
+    value = tree.get(key, limit=64)
     if value is None:
         return None
-    count = unpack_value(value, f"{tree.path}: {CLASSES!r}")
-    if type(count) is not int or count < 1:
-        raise DatasetError(f"{tree.path}: expected a count under {CLASSES!r}, found {count!r:.40}.")
+    count = unpack_value(value, f"{tree.path}: {key!r}")
+    if type(count) is not int or count < least:
+        raise DatasetError(f"{tree.path}: expected a count under {key!r}, found {count!r:.40}.")
     return count
 
 
