@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from small_networks import SMALL_POSED as SMALL
+from small_networks import posed_generator
 from typer.testing import CliRunner
 
 from v2f_engine.cli.main import app
@@ -17,17 +18,11 @@ from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.errors import CheckpointError, ConfigError, DatasetError
 from v2f_engine.models import landmarks
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
-from v2f_engine.models.pose import PoseModel
-from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import load_generator, save_weights
 from v2f_engine.pipeline import Engine, generate
 from v2f_engine.pipeline.makers.posed import PoseCondition, landmark_files
 from v2f_engine.vectors.perturbation import Perturbation
 
-SMALL = Vec2FaceConfig(
-    width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
-    base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0, lora_rank=2,
-)  # fmt: skip
 PLUS = {"min": 0.8, "mean": 0.85, "std": 0.05, "max": 0.9}
 QUIET = {"levels": [0.0], "weights": [1.0], "unit": "sigma"}
 USUAL = Perturbation().describe()
@@ -39,12 +34,7 @@ PROFILE = np.array([48.5, 48.5, 65.0, 82.5, 82.5])
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    network, pose = Vec2Face(SMALL), PoseModel(48)
-    network.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        network.im_decoder.conv_out.weight.mul_(3.0)
-        pose.linear.weight.normal_(0.0, 0.2)
+    network, pose = posed_generator()
     head = {"kind": "vec2face", "config": SMALL.to_json()}
     for name, said in (("rendered", "rendered"), ("published", "published"), ("strange", "mars")):
         save_weights(

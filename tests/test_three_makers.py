@@ -13,25 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_networks import SMALL_POSED as SMALL
+from small_networks import TINY, posed_generator
 
 from v2f_engine.attributes.control import AttributeControl
 from v2f_engine.attributes.steering import SteeringSettings
 from v2f_engine.attributes.targets import Attribute
 from v2f_engine.batch import ImageBatch
 from v2f_engine.errors import OutOfMemory
-from v2f_engine.models.iresnet import IResNet, IResNetConfig
+from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.pose import PoseModel
-from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.pipeline import Engine, generate
 from v2f_engine.pipeline.makers.posed import PoseCondition
 from v2f_engine.pipeline.memory import WithinMemory
 
-SMALL = Vec2FaceConfig(
-    width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
-    base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0, lora_rank=2,
-)  # fmt: skip
-TINY = IResNetConfig(layers=(1, 1, 1, 1), widths=(4, 4, 8, 8), stem_stride=2)
 BRIGHT = Attribute.from_callable("brightness", lambda x: x.mean((1, 2, 3)) * 100, tolerance=0.5, goal=0.0)
 ROWS = 4
 METHODS = ((Vec2Face, "decode"), (Vec2Face, "forward"), (IResNet, "forward"), (PoseModel, "forward"))
@@ -41,12 +38,7 @@ VECTORS = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    network, pose = Vec2Face(SMALL), PoseModel(48)
-    network.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        network.im_decoder.conv_out.weight.mul_(3.0)
-        pose.linear.weight.normal_(0.0, 0.2)
+    network, pose = posed_generator()
     head = {"kind": "vec2face", "config": SMALL.to_json()}
     save_weights(place / "small.safetensors", {"model": network, "pose": pose}, head)
     reader = {"kind": "iresnet", "config": TINY.to_json()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from small_networks import SMALL, TINY, generator
 
 from v2f_engine.attributes import control
 from v2f_engine.attributes.control import USES
@@ -16,16 +16,10 @@ from v2f_engine.attributes.estimators import Estimator, EstimatorConfig, save_es
 from v2f_engine.batch import ImageBatch
 from v2f_engine.cli.steering import SteeringFlags
 from v2f_engine.errors import ConfigError, ModelNotFound
-from v2f_engine.models.iresnet import IResNet, IResNetConfig
-from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.weights import save_weights
 from v2f_engine.pipeline import Engine
 
-SMALL = Vec2FaceConfig(
-    width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
-    base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0,
-)  # fmt: skip
-TINY = IResNetConfig(layers=(1, 1, 1, 1), widths=(4, 4, 8, 8), stem_stride=2)
 VECTORS = np.random.default_rng(1).standard_normal((2, 512)).astype(np.float32)
 
 OTHER: dict[str, Any] = {
@@ -54,11 +48,7 @@ ELSEWHERE = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    network = Vec2Face(SMALL)
-    network.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        network.im_decoder.conv_out.weight.mul_(3.0)
+    network = generator()
     save_weights(
         place / "own.safetensors", {"model": network}, {"kind": "vec2face", "config": SMALL.to_json()}
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import SMALL, TINY, generator
 
 from v2f_engine.attributes.control import AttributeControl, Control
 from v2f_engine.attributes.steering import SteeringSettings
@@ -16,7 +17,7 @@ from v2f_engine.backends import choose, function
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.machine import Machine
 from v2f_engine.models import landmarks
-from v2f_engine.models.iresnet import IResNet, IResNetConfig
+from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.pose import PoseModel
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import load_generator, save_weights
@@ -26,22 +27,13 @@ from v2f_engine.pipeline.draws import Draws
 from v2f_engine.pipeline.makers.posed import PoseCondition, landmark_files
 from v2f_engine.vectors.perturbation import Perturbation
 
-SMALL = Vec2FaceConfig(
-    width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
-    base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0,
-)  # fmt: skip
-TINY = IResNetConfig(layers=(1, 1, 1, 1), widths=(4, 4, 8, 8), stem_stride=2)
 BRIGHT = Attribute.from_callable("brightness", lambda x: x.mean((1, 2, 3)) * 100, tolerance=0.5, goal=0.0)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    network = Vec2Face(SMALL)
-    network.initialise(torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        network.im_decoder.conv_out.weight.mul_(3.0)
+    network = generator()
     head = {"kind": "vec2face", "config": SMALL.to_json()}
     save_weights(place / "small.safetensors", {"model": network}, head)
     recogniser = IResNet(TINY)
