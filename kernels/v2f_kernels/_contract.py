@@ -1,10 +1,10 @@
-"""A contract's arguments as one value, where a signature is long."""
+"""A contract's arguments as one value, where a signature is long; and which of them a backend is better for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 
 class Arguments(Protocol):
@@ -30,3 +30,34 @@ def takes(arguments: Callable[..., Arguments]) -> Callable[[Callable[[Any], Any]
         return checked
 
     return decorate
+
+
+NORM = "norm"
+"""A convolution that takes the GroupNorm+SiLU before it as `norm=` and is quicker than that op and itself apart."""
+STATISTICS = "statistics"
+"""A backend whose `out_groups=` costs less than the pass of its own by which a norm would get its statistics."""
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def joins(*parts: str) -> Callable[[Function], Function]:
+    """Says of a backend what it does better with its own work than an op of its own would: `NORM`, `STATISTICS`.
+
+    Every backend obeys the whole contract; a network asks one for these only where it says so. Outermost decorator.
+
+    Raises:
+        ValueError: a part that nobody knows.
+    """
+    if not parts or set(parts) - {NORM, STATISTICS}:
+        raise ValueError(f"joins: expected some of {NORM!r} and {STATISTICS!r}, found {parts}")
+
+    def decorate(backend: Function) -> Function:
+        backend.joined = frozenset(parts)  # type: ignore[attr-defined]
+        return backend
+
+    return decorate
+
+
+def joined(backend: Callable[..., Any]) -> frozenset[str]:
+    """What a backend `joins`; nothing by default."""
+    found: frozenset[str] = getattr(backend, "joined", frozenset())
+    return found

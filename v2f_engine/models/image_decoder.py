@@ -6,16 +6,23 @@ upsampling between levels, GroupNorm + SiLU + conv_out. Parameter names are the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from v2f_kernels._shapes import shape_class
 
+from v2f_engine.backends import Choice
+from v2f_engine.models.joined import Known, norm_and_convolution, normed, written
 from v2f_engine.models.ops import Bound
 
 NORM_EPS = 1e-6
 GRID = 7
 """Side of the decoder's input."""
+UPPER_LEVELS = 2
+"""Levels whose tensors are the largest, 3.2 and 0.8 MB an image at base size in half precision: those that may go
+through a few images at a time, so that what one kernel writes is still in L2 when the next one reads it."""
 
 
 def levels_of(image: torch.Tensor, rounding: str) -> torch.Tensor:
@@ -71,14 +78,23 @@ class ResidualBlock(Bound):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.carry(Known(x), None).x
+
+    def carry(self, known: Known, groups: int | None) -> Known:
+        """The block, with what is known of its input and output; `groups` of the norm that reads the output."""
         norm1, conv1, norm2, conv2 = self.ops
-        h = norm1(x, self.norm1.weight, self.norm1.bias, self.groups, NORM_EPS)
-        h = conv1(h, self.conv1.weight.to(h.dtype))
-        h = norm2(h, self.norm2.weight, self.norm2.bias, self.groups, NORM_EPS)
-        out: torch.Tensor = conv2(
-            h, self.conv2.weight.to(h.dtype), residual=x if self.keeps_channels else None
+        h = norm_and_convolution(
+            (norm1, conv1), known, self.norm1, self.conv1.weight, groups=self.norm2.num_groups
         )
-        return out if self.nin_shortcut is None else out + self.nin_shortcut(out)
+        out = norm_and_convolution(
+            (norm2, conv2),
+            h,
+            self.norm2,
+            self.conv2.weight,
+            groups=groups if self.nin_shortcut is None else None,
+            residual=known.x if self.keeps_channels else None,
+        )
+        return out if self.nin_shortcut is None else Known(out.x + self.nin_shortcut(out.x))
 
 
 class Upsample(Bound):
@@ -97,13 +113,21 @@ class Upsample(Bound):
         return tuple(shape_class(op, C=self.conv.in_channels, HW=self.side) for op in self.uses)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        plain, folded = self.ops
-        out: torch.Tensor = (
-            plain(x, self.conv.weight.to(x.dtype), self.conv.bias)
-            if self.folded is None
-            else folded(x, self.folded, self.conv.bias)
-        )
-        return out
+        return self.carry(Known(x), None).x
+
+    def carry(self, known: Known, groups: int | None) -> Known:
+        """The upsampled activation, with its statistics for a norm of `groups` where they come along."""
+        x, (plain, folded) = known.x, self.ops
+        if self.folded is None:
+            return written(plain, x, self.conv.weight.to(x.dtype), self.conv.bias, groups=groups)
+        return written(folded, x, self.folded, self.conv.bias, groups=groups)
+
+
+def carried(module: nn.Module, known: Known, groups: int | None) -> Known:
+    """A part of the decoder, or what stands in for one and knows nothing of statistics, such as an 8-bit block."""
+    if isinstance(module, (ResidualBlock, Upsample)):
+        return module.carry(known, groups)
+    return Known(module(known.x))
 
 
 class Level(nn.Module):
@@ -118,10 +142,12 @@ class Level(nn.Module):
         )
         self.upsample = Upsample(channels, side) if upsample else None
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self.block:
-            x = block(x)
-        return x if self.upsample is None else self.upsample(x)
+    def carry(self, known: Known, groups: int) -> Known:
+        """All of it; a norm of `groups` reads the output of each part but the one that is upsampled."""
+        last = len(self.block) - 1
+        for i, block in enumerate(self.block):
+            known = carried(block, known, None if i == last and self.upsample is not None else groups)
+        return known if self.upsample is None else carried(self.upsample, known, groups)
 
 
 class Middle(nn.Module):
@@ -132,9 +158,9 @@ class Middle(nn.Module):
         self.block_1 = ResidualBlock(channels, channels, groups, GRID)
         self.block_2 = ResidualBlock(channels, channels, groups, GRID)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.block_2(self.block_1(x))
-        return out
+    def carry(self, known: Known, groups: int) -> Known:
+        """Both, each read by a norm of `groups`."""
+        return carried(self.block_2, carried(self.block_1, known, groups), groups)
 
 
 class ImageDecoder(Bound):
@@ -151,6 +177,8 @@ class ImageDecoder(Bound):
     uses = ("group_norm_silu", "conv3x3", "to_uint8")
     rounding = "nearest"
     """How `bytes` comes from real levels to whole ones, see `levels_of`; copies of a decoder keep it."""
+    chunk = 0
+    """Images that `bytes` takes through the upper levels at a time, 0 for all: `Choice.chunk`."""
 
     def __init__(
         self, z_channels: int, base_channels: int, multipliers: tuple[int, ...], blocks: int, groups: int
@@ -179,32 +207,60 @@ class ImageDecoder(Bound):
             shape_class("to_uint8", C=channels, HW=side),
         )
 
+    def bind(self, chosen: Choice | Mapping[str, str]) -> None:
+        super().bind(chosen)
+        self.chunk = chosen.chunk if isinstance(chosen, Choice) else 0
+
     def trunk(self, grid: torch.Tensor) -> torch.Tensor:
         """Everything before `norm_out`."""
-        x = self.mid(self.conv_in(grid))
-        for level in reversed(list(self.up)):
-            x = level(x)
-        out: torch.Tensor = x
-        return out
+        return self._upper(self._lower(grid)).x
+
+    def _lower(self, grid: torch.Tensor) -> Known:
+        """Everything before the upper levels."""
+        known = self.mid.carry(Known(self.conv_in(grid)), self.groups)
+        return self._through(reversed(self.up[UPPER_LEVELS:]), known)
+
+    def _upper(self, known: Known) -> Known:
+        """The upper levels: everything between `_lower` and `norm_out`."""
+        return self._through(reversed(self.up[:UPPER_LEVELS]), known)
+
+    def _through(self, levels: Iterable[nn.Module], known: Known) -> Known:
+        for level in levels:
+            assert isinstance(level, Level), "made so"
+            known = level.carry(known, self.groups)
+        return known
 
     def forward(self, grid: torch.Tensor) -> torch.Tensor:
         group_norm_silu, conv3x3, _ = self.ops
-        x = self.trunk(grid)
-        x = group_norm_silu(x, self.norm_out.weight, self.norm_out.bias, self.groups, NORM_EPS)
-        image: torch.Tensor = conv3x3(x, self.conv_out.weight.to(x.dtype), self.conv_out.bias)
-        return image
+        out = norm_and_convolution(
+            (group_norm_silu, conv3x3),
+            self._upper(self._lower(grid)),
+            self.norm_out,
+            self.conv_out.weight,
+            groups=None,
+            bias=self.conv_out.bias,
+        )
+        return out.x
 
     def bytes(self, grid: torch.Tensor) -> torch.Tensor:
         """Images as uint8 `[B, 112, 112, 3]`, through the fused tail where it rounds. Not differentiable."""
+        known = self._lower(grid)
+        if not self.chunk or self.chunk >= known.x.shape[0]:
+            return self._finished(self._upper(known))
+        return torch.cat([self._finished(self._upper(part)) for part in known.split(self.chunk)])
+
+    def _finished(self, known: Known) -> torch.Tensor:
+        """The end of `bytes`, from the trunk's activations."""
         group_norm_silu, _, to_uint8 = self.ops
         norm, conv = self.norm_out, self.conv_out
         if self.rounding == "truncate":
-            x = group_norm_silu(self.trunk(grid), norm.weight, norm.bias, self.groups, NORM_EPS)
+            x = normed(group_norm_silu, known, norm)
             assert conv.bias is not None, "made with one"
             image = F.conv2d(x, conv.weight.to(x.dtype), padding=1).float() + conv.bias.float()[:, None, None]
             finite = torch.where(torch.isfinite(image), image, -1.0)
             return levels_of(finite, self.rounding).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        given = {} if known.statistics is None else {"statistics": known.statistics}
         images: torch.Tensor = to_uint8(
-            self.trunk(grid), norm.weight, norm.bias, self.groups, NORM_EPS, conv.weight, conv.bias
+            known.x, norm.weight, norm.bias, self.groups, NORM_EPS, conv.weight, conv.bias, **given
         )
         return images

@@ -1,0 +1,122 @@
+"""Statistics travel from what writes an activation to the norm that reads it, only where a backend joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from v2f_kernels._contract import NORM, STATISTICS, joined, joins
+from v2f_kernels._tuned import op_named
+
+from v2f_engine.models.fold import freeze
+from v2f_engine.models.image_decoder import ImageDecoder
+from v2f_engine.models.ops import Bound
+
+GROUPS = 4
+
+
+class Heard:
+    """Stands in for the bound ops of a decoder, joins what it is told to, and notes every call."""
+
+    def __init__(self, decoder: ImageDecoder, *parts: str, of: tuple[str, ...]) -> None:
+        self.calls: list[tuple[str, frozenset[str]]] = []
+        for module in decoder.modules():
+            if isinstance(module, Bound):
+                module.ops = tuple(self.noting(op, parts if op in of else ()) for op in module.uses)
+
+    def noting(self, op: str, parts: tuple[str, ...]) -> Callable[..., Any]:
+        function = op_named(op).backend("reference")
+
+        def noted(*args: Any, **named: Any) -> Any:
+            self.calls.append((op, frozenset(name for name, value in named.items() if value is not None)))
+            return function(*args, **named)
+
+        return joins(*parts)(noted) if parts else noted
+
+    def count(self, op: str, *named: str) -> int:
+        return sum(o == op and set(named) <= given for o, given in self.calls)
+
+
+CONVOLUTIONS = ("conv3x3", "upsample_conv3x3", "upsample_conv3x3_folded")
+
+
+@pytest.fixture
+def decoder() -> ImageDecoder:
+    made = ImageDecoder(16, 8, (1, 1, 2), 2, GROUPS).double().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in made.parameters():
+            drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            tensor.copy_(drawn / max(1, tensor[0].numel()) ** 0.5)
+    return made
+
+
+def grid() -> torch.Tensor:
+    return torch.randn(2, 16, 7, 7, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def test_nothing_is_joined_by_default() -> None:
+    for op in ("conv3x3", "upsample_conv3x3", "upsample_conv3x3_folded", "group_norm_silu"):
+        assert not joined(op_named(op).backend("torch")), op
+
+
+def test_a_part_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected some of 'norm' and 'statistics', found \\('bias',\\)"):
+        joins("bias")
+
+
+@pytest.mark.parametrize("parts", [(), (STATISTICS,), (NORM,), (NORM, STATISTICS)])
+@pytest.mark.parametrize("folded", [False, True])
+def test_what_is_joined_changes_no_image(decoder: ImageDecoder, parts: tuple[str, ...], folded: bool) -> None:
+    """Bytes and real images, whatever is joined; in fp64 nothing but the order of sums parts them."""
+    decoder = freeze(decoder) if folded else decoder
+    with torch.no_grad():
+        plain, levels = decoder(grid()), decoder.bytes(grid())
+        Heard(decoder, *parts, of=CONVOLUTIONS)
+        assert torch.allclose(decoder(grid()), plain, rtol=1e-9, atol=1e-9)
+        assert torch.equal(decoder.bytes(grid()), levels)
+
+
+def test_statistics_flow_to_every_norm_but_the_first(decoder: ImageDecoder) -> None:
+    """Levels 2, 1, 0 of two blocks and the middle's two: 16 norms in blocks, one in the tail. conv_in is no op, and
+    where the channels change the unfolded shortcut is added behind conv2."""
+    frozen = freeze(decoder)
+    heard = Heard(frozen, STATISTICS, of=CONVOLUTIONS)
+    with torch.no_grad():
+        frozen.bytes(grid())
+    assert heard.count("group_norm_silu") == 16
+    assert heard.count("group_norm_silu", "statistics") == 15
+    assert heard.count("to_uint8", "statistics") == 1
+    # A norm reads all but the last conv2 of the two levels that are upsampled.
+    assert heard.count("conv3x3") == 16
+    assert heard.count("conv3x3", "out_groups") == 14
+    assert heard.count("upsample_conv3x3_folded", "out_groups") == 2
+    assert heard.count("conv3x3", "norm") == 0
+
+
+def test_a_joined_norm_is_no_op_of_its_own(decoder: ImageDecoder) -> None:
+    frozen = freeze(decoder)
+    heard = Heard(frozen, NORM, STATISTICS, of=CONVOLUTIONS)
+    with torch.no_grad():
+        frozen.bytes(grid())
+    assert heard.count("group_norm_silu") == 0
+    assert heard.count("conv3x3", "norm") == 16
+    assert heard.count("conv3x3", "norm", "statistics") == 15
+
+
+def test_unfolded_shortcuts_change_what_conv2_wrote(decoder: ImageDecoder) -> None:
+    heard = Heard(decoder, STATISTICS, of=CONVOLUTIONS)
+    with torch.no_grad():
+        decoder.bytes(grid())
+    assert heard.count("conv3x3", "out_groups") == 13  # level 1's first block narrows 16 channels to 8
+
+
+def test_where_gradients_are_asked_for_nothing_is_joined(decoder: ImageDecoder) -> None:
+    heard = Heard(decoder, NORM, STATISTICS, of=CONVOLUTIONS)
+    decoder(grid())
+    assert not any(
+        heard.count(op, name) for op, _ in heard.calls for name in ("statistics", "norm", "out_groups")
+    )
+    assert heard.count("group_norm_silu") == 17

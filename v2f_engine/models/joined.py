@@ -1,0 +1,80 @@
+"""Activations with the statistics that came with them, and the pair of ops that reads and makes such.
+
+A GroupNorm needs mean and variance of its input: a pass of its own over memory, unless what wrote the input summed
+while it had the numbers in registers. Which backend can is said by `v2f_kernels._contract.joins`; what it does not
+join is called as ever, with the same arguments. Statistics have no gradient, so they flow only where none is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from v2f_kernels._contract import NORM, STATISTICS, joined
+
+
+class Known(NamedTuple):
+    """An activation `[B, C, H, W]` and, where what wrote it summed too, its statistics: float32 `[B, groups, 2]`."""
+
+    x: torch.Tensor
+    statistics: torch.Tensor | None = None
+
+    def split(self, images: int) -> list[Known]:
+        """The batch in parts of at most so many images."""
+        parts = torch.split(self.x, images)
+        if self.statistics is None:
+            return [Known(x) for x in parts]
+        return [Known(*both) for both in zip(parts, torch.split(self.statistics, images), strict=True)]
+
+
+def written(op: Callable[..., Any], *inputs: Any, groups: int | None, **named: Any) -> Known:
+    """`op(*inputs, **named)`, with its output's statistics where a norm of `groups` reads it next and the op joins
+    them.
+
+    Args:
+        op: a bound convolution or upsampling.
+        groups: of the norm that reads the output; None where none does.
+    """
+    if groups is None or STATISTICS not in _joined(op):
+        return Known(op(*inputs, **named))
+    return Known(*op(*inputs, **named, out_groups=groups))
+
+
+def normed(op: Callable[..., Any], known: Known, norm: nn.GroupNorm) -> torch.Tensor:
+    """GroupNorm+SiLU of an activation by a bound op, which sums only what is not known."""
+    given = {} if known.statistics is None else {"statistics": known.statistics}
+    out: torch.Tensor = op(known.x, norm.weight, norm.bias, norm.num_groups, norm.eps, **given)
+    return out
+
+
+def norm_and_convolution(
+    ops: tuple[Callable[..., Any], Callable[..., Any]],
+    known: Known,
+    norm: nn.GroupNorm,
+    weight: torch.Tensor,
+    *,
+    groups: int | None,
+    **named: Any,
+) -> Known:
+    """A convolution behind its norm: one call where it joins the norm, two otherwise.
+
+    Args:
+        ops: bound: GroupNorm+SiLU and the convolution.
+        weight: `[O, C, 3, 3]` of any dtype; used in the activation's.
+        groups: as in `written`.
+        named: further arguments of the convolution.
+    """
+    if NORM in _joined(ops[1]):
+        terms = (norm.weight, norm.bias, norm.num_groups, norm.eps)
+        weight = weight.to(known.x.dtype)
+        return written(
+            ops[1], known.x, weight, groups=groups, norm=terms, statistics=known.statistics, **named
+        )
+    h = normed(ops[0], known, norm)
+    return written(ops[1], h, weight.to(h.dtype), groups=groups, **named)
+
+
+def _joined(op: Callable[..., Any]) -> frozenset[str]:
+    return frozenset() if torch.is_grad_enabled() else joined(op)
