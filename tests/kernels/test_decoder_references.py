@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from v2f_kernels._judge import judge
 from v2f_kernels.conv3x3 import OP as CONV
 from v2f_kernels.group_norm_silu import OP as NORM
@@ -140,6 +141,62 @@ def test_folding_costs_no_precision_in_half():
         folded = FOLDED.backend("reference")(x, fold_weights(weight, dtype).double())
         errors = [float((y - exact).square().mean().sqrt()) for y in (taps, folded)]
         assert 0 < errors[1] < 1.1 * errors[0], dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_fold_has_the_bits_of_its_matrix(dtype):
+    """Forward and gradient; rows: which taps of three meet at tap k of four."""
+    taps = torch.tensor(((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0)), dtype=torch.float64)
+    weight = (noise(24, 16, 3, 3) / 12).to(dtype).requires_grad_()
+    wanted = torch.einsum("ocij,ki,lj->cokl", weight.double(), taps, taps).to(dtype)
+    found = fold_weights(weight)
+    assert torch.equal(found, wanted)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    upstream = noise(16, 24, 4, 4, seed=1, dtype=dtype)
+    (expected,), (gradient,) = (torch.autograd.grad(f, weight, upstream) for f in (wanted, found))
+    assert torch.equal(gradient, expected)
+
+
+class HostData(TorchDispatchMode):
+    """Counts tensors made of host data: `torch.tensor` and its like end in `lift_fresh`, on every device."""
+
+    found = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.found += function is torch.ops.aten.lift_fresh.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("backend", ["torch", "torch_folded"])
+def test_upsampling_takes_nothing_from_the_host(backend):
+    x, weight = (noise(*s, dtype=torch.float32).requires_grad_() for s in ((1, 8, 4, 4), (8, 8, 3, 3)))
+    with HostData() as seen:
+        UPSAMPLE.backend(backend)(x, weight).sum().backward()
+    assert seen.found == 0
+    with HostData() as seen:
+        torch.tensor([1.0])
+    assert seen.found == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "out", "height", "width"), [(32, 48, 5, 7), (5, 3, 1, 4)])
+def test_upsampling_by_the_fold_is_judged(channels, out, height, width, dtype):
+    """Rounding the sums of taps once more than plain torch does stays within twice its error."""
+    named = {
+        "x": noise(2, channels, height, width, dtype=dtype),
+        "weight": noise(out, channels, 3, 3, seed=1, dtype=torch.float64).div(3 * channels**0.5).to(dtype),
+        "bias": noise(out, seed=2, dtype=dtype),
+    }
+    upstream = noise(2, out, 2 * height, 2 * width, seed=3, dtype=dtype)
+    results = []
+    for backend, kind in (("torch_folded", dtype), ("reference", torch.float64), ("torch", dtype)):
+        inputs = {name: t.to(kind).requires_grad_() for name, t in named.items()}
+        y, moments = UPSAMPLE.backend(backend)(**inputs, out_groups=1)
+        gradients = torch.autograd.grad(y, list(inputs.values()), upstream.to(kind))
+        results.append((y, moments, *gradients))
+    for name, *tensors in zip(("y", "statistics", *named), *results, strict=True):
+        verdict = judge(*tensors, factor=4.0 if tensors[0].dtype == torch.float32 else 2.0)
+        assert verdict.passed, f"{name}: {verdict}"
 
 
 def test_statistics_survive_a_large_mean():

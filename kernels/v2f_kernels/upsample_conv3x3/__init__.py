@@ -33,6 +33,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.upsample_conv3x3.reference:upsample_conv3x3",
         "torch": "v2f_kernels.upsample_conv3x3.torch_native:upsample_conv3x3",
+        "torch_folded": "v2f_kernels.upsample_conv3x3.torch_native:upsample_conv3x3_by_fold",
         "triton": "v2f_kernels.upsample_conv3x3.triton_op:upsample_conv3x3",
     },
 )

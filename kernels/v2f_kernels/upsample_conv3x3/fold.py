@@ -3,26 +3,51 @@ forms."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from v2f_kernels.conv3x3.checks import check_out_groups
 
-# Row k: which taps of the 3x3 kernel, along one axis, meet at tap k of the 4x4 kernel. Output 2i+p takes tap
-# k = 2t + 1 - p of source pixel i + p - t, t in {0, 1}.
-TAPS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+# Along one axis output 2i + p takes tap k = 2t + 1 - p of source pixel i + p - t, t in {0, 1}. The taps of the 3x3
+# kernel that meet at k are those with k + tap in {2, 3}: the 4x4 kernel is the flipped 3x3 one convolved with a 2x2
+# square of ones. So it is made by four additions of slices, on the weight's own device: a matrix of ones and zeros
+# would come from the host at every step, a copy that a CUDA graph cannot hold.
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def fold_weights(weight: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
     """The transposed convolution's weight [C, O, 4, 4] (stride 2, padding 1) for a 3x3 weight [O, C, 3, 3].
 
-    Sums in fp64 and rounds once, to `dtype` or the weight's own. Memory is channels-last (O innermost),
-    which is what both cuDNN and the Triton kernel read.
+    Sums in fp64 and rounds once, to `dtype` or the weight's own, and so does its gradient. Memory is channels-last
+    (O innermost), which is what both cuDNN and the Triton kernel read.
     """
     if weight.ndim != 4 or tuple(weight.shape[2:]) != (3, 3):
         raise ValueError(f"weight: expected [O, C, 3, 3], found {tuple(weight.shape)}")
-    taps = torch.tensor(TAPS, dtype=torch.float64, device=weight.device)
-    folded = torch.einsum("ocij,ki,lj->cokl", weight.double(), taps, taps)
-    return folded.to(dtype or weight.dtype).contiguous(memory_format=torch.channels_last)
+    folded: torch.Tensor = _Fold.apply(weight, dtype or weight.dtype)  # type: ignore[no-untyped-call]
+    return folded
+
+
+class _Fold(torch.autograd.Function):
+    """Written out because autograd would fill a whole [C, O, 4, 4] for each slice on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        ctx.dtype = weight.dtype
+        flipped = weight.transpose(0, 1).flip(2, 3).double()
+        folded = torch.zeros(
+            (*flipped.shape[:2], 4, 4), dtype=torch.float64, device=weight.device
+        ).contiguous(memory_format=torch.channels_last)
+        for row, column in CORNERS:
+            folded[:, :, row : row + 3, column : column + 3] += flipped
+        return folded.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        wide = gradient.double()
+        total = sum(wide[:, :, row : row + 3, column : column + 3] for row, column in CORNERS)
+        assert isinstance(total, torch.Tensor), "a sum of tensors"
+        return total.flip(2, 3).transpose(0, 1).to(ctx.dtype), None
 
 
 def check_upsample(
