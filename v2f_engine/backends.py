@@ -86,6 +86,7 @@ class Choice:
         shapes: op -> shape class -> what runs there and why, for this precision and use.
         gradients: whether it was made for training.
         launch: what identifies the device's own launch configurations; empty where it has none.
+        chunk: images that go through the upper levels of the image decoder at a time; 0 for all of a batch.
     """
 
     device: str
@@ -95,6 +96,7 @@ class Choice:
     shapes: Mapping[str, Mapping[str, Pick]] = field(default_factory=dict)
     gradients: bool = False
     launch: str = ""
+    chunk: int = 0
 
     @property
     def dtype(self) -> torch.dtype:
@@ -130,6 +132,8 @@ class Choice:
             told["shapes"] = {op: shapes for op, shapes in other.items() if shapes}
         if self.launch:
             told["launch"] = self.launch
+        if self.chunk:
+            told["chunk"] = self.chunk
         return told
 
 
@@ -161,6 +165,7 @@ def choose(
     picks: dict[str, Pick] = {}
     shapes: dict[str, Mapping[str, Pick]] = {}
     column, table, launch = int(gradients), "none: a CPU runs torch's own operators", ""
+    chunk = None
     if kind == "cuda":
         if not seen.has_triton:
             raise BackendUnavailable(
@@ -171,11 +176,15 @@ def choose(
         own = [listed[name]] if name in listed and name != DEFAULT else []
         picks, shapes = _tuned([*own, listed[DEFAULT]], numbers, gradients)
         column, table, launch = 2, _origin(name, own), _launch_of(own)
+        chunk = own[0].chunks.get(numbers) if own and not gradients else None
     picks |= {op: _listed(op, column, seen) for op in OPS if op not in picks}
     reasons = {op: pick.why for op, pick in picks.items()}
     reasons |= {"device": why_device, "precision": why_precision, "table": table}
     uses = {op: picks[op].use for op in OPS}
-    return Choice(where, numbers, uses, reasons, shapes, gradients, launch)
+    if chunk is None:
+        return Choice(where, numbers, uses, reasons, shapes, gradients, launch)
+    reasons["chunk"] = chunk.why
+    return Choice(where, numbers, uses, reasons, shapes, gradients, launch, chunk.images)
 
 
 def function(op: str, backend: str = "auto") -> Callable[..., Any]:

@@ -38,6 +38,7 @@ class DeviceTable:
         self.path = folder / _tuned.file_of(device)
         self.default = _tuned.read(folder / _tuned.file_of(_tuned.DEFAULT), None)
         self.ops: dict[str, dict[str, dict[str, Any]]] = {}
+        self.chunks: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             earlier = _tuned.read(self.path, self.default)
             for op, picks in earlier.backends.items():
@@ -48,6 +49,8 @@ class DeviceTable:
             for op, entries in earlier.launch.items():
                 for key, entry in entries.items():
                     self._put(op, "launch", key, dict(entry))
+            for dtype, chunk in earlier.chunks.items():
+                self.chunks[dtype] = {"images": chunk.images, "why": _stamped(chunk.why, earlier.measured)}
 
     def backend(self, op: str, key: str, use: str, why: str) -> None:
         """What runs for a key of `_tuned.key_of`, and the numbers behind it; written at once."""
@@ -64,13 +67,20 @@ class DeviceTable:
         self._put(op, "launch", key, dict(entry))
         self.save()
 
+    def chunk(self, dtype: str, images: int, why: str) -> None:
+        """How many images go through the decoder's upper levels at a time, 0 for all; written at once."""
+        self.chunks.pop(dtype, None)
+        if images:
+            self.chunks[dtype] = {"images": images, "why": _stamped(why, self.measured)}
+        self.save()
+
     def save(self) -> None:
         """Writes the file in its one spelling, checked first, and makes this process read it.
 
         Raises:
             TunedTableError: what would be written is no table.
         """
-        text = spelled(self.device, self.measured, self.ops)
+        text = spelled(self.device, self.measured, self.ops, self.chunks)
         _tuned.parse(text, self.path.name, self.default)
         temporary = self.path.with_suffix(".new")
         with temporary.open("w") as file:
@@ -91,7 +101,10 @@ def forget() -> None:
 
 
 def spelled(
-    device: str, measured: Mapping[str, Any], ops: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    device: str,
+    measured: Mapping[str, Any],
+    ops: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    chunks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """The one spelling of a table: an entry a line, ops in order."""
 
@@ -107,6 +120,9 @@ def spelled(
     if measured:
         facts = ",\n".join(f"  {json.dumps(name)}: {json.dumps(measured[name])}" for name in _tuned.MEASURED)
         lines.append(f' "measured": {{\n{facts}\n }}')
+    if chunks:
+        listed = ",\n".join(f"  {json.dumps(dtype)}: {json.dumps(chunks[dtype])}" for dtype in sorted(chunks))
+        lines.append(f' "chunks": {{\n{listed}\n }}')
     lines.append(' "ops": {\n' + ",\n".join(parts) + "\n }")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

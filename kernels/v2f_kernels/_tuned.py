@@ -11,6 +11,11 @@
 gradients, `C=512 HW=7, fp16, gradients` in training; `*, fp16` and `*` are every other shape. `launch` says how that
 op's Triton kernels are launched, by `kernel` or `kernel/variant`. Both change speed, and results only by rounding.
 
+Beside `ops` a device's file may have `chunks`, by dtype: how many images go through the upper levels of the image
+decoder at a time, so that what one kernel writes is still in L2 when the next reads it.
+
+    "chunks": {"fp16": {"images": 16, "why": "8,900 images/s, all 256 at once 8,443"}}
+
 `default.json` names no device, has `*` for every op and every launch, and serves whatever a device's file lacks.
 
 Looked up, for a backend: the device's shape, the device's `*`, the default's shape, the default's `*`; at each the
@@ -22,7 +27,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -71,6 +76,14 @@ class Pick:
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """How many images go through the upper levels of the image decoder at a time, and the numbers behind it."""
+
+    images: int
+    why: str
+
+
+@dataclass(frozen=True)
 class Table:
     """One file of `tuned/`, checked.
 
@@ -80,6 +93,7 @@ class Table:
         measured: what `MEASURED` lists; empty for the default.
         backends: op -> key -> pick; keys as `key_of` spells them.
         launch: op's folder -> `kernel` or `kernel/variant` -> launch arguments by name.
+        chunks: dtype -> images at a time through the upper levels; all at once where it is silent.
     """
 
     device: str
@@ -87,6 +101,7 @@ class Table:
     measured: Mapping[str, Any]
     backends: Mapping[str, Mapping[str, Pick]]
     launch: Mapping[str, Mapping[str, Mapping[str, int]]]
+    chunks: Mapping[str, Chunk] = field(default_factory=dict)
 
     def pick(self, op: str, shape: str, dtype: str, gradients: bool) -> Pick | None:
         """The entry for exactly this shape class; for `*` the one with this dtype, then the one without."""
@@ -155,7 +170,7 @@ def parse(text: str, file: str, default: Table | None) -> Table:
         root = json.loads(text, object_pairs_hook=_no_twins)
     except ValueError as error:
         raise refuse("the file", "JSON without repeated keys", str(error)) from error
-    _only(root, ("device", "measured", "ops"), "the file", refuse)
+    _only(root, ("device", "measured", "chunks", "ops"), "the file", refuse)
     device = root.get("device")
     if not isinstance(device, str) or file_of(device) != file:
         raise refuse("device", f"a name whose file is {file} (see `file_of`)", device)
@@ -178,8 +193,14 @@ def parse(text: str, file: str, default: Table | None) -> Table:
         for op in SHAPES:
             if ANY not in backends.get(op, {}):
                 raise refuse(f"ops.{op}.backend", f"an entry {ANY!r}, for shapes that no entry names", "none")
+    chunks = _chunks(root.get("chunks", {}), default, refuse)
     return Table(
-        device, file, MappingProxyType(measured), MappingProxyType(backends), MappingProxyType(launch)
+        device,
+        file,
+        MappingProxyType(measured),
+        MappingProxyType(backends),
+        MappingProxyType(launch),
+        MappingProxyType(chunks),
     )
 
 
@@ -228,6 +249,21 @@ def _backends(op: str, value: Any, refuse: Refuse) -> Mapping[str, Pick]:
             raise refuse(f"{where}.why", "the numbers or the reason, in words", entry.get("why"))
         made[key] = Pick(entry["use"], entry["why"])
     return MappingProxyType(made)
+
+
+def _chunks(value: Any, default: Table | None, refuse: Refuse) -> dict[str, Chunk]:
+    _only(value, () if default is None else DTYPES, "chunks", refuse)
+    made = {}
+    for dtype, entry in value.items():
+        where = f"chunks.{dtype}"
+        _only(entry, ("images", "why"), where, refuse)
+        images, why = entry.get("images"), entry.get("why")
+        if type(images) is not int or images < 1:
+            raise refuse(f"{where}.images", "a whole number of at least 1", images)
+        if not isinstance(why, str) or not why:
+            raise refuse(f"{where}.why", "the numbers, in words", why)
+        made[dtype] = Chunk(images, why)
+    return made
 
 
 def _check_key(op: str, key: str, where: str, refuse: Refuse) -> None:

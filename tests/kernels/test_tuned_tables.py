@@ -157,7 +157,7 @@ CONFIG = {"num_warps": 4, "num_stages": 1, "TILE": 4096}
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (changed("colour", 1), r"the file: 'colour': expected one of \['device', 'measured', 'ops'\]"),
+        (changed("colour", 1), r"the file: 'colour': expected one of \['chunks', 'device', 'measured', 'ops'\]"),
         (changed("device", "Another"), "device: expected a name whose file is a-card.json"),
         (changed("measured|ptxas", None), "measured.ptxas: expected a str that is not empty, found None"),
         (changed("measured|capability", "90"), "measured.capability: expected a int"),

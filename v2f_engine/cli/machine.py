@@ -71,6 +71,8 @@ def env(
     typer.echo(f"precision {choice.precision}: {choice.reasons['precision']}")
     typer.echo(f"runner {runner_for('auto', choice.device)} (known: {', '.join(RUNNERS)})")
     typer.echo(f"table {choice.reasons['table']}")
+    if choice.chunk:
+        typer.echo(f"upper levels {choice.chunk} images at a time: {choice.reasons['chunk']}")
     typer.echo(f"rule: {backends.RULE}")
     for op in sorted(backends.OPS):
         _show(op, "*", choice.backends[op], choice.reasons[op])
