@@ -29,6 +29,8 @@ from typing import Any, Protocol, get_type_hints
 import torch
 
 Outputs = torch.Tensor | tuple[torch.Tensor, ...]
+CALLS: dict[str, type[Any]] = {}
+"""Op -> the class it was registered from: whoever counts launches runs `launch` on tensors without memory."""
 
 
 class Launch(Protocol):
@@ -63,6 +65,7 @@ def registered(
         backward: (ctx, *gradients of the outputs) -> a gradient for every field, None where there is none.
     """
     types = get_type_hints(call)
+    CALLS[name] = call
 
     def forward(*arguments: Any) -> Any:
         return run(call(*arguments))
