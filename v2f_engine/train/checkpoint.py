@@ -214,8 +214,28 @@ def restore(
                 _, index, slot = key.split("/")
                 slots.setdefault(int(index), {})[slot] = value
         _check_slots(name, optimizer, slots)
-        full["state"] = slots
+        full["state"] = _laid_out(optimizer, slots)
         optimizer.load_state_dict(full)
+
+
+def _laid_out(
+    optimizer: torch.optim.Optimizer, slots: Mapping[int, Mapping[str, torch.Tensor]]
+) -> dict[int, dict[str, torch.Tensor]]:
+    """Averages in the memory order of their parameters.
+
+    Fused optimisers walk through parameters, gradients and slots by address: slots from a file lie in the plain order
+    and would meet a channels-last weight's elements in another one, and nothing would say so.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {
+        index: {
+            slot: torch.empty_like(parameters[index], dtype=value.dtype, device=value.device).copy_(value)
+            if value.ndim
+            else value
+            for slot, value in own.items()
+        }
+        for index, own in slots.items()
+    }
 
 
 def _check_slots(
