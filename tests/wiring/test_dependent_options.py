@@ -33,7 +33,7 @@ ALWAYS: dict[str, str] = {
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --target-cosine --seed --max-rounds "
     "--max-made --backend --images",
     "train recogniser": "data --recipe --mask --split --on-bad --held-out --out --depth "
-    "--margin --m --sample-rate --lr --dropout --set --validate "
+    "--margin --m --sample-rate --lr --dropout --set --stepping --validate "
     "--epochs --steps --minutes --batch --fp32 --start-from --threads --in-memory --checkpoint-every --seed --device",
     "train generator": "data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
     "--base-lr --critic-width --accumulate --as-published --set --stepping --epochs --steps --minutes --batch --fp32 "

@@ -69,6 +69,7 @@ RECOGNISER_SCENE = Scene(
         "--batch": case("12", (TRAINER, "settings.batch", 12)),
         "--lr": case("0.007", (TRAINER, "settings.lr", 0.007)),
         "--dropout": case("0.25", (TRAINER, "settings.dropout", 0.25)),
+        "--stepping": case("graph", (TRAINER, "settings.stepping", "graph")),
         "--batch-per-gpu": case("5", (TRAINER, "settings.batch_per_gpu", 5)),
         "--set": case("drops=18,28", (TRAINER, "settings.drops", (18.0, 28.0))),
         "--validate": case(

@@ -108,6 +108,9 @@ class HeadFlags:
             " fp16_amp=false, erase_share=0",
         ),
     ] = None
+    stepping: Annotated[
+        str, typer.Option(help="eager, or graph (one GPU; no dropout, sampled classes or fp16_amp)")
+    ] = "eager"
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -116,7 +119,7 @@ class HeadFlags:
 
         stated = {
             "margin": self.margin, "m": self.m, "sample_rate": self.sample_rate, "lr": self.lr,
-            "dropout": self.dropout, "batch_per_gpu": self.batch_per_gpu,
+            "dropout": self.dropout, "batch_per_gpu": self.batch_per_gpu, "stepping": self.stepping,
         }  # fmt: skip
         made: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
         return made if self.depth is None else {**made, "model": IResNetConfig.named(self.depth, se=self.se)}

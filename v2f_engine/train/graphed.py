@@ -7,7 +7,7 @@ rates live on the device. Outside: reading batches, the averaged weights, the lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,6 +70,38 @@ def open_recorder(device: str) -> Recorder:
     return CudaRecorder(device)
 
 
+def slots_of(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    """What optimisers keep of their parameters, by name."""
+    return {
+        f"{name}/{index}/{slot}": value
+        for name, optimizer in optimizers.items()
+        for index, state in enumerate(optimizer.state.values())
+        for slot, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def recorded(
+    recorder: Recorder, work: Callable[[], Terms], changed: Callable[[], dict[str, torch.Tensor]]
+) -> tuple[Callable[[], object], Terms]:
+    """What `Recorder.record` gives; what the work changes is as before afterwards.
+
+    Args:
+        changed: by name, everything that the work changes; asked before and after it.
+    """
+    before = {name: tensor.detach().clone() for name, tensor in changed().items()}
+    with stage("v2f capture"):
+        made = recorder.record(work)
+    with torch.no_grad():
+        for name, tensor in changed().items():
+            # In place, because graphs hold the addresses; slots that the warm-up made go back to zero.
+            if name in before:
+                tensor.copy_(before[name])
+            else:
+                tensor.zero_()
+    return made
+
+
 @dataclass
 class Captured:
     """A recorded step: how to replay it, the inputs it reads and the terms it writes."""
@@ -123,33 +155,16 @@ class GraphedTrainer(GeneratorTrainer):
 
     def _capture(self, parts: list[Part], with_critic: bool, factor: float) -> Captured:
         """Captures a step; weights and optimiser slots are as before afterwards."""
-        before = {name: tensor.detach().clone() for name, tensor in self.changed().items()}
-        with stage("v2f capture"):
-            replay, terms = self.recorder.record(lambda: self.update(parts, with_critic, factor))
-        self._recall(before)
+        replay, terms = recorded(
+            self.recorder, lambda: self.update(parts, with_critic, factor), lambda: self.changed()
+        )
         return Captured(replay, parts, terms)
 
     def changed(self) -> dict[str, torch.Tensor]:
         """Everything an update changes, by name: parameters and the optimisers' slots."""
-        named_slots = {
-            f"{name}/{index}/{slot}": value
-            for name, optimizer in self.optimizers().items()
-            for index, state in enumerate(optimizer.state.values())
-            for slot, value in state.items()
-            if isinstance(value, torch.Tensor)
-        }
         own = {
             f"{name}/{key}": parameter
             for name, module in (("generator", self.model), ("critic", self.critic))
             for key, parameter in module.named_parameters()
         }
-        return {**own, **named_slots}
-
-    @torch.no_grad()
-    def _recall(self, before: dict[str, torch.Tensor]) -> None:
-        """In place, because graphs hold the addresses; slots that the warm-up made go back to zero."""
-        for name, tensor in self.changed().items():
-            if name in before:
-                tensor.copy_(before[name])
-            else:
-                tensor.zero_()
+        return {**own, **slots_of(self.optimizers())}

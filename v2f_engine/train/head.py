@@ -71,7 +71,7 @@ class ShardedHead(nn.Module):
         self.weight = nn.Parameter(torch.from_numpy(start).mul_(START_DEVIATION))
 
     def forward(
-        self, features: torch.Tensor, labels: torch.Tensor, step: int, share: float = 1.0
+        self, features: torch.Tensor, labels: torch.Tensor, step: int, share: float | torch.Tensor = 1.0
     ) -> torch.Tensor:
         """The loss, a scalar, the same on every rank.
 
@@ -82,12 +82,15 @@ class ShardedHead(nn.Module):
             features: `[B, D]` of this rank; every rank has as many.
             labels: int64 `[B]`, 0 .. classes - 1.
             step: number of the step, which decides the sampled classes.
-            share: of the margin.
+            share: of the margin; a tensor [] on the device where a CUDA graph reads it anew.
         """
         everyone, targets = self._gathered(_wide(features), labels)
         norms = everyone.norm(dim=1)
         self.margin.observe(norms)
-        mine = ((targets >= self.first) & (targets < self.last)).nonzero()[:, 0]
+        if self.group.world == 1:  # all of them: nothing to ask the device, so a graph can hold it
+            mine = torch.arange(len(targets), device=targets.device)
+        else:
+            mine = ((targets >= self.first) & (targets < self.last)).nonzero()[:, 0]
         place = targets[mine] - self.first
         weight: torch.Tensor = self.weight
         if self.sample_rate < 1.0:

@@ -21,6 +21,7 @@ from v2f_engine.config import between, one_of
 ANGLE_FLOOR = 1e-3
 """AdaFace keeps angles this far from 0 and pi, and adds it to the deviation."""
 COSINE_LIMIT = 1.0 - 1e-6
+Number = float | torch.Tensor
 
 
 class Margin(nn.Module):
@@ -43,25 +44,25 @@ class Margin(nn.Module):
     def observe(self, norms: torch.Tensor) -> None:
         """Sees the lengths `[B]` of all features of a step, of all ranks."""
 
-    def forward(self, cosine: torch.Tensor, norms: torch.Tensor, share: float = 1.0) -> torch.Tensor:
+    def forward(self, cosine: torch.Tensor, norms: torch.Tensor, share: Number = 1.0) -> torch.Tensor:
         """The cosines `[B]` that take the place of `cosine` `[B]`, in fp32.
 
         Args:
             cosine: of each feature and its class's centre.
             norms: lengths of the features.
-            share: of the margin, in [0, 1], to ease it in.
+            share: of the margin, in [0, 1], to ease it in; a float64 tensor [] gives the same bits as the number.
         """
         target = self._target(cosine.clamp(-self.limit, self.limit), norms.detach(), share * self.m)
         return cosine + (target - cosine).detach() if self.straight else target
 
-    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
+    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: Number) -> torch.Tensor:
         raise NotImplementedError
 
 
 class ArcFace(Margin):
     """`cos(theta + m)`; past pi the cosine would rise again, so the angle stops there."""
 
-    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
+    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: Number) -> torch.Tensor:
         return torch.cos((torch.acos(cosine) + m).clamp(max=torch.pi))
 
 
@@ -73,17 +74,17 @@ class ArcFacePublished(Margin):
 
     limit = 1.0 - 1e-7
 
-    def forward(self, cosine: torch.Tensor, norms: torch.Tensor, share: float = 1.0) -> torch.Tensor:
+    def forward(self, cosine: torch.Tensor, norms: torch.Tensor, share: Number = 1.0) -> torch.Tensor:
         return super().forward(cosine.clamp(-self.limit, self.limit), norms, share)
 
-    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
+    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: Number) -> torch.Tensor:
         return torch.cos(torch.acos(cosine) + m)
 
 
 class CosFace(Margin):
     """`cos(theta) - m`."""
 
-    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
+    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: Number) -> torch.Tensor:
         return cosine - m
 
 
@@ -111,7 +112,7 @@ class AdaFace(Margin):
             self.mean.lerp_(seen.mean(), self.momentum)
             self.std.lerp_(seen.std(), self.momentum)
 
-    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: float) -> torch.Tensor:
+    def _target(self, cosine: torch.Tensor, norms: torch.Tensor, m: Number) -> torch.Tensor:
         z = (norms.float().clamp(1e-3, 100.0) - self.mean) / (self.std + ANGLE_FLOOR)
         z = (self.h * z).clamp(-1.0, 1.0)
         angle = (torch.acos(cosine) - m * z).clamp(ANGLE_FLOOR, torch.pi - ANGLE_FLOOR)

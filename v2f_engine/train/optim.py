@@ -57,8 +57,13 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=BETAS, fused=fused)
 
 
-def sgd(modules: Iterable[nn.Module], lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD with momentum; parameters of batch norms do not decay, all others do, as the published recipe has it."""
+def sgd(
+    modules: Iterable[nn.Module], lr: float, momentum: float, weight_decay: float, *, capturable: bool = False
+) -> torch.optim.SGD:
+    """SGD with momentum; parameters of batch norms do not decay, all others do, as the published recipe has it.
+
+    `capturable`: the rate lives on the device, as `adamw` has it, and one fused kernel moves all parameters.
+    """
     decay: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
     for module in modules:
@@ -67,6 +72,9 @@ def sgd(modules: Iterable[nn.Module], lr: float, momentum: float, weight_decay: 
             own = (parameter for parameter in part.parameters(recurse=False) if parameter.requires_grad)
             (plain if norm else decay).extend(own)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if capturable:
+        rate = torch.tensor(lr, device=(decay or plain)[0].device)
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum)
 
 

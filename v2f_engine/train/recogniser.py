@@ -222,7 +222,7 @@ def train_recogniser(
         NonFiniteLoss, CheckpointError, DatasetError, ConfigError: as named.
         OutputFolderError: another training writes into the folder, or wrote into it with other settings.
     """
-    trainer = RecogniserTrainer(data, settings, group)
+    trainer = open_trainer(data, settings, group)
     first = trainer.group.first
     with trainer.group.alone_in(settings.out):
         known = {**trainer.settings.to_json(), "data": {"images": len(data), "classes": data.classes}}
@@ -238,6 +238,17 @@ def train_recogniser(
             training = {"steps": run.loop.step, "classes": data.classes}
             save_recogniser(settings.out / "recogniser.safetensors", model, training)
     return model
+
+
+def open_trainer(
+    data: TrainingSet, settings: RecogniserTraining, group: Ranks | None = None
+) -> RecogniserTrainer:
+    """The trainer that `settings.stepping` asks for."""
+    if settings.stepping == "graph":
+        from v2f_engine.train.graphed_recogniser import GraphedRecogniserTrainer
+
+        return GraphedRecogniserTrainer(data, settings, group)
+    return RecogniserTrainer(data, settings, group)
 
 
 def _refuse_unvalidated(folder: Path) -> None:

@@ -19,6 +19,7 @@ from v2f_engine.train.published_augment import ERASED, SHARE
 MINI_RECOGNISER = IResNetConfig(layers=(1, 2, 2, 1), widths=(32, 64, 128, 256), stem_stride=2)
 """The embedded feature extractor: about an iresnet-18 at half width and half resolution."""
 OPTIMISERS = ("adamw", "sgd")
+STEPPING = ("eager", "graph")
 AUGMENTATIONS = ("rendered", "published", "mirror", "none")
 
 _MENDED: dict[str, Any] = {
@@ -102,6 +103,7 @@ class RecogniserTraining:
         bf16: compute convolutions in bfloat16, weights stay fp32.
         fp16_amp: instead, as published: convolutions and the head's cosines in fp16, a gradient scaler, and gradients
             sent between ranks in fp16.
+        stepping: a name in `STEPPING`: operator by operator, or a step as one CUDA graph.
         threads: that decode and augment.
         checkpoint_every: steps.
         validate_every: steps between validations on verification sets; every epoch where none is given.
@@ -137,6 +139,7 @@ class RecogniserTraining:
     seed: int = 0
     bf16: bool = True
     fp16_amp: bool = False
+    stepping: str = "eager"
     threads: int = 1
     checkpoint_every: int = 500
     validate_every: int | None = None
@@ -151,6 +154,13 @@ class RecogniserTraining:
         for name in ("lr", "momentum", "weight_decay", "clip", "scale"):
             at_least(name, getattr(self, name), 0.0)
         one_of("optimiser", self.optimiser, OPTIMISERS)
+        one_of("stepping", self.stepping, STEPPING)
+        if self.stepping == "graph" and (self.dropout or self.fp16_amp or self.sample_rate < 1.0):
+            raise ConfigError(
+                "A CUDA graph repeats its random numbers and cannot ask the device whether a step overflowed:"
+                " stepping='graph' needs dropout=0, sample_rate=1 and no fp16_amp, found dropout"
+                f" {self.dropout}, sample_rate {self.sample_rate}, fp16_amp {self.fp16_amp}."
+            )
         one_of("margin", self.margin, MARGINS)
         one_of("augmentation", self.augment, AUGMENTATIONS)
         between("sample_rate", self.sample_rate, 1e-6, 1.0)

@@ -29,6 +29,7 @@ from v2f_engine.train.recogniser_settings import RecogniserTraining
 
 WARM_UP = 0.05
 Batch = tuple[torch.Tensor, torch.Tensor, list[str]]
+Terms = dict[str, torch.Tensor]
 
 
 class RecogniserTrainer:
@@ -74,9 +75,10 @@ class RecogniserTrainer:
 
     def _optimiser(self, module: nn.Module) -> torch.optim.Optimizer:
         settings = self.settings
+        graphed = settings.stepping == "graph"
         if settings.optimiser == "adamw":
-            return adamw([module], settings.lr, settings.weight_decay)
-        return sgd([module], settings.lr, settings.momentum, settings.weight_decay)
+            return adamw([module], settings.lr, settings.weight_decay, capturable=graphed)
+        return sgd([module], settings.lr, settings.momentum, settings.weight_decay, capturable=graphed)
 
     def _start(self, weights: Path) -> None:
         """Puts earlier weights into the network and its class centres into the head."""
@@ -132,18 +134,35 @@ class RecogniserTrainer:
                 images[mirrored] = images[mirrored].flip(3)
         return images, torch.from_numpy(rows.labels), rows.keys
 
-    def step(self, batch: Batch, number: int, progress: float) -> dict[str, torch.Tensor]:
+    def step(self, batch: Batch, number: int, progress: float) -> Terms:
         """One update; the loss terms."""
-        settings = self.settings
         images, labels, _ = batch
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        share = self.set_rates(number, progress)
+        return self.update(images, labels.to(self.device), number, share)
+
+    def set_rates(self, number: int, progress: float) -> float:
+        """Sets the learning rates of a step; the share of the margin at `progress`."""
         for optimizer in (self.optimizer, self.head_optimizer):
             set_lr(optimizer, self.lr(number, progress))
+        return min(1.0, max(0.0, 2.0 * progress - 0.4)) if self.settings.ease else 1.0
+
+    def update(
+        self, images: torch.Tensor, labels: torch.Tensor, number: int, share: float | torch.Tensor
+    ) -> Terms:
+        """Both passes, clipping and both optimisers.
+
+        Args:
+            images: `[B, 3, S, S]` on the device, channels-last.
+            labels: int64 `[B]` there.
+            number: of the step: what is dropped and which classes are sampled.
+            share: of the margin.
+        """
+        settings = self.settings
         precision = settings.precision
         with torch.autocast(self.device.type, precision, enabled=precision is not None):
             features = self._wrapped(images, self._dropout_seed(number))
-        share = min(1.0, max(0.0, 2.0 * progress - 0.4)) if settings.ease else 1.0
-        loss = self.head(features, labels.to(self.device), number, share)
+        loss = self.head(features, labels, number, share)
         for optimizer in (self.optimizer, self.head_optimizer):
             optimizer.zero_grad(set_to_none=True)
         whole = self._backward(loss)
