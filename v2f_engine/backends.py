@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from v2f_kernels._shapes import ANY, SHAPES
+from v2f_kernels._shapes import ANY, SHAPES, TRAINED
 from v2f_kernels._tuned import DEFAULT, Pick, Table, tables
 from v2f_kernels._tuned import op_named as op_named
 
@@ -34,12 +34,15 @@ HOST = "host"
 TABLE: Mapping[str, tuple[str, str, str]] = {
     # op                        CPU          CPU, gradients    CUDA
     "attention":               ("torch",     "torch_products", TUNED),
+    "bias_prelu":              ("torch",     "torch",          TUNED),
+    "bias_residual":           ("torch",     "torch",          TUNED),
     "conv3x3":                 ("torch",     "torch",          TUNED),
     "expand_tokens":           ("torch",     "torch",          TUNED),
     "gelu_linear":             ("torch",     "torch",          TUNED),
     "group_norm_silu":         ("torch",     "torch_rows",     TUNED),
     "layer_norm":              ("torch",     "torch",          TUNED),
     "to_uint8":                ("torch",     "torch",          TUNED),
+    "unit_distance":           ("torch",     "torch",          TUNED),
     "upsample_conv3x3":        ("torch",     "torch",          TUNED),
     "upsample_conv3x3_folded": ("torch",     "torch",          TUNED),
     "nearest_cosine":          (HOST,        HOST,             HOST),
@@ -122,11 +125,12 @@ class Choice:
         told: dict[str, Any] = {
             "device": self.device,
             "precision": self.precision,
-            "backends": {op: use for op, use in sorted(self.backends.items()) if op in SHAPES},
+            "backends": {op: use for op, use in sorted(self.backends.items()) if op in SHAPES.keys() - TRAINED},
         }
         other = {
             op: {shape: pick.use for shape, pick in sorted(listed.items()) if pick.use != self.backends[op]}
             for op, listed in sorted(self.shapes.items())
+            if op not in TRAINED
         }
         if any(other.values()):
             told["shapes"] = {op: shapes for op, shapes in other.items() if shapes}

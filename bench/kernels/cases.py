@@ -137,6 +137,51 @@ def group_norm_silu(batch: int, channels: int, side: int, groups: int = 32) -> C
     )
 
 
+def bias_prelu(batch: int, channels: int, side: int, edges: bool) -> Case:
+    return Case(
+        "bias_prelu",
+        f"B{batch} C{channels} {side}x{side}{' edges' if edges else ''}",
+        lambda g: {
+            "x": normal(g, batch, channels, side, side),
+            "bias": normal(g, *((4, 4) if edges else ()), channels),
+            "slope": normal(g, channels, scale=0.3),
+        },
+        lambda f, t: f(t["x"], t["bias"], t["slope"]),
+        0.0,
+        ("x",),
+    )
+
+
+def bias_residual(batch: int, channels: int, side: int) -> Case:
+    return Case(
+        "bias_residual",
+        f"B{batch} C{channels} {side}x{side}",
+        lambda g: {
+            "x": normal(g, batch, channels, side, side),
+            "bias": normal(g, channels),
+            "shortcut": normal(g, batch, channels, side, side),
+        },
+        lambda f, t: f(t["x"], t["bias"], t["shortcut"]),
+        0.0,
+        ("x", "shortcut"),
+    )
+
+
+def unit_distance(batch: int, channels: int, side: int, weighted: bool = False) -> Case:
+    def make(g: torch.Generator) -> Tensors:
+        made = {name: normal(g, batch, channels, side, side) for name in ("left", "right")}
+        return made | ({"weight": normal(g, channels).abs()} if weighted else {})
+
+    return Case(
+        "unit_distance",
+        f"B{batch} C{channels} {side}x{side}{' weighted' if weighted else ''}",
+        make,
+        lambda f, t: f(t["left"], t["right"], t.get("weight")),
+        0.0,
+        ("left",),
+    )
+
+
 def conv3x3(batch: int, channels: int, side: int, residual: bool, out: int | None = None) -> Case:
     """`out`: channels of the output, those of the input by default."""
     out = out or channels
@@ -259,6 +304,9 @@ def cases(size: str) -> list[Case]:
         gelu_linear(batch, width),
         expand_tokens(batch, width),
         *(group_norm_silu(image_batch, channels, side) for side in sides),
+        *(bias_prelu(image_batch, channels, side // 2, edges) for side in sides for edges in (False, True)),
+        *(bias_residual(image_batch, channels, side // 2) for side in sides),
+        *(unit_distance(image_batch, channels, side // 2) for side in sides),
         *(conv3x3(image_batch, channels, side, residual) for side in sides for residual in (False, True)),
         *(upsample(image_batch, channels, side // 2, folded) for side in sides for folded in (False, True)),
         to_uint8(image_batch, channels, sides[-1]),

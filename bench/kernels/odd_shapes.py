@@ -20,6 +20,8 @@ from bench.kernels import ops
 from bench.kernels.case import Case, Tensors, normal
 from bench.kernels.cases import (
     attention,
+    bias_prelu,
+    bias_residual,
     conv3x3,
     expand_tokens,
     gelu_linear,
@@ -27,6 +29,7 @@ from bench.kernels.cases import (
     layer_norm,
     perturb,
     to_uint8,
+    unit_distance,
     upsample,
 )
 from bench.kernels.tune import observed, triton_form
@@ -117,6 +120,11 @@ CASES: tuple[Case, ...] = (
     group_norm_silu(1, 32, 14, 8),
     group_norm_silu(1, 48, 29, 8),
     group_norm_silu(1, 48, 61, 8),
+    bias_prelu(1, 48, 23, True),
+    bias_prelu(3, 20, 9, False),
+    bias_residual(1, 52, 23),
+    unit_distance(5, 48, 9),
+    unit_distance(3, 20, 23, weighted=True),
     conv3x3(1, 48, 23, True),
     normalising(2, 48, 32, 9),
     normalising(2, 48, 32, 9, groups=8),

@@ -14,16 +14,21 @@ from collections.abc import Mapping
 
 SHAPES: Mapping[str, tuple[str, ...]] = {
     "attention": ("N<=", "d="),  # tokens, head dimension
+    "bias_prelu": ("C=", "HW="),
+    "bias_residual": ("C=", "HW="),
     "conv3x3": ("C=", "O=", "HW="),  # channels in, channels out, side
     "expand_tokens": ("D=",),  # width of a token
     "gelu_linear": ("K=", "M="),  # features in, features out
     "group_norm_silu": ("C=", "HW="),
     "layer_norm": ("D=",),
     "to_uint8": ("C=", "HW="),
+    "unit_distance": ("C=", "HW="),
     "upsample_conv3x3": ("C=", "HW="),  # HW: before it is doubled
     "upsample_conv3x3_folded": ("C=", "HW="),
 }
 """Op -> the fields of its shape class, in order. These are the ops that a table chooses a backend for."""
+TRAINED = frozenset({"bias_prelu", "bias_residual", "unit_distance"})
+"""Of them, those that no generator calls: they decide no image's bytes, so no manifest names them."""
 TILES = (32, 64, 128, 256)
 """Tokens of a row are counted in tiles: 25 tokens are `N<=32`, 45 and 50 are `N<=64`."""
 ANY = "*"
