@@ -39,6 +39,7 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     "conv3x3":                 ("torch",     "torch",          TUNED),
     "expand_tokens":           ("torch",     "torch",          TUNED),
     "gelu_linear":             ("torch",     "torch",          TUNED),
+    "group_norm_leaky":        ("torch",     "torch",          TUNED),
     "group_norm_silu":         ("torch",     "torch_rows",     TUNED),
     "layer_norm":              ("torch",     "torch",          TUNED),
     "to_uint8":                ("torch",     "torch",          TUNED),
@@ -50,13 +51,15 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     "philox_draw":             (HOST,        HOST,             HOST),
     "reject_similar":          (HOST,        HOST,             HOST),
     "similar_to_earlier":      (HOST,        HOST,             HOST),
+    "add_statistics":          ("reference", "reference",      "triton"),
     "group_statistics":        ("reference", "reference",      "triton"),
     "perturb":                 ("reference", "reference",      "reference"),
     "perturb_drawn":           ("reference", "reference",      "reference"),
     "philox":                  ("reference", "reference",      "reference"),
+    "ssim":                    ("torch",     "torch",          "triton"),
 }  # fmt: skip
 """Op -> backend on a CPU, on a CPU where gradients are asked for, and on a GPU. First what the network calls, then
-what vectors and random numbers call, then what only other ops and measurements call."""
+what vectors and random numbers call, then what only other ops, measurements and losses call."""
 
 _WHY = {
     "torch": "oneDNN and ATen: the fastest form measured on a CPU",

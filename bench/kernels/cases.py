@@ -137,6 +137,28 @@ def group_norm_silu(batch: int, channels: int, side: int, groups: int = 32) -> C
     )
 
 
+def group_norm_leaky(batch: int, channels: int, side: int, stage: bool, groups: int = 8) -> Case:
+    """`stage`: behind a convolution's bias and leaky ReLU; otherwise before one."""
+
+    def make(g: torch.Generator) -> Tensors:
+        made = {
+            "x": normal(g, batch, channels, side, side),
+            "weight": 1 + normal(g, channels, scale=0.1),
+            "bias": normal(g, channels, scale=0.1),
+        }
+        return made | ({"shift": normal(g, channels, scale=0.1)} if stage else {})
+
+    slopes = (0.1, 1.0) if stage else (1.0, 0.1)
+    return Case(
+        "group_norm_leaky",
+        f"B{batch} C{channels} {side}x{side}{' behind bias and ReLU' if stage else ''}",
+        make,
+        lambda f, t: f(t["x"], t["weight"], t["bias"], groups, 1e-5, *slopes, t.get("shift")),
+        0.0,
+        ("x", "weight", "bias", *(("shift",) if stage else ())),
+    )
+
+
 def bias_prelu(batch: int, channels: int, side: int, edges: bool) -> Case:
     return Case(
         "bias_prelu",
@@ -266,6 +288,28 @@ def perturb(batch: int) -> Case:
     )
 
 
+def ssim(batch: int, height: int, width: int) -> Case:
+    def make(g: torch.Generator) -> Tensors:
+        left = torch.rand(batch, 3, height, width, generator=g, device=g.device)
+        return {"left": left, "right": (left + normal(g, *left.shape, scale=0.1)).clamp(0, 1)}
+
+    return Case(
+        "ssim",
+        f"B{batch} C3 {height}x{width}",
+        make,
+        lambda f, t: f(t["left"], t["right"]),
+        2.0
+        * batch
+        * 3
+        * 4
+        * 11
+        * (height - 10)
+        * (width + width - 10),  # four maps, two passes of eleven taps
+        ("left",),
+        half=False,
+    )
+
+
 def reject_similar(rows: int) -> Case:
     return Case(
         "reject_similar",
@@ -304,12 +348,18 @@ def cases(size: str) -> list[Case]:
         gelu_linear(batch, width),
         expand_tokens(batch, width),
         *(group_norm_silu(image_batch, channels, side) for side in sides),
+        *(
+            group_norm_leaky(image_batch, channels, side // 2, stage)
+            for side in sides
+            for stage in (True, False)
+        ),
         *(bias_prelu(image_batch, channels, side // 2, edges) for side in sides for edges in (False, True)),
         *(bias_residual(image_batch, channels, side // 2) for side in sides),
         *(unit_distance(image_batch, channels, side // 2) for side in sides),
         *(conv3x3(image_batch, channels, side, residual) for side in sides for residual in (False, True)),
         *(upsample(image_batch, channels, side // 2, folded) for side in sides for folded in (False, True)),
         to_uint8(image_batch, channels, sides[-1]),
+        ssim(batch, *((20, 15) if size == "tiny" else (112, 112))),
         perturb(batch * 64),
     ]
     if size != "real":  # on the host: bench/cpu/reject.py measures these at length

@@ -36,7 +36,8 @@ PARTS = tuple(
         ("attention", r"attention_(forward|backward)|scaled_dot|fmha|flash"),
         (
             "group_norm_silu",
-            r"^((merge_)?moments|apply|single_pass|scale_shift|backward_(sums|merge|apply))_kernel"
+            r"^(((merge|activated)_)?moments|(activated_)?(apply|single_pass)|scale_shift"
+            r"|backward_(sums|merge|apply|group))_kernel"
             r"|[gG]roup_?[nN]orm|RowwiseMoments",
         ),
         ("layer_norm", r"layer_norm|[lL]ayer_?Norm"),

@@ -16,6 +16,7 @@ from v2f_kernels._tuned import key_of
 
 from bench.kernels import cases
 from bench.kernels.case import Case
+from v2f_engine.models.discriminator import SIDE, PatchDiscriminator
 from v2f_engine.models.fold import freeze
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.ops import Bound
@@ -111,13 +112,14 @@ def items(
 
 
 def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counter[Call]:
-    """Every call of an op in one forward pass, and how many of each."""
+    """Every call of an op in one forward pass, and how many of each; with `gradients` the published discriminator's,
+    too."""
     with torch.device("meta"):
-        model = Vec2Face(config)
+        model, critic = Vec2Face(config), PatchDiscriminator()
     if not gradients:
         model = freeze(model, device="meta", dtype=dtype)
     seen: Counter[Call] = Counter()
-    for module in model.modules():
+    for module in (*model.modules(), *critic.modules()):
         if isinstance(module, Bound):
             named = zip(module.uses, module.shapes(), module.ops, strict=True)
             module.ops = tuple(_noting(seen, op, shape, function) for op, shape, function in named)
@@ -129,6 +131,8 @@ def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counte
     )
     with torch.no_grad():
         (model.eval().forward if gradients else model.decode)(*rows, schedule.n_dropped)
+        if gradients:
+            critic(torch.empty(1, 3, SIDE, SIDE, device="meta"))
     return seen
 
 
@@ -167,6 +171,9 @@ BUILDERS: dict[str, Callable[[Call, int], Case]] = {
     "conv3x3": lambda c, b: cases.conv3x3(b, c.sizes[0][1], c.sizes[0][2], c.residual, c.sizes[1][0]),
     "expand_tokens": lambda c, b: cases.expand_tokens(b, c.sizes[0][1], 1 + c.sizes[4][1]),
     "gelu_linear": lambda c, b: cases.gelu_linear(b, c.sizes[0][2], c.sizes[0][1]),
+    "group_norm_leaky": lambda c, b: cases.group_norm_leaky(
+        b, c.sizes[0][1], c.sizes[0][2], len(c.sizes) > 3, c.groups
+    ),
     "group_norm_silu": lambda c, b: cases.group_norm_silu(b, c.sizes[0][1], c.sizes[0][2], c.groups),
     "layer_norm": lambda c, b: cases.layer_norm(b, c.sizes[0][2], c.sizes[0][1]),
     "to_uint8": lambda c, b: cases.to_uint8(b, c.sizes[0][1], c.sizes[0][2], c.groups),

@@ -69,7 +69,7 @@ class PublishedTrainer(GeneratorTrainer):
         self, data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Ranks | None = None
     ) -> None:
         super().__init__(data, recogniser, settings, group)
-        for module in self.model.modules():
+        for module in (*self.model.modules(), *self.critic.modules()):
             if isinstance(module, Bound):
                 module.bind({})
                 module.ops = tuple(

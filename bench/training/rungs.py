@@ -16,6 +16,7 @@ import torch
 from bench import protocol
 from bench.training.published import PublishedLoop, PublishedTrainer
 from bench.training.setup import Size, pictures, published_start, recogniser_of, sized
+from v2f_engine.backends import function
 from v2f_engine.models import bind_ops
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator import AsPublished, GeneratorTrainer, GeneratorTraining
@@ -96,7 +97,9 @@ def trainer_of(rung: Rung, size: Size, device: str, **changes: Any) -> Generator
         kind = PublishedLoop if rung.precision == "fp16" else PublishedTrainer
     trainer = kind(pictures(size.batch), recogniser_of(size, device), settings, Ranks(device=device))
     if not (rung.ours or rung.published):
-        bind_ops(trainer.model, {})
+        for module in (trainer.model, trainer.critic):
+            bind_ops(module, {})
+        trainer.ssim = function("ssim", "torch")
     published_start(trainer.model)
     return trainer
 

@@ -19,6 +19,7 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "conv3x3": ("C=", "O=", "HW="),  # channels in, channels out, side
     "expand_tokens": ("D=",),  # width of a token
     "gelu_linear": ("K=", "M="),  # features in, features out
+    "group_norm_leaky": ("C=", "HW="),
     "group_norm_silu": ("C=", "HW="),
     "layer_norm": ("D=",),
     "to_uint8": ("C=", "HW="),
@@ -27,7 +28,7 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "upsample_conv3x3_folded": ("C=", "HW="),
 }
 """Op -> the fields of its shape class, in order. These are the ops that a table chooses a backend for."""
-TRAINED = frozenset({"bias_prelu", "bias_residual", "unit_distance"})
+TRAINED = frozenset({"bias_prelu", "bias_residual", "group_norm_leaky", "unit_distance"})
 """Of them, those that no generator calls: they decide no image's bytes, so no manifest names them."""
 TILES = (32, 64, 128, 256)
 """Tokens of a row are counted in tiles: 25 tokens are `N<=32`, 45 and 50 are `N<=64`."""

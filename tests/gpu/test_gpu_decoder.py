@@ -9,6 +9,7 @@ import pytest
 import torch
 from v2f_kernels._judge import judge
 from v2f_kernels.conv3x3 import OP as CONV
+from v2f_kernels.group_norm_leaky import OP as LEAKY
 from v2f_kernels.group_norm_silu import OP as NORM
 from v2f_kernels.group_norm_silu import STATISTICS
 from v2f_kernels.perturb import DRAWN
@@ -63,6 +64,27 @@ def test_norm(channels, size, groups, dtype):
     }
     upstream = noise(3, channels, size, size, seed=3, dtype=dtype)
     compare(NORM, lambda f, x, weight, bias: f(x, weight, bias, groups, EPS), named, upstream)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stage", [True, False])
+@pytest.mark.parametrize(
+    ("channels", "size", "groups"), [(128, 56, 8), (256, 28, 8), (512, 14, 8), (48, 41, 6), (24, 9, 2)]
+)
+def test_norm_between_leaky_relus(channels, size, groups, stage, dtype):
+    """Of the discriminator: a stage's, behind a convolution's bias, and a block's."""
+    named = {
+        "x": noise(3, channels, size, size, dtype=dtype, scale=2, shift=1),
+        "weight": noise(channels, seed=1, dtype=dtype),
+        "bias": noise(channels, seed=2, dtype=dtype),
+    }
+    if stage:
+        named["added"] = noise(channels, seed=4, dtype=dtype)
+
+    def call(f, x, weight, bias, added=None):
+        return f(x, weight, bias, groups, 1e-5, *((0.1, 1.0) if stage else (1.0, 0.1)), added)
+
+    compare(LEAKY, call, named, noise(3, channels, size, size, seed=3, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -134,6 +156,7 @@ def test_an_image_does_not_depend_on_its_batch():
     norm, bias = (noise(128, seed=2), noise(128, seed=3), 32, EPS), torch.zeros(3, device="cuda")
     calls = {
         "norm": lambda x: (NORM.backend("triton")(x, *norm),),
+        "leaky": lambda x: (LEAKY.backend("triton")(x, *norm, 0.1, 1.0, norm[0]),),
         "conv": lambda x: CONV.backend("triton")(x, weight, norm=norm, out_groups=32),
         "upsample": lambda x: UPSAMPLE.backend("triton")(x, weight, out_groups=32),
         "tail": lambda x: (TAIL.backend("triton")(x, *norm, weight[:3], bias),),

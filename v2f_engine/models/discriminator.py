@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from v2f_kernels._shapes import shape_class
+
+from v2f_engine.models.ops import Bound
 
 SLOPE = 0.1
 GROUPS = 8
+SIDE = 112
+"""Of the images."""
 
 
 class MultiScaleStem(nn.Module):
@@ -28,28 +33,95 @@ class MultiScaleStem(nn.Module):
         return torch.cat([conv(images) for conv in self.convs], dim=1)
 
 
-class NormConv(nn.Module):
+class NormConv(Bound):
     """3x3 convolution of the activated group norm."""
 
-    def __init__(self, channels: int) -> None:
+    uses = ("group_norm_leaky", "conv3x3")
+
+    def __init__(self, channels: int, side: int) -> None:
         super().__init__()
+        self.side = side
         self.groupnorm = nn.GroupNorm(GROUPS, channels)
         self.project = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.project(nn.functional.leaky_relu(self.groupnorm(x), SLOPE))
+    def shapes(self) -> tuple[str, ...]:
+        c = self.project.in_channels
+        return (
+            shape_class("group_norm_leaky", C=c, HW=self.side),
+            shape_class("conv3x3", C=c, O=c, HW=self.side),
+        )
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """The convolution of x's norm, with `residual` added."""
+        group_norm_leaky, conv3x3 = self.ops
+        norm, conv = self.groupnorm, self.project
+        h = group_norm_leaky(x, norm.weight, norm.bias, GROUPS, norm.eps, 1.0, SLOPE)
+        out: torch.Tensor = conv3x3(h, conv.weight.to(h.dtype), conv.bias, residual=residual)
         return out
 
 
 class Residual(nn.Module):
     """`x + block(x)`."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, side: int) -> None:
         super().__init__()
-        self.block = NormConv(channels)
+        self.block = NormConv(channels, side)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = x + self.block(x)
+        out: torch.Tensor = self.block(x, x)
+        return out
+
+
+class ActivatedConv(nn.Conv2d):
+    """A convolution that halves the side, whose bias the norm behind it may add."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # oneDNN adds a bias for nothing; cuDNN's is a kernel of its own, one read and one write of the output.
+        return self._conv_forward(x, self.weight, self.bias if x.device.type == "cpu" else None)
+
+
+class ActivatedNorm(Bound, nn.GroupNorm):
+    """Group norm of the leaky ReLU of what a convolution made, and the bias of that where it was left out."""
+
+    uses = ("group_norm_leaky",)
+
+    def __init__(self, channels: int, side: int) -> None:
+        nn.GroupNorm.__init__(self, GROUPS, channels)
+        self.side = side
+        self.bind({})
+
+    def shapes(self) -> tuple[str, ...]:
+        return (shape_class("group_norm_leaky", C=self.num_channels, HW=self.side),)
+
+    def forward(self, x: torch.Tensor, shift: torch.Tensor | None = None) -> torch.Tensor:
+        (group_norm_leaky,) = self.ops
+        out: torch.Tensor = group_norm_leaky(
+            x, self.weight, self.bias, self.num_groups, self.eps, SLOPE, 1.0, shift
+        )
+        return out
+
+
+class Stage(nn.Sequential):
+    """Half the side and twice the channels; members are named by the published checkpoint: 0, 2 and 3.
+
+    Args:
+        channels: of the input.
+        side: of the output.
+    """
+
+    def __init__(self, channels: int, side: int) -> None:
+        wider = 2 * channels
+        super().__init__(
+            ActivatedConv(channels, wider, 4, 2, 1),
+            nn.Identity(),  # the leaky ReLU, which the norm computes
+            ActivatedNorm(wider, side),
+            Residual(wider, side),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv, _, norm, residual = self
+        h = conv(x)
+        out: torch.Tensor = residual(norm(h, None if h.device.type == "cpu" else conv.bias))
         return out
 
 
@@ -64,16 +136,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         stem = MultiScaleStem((width // 2, width // 4, width // 4))
         stages: list[nn.Module] = [nn.Sequential(stem, nn.LeakyReLU(SLOPE))]
-        for factor in (1, 2, 4):
-            channels = width * factor * 2
-            stages.append(
-                nn.Sequential(
-                    nn.Conv2d(width * factor, channels, 4, 2, 1),
-                    nn.LeakyReLU(SLOPE),
-                    nn.GroupNorm(GROUPS, channels),
-                    Residual(channels),
-                )
-            )
+        stages += [Stage(width * factor, SIDE // (2 * factor)) for factor in (1, 2, 4)]
         self.layers = nn.ModuleList(stages)
         last = width * 8
         self.to_logits = nn.Sequential(nn.Conv2d(last, last, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(last, 1, 4))

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v2f_engine.backends import choose
+from v2f_engine.backends import choose, function
 from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models import bind_ops
 from v2f_engine.models.discriminator import PatchDiscriminator
@@ -37,7 +37,6 @@ from v2f_engine.train.losses import (
     critic_loss,
     fooling_loss,
     identity_loss,
-    ssim,
     token_loss,
 )
 from v2f_engine.train.optim import adamw, cosine, published_lr, set_lr
@@ -95,6 +94,7 @@ class GeneratorTrainer:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(UNREAD))
         self.scaler: LossScaler | None = None
+        self.ssim = function("ssim", "torch")
         self.judge = seeing = recogniser.to(**layout).eval()
         if settings.fp16_amp:
             self.scaler = LossScaler(self.device)
@@ -102,7 +102,10 @@ class GeneratorTrainer:
             seeing = copy.deepcopy(recogniser).half()
         else:
             precision = "bf16" if settings.bf16 else "fp32"
-            bind_ops(self.model, choose(str(self.device), precision, gradients=True))
+            chosen = choose(str(self.device), precision, gradients=True)
+            for module in (self.model, self.critic):
+                bind_ops(module, chosen)
+            self.ssim = function("ssim", chosen.backends["ssim"])
         self.ema = twin(self.model)
         self.model.wide_blocks = settings.fp16_amp
         self.view: FrozenView = open_view(seeing, settings.vgg, settings.loss_weights.vgg_layers).to(**layout)
@@ -287,7 +290,7 @@ class GeneratorTrainer:
             terms["absolute"] = F.l1_loss(fake, real)
         if weights.ssim:
             with stage("v2f ssim"):
-                terms["ssim"] = 1.0 - ssim((fake + 1) / 2, (real + 1) / 2)
+                terms["ssim"] = 1.0 - self.ssim((fake + 1) / 2, (real + 1) / 2)
         if weights.token:
             terms["token"] = token_loss(output.tokens, output.target_tokens)
         if weights.perceptual or weights.identity:
