@@ -166,6 +166,7 @@ def training(rehearsal: bool) -> tuple[list[Job], list[str]]:
     largest = max(seen)
     found += [
         _job(stage, "kernels of a step", "training:kernels", 18.0, arguments={"batch": largest}),
+        _job(stage, "a recogniser's step", "training:recogniser", 25.0, timeout_s=60.0),
         _job(stage, "shares of a step", "training:shares", 32.0, arguments={"batch": largest}),
     ]
     notes = [f"training rung {r.name}: needs a GPU" for r in RUNGS if r.gpu and rehearsal]

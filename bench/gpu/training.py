@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu.job import Context
 from bench.kernels import kernel_parts
-from bench.training import rungs
+from bench.training import recogniser_rungs, rungs
 from bench.training import shares as parts
 from bench.training.setup import sized
 
@@ -84,6 +84,17 @@ def kernels(context: Context, batch: int) -> None:
     work = _work(context, batch)
     for row in kernel_parts.rows("a training step", f"{rung}, batch {batch}", found, batch, work):
         context.row(row)
+
+
+def recogniser(context: Context) -> None:
+    """A recogniser's step by rungs."""
+    small = context.rehearsal
+    _, notes = recogniser_rungs.run(
+        "tiny" if small else "published", context.device, rounds=1 if small else 5,
+        budget_s=min(8.0, context.left_s / 2), on_row=context.row,
+    )  # fmt: skip
+    for note in notes:
+        context.note(note)
 
 
 def _work(context: Context, batch: int, counted: int = 2) -> dict[str, kernel_parts.Work]:

@@ -13,10 +13,15 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "train"))
 from graph_replay import FAULTS, PROGRESS, Distances, Run, distances, excess, opened, run, wanted
+from test_graphed_recogniser import WAYS
+from test_graphed_recogniser import run as recogniser_steps
+from test_graphed_recogniser import wanted as graphed_recogniser
 from train_harness import people, settings, small_recogniser
 
 from v2f_engine.train.generator import GeneratorTrainer
 from v2f_engine.train.graphed import CudaRecorder, GraphedTrainer
+from v2f_engine.train.graphed_recogniser import GraphedRecogniserTrainer
+from v2f_engine.train.recogniser_step import RecogniserTrainer
 
 pytestmark = pytest.mark.gpu
 
@@ -70,6 +75,21 @@ def test_the_first_captured_step_in_bf16_has_the_eager_ones_terms(progress: floa
         terms.append({name: float(value) for name, value in trainer.step(0, progress)[0].items()})
         trainer.batches.close()
     assert terms[1] == pytest.approx(terms[0], rel=2e-3)
+
+
+def test_a_recognisers_captured_step_trains_as_the_eager_one() -> None:
+    """fp32, three recipes, another rate at every step. A capture adds nothing: what is left is the order of sums."""
+    for name, way in WAYS.items():
+        settings = graphed_recogniser(**{**way, "bf16": False, "device": DEVICE})
+        eager, again = (recogniser_steps(RecogniserTrainer(people(), settings)) for _ in range(2))
+        found = recogniser_steps(GraphedRecogniserTrainer(people(), settings))
+        for number, (one, twin, graphed) in enumerate(zip(eager, again, found, strict=True)):
+            for key, value in one.items():
+                scale = float(value.double().abs().max()) + 1e-6
+                apart, noise = (
+                    float((other[key].double() - value.double()).abs().max()) for other in (graphed, twin)
+                )
+                assert apart <= max(8 * noise, 1e-4 * scale), f"{name}, step {number}, {key}: {apart:.2g}"
 
 
 def test_memory_may_be_pinned_while_a_graph_is_captured() -> None:

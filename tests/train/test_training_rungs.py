@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 sys.path.append(str(Path(__file__).parents[2]))
-from bench.training import rungs, setup, shares
+from bench.training import recogniser_rungs, rungs, setup, shares
 from bench.training.published import PublishedLoop
 from bench.training.setup import SIZES, recogniser_of, sized
 from v2f_engine.models.iresnet import IResNetConfig
@@ -154,3 +154,17 @@ def test_unknown_names_are_refused() -> None:
         rungs.run_rung(rungs.ORACLE, "huge", "cpu")
     assert rungs.baseline("cuda:0") == LOOP
     assert rungs.baseline("cpu") == PUBLISHED[1]
+
+
+def test_a_recognisers_rungs_run_and_agree() -> None:
+    rows, notes = recogniser_rungs.run("tiny", "cpu", rounds=1, budget_s=1.0)
+    assert [row.contender for row in rows] == [rung.name for rung in recogniser_rungs.RUNGS if not rung.gpu]
+    assert all(row.passed and row.timing for row in rows), [row.check for row in rows]
+    assert notes == ["recogniser rung 4 one CUDA graph: needs a GPU"]
+
+
+def test_a_wrong_rung_of_a_recogniser_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = recogniser_rungs.Rung("3 bf16", {"scale": 60.0})
+    monkeypatch.setattr(recogniser_rungs, "RUNGS", (wrong,))
+    rows, _ = recogniser_rungs.run("tiny", "cpu", rounds=1, budget_s=1.0)
+    assert [row.passed for row in rows] == [False]
