@@ -33,6 +33,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 SEED = 2026
 OF_ARRAYS = {("perturb", "native")}
 """Backends that torch tensors cannot be given to."""
+ON_A_GPU = {"triton", "cupy", "torch_joined"}
+"""Backends with kernels of their own, or that end in one."""
 
 
 def widened(inputs: Tensors, wide: torch.dtype = torch.float32) -> Tensors:
@@ -124,7 +126,7 @@ def contenders(case: Case, device: str) -> tuple[dict[str, Callable[..., Any]], 
         if (case.op, name) in OF_ARRAYS:
             missing.append(f"{case.op}/{name}: takes NumPy arrays; `make unit` judges it")
             continue
-        if device == "cpu" and name in ("triton", "cupy"):
+        if device == "cpu" and name in ON_A_GPU:
             missing.append(f"{case.op}/{name}: needs a GPU")
             continue
         try:

@@ -32,6 +32,8 @@ OP = Op(
     {
         "reference": "v2f_kernels.conv3x3.reference:conv3x3",
         "torch": "v2f_kernels.conv3x3.torch_native:conv3x3",
+        "winograd": "v2f_kernels.conv3x3.winograd:conv3x3",
+        "torch_joined": "v2f_kernels.conv3x3.torch_joined:conv3x3",
     },
 )
 

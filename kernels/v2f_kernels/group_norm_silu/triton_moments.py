@@ -24,7 +24,8 @@ def moments_kernel(
     partial_ptr,  # [B, CHUNKS, 2, C] fp32: mean, M2
     HW: tl.constexpr,
     C: tl.constexpr,
-    CHUNK: tl.constexpr,  # pixels per program, a multiple of BLOCK_P
+    CHUNK: tl.constexpr,  # pixels per program
+    DEPTH: tl.constexpr,  # tiles read at once
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -32,25 +33,58 @@ def moments_kernel(
     chunk = tl.program_id(0)
     image = tl.program_id(1).to(tl.int64)
     c = tl.arange(0, BLOCK_C)
-    p = tl.arange(0, BLOCK_P)
     source = x_ptr + image * (HW * C)
     first = chunk * CHUNK
-    count = tl.minimum(HW - first, CHUNK).to(tl.float32)
-    shift = tl.load(source + first * C + c, mask=c < C, other=0.0).to(tl.float32)
+    end = tl.minimum(first + CHUNK, HW)
+    deep_c = c[None, None, :]
+    shift = tl.load(source + first_rows(first, BLOCK_P) * C + deep_c, mask=deep_c < C, other=0.0).to(
+        tl.float32
+    )
     sum1 = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
     sum2 = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
-    for start in tl.range(0, CHUNK, BLOCK_P):
-        row = first + start + p
-        inside = (row < HW)[:, None] & (c < C)[None, :]
-        x = tl.load(source + row[:, None] * C + c[None, :], mask=inside, other=0.0).to(tl.float32)
-        deviation = tl.where(inside, x - shift[None, :], 0.0)
-        sum1 += deviation
-        sum2 += deviation * deviation
+    for start in tl.range(0, CHUNK, DEPTH * BLOCK_P):
+        row = deep_rows(first + start, DEPTH, BLOCK_P)
+        inside = (row < end) & (deep_c < C)
+        x = tl.load(source + row * C + deep_c, mask=inside, other=0.0).to(tl.float32)
+        sum1, sum2 = add_deviations(x, inside, shift, sum1, sum2)
+    target = partial_ptr + (image * tl.num_programs(0) + chunk) * (2 * C)
+    store_sums(sum1, sum2, shift, (end - first).to(tl.float32), target, c, C)
+
+
+@triton.jit
+def deep_rows(start, DEPTH: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Pixels [BLOCK_P, DEPTH, 1] from `start` on: a thread holds one of each of the DEPTH tiles, so that as many
+    16-byte loads of its own are under way before it waits for the first. As the first axis the tiles would be spread
+    over threads: 255 registers and sums through shared memory."""
+    depth = tl.arange(0, DEPTH)
+    p = tl.arange(0, BLOCK_P)
+    return start + depth[None, :, None] * BLOCK_P + p[:, None, None]
+
+
+@triton.jit
+def first_rows(first, BLOCK_P: tl.constexpr):
+    """Pixel `first`, [BLOCK_P, 1, 1]: every row of threads reads it in the layout of the tiles, instead of one that is
+    carried to the others through shared memory."""
+    return first + tl.arange(0, BLOCK_P)[:, None, None] * 0
+
+
+@triton.jit
+def add_deviations(x, inside, shift, sum1, sum2):
+    """Sums [P, C] with those of a tile x [P, DEPTH, C] fp32 and its square, around shift [P, 1, C]; a thread adds up
+    its own DEPTH values, so the sums in registers are one tile's."""
+    deviation = tl.where(inside, x - shift, 0.0)
+    return sum1 + tl.sum(deviation, 1), sum2 + tl.sum(deviation * deviation, 1)
+
+
+@triton.jit
+def store_sums(sum1, sum2, shift, count, target, c, C: tl.constexpr):
+    """Mean and M2 per channel of `count` pixels -> target [2, C], from their sums [P, C] around shift [P, 1, C], which
+    is the same in every row: P, a power of two, times a number has its digits, so the mean of them is that number."""
+    around = tl.sum(tl.reshape(shift, sum1.shape), 0) / sum1.shape[0]
     offset = tl.sum(sum1, 0) / count
     m2 = tl.maximum(tl.sum(sum2, 0) - offset * offset * count, 0.0)
-    target = partial_ptr + (image * tl.num_programs(0) + chunk) * (2 * C) + c
-    tl.store(target, shift + offset, mask=c < C)
-    tl.store(target + C, m2, mask=c < C)
+    tl.store(target + c, around + offset, mask=c < C)
+    tl.store(target + C + c, m2, mask=c < C)
 
 
 @triton.jit

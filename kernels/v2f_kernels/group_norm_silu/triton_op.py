@@ -104,6 +104,7 @@ class Statistics(NamedTuple):
             HW=height * width,
             C=channels,
             CHUNK=chunk,
+            DEPTH=config.blocks["DEPTH"],
             **_tile(config, channels),
             **_warps(config),
         )

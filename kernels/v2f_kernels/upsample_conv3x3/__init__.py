@@ -42,6 +42,8 @@ FOLDED = Op(
     {
         "reference": "v2f_kernels.upsample_conv3x3.reference:upsample_conv3x3_folded",
         "torch": "v2f_kernels.upsample_conv3x3.torch_native:upsample_conv3x3_folded",
+        "winograd": "v2f_kernels.upsample_conv3x3.winograd:upsample_conv3x3_folded",
+        "torch_joined": "v2f_kernels.upsample_conv3x3.torch_joined:upsample_conv3x3_folded",
         "triton": "v2f_kernels.upsample_conv3x3.triton_op:upsample_conv3x3_folded",
     },
 )
