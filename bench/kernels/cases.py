@@ -298,13 +298,7 @@ def ssim(batch: int, height: int, width: int) -> Case:
         f"B{batch} C3 {height}x{width}",
         make,
         lambda f, t: f(t["left"], t["right"]),
-        2.0
-        * batch
-        * 3
-        * 4
-        * 11
-        * (height - 10)
-        * (width + width - 10),  # four maps, two passes of eleven taps
+        2.0 * 44 * 3 * batch * (height - 10) * (2 * width - 10),  # four maps, two passes of eleven taps
         ("left",),
         half=False,
     )

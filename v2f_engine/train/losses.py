@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from v2f_kernels.ssim.torch_native import ssim as ssim
 
 from v2f_engine.config import between
 from v2f_engine.models.perceptual import wide
 
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
-SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 ADAPTIVE_FLOOR, ADAPTIVE_LIMIT = 1e-4, 1e4
 
 
@@ -91,28 +90,6 @@ def identity_loss(features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def token_loss(tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean squared error of rows 1..49 of `[B, 50, D]` with the detached rows before masking."""
     return F.mse_loss(wide(tokens[:, 1:]), wide(target[:, 1:].detach()))
-
-
-def ssim(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Mean structural similarity of `[B, C, H, W]` in [0, 1]: 11-tap Gaussian of sigma 1.5, valid positions.
-
-    Wang et al. 2004. The window is separable, so two one-dimensional passes of stacked moments.
-    """
-    channels = left.shape[1]
-    a, b = wide(left), wide(right)
-    taps = torch.arange(SSIM_WINDOW, device=left.device, dtype=a.dtype) - SSIM_WINDOW // 2
-    window = torch.exp(-taps.square() / (2 * SSIM_SIGMA**2))
-    window = window / window.sum()
-    stacked = torch.cat([a, b, a * a, b * b, a * b])
-    column = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    row = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    blurred = F.conv2d(F.conv2d(stacked, column, groups=channels), row, groups=channels)
-    mean_a, mean_b, square_a, square_b, product = blurred.chunk(5)
-    variance_a, variance_b = square_a - mean_a * mean_a, square_b - mean_b * mean_b
-    covariance = product - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + SSIM_C1) / (mean_a.square() + mean_b.square() + SSIM_C1)
-    structure = (2 * covariance + SSIM_C2) / (variance_a + variance_b + SSIM_C2)
-    return (luminance * structure).mean()
 
 
 def critic_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v2f_engine.backends import choose
+from v2f_engine.backends import choose, function
 from v2f_engine.models import bind_ops
 from v2f_engine.models.features import to_network
 from v2f_engine.models.fmae import LoRALinear
@@ -31,7 +31,7 @@ from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.folder import open_folder
 from v2f_engine.train.loop import LOG, Loop, cut_log
-from v2f_engine.train.losses import identity_loss, ssim
+from v2f_engine.train.losses import identity_loss
 from v2f_engine.train.optim import set_lr
 from v2f_engine.train.pose_data import PoseBatches, PoseSource
 from v2f_engine.train.pose_data import PoseData as PoseData
@@ -124,7 +124,9 @@ class PoseTrainer:
         pose.requires_grad_(True)
         self.model = Conditioned(generator, pose).to(**layout)
         precision = "bf16" if settings.bf16 else "fp32"
-        bind_ops(generator, choose(str(self.device), precision, gradients=True))
+        chosen = choose(str(self.device), precision, gradients=True)
+        bind_ops(generator, chosen)
+        self.ssim = function("ssim", chosen.backends["ssim"])
         self.view = open_view(recogniser, settings.vgg, 5).to(**layout)
         self.wrapped = self.group.wrap(self.model)
         heavy = [p for p in pose.parameters() if p.ndim > 1]
@@ -161,7 +163,7 @@ class PoseTrainer:
         weights = self.settings.weights
         terms = {"pixel": F.mse_loss(fake, real)}
         if weights.ssim:
-            terms["ssim"] = 1.0 - ssim((fake + 1) / 2, (real + 1) / 2)
+            terms["ssim"] = 1.0 - self.ssim((fake + 1) / 2, (real + 1) / 2)
         if weights.perceptual or weights.identity:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
                 seen = self.view(fake, real)
