@@ -6,6 +6,7 @@ again in the backward pass rather than kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -79,14 +80,16 @@ class Forward(NamedTuple):
         return terms
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    """What `backward` needs of the fields of `Forward`."""
     x, weight, bias, residual, norm_weight, norm_bias, statistics, ctx.eps, _ = inputs
     ctx.save_for_backward(x, weight, bias, norm_weight, norm_bias, statistics)
     ctx.has_residual = residual is not None
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
+def backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
+    """A gradient for every field of `Forward`."""
     x, weight, bias, norm_weight, norm_bias, statistics = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, needs_residual, needs_scale, needs_shift = ctx.needs_input_grad[:6]
     dy = dy.contiguous(memory_format=torch.channels_last)
@@ -107,12 +110,11 @@ def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
     return dx, dweight, dbias, dresidual, dscale, dshift, None, None, None
 
 
-conv_op = registered("v2f::conv3x3", Forward, setup_context=_setup_context, backward=_backward)
+conv_op = registered("v2f::conv3x3", Forward, setup_context=keep_for_backward, backward=backward)
 
 
-@takes(Arguments)
-def conv3x3(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
-    """See the contract in `v2f_kernels.conv3x3`; x and residual in channels-last memory, C a multiple of 16.
+def called(op: Callable[..., tuple[Tensor, Tensor]], given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
+    """A registered op with the fields of `Forward`, called as the contract says.
 
     A weight in channels-last memory is read as it lies; any other is copied at every call.
     """
@@ -124,5 +126,11 @@ def conv3x3(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
     if given.norm is not None and statistics is None:
         statistics = statistics_op(x.detach(), groups)
     rest = scale, shift, statistics, eps, given.out_groups or 0
-    y, moments = conv_op(x, given.weight, given.bias, given.residual, *rest)
+    y, moments = op(x, given.weight, given.bias, given.residual, *rest)
     return y if given.out_groups is None else (y, moments)
+
+
+@takes(Arguments)
+def conv3x3(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
+    """See the contract in `v2f_kernels.conv3x3`; x and residual in channels-last memory, C a multiple of 16."""
+    return called(conv_op, given)
