@@ -30,6 +30,8 @@ class Case:
         plain: plain torch in the inputs' dtype, for ops without a `torch` backend.
         alternatives: other ways in torch, on a GPU: name -> (inputs -> output).
         half: whether fp16 and bf16 make sense.
+        before, behind: of a convolution in a network: groups of the norm that its input goes through, and of the one
+            that reads its output; 0 where there is none.
     """
 
     op: str
@@ -42,6 +44,8 @@ class Case:
     plain: Function | None = None
     alternatives: Mapping[str, Callable[[Tensors], Any]] = field(default_factory=dict)
     half: bool = True
+    before: int = 0
+    behind: int = 0
 
     def inputs(self, seed: int, device: str, dtype: torch.dtype) -> Tensors:
         """Fresh random inputs; floating ones rounded to `dtype`, images channels-last."""

@@ -8,8 +8,9 @@ The work is every (op, shape class, dtype) that base size calls (`network_calls.
 training (bf16, forward and backward), most valuable first. Twice through: first every admissible backend as it is
 launched now, then, while seconds are left, Triton's launch configurations where Triton is within `REACH` of the best
 (`tune.py`: compile gate, oracle, clock), and the backends again. A contender is judged against the op's reference
-before it is timed, and rounds are interleaved. What ran before stays unless another is `GAIN` faster. Every decision
-is on the disk before the next one; what time did not reach is named and keeps its entry.
+before it is timed, and rounds are interleaved. Convolutions of generation are timed with what each contender leaves to
+the norms around it and another does itself (`around.py`). What ran before stays unless another is `GAIN` faster. Every
+decision is on the disk before the next one; what time did not reach is named and keeps its entry.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from v2f_kernels import _tuned
+from v2f_kernels._shapes import shape_class
 
 from bench import protocol
 from bench.kernels import tune
@@ -57,10 +60,18 @@ class Choosing:
     note: Callable[[str], None]
     begin: Callable[[str], None]
     begun: Container[str]
-    seconds: Seconds
+    seconds: Seconds | None
     judge: Judge
     clock: Callable[[], float]
     found: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def times(self, item: Item, functions: Functions) -> dict[str, float]:
+        """Backend -> seconds an image of one call, of functions that were judged sound."""
+        if not functions:
+            return {}
+        if self.seconds is not None:
+            return self.seconds(item, functions, self.device)
+        return timed(item, functions, self.device, partial(self.norm, item))
 
     def late(self, what: str) -> bool:
         """Whether time is up; says what is left out."""
@@ -71,11 +82,21 @@ class Choosing:
 
     def current(self, item: Item) -> str:
         """What the tables on the disk choose for an item."""
+        return self.chosen(item, item.op, item.shape)
+
+    def norm(self, item: Item, channels: int, side: int) -> Callable[..., Any]:
+        """What they choose for a norm beside an item; plain torch in a rehearsal."""
+        shape = shape_class("group_norm_silu", C=channels, HW=side)
+        use = "torch" if self.device == "cpu" else self.chosen(item, "group_norm_silu", shape)
+        return _tuned.op_named("group_norm_silu").backend(use)
+
+    def chosen(self, item: Item, op: str, shape: str) -> str:
+        """What they choose for an op at a shape, in an item's dtype and use."""
         name = self.table.device
         machine = Machine(1, frozenset(), has_triton=True, gpus=(name,))
         known = _tuned.tables(self.table.folder)
         picked = choose("cuda:0", item.dtype, gradients=item.gradients, machine=machine, known=known)
-        return picked.backend_of(item.op, item.shape)
+        return picked.backend_of(op, shape)
 
 
 def run(
@@ -120,7 +141,7 @@ def run(
     table = DeviceTable(name, measurement(device, source), folder)
     todo = [i for i in (work_of(rehearsal) if work is None else work) if only is None or i.op in only]
     state = Choosing(
-        device, table, clock() + budget_s, tell, note, begin, begun, seconds or timed, judge or judged, clock
+        device, table, clock() + budget_s, tell, note, begin, begun, seconds, judge or judged, clock
     )
     for item in todo:
         if not state.late(item.label):
@@ -161,7 +182,7 @@ def decide(state: Choosing, item: Item, remark: str = "") -> None:
         state.note(words)
     verdicts = {name: state.judge(item, name, f, state.device) for name, f in functions.items()}
     sound = {name: functions[name] for name, (passed, _) in verdicts.items() if passed}
-    times = state.seconds(item, sound, state.device) if sound else {}
+    times = state.times(item, sound)
     before = state.current(item)
     for name, (passed, words) in verdicts.items():
         timing = protocol.Timing.of([times[name] * item.calls], 1, "a call's mean") if name in times else None

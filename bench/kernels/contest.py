@@ -10,6 +10,7 @@ from v2f_kernels import _tuned
 
 from bench import protocol
 from bench.kernels import ops
+from bench.kernels.around import Norms, asked_for_all, joinable, within
 from bench.kernels.network_calls import DTYPES, Item
 
 ROUNDS = 15
@@ -23,7 +24,8 @@ class DeviceLost(RuntimeError):
 
 
 def judged(item: Item, name: str, function: Callable[..., Any], device: str) -> tuple[bool, str]:
-    """Against the op's reference on every case, with gradients where the item has them.
+    """Against the op's reference on every case, with gradients where the item has them, and of a convolution with the
+    norm before it and the statistics of what it writes, as the network may ask for them.
 
     Raises:
         DeviceLost: the device does not answer after a failure.
@@ -32,19 +34,26 @@ def judged(item: Item, name: str, function: Callable[..., Any], device: str) -> 
     words = ""
     for case in item.checks:
         inputs = case.inputs(ops.SEED, device, DTYPES[item.dtype] if case.half else torch.float32)
-        try:
-            passed, words = ops.compare(case, run_of, function, inputs)
-        except Exception as error:  # one backend that cannot run must not end the rest
-            passed, words = False, f"{type(error).__name__}: {str(error)[:200]}"
-        if not passed:
-            still_there(device, f"{item.label}, {name}")
-            return False, f"{case.name}: {words}"
+        for asked in (case, *asked_for_all(case)):
+            try:
+                passed, words = ops.compare(asked, run_of, function, inputs)
+            except Exception as error:  # one backend that cannot run must not end the rest
+                passed, words = False, f"{type(error).__name__}: {str(error)[:200]}"
+            if not passed:
+                still_there(device, f"{item.label}, {name}")
+                return False, f"{asked.name}: {words}"
     return True, words
 
 
-def timed(item: Item, functions: Functions, device: str) -> dict[str, float]:
-    """Interleaved rounds of `bench.protocol`, every case weighted by how often the network calls it."""
+def timed(item: Item, functions: Functions, device: str, norms: Norms) -> dict[str, float]:
+    """Interleaved rounds of `bench.protocol`, every case weighted by how often the network calls it, each contender
+    with all that it leaves to the ops around it and another would do (`around`).
+
+    Args:
+        norms: what runs a norm of an item's dtype.
+    """
     total = dict.fromkeys(functions, 0.0)
+    parts = joinable(functions.values())
     run_of = ops.run_gradients if item.gradients else ops.run_forward
     for case, times in item.cases:
         dtype = DTYPES[item.dtype] if case.half else torch.float32
@@ -52,7 +61,10 @@ def timed(item: Item, functions: Functions, device: str) -> dict[str, float]:
         size = sum(float(t.numel() * t.element_size()) for t in inputs.values())
         sets = protocol.sets_for(2 * size, device)
         batches = [inputs, *(case.inputs(ops.SEED + i, device, dtype) for i in range(1, sets))]
-        calls = {name: ops._call(case, run_of, function, batches) for name, function in functions.items()}
+        calls = {
+            name: ops._call(case, run_of, within(case, function, parts, norms), batches)
+            for name, function in functions.items()
+        }
         share = ITEM_S / len(item.cases)
         rounds = 1 if device == "cpu" else ROUNDS
         measured = protocol.time_calls(calls, device=device, rounds=rounds, budget_s=share, sets=sets)

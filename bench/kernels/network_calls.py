@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from v2f_kernels._contract import NORM, STATISTICS, joins
 from v2f_kernels._tuned import key_of
 
 from bench.kernels import cases
@@ -40,6 +41,7 @@ class Call:
         sizes: of its tensors, in order.
         groups: of its GroupNorm; 0 without one.
         residual: whether one is given.
+        before, behind: groups of the norms that a convolution reads from and is read by, where it may join them.
     """
 
     op: str
@@ -47,6 +49,12 @@ class Call:
     sizes: tuple[tuple[int, ...], ...]
     groups: int
     residual: bool
+    before: int = 0
+    behind: int = 0
+
+
+CONVOLUTIONS = ("conv3x3", "upsample_conv3x3", "upsample_conv3x3_folded")
+"""Ops whose backends may do a part of the ops around them: `v2f_kernels._contract.joins`."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +104,13 @@ def items(
         grouped.setdefault((call.op, call.shape), []).append((call, times))
     found = []
     for (op, shape), group in grouped.items():
-        made: dict[str, tuple[Case, int]] = {}
-        checks: dict[str, Case] = {}
+        made: dict[tuple[str, int, int], tuple[Case, int]] = {}
+        checks: dict[tuple[str, int, int], Case] = {}
         for call, times in group:
             case, check = (_case(call, gradients, rows) for rows in ((image_rows, token_rows), CHECKED_ROWS))
-            made[case.name] = (case, made.get(case.name, (case, 0))[1] + times)
-            checks[check.name] = check
+            key = case.name, case.before, case.behind
+            made[key] = (case, made.get(key, (case, 0))[1] + times)
+            checks[key] = check
         if not gradients or all(check.gradients for check in checks.values()):
             seconds = sum(times * _least(call, DTYPES[dtype]) for call, times in group) * (
                 3 if gradients else 1
@@ -113,7 +122,18 @@ def items(
 
 def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counter[Call]:
     """Every call of an op in one forward pass, and how many of each; with `gradients` the published discriminator's,
-    too."""
+    too; of convolutions in generation with the norms around them, as a backend that joins these would be told."""
+    seen = _heard(config, dtype, gradients, joining=False)
+    if gradients:
+        return seen
+    joined = _heard(config, dtype, gradients, joining=True)
+    return Counter(
+        {call: n for call, n in seen.items() if call.op not in CONVOLUTIONS}
+        | {call: n for call, n in joined.items() if call.op in CONVOLUTIONS}
+    )
+
+
+def _heard(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool, joining: bool) -> Counter[Call]:
     with torch.device("meta"):
         model, critic = Vec2Face(config), PatchDiscriminator()
     if not gradients:
@@ -122,7 +142,10 @@ def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counte
     for module in (*model.modules(), *critic.modules()):
         if isinstance(module, Bound):
             named = zip(module.uses, module.shapes(), module.ops, strict=True)
-            module.ops = tuple(_noting(seen, op, shape, function) for op, shape, function in named)
+            module.ops = tuple(
+                joins(NORM, STATISTICS)(noted) if joining and op in CONVOLUTIONS else noted
+                for op, noted in ((op, _noting(seen, op, shape, f)) for op, shape, f in named)
+            )
     schedule = MASK_SCHEDULES["train" if gradients else "generate"]
     rows = (
         torch.empty(1, config.vector_dim, device="meta", dtype=torch.float32 if gradients else dtype),
@@ -140,7 +163,8 @@ def _noting(seen: Counter[Call], op: str, shape: str, function: Callable[..., An
     def noted(*args: Any, **named: Any) -> Any:
         sizes = tuple(tuple(a.shape) for a in args if isinstance(a, torch.Tensor))
         groups = next((a for a in args if isinstance(a, int)), 0)
-        seen[Call(op, shape, sizes, groups, named.get("residual") is not None)] += 1
+        before, behind = (named.get("norm") or (None, None, 0))[2], named.get("out_groups") or 0
+        seen[Call(op, shape, sizes, groups, named.get("residual") is not None, before, behind)] += 1
         return function(*args, **named)
 
     return noted
@@ -149,7 +173,7 @@ def _noting(seen: Counter[Call], op: str, shape: str, function: Callable[..., An
 def _case(call: Call, gradients: bool, rows: tuple[int, int]) -> Case:
     """`rows`: of an op on images and of one on tokens."""
     case = BUILDERS[call.op](call, rows[0] if len(call.sizes[0]) == 4 else rows[1])
-    return case if gradients else replace(case, gradients=())
+    return case if gradients else replace(case, gradients=(), before=call.before, behind=call.behind)
 
 
 def _least(call: Call, dtype: torch.dtype) -> float:
@@ -176,6 +200,9 @@ BUILDERS: dict[str, Callable[[Call, int], Case]] = {
     ),
     "group_norm_silu": lambda c, b: cases.group_norm_silu(b, c.sizes[0][1], c.sizes[0][2], c.groups),
     "layer_norm": lambda c, b: cases.layer_norm(b, c.sizes[0][2], c.sizes[0][1]),
+    "multi_scale_stem": lambda c, b: cases.multi_scale_stem(
+        b, sum(c.sizes[place][0] for place in (2, 4, 6)), c.sizes[0][2]
+    ),
     "to_uint8": lambda c, b: cases.to_uint8(b, c.sizes[0][1], c.sizes[0][2], c.groups),
     "upsample_conv3x3": lambda c, b: cases.upsample(b, c.sizes[0][1], c.sizes[0][2], folded=False),
     "upsample_conv3x3_folded": lambda c, b: cases.upsample(b, c.sizes[0][1], c.sizes[0][2], folded=True),
