@@ -241,6 +241,7 @@ def test_the_work_is_the_networks_own_most_valuable_first() -> None:
     assert {i.op for i in training} == {i.op for i in base} - {"to_uint8", "upsample_conv3x3_folded"} | {
         "upsample_conv3x3",
         "group_norm_leaky",  # the discriminator's
+        "multi_scale_stem",
     }
     norms = {i.label: i for i in training}["group_norm_leaky C=256 HW=28, bf16, gradients"]
     assert [case.gradients[3:] for case, _ in norms.cases] == [("shift",), ()]  # a stage's and a block's

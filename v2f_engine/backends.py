@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from v2f_kernels._cpu_shapes import cpu_shapes
 from v2f_kernels._shapes import ANY, SHAPES, TRAINED
 from v2f_kernels._tuned import DEFAULT, Pick, Table, tables
 from v2f_kernels._tuned import op_named as op_named
@@ -42,6 +43,7 @@ TABLE: Mapping[str, tuple[str, str, str]] = {
     "group_norm_leaky":        ("torch",     "torch",          TUNED),
     "group_norm_silu":         ("torch",     "torch_rows",     TUNED),
     "layer_norm":              ("torch",     "torch",          TUNED),
+    "multi_scale_stem":        ("torch",     "torch",          TUNED),
     "to_uint8":                ("torch",     "torch",          TUNED),
     "unit_distance":           ("torch",     "torch",          TUNED),
     "upsample_conv3x3":        ("torch",     "torch",          TUNED),
@@ -117,13 +119,16 @@ class Choice:
         pick = self.shapes.get(op, {}).get(shape)
         return self.backends[op] if pick is None else pick.use
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, reached: Container[tuple[str, str]] | None = None) -> dict[str, Any]:
         """Plain values, for manifests: device, precision and op -> backend, of the ops that decide an image's bytes.
+
+        Args:
+            reached: (op, shape class) pairs that the network has, where others decide none of its bytes; all if None.
 
         Ops on host arrays give the same bits by any backend: see `told_on_host`. Where a shape class has another
         backend than the rest of its op, `shapes` has op -> class -> backend; where the device has launch
-        configurations of its own, `launch` identifies them. On a CPU and on a GPU without a table neither is there,
-        so that datasets begun before they existed go on.
+        configurations of its own, `launch` identifies them. For a network that reaches none of a CPU's shapes, and on
+        a GPU without a table, neither is there, so that datasets begun before they existed go on.
         """
         told: dict[str, Any] = {
             "device": self.device,
@@ -131,7 +136,11 @@ class Choice:
             "backends": {op: use for op, use in sorted(self.backends.items()) if op in SHAPES.keys() - TRAINED},
         }
         other = {
-            op: {shape: pick.use for shape, pick in sorted(listed.items()) if pick.use != self.backends[op]}
+            op: {
+                shape: pick.use
+                for shape, pick in sorted(listed.items())
+                if pick.use != self.backends[op] and (reached is None or (op, shape) in reached)
+            }
             for op, listed in sorted(self.shapes.items())
             if op not in TRAINED
         }
@@ -172,6 +181,10 @@ def choose(
     picks: dict[str, Pick] = {}
     shapes: dict[str, Mapping[str, Pick]] = {}
     column, table, launch = int(gradients), "none: a CPU runs torch's own operators", ""
+    if kind == "cpu" and (
+        shapes := cpu_shapes(numbers, gradients, seen.cpu_flags, seen.no_extension)
+    ):
+        table = "v2f_kernels/_cpu_shapes.py: measured on a CPU with avx512_bf16; other shapes run torch's own operators"
     chunk = None
     if kind == "cuda":
         if not seen.has_triton:

@@ -267,6 +267,28 @@ def to_uint8(batch: int, channels: int, side: int, groups: int = 32) -> Case:
     )
 
 
+def multi_scale_stem(batch: int, out: int, side: int) -> Case:
+    """`out`: channels of all three convolutions, half of them of the smallest kernel."""
+    widths = {3: out // 2, 7: out // 4, 15: out // 4}
+
+    def make(g: torch.Generator) -> Tensors:
+        made = {"x": normal(g, batch, 3, side, side)}
+        for kernel, width in widths.items():
+            made[f"weight{kernel}"] = normal(g, width, 3, kernel, kernel, scale=(3 * kernel**2) ** -0.5)
+            made[f"bias{kernel}"] = normal(g, width, scale=0.1)
+        return made
+
+    names = ("x", *(f"{part}{kernel}" for kernel in widths for part in ("weight", "bias")))
+    return Case(
+        "multi_scale_stem",
+        f"B{batch} C3 to {out} {side}x{side}",
+        make,
+        lambda f, t: f(*t.values()),
+        2.0 * batch * 3 * side * side * sum(width * kernel**2 for kernel, width in widths.items()),
+        names,
+    )
+
+
 def perturb(batch: int) -> Case:
     def plain(x: torch.Tensor, sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         moved = x + sigma[:, None] * noise
@@ -352,6 +374,7 @@ def cases(size: str) -> list[Case]:
         *(unit_distance(image_batch, channels, side // 2) for side in sides),
         *(conv3x3(image_batch, channels, side, residual) for side in sides for residual in (False, True)),
         *(upsample(image_batch, channels, side // 2, folded) for side in sides for folded in (False, True)),
+        multi_scale_stem(image_batch, channels // 2, sides[-1]),
         to_uint8(image_batch, channels, sides[-1]),
         ssim(batch, *((20, 15) if size == "tiny" else (112, 112))),
         perturb(batch * 64),

@@ -22,13 +22,14 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "group_norm_leaky": ("C=", "HW="),
     "group_norm_silu": ("C=", "HW="),
     "layer_norm": ("D=",),
+    "multi_scale_stem": ("O=", "HW="),
     "to_uint8": ("C=", "HW="),
     "unit_distance": ("C=", "HW="),
     "upsample_conv3x3": ("C=", "HW="),  # HW: before it is doubled
     "upsample_conv3x3_folded": ("C=", "HW="),
 }
 """Op -> the fields of its shape class, in order. These are the ops that a table chooses a backend for."""
-TRAINED = frozenset({"bias_prelu", "bias_residual", "group_norm_leaky", "unit_distance"})
+TRAINED = frozenset({"bias_prelu", "bias_residual", "group_norm_leaky", "multi_scale_stem", "unit_distance"})
 """Of them, those that no generator calls: they decide no image's bytes, so no manifest names them."""
 TILES = (32, 64, 128, 256)
 """Tokens of a row are counted in tiles: 25 tokens are `N<=32`, 45 and 50 are `N<=64`."""

@@ -12,6 +12,7 @@ from v2f_kernels.conv3x3 import OP as CONV
 from v2f_kernels.group_norm_leaky import OP as LEAKY
 from v2f_kernels.group_norm_silu import OP as NORM
 from v2f_kernels.group_norm_silu import STATISTICS
+from v2f_kernels.multi_scale_stem import OP as STEM
 from v2f_kernels.perturb import DRAWN
 from v2f_kernels.philox import DRAW
 from v2f_kernels.to_uint8 import OP as TAIL
@@ -85,6 +86,18 @@ def test_norm_between_leaky_relus(channels, size, groups, stage, dtype):
         return f(x, weight, bias, groups, 1e-5, *((0.1, 1.0) if stage else (1.0, 0.1)), added)
 
     compare(LEAKY, call, named, noise(3, channels, size, size, seed=3, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("widths", "size"), [((32, 16, 16), 112), ((4, 8, 4), 37)])
+def test_stem(widths, size, dtype):
+    named = {"x": noise(2, 3, size, size, dtype=dtype)}
+    for kernel, out in zip((3, 7, 15), widths, strict=True):
+        scale = (3 * kernel**2) ** -0.5
+        named[f"weight{kernel}"] = noise(out, 3, kernel, kernel, seed=kernel, dtype=dtype, scale=scale)
+        named[f"bias{kernel}"] = noise(out, seed=kernel + 1, dtype=dtype)
+    upstream = noise(2, sum(widths), size, size, seed=5, dtype=dtype)
+    compare(STEM, lambda f, **inputs: f(**inputs), named, upstream)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -20,9 +20,10 @@ pytestmark = pytest.mark.aot
 
 SHAPE = {
     "attention": "N<=64 d=48", "bias_prelu": "C=64 HW=14", "bias_residual": "C=64 HW=14",
-    "unit_distance": "C=64 HW=14", "conv3x3": "C=64 O=64 HW=14", "expand_tokens": "D=768", "gelu_linear": "K=768 M=3072",
-    "group_norm_leaky": "C=256 HW=28", "group_norm_silu": "C=512 HW=7", "layer_norm": "D=768", "to_uint8": "C=64 HW=28", "upsample_conv3x3": "C=64 HW=14",
-    "upsample_conv3x3_folded": "C=64 HW=14",
+    "conv3x3": "C=64 O=64 HW=14", "expand_tokens": "D=768", "gelu_linear": "K=768 M=3072",
+    "group_norm_leaky": "C=256 HW=28", "group_norm_silu": "C=512 HW=7", "layer_norm": "D=768",
+    "multi_scale_stem": "O=64 HW=112", "to_uint8": "C=64 HW=28", "unit_distance": "C=64 HW=14",
+    "upsample_conv3x3": "C=64 HW=14", "upsample_conv3x3_folded": "C=64 HW=14",
 }  # fmt: skip
 
 
@@ -67,7 +68,16 @@ def test_an_entry_of_any_op_launches_its_kernels(op: str, monkeypatch: pytest.Mo
     first, second = (launched(monkeypatch, cases.values()) for cases in (forward, both))
     assert first
     assert first <= second
-    own_backward = {"attention", "bias_prelu", "unit_distance", "expand_tokens", "gelu_linear", "group_norm_leaky", "group_norm_silu", "layer_norm"}
+    own_backward = {
+        "attention",
+        "bias_prelu",
+        "unit_distance",
+        "expand_tokens",
+        "gelu_linear",
+        "group_norm_leaky",
+        "group_norm_silu",
+        "layer_norm",
+    }
     assert any("backward" in kernel for kernel in second) == (op in own_backward)
 
 

@@ -44,7 +44,7 @@ def model_of(width: int) -> PatchDiscriminator:
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 def test_function_and_every_gradient(backend: str) -> None:
     model = model_of(8)
-    bind_ops(model, dict.fromkeys(("group_norm_leaky", "conv3x3"), backend))
+    bind_ops(model, dict.fromkeys(("group_norm_leaky", "conv3x3", "multi_scale_stem"), backend))
     images = torch.randn(2, 3, 112, 112, dtype=torch.float64).requires_grad_()
     leaves = [images, *model.parameters()]
     found, wanted = model(images), written_out(model, images)
@@ -90,7 +90,11 @@ def test_its_ops_meet_the_shapes_they_were_bound_for() -> None:
                 for op, shape, function in zip(module.uses, module.shapes(), module.ops, strict=True)
             )
     model(torch.empty(1, 3, 112, 112, device="meta"))
-    assert [op for op, *_ in met] == ["group_norm_leaky", "group_norm_leaky", "conv3x3"] * 3
+    assert [op for op, *_ in met] == [
+        "multi_scale_stem",
+        *["group_norm_leaky", "group_norm_leaky", "conv3x3"] * 3,
+    ]
+    assert met.pop(0)[1:] == ("O=64 HW=112", (1, 3, 112, 112))
     for op, shape, sizes in met:
         reported = parse_shape(op, shape)
         assert (reported["C"], reported["HW"]) == (sizes[1], sizes[2]) == (sizes[1], sizes[3])

@@ -18,8 +18,10 @@ SIDE = 112
 """Of the images."""
 
 
-class MultiScaleStem(nn.Module):
+class MultiScaleStem(Bound):
     """Parallel same-size convolutions of kernel 3, 7 and 15, concatenated."""
+
+    uses = ("multi_scale_stem",)
 
     def __init__(self, widths: tuple[int, int, int]) -> None:
         super().__init__()
@@ -29,8 +31,16 @@ class MultiScaleStem(nn.Module):
             for width, kernel in zip(widths, kernels, strict=True)
         )
 
+    def shapes(self) -> tuple[str, ...]:
+        channels = sum(conv.bias.shape[0] for conv in self.convs)  # type: ignore[index, misc]
+        return (shape_class("multi_scale_stem", O=channels, HW=SIDE),)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([conv(images) for conv in self.convs], dim=1)
+        (multi_scale_stem,) = self.ops
+        out: torch.Tensor = multi_scale_stem(
+            images, *(parameter for conv in self.convs for parameter in (conv.weight, conv.bias))
+        )
+        return out
 
 
 class NormConv(Bound):
@@ -77,7 +87,8 @@ class ActivatedConv(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # oneDNN adds a bias for nothing; cuDNN's is a kernel of its own, one read and one write of the output.
-        return self._conv_forward(x, self.weight, self.bias if x.device.type == "cpu" else None)
+        out: torch.Tensor = self._conv_forward(x, self.weight, self.bias if x.device.type == "cpu" else None)
+        return out
 
 
 class ActivatedNorm(Bound, nn.GroupNorm):
