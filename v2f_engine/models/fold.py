@@ -80,14 +80,14 @@ def fold_norm(
     weight: torch.Tensor, bias: torch.Tensor | None, norm: nn.Module
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(weight, bias) of a convolution or Linear followed by a BatchNorm in eval mode. Arithmetic in fp64."""
-    scale, shift = _scale_shift(norm)
+    scale, shift = scale_shift(norm)
     folded = weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))
     if bias is not None:
         shift = shift + bias.double() * scale
     return folded.to(weight.dtype), shift.to(weight.dtype)
 
 
-def _scale_shift(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def scale_shift(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """float64 `[C]`, `[C]`: what a BatchNorm in eval mode multiplies by and adds."""
     if not isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
         raise TypeError(
@@ -130,7 +130,7 @@ def _recogniser_norm(conv: nn.Conv2d | nn.Linear, norm: nn.Module) -> nn.Identit
 def _recogniser(model: IResNet) -> None:
     model.bn1 = _recogniser_norm(model.conv1, model.bn1)
     model.features = _recogniser_norm(model.fc, model.features)
-    scale, shift = _scale_shift(model.bn2)
+    scale, shift = scale_shift(model.bn2)
     weight, bias = model.fc.weight.double(), model.fc.bias.double()
     pixels = weight.shape[1] // len(scale)
     model.fc.weight = _constant((weight * scale.repeat_interleave(pixels)).to(model.fc.weight.dtype))

@@ -81,10 +81,16 @@ class IResNetConfig:
     @property
     def grid(self) -> int:
         """Height and width of the last feature map: 7 as published."""
-        size = -(-self.input_size // self.stem_stride)
+        return self.sides[-1]
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Height and width of the four stages' maps: 56, 28, 14 and 7 as published."""
+        size, found = -(-self.input_size // self.stem_stride), []
         for _ in range(4):
             size = -(-size // 2)
-        return size
+            found.append(size)
+        return tuple(found)
 
 
 class SqueezeExcitation(nn.Module):
@@ -175,11 +181,11 @@ class IResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.1)
 
-    def stages(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The outputs of the four stages, for perceptual losses: `[B, widths[i], s, s]`."""
+    def stages(self, images: torch.Tensor, last: int = 4) -> list[torch.Tensor]:
+        """The outputs of the first `last` stages, for perceptual losses: `[B, widths[i], s, s]`."""
         x = self.prelu(self.bn1(self.conv1(images.to(self.conv1.weight.dtype))))
         maps = []
-        for stage in (1, 2, 3, 4):
+        for stage in range(1, last + 1):
             x = self.get_submodule(f"layer{stage}")(x)
             maps.append(x)
         return maps
