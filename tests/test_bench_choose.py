@@ -215,14 +215,20 @@ def test_launches_are_searched_near_the_best_and_judged_by_both_uses(
 def test_a_key_is_timed_on_its_use_and_judged_on_the_other_too(monkeypatch: pytest.MonkeyPatch) -> None:
     training = item("group_norm_silu", "C=512 HW=7", gradients=True)
 
-    def works(folder: str, cases: Any, device: str, dtypes: Any) -> list[tune.Work]:
-        return [tune.Work(folder, "apply", {}, [(case, tune.ops.run_forward, dtypes[0]) for case in cases])]
+    def works(folder: str, cases: Any, device: str, dtypes: Any, form: str) -> list[tune.Work]:
+        runs = [(case, tune.ops.run_forward, dtypes[0]) for case in cases]
+        return [tune.Work(folder, "apply", {}, runs, form=form)]
 
     monkeypatch.setattr(tune, "work_of", works)
     (work,) = choose.works_of(NORM, [CONV, NORM, training], "cpu")
     assert (work.op, work.key) == ("group_norm_silu", "apply")
     assert [str(dtype) for _, _, dtype in work.runs] == ["torch.float16"]
     assert [str(dtype) for _, _, dtype in work.also] == ["torch.bfloat16"]
+    (flat,) = choose.works_of(CONV, [CONV, NORM], "cpu", "triton_flat")
+    assert (flat.op, flat.form) == (
+        "conv3x3_flat",
+        "triton_flat",
+    )  # its launches stand under its folder's name
 
 
 def test_the_work_is_the_networks_own_most_valuable_first() -> None:

@@ -140,6 +140,6 @@ def test_a_case_that_only_judges_is_not_timed(monkeypatch: pytest.MonkeyPatch) -
     made = work()
     case = attention(1, 9, 1, 16)
     made.also = [(case, tune.ops.run_forward, torch.float32)]
-    monkeypatch.setattr(tune, "triton_form", lambda _: lambda *_: torch.zeros(1, 9, 16))
+    monkeypatch.setattr(tune, "triton_form", lambda *_: lambda *_: torch.zeros(1, 9, 16))
     assert "attention B1 N9 H1 d16" in tune.check(made, START, "cpu")[0]  # zeros are refused
     assert tune.seconds(made, {"best": START}, "cpu", 1, 1.0) == {"best": 0.0}

@@ -42,6 +42,8 @@ from v2f_engine.models.vec2face import Vec2FaceConfig
 GAIN = tune.GAIN
 REACH = 1.5
 """Launches are searched where Triton needs at most so many times the best: a search found 1.3x at most anywhere."""
+FORMS = ("triton", "triton_flat")
+"""Backends whose launches are searched."""
 SECTION = "choice of backends"
 Seconds = Callable[[Item, Functions, str], dict[str, float]]
 """(item, backend -> function, device) -> backend -> seconds an image of one call, the mean over the network's calls."""
@@ -240,12 +242,11 @@ def _search(state: Choosing, todo: list[Item]) -> None:
     done: set[tuple[str, str]] = set()
     for item in todo:
         times = state.found.get(item.label, {})
-        if "triton" not in times or times["triton"] > REACH * min(times.values()):
-            continue
-        if state.late(f"launch configurations of {item.label}"):
+        near = [name for name in times if name in FORMS and times[name] <= REACH * min(times.values())]
+        if not near or state.late(f"launch configurations of {item.label}"):
             continue
         changed = False
-        for work in works_of(item, todo, state.device):
+        for work in (work for form in near for work in works_of(item, todo, state.device, form)):
             label = f"{work.op}/{work.key}"
             if (work.op, work.key) in done or label in state.begun or state.late(label):
                 continue
@@ -264,16 +265,18 @@ def _search(state: Choosing, todo: list[Item]) -> None:
             decide(state, item, "again, launched anew")
 
 
-def works_of(item: Item, todo: list[Item], device: str) -> list[tune.Work]:
+def works_of(item: Item, todo: list[Item], device: str, form: str = "triton") -> list[tune.Work]:
     """The launches that an item's Triton form reads: timed on all shapes of its op and use that read them, and judged
     on those of the other use as well, since a key does not say which use it is read by."""
-    folder = _tuned.op_named(item.op).contenders["triton"].split(".")[-2]
+    folder = _tuned.op_named(item.op).contenders[form].split(".")[-2]
     mine = [i for i in todo if i.op == item.op and i.gradients == item.gradients]
     others = [i for i in todo if i.op == item.op and i.gradients != item.gradients]
     timed_on = tune.work_of(
-        folder, [case for i in mine for case, _ in i.cases], device, (DTYPES[item.dtype],)
+        folder, [case for i in mine for case, _ in i.cases], device, (DTYPES[item.dtype],), form
     )
-    judged_on = [work for i in others for work in tune.work_of(folder, i.checks, device, (DTYPES[i.dtype],))]
+    judged_on = [
+        work for i in others for work in tune.work_of(folder, i.checks, device, (DTYPES[i.dtype],), form)
+    ]
     names = {case.name for case, _ in item.cases}
     found = []
     for work in timed_on:

@@ -129,7 +129,7 @@ def neighbours(entry: Entry) -> list[dict[str, int]]:
 class Work:
     """What a key's configuration is judged and timed by: cases that read it, with their way to run.
 
-    `also`: cases that read it and only judge it.
+    `also`: cases that read it and only judge it. `form`: the Triton backend that launches it.
     """
 
     op: str
@@ -137,6 +137,7 @@ class Work:
     start: dict[str, int]
     runs: list[tuple[Case, ops.Run, torch.dtype]] = field(default_factory=list)
     also: list[tuple[Case, ops.Run, torch.dtype]] = field(default_factory=list)
+    form: str = "triton"
 
 
 @dataclass
@@ -151,13 +152,15 @@ class Tuned:
     log: list[str]
 
 
-def triton_form(case: Case) -> Callable[..., Any]:
+def triton_form(case: Case, name: str = "triton") -> Callable[..., Any]:
     """The case's op as a Triton kernel."""
-    return op_named(case.op).backend("triton")
+    return op_named(case.op).backend(name)
 
 
-def work_of(op: str, chosen: Iterable[Case], device: str, dtypes: Iterable[torch.dtype]) -> list[Work]:
-    """Every key that these cases read and the gate compiles: the most specific one."""
+def work_of(
+    op: str, chosen: Iterable[Case], device: str, dtypes: Iterable[torch.dtype], form: str = "triton"
+) -> list[Work]:
+    """Every key that these cases, run by the backend `form`, read and the gate compiles: the most specific one."""
     under_gate = keys_under_gate(op)
     found: dict[str, Work] = {}
     dtypes = tuple(dtypes)
@@ -167,7 +170,7 @@ def work_of(op: str, chosen: Iterable[Case], device: str, dtypes: Iterable[torch
             forward: set[str] = set()
             for run in kinds:
                 with observed() as seen:
-                    run(case, triton_form(case), case.inputs(ops.SEED, device, dtype))
+                    run(case, triton_form(case, form), case.inputs(ops.SEED, device, dtype))
                 for _, kernel, variant in dict.fromkeys(s for s in seen if s[0] == op):
                     key = f"{kernel}/{variant}"
                     key = key if key in under_gate else kernel
@@ -176,7 +179,7 @@ def work_of(op: str, chosen: Iterable[Case], device: str, dtypes: Iterable[torch
                     if run is ops.run_forward:
                         forward.add(key)  # a backward run reads it too, and would blur its time
                     config = launch.launch_config(op, kernel, torch.device(device), variant)
-                    work = found.setdefault(key, Work(op, key, config.arguments))
+                    work = found.setdefault(key, Work(op, key, config.arguments, form=form))
                     work.runs.append((case, run, dtype))
     return list(found.values())
 
@@ -188,7 +191,7 @@ def check(work: Work, entry: Entry, device: str) -> list[str]:
         for case, run, dtype in (*work.runs, *work.also):
             try:
                 passed, words = ops.compare(
-                    case, run, triton_form(case), case.inputs(ops.SEED, device, dtype)
+                    case, run, triton_form(case, work.form), case.inputs(ops.SEED, device, dtype)
                 )
             except Exception as error:  # out of resources, an illegal shape
                 passed, words = False, f"{type(error).__name__}: {str(error)[:160]}"
@@ -207,7 +210,7 @@ def seconds(
 
         def call(entry: Entry, run: ops.Run = run, case: Case = case, inputs: Any = inputs) -> object:
             with trying(work.op, work.key, entry):
-                return run(case, triton_form(case), inputs)
+                return run(case, triton_form(case, work.form), inputs)
 
         timed = protocol.time_calls(
             {name: lambda _, e=entry, c=call: c(e) for name, entry in entries.items()},
