@@ -4,7 +4,8 @@
                    the time of cuDNN's on an H200, in fp16; bf16 and training have not been measured
     conv3x3_flat   the same op as `triton_flat`: operands by the tensor memory accelerator from rows with shared zero
                    borders; unmeasured
-    gelu_linear    linear and exact GELU in one kernel: the whole network is 2 % faster with cuBLAS on an H200
+    gelu_linear    linear and exact GELU in one kernel: the whole network is 2 % faster with cuBLAS on an H200; and the
+                   same as a graph of cuDNN (`cudnn`) and by quack-kernels (`quack`), both unmeasured
     perturb        noise around identity vectors, given or drawn in the kernel, and
     philox         random numbers: an engine draws on the host, where it needs them, ahead of the device
     conv3x3_fp8    the same convolution with 8-bit products, `bench.generation.fp8`; its faces have not met a recogniser
@@ -25,7 +26,11 @@ CONTENDERS = {
         "triton": "bench.candidates.conv3x3.triton_op:conv3x3",
         "triton_flat": "bench.candidates.conv3x3_flat.triton_op:conv3x3",
     },
-    "gelu_linear": {"triton": "bench.candidates.gelu_linear.triton_op:gelu_linear"},
+    "gelu_linear": {
+        "triton": "bench.candidates.gelu_linear.triton_op:gelu_linear",
+        "cudnn": "bench.candidates.gelu_linear.cudnn_graph:gelu_linear",
+        "quack": "bench.candidates.gelu_linear.quack_gemm:gelu_linear",
+    },
     "perturb": {"triton": "bench.candidates.perturb.triton_op:perturb"},
     "perturb_drawn": {"triton": "bench.candidates.perturb.triton_op:perturb_drawn"},
     "philox_draw": {"triton": "bench.candidates.philox.triton_op:draw"},

@@ -22,6 +22,10 @@ Returns:
     y: [B, O, H, W], dtype of x, accumulated in fp32; or (y, statistics).
 
 Gradients: x, weight, bias, residual, norm_weight, norm_bias.
+
+`cudnn` wants float16 or bfloat16 on a CUDA device and nvidia-cudnn-frontend (extra `cudnn`): bias and residual are
+added by the convolution's own kernel.
+
 Raises ValueError on shapes or dtypes that do not fit.
 """
 
@@ -32,6 +36,7 @@ OP = Op(
     {
         "reference": "v2f_kernels.conv3x3.reference:conv3x3",
         "torch": "v2f_kernels.conv3x3.torch_native:conv3x3",
+        "cudnn": "v2f_kernels.conv3x3.cudnn_graph:conv3x3",
         "winograd": "v2f_kernels.conv3x3.winograd:conv3x3",
         "torch_joined": "v2f_kernels.conv3x3.torch_joined:conv3x3",
     },
