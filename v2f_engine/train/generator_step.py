@@ -198,7 +198,7 @@ class GeneratorTrainer:
 
     def _clip(self, module: nn.Module) -> torch.Tensor:
         """Cuts the gradient to `settings.clip`; its length before that."""
-        return nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip or math.inf)
+        return nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip or math.inf, foreach=True)
 
     def _scaled_steps(
         self, scaler: LossScaler, trained: list[tuple[nn.Module, torch.optim.Optimizer]]

@@ -35,9 +35,10 @@ class _Fold(torch.autograd.Function):
     def forward(ctx: Any, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         ctx.dtype = weight.dtype
         flipped = weight.transpose(0, 1).flip(2, 3).double()
-        folded = torch.zeros(
-            (*flipped.shape[:2], 4, 4), dtype=torch.float64, device=weight.device
-        ).contiguous(memory_format=torch.channels_last)
+        size = (*flipped.shape[:2], 4, 4)
+        folded = torch.empty(
+            size, dtype=torch.float64, device=weight.device, memory_format=torch.channels_last
+        ).zero_()
         for row, column in CORNERS:
             folded[:, :, row : row + 3, column : column + 3] += flipped
         return folded.to(dtype)
