@@ -8,16 +8,19 @@ know about the same edges, textures and parts.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
+from v2f_kernels._shapes import shape_class
 
 from v2f_engine.config import between
 from v2f_engine.errors import CheckpointError
 from v2f_engine.models.checkpoint_file import read_checkpoint
+from v2f_engine.models.frozen_iresnet import FrozenIResNet
 from v2f_engine.models.iresnet import IResNet
+from v2f_engine.models.ops import Bound
 from v2f_engine.models.pth import Tensors
 
 NORM_FLOOR = 1e-4
@@ -29,34 +32,55 @@ def wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype is torch.float64 else x.float()
 
 
-def unit_channels(maps: torch.Tensor) -> torch.Tensor:
-    """`[B, C, H, W]` with every position's channel vector at length 1, in fp32."""
-    x = wide(maps)
-    out: torch.Tensor = x / x.norm(dim=1, keepdim=True).clamp_min(NORM_FLOOR)
-    return out
+class MapDistance(Bound):
+    """The distance of one map; see `v2f_kernels.unit_distance`.
+
+    Args:
+        channels, side: of the map.
+    """
+
+    uses = ("unit_distance",)
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.channels, self.side = channels, side
+
+    def shapes(self) -> tuple[str, ...]:
+        return (shape_class("unit_distance", C=self.channels, HW=self.side),)
+
+    def forward(
+        self, left: torch.Tensor, right: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`[B]` of maps `[B, C, H, W]`, in fp32."""
+        out: torch.Tensor = self.ops[0](left, right, weight, NORM_FLOOR)
+        return out
 
 
 def map_distance(
     left: Sequence[torch.Tensor],
     right: Sequence[torch.Tensor],
     heads: Sequence[torch.Tensor] | None = None,
+    distances: Iterable[Callable[..., torch.Tensor]] | None = None,
 ) -> torch.Tensor:
     """Sum over maps of the squared distance of unit channel vectors, averaged over positions: `[B]`.
 
     Args:
         left, right: maps `[B, C, H, W]`, any floating dtype; computed in fp32.
         heads: a weight `[C]` for every channel of each map, LPIPS's linear layers; 1 where None.
+        distances: a `MapDistance` for each map; plain torch where None.
     """
     total = left[0].new_zeros(len(left[0]), dtype=torch.float32)
     weights = heads if heads is not None else [None] * len(left)
-    for a, b, weight in zip(left, right, weights, strict=True):
-        square = (unit_channels(a) - unit_channels(b)).square().mean((2, 3))
-        total = total + (square.sum(1) if weight is None else square @ weight.to(square.dtype))
+    ways = distances if distances is not None else [MapDistance(1, 1)] * len(left)
+    for a, b, weight, distance in zip(left, right, weights, ways, strict=True):
+        total = total + distance(a, b, weight)
     return total
 
 
 VGG_WIDTHS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """VGG16's stages: channels and number of 3x3 convolutions; between stages a 2x2 maximum."""
+SIDE = 112
+"""Of the images that are compared in training: what the distances' backends are chosen for."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """ImageNet's mean and deviation for images in [-1, 1], in LPIPS's rounding."""
 
@@ -86,6 +110,9 @@ class Lpips(nn.Module):
             self._taps.append(len(modules) - 1)
         self.features = nn.Sequential(*modules)
         self.heads = nn.ParameterList([torch.ones(width) for width, _ in VGG_WIDTHS[:layers]])
+        self.distances = nn.ModuleList(
+            MapDistance(width, SIDE >> level) for level, (width, _) in enumerate(VGG_WIDTHS[:layers])
+        )
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -103,7 +130,7 @@ class Lpips(nn.Module):
 
     def distance(self, left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> torch.Tensor:
         """LPIPS `[B]` of two lists of maps, in fp32."""
-        return map_distance(left, right, list(self.heads))
+        return map_distance(left, right, list(self.heads), self.distances)
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """LPIPS `[B]` of images `[B, 3, H, W]` in [-1, 1]."""
@@ -175,12 +202,25 @@ class RecogniserView(nn.Module):
         stages: which of its four stages are compared.
     """
 
-    def __init__(self, recogniser: IResNet, stages: Sequence[int] = (0, 1, 2)) -> None:
+    def __init__(self, recogniser: IResNet | FrozenIResNet, stages: Sequence[int] = (0, 1, 2)) -> None:
         super().__init__()
         self.recogniser = recogniser.eval().requires_grad_(False)
         self.chosen = tuple(stages)
+        config = recogniser.config
+        self.distances = nn.ModuleList(
+            MapDistance(config.widths[stage], config.sides[stage]) for stage in self.chosen
+        )
 
     def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """(maps of the chosen stages, features `[B, D]`) of images `[B, 3, 112, 112]` in [-1, 1]."""
         maps = self.recogniser.stages(images)
         return [maps[stage] for stage in self.chosen], self.recogniser.head(maps[-1])
+
+    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The same maps alone: the pass ends with the last of them."""
+        maps = self.recogniser.stages(images, max(self.chosen) + 1)
+        return [maps[stage] for stage in self.chosen]
+
+    def distance(self, left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> torch.Tensor:
+        """`[B]` of two lists of such maps, in fp32."""
+        return map_distance(left, right, None, self.distances)

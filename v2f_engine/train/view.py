@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from v2f_engine.models.iresnet import IResNet
-from v2f_engine.models.perceptual import Lpips, RecogniserView, load_lpips, map_distance
+from v2f_engine.models.perceptual import Lpips, RecogniserView, load_lpips
 
 
 class Seen(NamedTuple):
@@ -42,8 +42,8 @@ class FrozenView(nn.Module):
         maps, features = self.recogniser(fake)
         if self.lpips is None:
             with torch.no_grad():
-                wanted, _ = self.recogniser(real)
-            return Seen(map_distance(maps, wanted).mean(), features)
+                wanted = self.recogniser.maps(real)
+            return Seen(self.recogniser.distance(maps, wanted).mean(), features)
         with torch.no_grad():
             wanted = self.lpips.maps(real)
         made = self.lpips.maps(fake)
