@@ -1,6 +1,6 @@
 // The only PYBIND11_MODULE: one line per function. Functions work on buffers that their caller allocated. A buffer of
 // another dtype, or one that is not C-contiguous, is an error and never a silent copy; shapes are the caller's duty
-// (v2f_kernels/reject_similar/panels.py, nearest_cosine/native.py, philox/native.py, perturb/native.py).
+// (v2f_kernels/reject_similar/panels.py, nearest_cosine/native.py, philox/native.py, perturb/native.py, _winograd.py).
 #include <omp.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -14,6 +14,7 @@
 #include "v2f/philox.h"
 #include "v2f/reject.h"
 #include "v2f/tile.h"
+#include "v2f/winograd.h"
 
 namespace py = pybind11;
 using v2f::Options;
@@ -137,6 +138,19 @@ void perturb_drawn(In x, In sigma, uint64_t seed, uint32_t purpose, In identity,
   }
 }
 
+// Activations [B, H, W, C] and weights are the bits of bf16; an array without elements is an argument that is absent.
+template <void (*function)(const v2f::Convolution&, int)>
+void winograd(In x, In weights, Out y, In bias, In residual, In norm_weight, In norm_bias, In statistics,
+              int64_t groups, float eps, int threads) {
+  const auto floats = [](In a) { return a.size() ? in<float>(a) : nullptr; };
+  const v2f::Norm norm{floats(norm_weight), floats(norm_bias), floats(statistics), groups, eps};
+  const v2f::Convolution given{in<uint16_t>(x), in<uint16_t>(weights), floats(bias),
+                               residual.size() ? in<uint16_t>(residual) : nullptr, out<uint16_t>(y),
+                               x.shape(0), x.shape(1), x.shape(2), x.shape(3), y.shape(3), norm};
+  const py::gil_scoped_release release;
+  function(given, threads);
+}
+
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
   for (const v2f::TileKernel& kernel : v2f::tile_kernels())
@@ -171,4 +185,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("resolve", &resolve);
   m.def("similar_to_earlier", &similar_to_earlier);
   m.def("nearest", &nearest);
+  m.def("winograd_refusal", &v2f::winograd_refusal);
+  m.def("winograd_conv3x3", &winograd<v2f::winograd_conv3x3>);
+  m.def("winograd_upsample_conv3x3", &winograd<v2f::winograd_upsample_conv3x3>);
 }

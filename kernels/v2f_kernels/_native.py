@@ -17,7 +17,7 @@ except ImportError as error:
         "`pip install -e .` builds it where a C++17 compiler with OpenMP is found"
     ) from error
 
-if not hasattr(EXTENSION, "perturb_drawn"):
+if not hasattr(EXTENSION, "winograd_conv3x3"):
     raise ImportError(
         f"the compiled extension {EXTENSION.__file__} is older than its sources; `pip install -e .` rebuilds it"
     )

@@ -54,3 +54,9 @@ def bind_ops(model: nn.Module, choice: Choice | Mapping[str, str]) -> None:
     for module in model.modules():
         if isinstance(module, Bound):
             module.bind(choice)
+
+
+def reached(model: nn.Module) -> frozenset[tuple[str, str]]:
+    """(op, shape class) of every call that `model` can make."""
+    bound = [module for module in model.modules() if isinstance(module, Bound)]
+    return frozenset(pair for module in bound for pair in zip(module.uses, module.shapes(), strict=True))

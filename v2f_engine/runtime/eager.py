@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from v2f_engine.backends import Choice
 from v2f_engine.models import bind_ops
 from v2f_engine.models.fold import freeze
+from v2f_engine.models.ops import reached
 from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import LoadedModel
 from v2f_engine.ranges import stage
@@ -76,4 +77,6 @@ class EagerRunner:
             yield self(*inputs)
 
     def describe(self) -> dict[str, Any]:
-        return {"runner": "eager", "batch_size": self.batch_size, **self.choice.describe()}
+        # A GPU's table is told whole, as ever: to tell less would stop datasets begun before.
+        only = reached(self.model) if self.device.type == "cpu" else None
+        return {"runner": "eager", "batch_size": self.batch_size, **self.choice.describe(only)}
