@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
+.PHONY: cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -68,6 +68,11 @@ formats: setup-dev          ## write the tables of docs/formats.md; damage 18,00
 fuzz-guided: setup-dev      ## coverage-guided fuzzing of the readers for 10 minutes (installs atheris)
 	$(BIN)/pip install -q atheris
 	PYTHONPATH=.:kernels $(BIN)/python tests/hostile/guided.py -max_total_time=600
+
+cudnn-plans: setup-dev      ## cuDNN's plans for an H200 that is not there; puts NVIDIA's libraries (1.9 GB) into out/cudnn; CUDNN=9.19.0.56
+	$(BIN)/pip install -q --upgrade --no-deps --target out/cudnn nvidia-cudnn-frontend==1.32.0 cuda-bindings==13.0.* nvidia-cublas==13.* \
+	  nvidia-cuda-nvrtc==13.* nvidia-cudnn-cu13==$(or $(CUDNN),9.28.1.4)
+	PYTHONPATH=.:kernels:out/cudnn $(BIN)/pytest -q -s tests/kernels/test_cudnn_plans.py
 
 soak: setup-dev             ## an hour of two workers making datasets: memory slope and open files
 	PYTHONPATH=.:kernels $(BIN)/python tests/scale/soak.py $(or $(MINUTES),60)
