@@ -75,6 +75,7 @@ class PublishedTrainer(GeneratorTrainer):
                 module.ops = tuple(
                     _FORMS.get(name, op) for name, op in zip(module.uses, module.ops, strict=True)
                 )
+        self.view = self.view_by(self.judge)
         for entered in (self.model.im_decoder, self.critic, self.view):
             entered.register_forward_pre_hook(_contiguous)
         for held in (self.model, self.critic, self.view):

@@ -100,6 +100,7 @@ def trainer_of(rung: Rung, size: Size, device: str, **changes: Any) -> Generator
         for module in (trainer.model, trainer.critic):
             bind_ops(module, {})
         trainer.ssim = function("ssim", "torch")
+        trainer.view = trainer.view_by(trainer.judge)
     published_start(trainer.model)
     return trainer
 

@@ -141,7 +141,7 @@ def test_a_step_casts_no_weight_and_stays_channels_last(kind: dict[str, Any]) ->
         with Calls([*view.parameters(), *view.buffers()]) as calls:
             with torch.autocast("cpu", torch.bfloat16):
                 maps, features = view(images)
-                view.maps(images.detach())
+                view(images.detach(), whole=False)
             torch.autograd.backward([*maps, features], [torch.ones_like(m) for m in (*maps, features)])
         casts[name] = len(calls.casts)
         assert features.dtype == torch.float32
@@ -181,7 +181,8 @@ def test_a_view_ends_where_it_is_read() -> None:
         with Calls([]) as whole:
             maps, _ = view(images)
         with Calls([]) as short:
-            fewer = view.maps(images)
+            fewer, none = view(images, whole=False)
+        assert none is None
         assert [m.shape[1] for m in fewer] == [8, 4]
         assert all(torch.equal(a, b) for a, b in zip(maps, fewer, strict=True))
         assert short.count["convolution"] == whole.count["convolution"] - 3  # two, and the projection

@@ -211,15 +211,16 @@ class RecogniserView(nn.Module):
             MapDistance(config.widths[stage], config.sides[stage]) for stage in self.chosen
         )
 
-    def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """(maps of the chosen stages, features `[B, D]`) of images `[B, 3, 112, 112]` in [-1, 1]."""
-        maps = self.recogniser.stages(images)
-        return [maps[stage] for stage in self.chosen], self.recogniser.head(maps[-1])
+    def forward(
+        self, images: torch.Tensor, whole: bool = True
+    ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """(maps of the chosen stages, features `[B, D]`) of images `[B, 3, 112, 112]` in [-1, 1].
 
-    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The same maps alone: the pass ends with the last of them."""
-        maps = self.recogniser.stages(images, max(self.chosen) + 1)
-        return [maps[stage] for stage in self.chosen]
+        Args:
+            whole: otherwise the pass ends with the last chosen stage, and there are no features.
+        """
+        maps = self.recogniser.stages(images, 4 if whole else max(self.chosen) + 1)
+        return [maps[stage] for stage in self.chosen], self.recogniser.head(maps[-1]) if whole else None
 
     def distance(self, left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> torch.Tensor:
         """`[B]` of two lists of such maps, in fp32."""

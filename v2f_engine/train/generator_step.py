@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from v2f_engine.backends import choose, function
+from v2f_engine.backends import Choice, choose, function
 from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models import bind_ops
 from v2f_engine.models.discriminator import PatchDiscriminator
@@ -96,6 +96,7 @@ class GeneratorTrainer:
         self.scaler: LossScaler | None = None
         self.ssim = function("ssim", "torch")
         self.judge = seeing = recogniser.to(**layout).eval()
+        chosen: Choice | None = None
         if settings.fp16_amp:
             self.scaler = LossScaler(self.device)
             bind_ops(self.model, AMP_OPS)
@@ -108,7 +109,7 @@ class GeneratorTrainer:
             self.ssim = function("ssim", chosen.backends["ssim"])
         self.ema = twin(self.model)
         self.model.wide_blocks = settings.fp16_amp
-        self.view: FrozenView = open_view(seeing, settings.vgg, settings.loss_weights.vgg_layers).to(**layout)
+        self.view: FrozenView = self.view_by(seeing, chosen)
         graphed = settings.stepping == "graph"
         kind = {"capturable": graphed, "decay_all": published.decay_all}
         self.optimizer = adamw([self.model], 1.0, settings.weight_decay, **kind)
@@ -124,6 +125,12 @@ class GeneratorTrainer:
         self.model.im_decoder.compile()
         self.critic.compile()
         self.view.compile()
+
+    def view_by(self, recogniser: IResNet, chosen: Choice | None = None) -> FrozenView:
+        """What the frozen networks see; without a choice in plain torch (`open_view`)."""
+        view = open_view(recogniser, self.settings.vgg, self.settings.loss_weights.vgg_layers, chosen)
+        layout: dict[str, Any] = {"device": self.device, "memory_format": torch.channels_last}
+        return view.to(**layout)
 
     def modules(self) -> dict[str, nn.Module]:
         own: dict[str, nn.Module] = {"generator": self.model, "ema": self.ema, "critic": self.critic}

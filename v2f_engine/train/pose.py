@@ -127,7 +127,7 @@ class PoseTrainer:
         chosen = choose(str(self.device), precision, gradients=True)
         bind_ops(generator, chosen)
         self.ssim = function("ssim", chosen.backends["ssim"])
-        self.view = open_view(recogniser, settings.vgg, 5).to(**layout)
+        self.view = open_view(recogniser, settings.vgg, 5, chosen).to(**layout)
         self.wrapped = self.group.wrap(self.model)
         heavy = [p for p in pose.parameters() if p.ndim > 1]
         light = [p for p in self.model.parameters() if p.requires_grad and not any(p is h for h in heavy)]

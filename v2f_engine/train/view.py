@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from v2f_engine.backends import Choice
+from v2f_engine.models import bind_ops
+from v2f_engine.models.frozen_iresnet import FrozenIResNet
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.perceptual import Lpips, RecogniserView, load_lpips
 
@@ -32,7 +35,7 @@ class FrozenView(nn.Module):
         lpips: VGG16 with LPIPS' linear layers, or None.
     """
 
-    def __init__(self, recogniser: IResNet, lpips: Lpips | None = None) -> None:
+    def __init__(self, recogniser: IResNet | FrozenIResNet, lpips: Lpips | None = None) -> None:
         super().__init__()
         self.recogniser = RecogniserView(recogniser)
         self.lpips = lpips
@@ -42,7 +45,7 @@ class FrozenView(nn.Module):
         maps, features = self.recogniser(fake)
         if self.lpips is None:
             with torch.no_grad():
-                wanted = self.recogniser.maps(real)
+                wanted, _ = self.recogniser(real, whole=False)
             return Seen(self.recogniser.distance(maps, wanted).mean(), features)
         with torch.no_grad():
             wanted = self.lpips.maps(real)
@@ -50,10 +53,21 @@ class FrozenView(nn.Module):
         return Seen(self.lpips.distance(made, wanted).mean(), features)
 
 
-def open_view(recogniser: IResNet, vgg: Path | None, layers: int) -> FrozenView:
+def open_view(recogniser: IResNet, vgg: Path | None, layers: int, choice: Choice | None = None) -> FrozenView:
     """With LPIPS on `layers` maps where its weights are given.
+
+    Args:
+        recogniser: frozen here.
+        choice: of a training; its precision's `FrozenIResNet` judges on a GPU. On a CPU, and without a choice, the
+            recogniser itself does, whose rounding earlier trainings have.
 
     Raises:
         CheckpointError: weights that are not those of LPIPS.
     """
-    return FrozenView(recogniser, None if vgg is None else load_lpips(vgg, layers))
+    judge: IResNet | FrozenIResNet = recogniser.eval().requires_grad_(False)
+    if choice is not None and choice.device != "cpu":
+        judge = FrozenIResNet(recogniser, choice.dtype)
+    view = FrozenView(judge, None if vgg is None else load_lpips(vgg, layers))
+    if choice is not None:
+        bind_ops(view, choice)
+    return view
