@@ -33,7 +33,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 SEED = 2026
 OF_ARRAYS = {("perturb", "native")}
 """Backends that torch tensors cannot be given to."""
-ON_A_GPU = {"triton", "triton_flat", "cupy", "cudnn", "quack", "torch_joined"}
+ON_A_GPU = {"triton", "triton_flat", "triton_resident", "cupy", "cudnn", "quack", "torch_joined"}
 """Backends with kernels of their own, or that end in one."""
 
 

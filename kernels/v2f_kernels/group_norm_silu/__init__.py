@@ -34,6 +34,7 @@ OP = Op(
         "torch": "v2f_kernels.group_norm_silu.torch_native:group_norm_silu",
         "torch_rows": "v2f_kernels.group_norm_silu.torch_rows:group_norm_silu",
         "triton": "v2f_kernels.group_norm_silu.triton_op:group_norm_silu",
+        "triton_resident": "v2f_kernels.group_norm_silu.triton_resident_op:group_norm_silu",
     },
 )
 STATISTICS = Op(

@@ -217,13 +217,15 @@ class Backward(NamedTuple):
             gradient.copy_(total)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    """What `differentiated` needs of the fields and outputs of `Forward`."""
     x, weight, bias, _, ctx.eps = inputs
     ctx.save_for_backward(x, weight, bias, output[1])
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
+def differentiated(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
+    """A gradient for every field of `Forward`."""
     x, weight, bias, statistics = ctx.saved_tensors
     dy = dy.contiguous(memory_format=torch.channels_last)
     return *backward_op(dy, x, weight, bias, statistics, ctx.eps), None, None
@@ -232,7 +234,9 @@ def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
 statistics_op = registered("v2f::group_statistics", Statistics)
 given_op = registered("v2f::group_norm_silu_given", Given)
 backward_op = registered("v2f::group_norm_silu_backward", Backward)
-forward_op = registered("v2f::group_norm_silu", Forward, setup_context=_setup_context, backward=_backward)
+forward_op = registered(
+    "v2f::group_norm_silu", Forward, setup_context=keep_for_backward, backward=differentiated
+)
 
 
 def group_statistics(x: Tensor, groups: int) -> Tensor:
