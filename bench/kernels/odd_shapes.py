@@ -144,6 +144,9 @@ CASES: tuple[Case, ...] = (
 )
 
 
+FLAT = (conv3x3(1, 48, 23, True), normalising(3, 64, 48, 9, groups=8))
+
+
 def trials(device: str) -> list[Trial]:
     """All of them; under the interpreter without bfloat16 and e4m3, which it gets wrong (FACTS.md)."""
     halves = (torch.float16,) if INTERPRETING else (torch.float16, torch.bfloat16)
@@ -163,6 +166,12 @@ def trials(device: str) -> list[Trial]:
         for kind in ("bits", "uniform", "normal")
     ]
     found.append(Trial("perturb", "perturb drawn", "perturb drawn", _perturbed))
+    if INTERPRETING or (torch.cuda.is_available() and torch.cuda.get_device_capability(device) == (9, 0)):
+        found += [
+            Trial("conv3x3_flat", f"conv3x3_flat {case.name}", f"conv3x3_flat {case.name}: {_short(dtype)}",
+                  partial(_prepare, case, dtype, ops.run_forward, form="triton_flat"))
+            for case in FLAT for dtype in (*halves, torch.float32)
+        ]  # fmt: skip
     if not INTERPRETING and torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 9):
         found += [
             Trial("conv3x3_fp8", "conv3x3_fp8", f"conv3x3_fp8: {_short(dtype)}", partial(_fp8, dtype))
@@ -175,8 +184,8 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _prepare(case: Case, dtype: torch.dtype, run: ops.Run, device: str) -> Prepared:
-    inputs, function = case.inputs(ops.SEED, device, dtype), triton_form(case)
+def _prepare(case: Case, dtype: torch.dtype, run: ops.Run, device: str, form: str = "triton") -> Prepared:
+    inputs, function = case.inputs(ops.SEED, device, dtype), triton_form(case, form)
     forward: set[str] = set()
     if run is ops.run_gradients:
         with observed() as seen:
