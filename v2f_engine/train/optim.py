@@ -75,7 +75,8 @@ def sgd(
     if capturable:
         rate = torch.tensor(lr, device=(decay or plain)[0].device)
         return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    fused = bool(decay) and decay[0].is_cuda  # one kernel for all parameters
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -166,7 +166,7 @@ class RecogniserTrainer:
         for optimizer in (self.optimizer, self.head_optimizer):
             optimizer.zero_grad(set_to_none=True)
         whole = self._backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip, foreach=True)
         if not whole:  # the scale was too large for fp16: the step is left out
             return {"margin_softmax": loss}
         self.optimizer.step()
