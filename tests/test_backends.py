@@ -167,6 +167,24 @@ def test_a_gpu_that_is_not_there() -> None:
         choose(machine=Machine(1, frozenset(), has_triton=False))
 
 
+def test_a_table_that_names_cudnn_is_followed_where_it_is_and_said_where_it_is_not() -> None:
+    small = "C=128 O=128 HW=56"
+    for key, named in ((f"{small}, fp16", small), ("*, fp16", "C=8 O=8 HW=8")):
+        backends = {"conv3x3": {key: _tuned.Pick("cudnn", "cudnn 0.70 us an image, torch 0.90")}}
+        measured = dict.fromkeys(_tuned.MEASURED, "made up")
+        table = _tuned.Table("A Card", "a-card.json", measured, backends, {})
+        known = {"default": _tuned.tables()["default"], "A Card": table}
+        for missing, use in (("", "cudnn"), ("nobody installed it", "torch")):
+            machine = Machine(1, frozenset(), True, ("A Card",), no_cudnn=missing)
+            choice = choose(machine=machine, known=known)
+            assert choice.backend_of("conv3x3", named) == use
+            assert ("cudnn" in str(choice.describe())) == (use == "cudnn")
+            pick = choice.shapes.get("conv3x3", {}).get(named)
+            why = pick.why if pick else choice.reasons["conv3x3"]
+            assert "cudnn 0.70 us an image" in why
+            assert why.endswith(missing)
+
+
 def test_importing_costs_no_torch() -> None:
     code = "import sys, v2f_engine.backends, v2f_engine.models; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -133,7 +133,9 @@ class Choice:
         told: dict[str, Any] = {
             "device": self.device,
             "precision": self.precision,
-            "backends": {op: use for op, use in sorted(self.backends.items()) if op in SHAPES.keys() - TRAINED},
+            "backends": {
+                op: use for op, use in sorted(self.backends.items()) if op in SHAPES.keys() - TRAINED
+            },
         }
         other = {
             op: {
@@ -181,9 +183,7 @@ def choose(
     picks: dict[str, Pick] = {}
     shapes: dict[str, Mapping[str, Pick]] = {}
     column, table, launch = int(gradients), "none: a CPU runs torch's own operators", ""
-    if kind == "cpu" and (
-        shapes := cpu_shapes(numbers, gradients, seen.cpu_flags, seen.no_extension)
-    ):
+    if kind == "cpu" and (shapes := cpu_shapes(numbers, gradients, seen.cpu_flags, seen.no_extension)):
         table = "v2f_kernels/_cpu_shapes.py: measured on a CPU with avx512_bf16; other shapes run torch's own operators"
     chunk = None
     if kind == "cuda":
@@ -195,6 +195,8 @@ def choose(
         listed = tables() if known is None else known
         own = [listed[name]] if name in listed and name != DEFAULT else []
         picks, shapes = _tuned([*own, listed[DEFAULT]], numbers, gradients)
+        if seen.no_cudnn:
+            picks, shapes = _without_cudnn(picks, shapes, seen.no_cudnn, listed[DEFAULT])
         column, table, launch = 2, _origin(name, own), _launch_of(own)
         chunk = own[0].chunks.get(numbers) if own and not gradients else None
     picks |= {op: _listed(op, column, seen) for op in OPS if op not in picks}
@@ -280,6 +282,28 @@ def _tuned(
         if named:
             shapes[op] = named
     return picks, shapes
+
+
+def _without_cudnn(
+    picks: dict[str, Pick], shapes: dict[str, Mapping[str, Pick]], missing: str, default: Table
+) -> tuple[dict[str, Pick], dict[str, Mapping[str, Pick]]]:
+    """The same where a table's `cudnn` is not installed: the op's pick for any shape in its place, and both reasons.
+
+    An optional package may not be what a table insists on; what runs instead is shown and kept in manifests.
+    """
+
+    def instead(pick: Pick, other: Pick) -> Pick:
+        return Pick(other.use, f"{other.why}; measured was {pick.why}, but {missing}")
+
+    kept = {
+        op: instead(pick, default.backends[op][ANY]) if pick.use == "cudnn" else pick
+        for op, pick in picks.items()
+    }
+    named = {
+        op: {s: instead(p, kept[op]) if p.use == "cudnn" else p for s, p in listed.items()}
+        for op, listed in shapes.items()
+    }
+    return kept, {**named}
 
 
 def _origin(gpu: str, own: list[Table]) -> str:

@@ -8,6 +8,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from v2f_kernels._cudnn.library import HOW
+
 from v2f_engine.config import one_of
 from v2f_engine.errors import BackendUnavailable, ConfigError
 
@@ -26,6 +28,7 @@ class Machine:
         has_triton: whether triton can be imported.
         gpus: their names as torch gives them; one that is missing is a GPU that no table knows.
         no_extension: why the compiled extension cannot be used and how to get it; empty where it can.
+        no_cudnn: why cuDNN's graphs cannot be used and how to get them; empty where they can.
     """
 
     cuda_devices: int
@@ -33,6 +36,7 @@ class Machine:
     has_triton: bool
     gpus: tuple[str, ...] = ()
     no_extension: str = ""
+    no_cudnn: str = ""
 
     @classmethod
     @cache
@@ -47,6 +51,7 @@ class Machine:
             find_spec("triton") is not None,
             tuple(torch.cuda.get_device_name(index) for index in range(count)),
             no_extension(),
+            "" if find_spec("cudnn") else f"nvidia-cudnn-frontend is not installed: {HOW}",
         )
 
 

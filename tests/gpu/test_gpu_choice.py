@@ -20,7 +20,7 @@ def bound(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
     from v2f_engine.models import bind_ops
     from v2f_engine.models.fold import freeze
 
-    card = Machine(1, frozenset(), has_triton=True, gpus=(request.param,))
+    card = Machine(1, frozenset(), True, (request.param,), no_cudnn=Machine.look().no_cudnn)
     choice = choose("cuda:0", "fp16", machine=card)
     model = rungs.network("base").to("cuda:0")
     frozen = freeze(model, device=choice.device, dtype=choice.dtype)

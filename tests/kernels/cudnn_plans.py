@@ -2,8 +2,8 @@
 
     python -m tests.kernels.cudnn_plans      needs libcudnn and a libcuda.so.1 in LD_LIBRARY_PATH
 
-Prints a JSON line a plan: what, engine with its knobs, bytes of workspace, notes. Last, two graphs that the backend does
-not build, and what cuDNN makes of them.
+Prints a JSON line a plan: what, engine with its knobs, bytes of workspace, notes. Last, two graphs that the backend
+does not build, and what cuDNN makes of them.
 """
 
 from __future__ import annotations
