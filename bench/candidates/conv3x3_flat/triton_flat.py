@@ -12,6 +12,31 @@ A program makes BLOCK_M consecutive positions of one image by BLOCK_N output cha
 computed and dropped: of 99 tiles of 128 at 112x112, 1.0 % of the work; 2 % at 56x56, 14 % at 28x28 (the last tile's
 rest included). The epilogue adds bias and residual, rounds once, and writes mean and M2 per channel of the rounded tile
 for the next norm; a tile lies in one image, and the merge knows how many of its positions are pixels.
+
+What it must reach, us an image, fp16, H200. Measured: cuDNN's time (batch 256, first run). Computed: a pass over y at
+3.3 TB/s, the border's bytes (0.01 to 0.02 us), and TFLOP/s of the pixels' products at which this kernel ties.
+
+                      128->128@112   128->128@56   256->128@56   256->256@28
+    GFLOP, MB of y      3.70, 3.21    0.92, 0.80    1.85, 0.80    0.92, 0.40
+    cuDNN, measured           5.24          1.36          2.57          1.24
+    a bias: 2 y               1.95          0.49          0.49          0.24
+    b residual: 3 y           2.92          0.73        (none)          0.36
+    c moments: y              0.97          0.24          0.24          0.12
+    ties with cuDNN and
+      a + b + c, as torch    11.06: 334     2.81: 329     3.28: 564     1.96: 472
+      one pass for all three  8.14: 454     2.08: 444     3.04: 609     1.60: 579
+      c alone, where cuDNN's
+      graph adds a and b      6.20: 597     1.59: 580     2.80: 662     1.35: 684
+    here at 482 / 600         7.75 / 6.23   1.96 / 1.57   3.92 / 3.15   2.19 / 1.76
+
+The last row is a prediction and counts dropped positions; 482 is what the implicit product beside this one was measured
+at. So it wins over torch's own passes at 112 and 56 with a residual at today's rate, over one joined pass at 600, over
+cuDNN's graph only just or not, and never at 28 unless the dropped seventh is saved. Without a norm the pass that lays
+rows flat is a copy: 1.96 us at 112, 0.50 at 56 (128 channels), 0.25 at 28 more, and every row above loses by as much.
+
+Its likely limit is L2: every tap of every tile is fetched, 64 FLOP a byte for 128 x 128 and 85 for 256 x 128, so 600
+TFLOP/s need 9.4 or 7.1 TB/s. 256 x 128 takes 190 registers and leaves one program to a multiprocessor; 128 x 128 takes
+107, so that one's epilogue runs beside another's products. Which is better only a card knows: the search tries both.
 """
 
 from __future__ import annotations
