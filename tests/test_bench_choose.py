@@ -248,7 +248,12 @@ def test_the_work_is_the_networks_own_most_valuable_first() -> None:
         "upsample_conv3x3",
         "group_norm_leaky",  # the discriminator's
         "multi_scale_stem",
+        "bias_prelu",  # the frozen recogniser's
+        "bias_residual",
+        "unit_distance",
     }
+    ends = {i.label: i for i in training}["bias_residual C=256 HW=14, bf16, gradients"]
+    assert ends.calls == 60  # thirty blocks, of generated and of real images
     norms = {i.label: i for i in training}["group_norm_leaky C=256 HW=28, bf16, gradients"]
     assert [case.gradients[3:] for case, _ in norms.cases] == [("shift",), ()]  # a stage's and a block's
 

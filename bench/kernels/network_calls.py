@@ -19,8 +19,11 @@ from bench.kernels import cases
 from bench.kernels.case import Case
 from v2f_engine.models.discriminator import SIDE, PatchDiscriminator
 from v2f_engine.models.fold import freeze
+from v2f_engine.models.frozen_iresnet import FrozenIResNet
+from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.ops import Bound
+from v2f_engine.models.perceptual import RecogniserView
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -121,8 +124,9 @@ def items(
 
 
 def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counter[Call]:
-    """Every call of an op in one forward pass, and how many of each; with `gradients` the published discriminator's,
-    too; of convolutions in generation with the norms around them, as a backend that joins these would be told."""
+    """Every call of an op in one forward pass, and how many of each; with `gradients` also those of the
+    published discriminator and of a view by an iresnet100; of convolutions in generation with the norms around them, as
+    a backend that joins these would be told."""
     seen = _heard(config, dtype, gradients, joining=False)
     if gradients:
         return seen
@@ -136,10 +140,11 @@ def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counte
 def _heard(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool, joining: bool) -> Counter[Call]:
     with torch.device("meta"):
         model, critic = Vec2Face(config), PatchDiscriminator()
+        view = RecogniserView(FrozenIResNet(IResNet(IResNetConfig.named("iresnet100")), dtype))
     if not gradients:
         model = freeze(model, device="meta", dtype=dtype)
     seen: Counter[Call] = Counter()
-    for module in (*model.modules(), *critic.modules()):
+    for module in (*model.modules(), *critic.modules(), *view.modules()):
         if isinstance(module, Bound):
             named = zip(module.uses, module.shapes(), module.ops, strict=True)
             module.ops = tuple(
@@ -155,7 +160,10 @@ def _heard(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool, joining:
     with torch.no_grad():
         (model.eval().forward if gradients else model.decode)(*rows, schedule.n_dropped)
         if gradients:
-            critic(torch.empty(1, 3, SIDE, SIDE, device="meta"))
+            images = torch.empty(1, 3, SIDE, SIDE, device="meta")
+            critic(images)
+            generated, real = view.recogniser.stages(images), view(images, whole=False)[0]
+            view.distance([generated[stage] for stage in view.chosen], real)
     return seen
 
 
@@ -192,6 +200,8 @@ def _attention(call: Call, rows: int) -> Case:
 
 BUILDERS: dict[str, Callable[[Call, int], Case]] = {
     "attention": _attention,
+    "bias_prelu": lambda c, b: cases.bias_prelu(b, c.sizes[0][1], c.sizes[0][2], len(c.sizes[1]) == 3),
+    "bias_residual": lambda c, b: cases.bias_residual(b, c.sizes[0][1], c.sizes[0][2]),
     "conv3x3": lambda c, b: cases.conv3x3(b, c.sizes[0][1], c.sizes[0][2], c.residual, c.sizes[1][0]),
     "expand_tokens": lambda c, b: cases.expand_tokens(b, c.sizes[0][1], 1 + c.sizes[4][1]),
     "gelu_linear": lambda c, b: cases.gelu_linear(b, c.sizes[0][2], c.sizes[0][1]),
@@ -204,6 +214,7 @@ BUILDERS: dict[str, Callable[[Call, int], Case]] = {
         b, sum(c.sizes[place][0] for place in (2, 4, 6)), c.sizes[0][2]
     ),
     "to_uint8": lambda c, b: cases.to_uint8(b, c.sizes[0][1], c.sizes[0][2], c.groups),
+    "unit_distance": lambda c, b: cases.unit_distance(b, c.sizes[0][1], c.sizes[0][2]),
     "upsample_conv3x3": lambda c, b: cases.upsample(b, c.sizes[0][1], c.sizes[0][2], folded=False),
     "upsample_conv3x3_folded": lambda c, b: cases.upsample(b, c.sizes[0][1], c.sizes[0][2], folded=True),
 }

@@ -82,6 +82,7 @@ class FrozenBlock(Bound):
         self.projects = isinstance(block.downsample, nn.Sequential)
         if isinstance(block.downsample, nn.Sequential):
             conv, norm = block.downsample
+            assert isinstance(conv, nn.Conv2d)
             scale, of_shortcut = scale_shift(norm)
             _hold(self, "projection", conv.weight.double() * scale[:, None, None, None], dtype)
         # A bias waits for the sum of branch and shortcut, unless a gate has to see it.
@@ -159,7 +160,7 @@ class FrozenIResNet(Bound):
         """`bn2`, `fc` and `features` as one Linear, whose columns follow channels-last memory."""
         scale, shift = scale_shift(model.bn2)
         outer, own = scale_shift(model.features)
-        weight = model.fc.weight.double().unflatten(1, (len(scale), -1))  # [D, C, H * W]
+        weight = model.fc.weight.double().view(len(outer), len(scale), -1)  # [D, C, H * W]
         bias = outer * (model.fc.bias.double() + torch.einsum("dcp,c->d", weight, shift)) + own
         folded = (weight * scale[:, None] * outer[:, None, None]).transpose(1, 2).flatten(1)
         _hold(self, "head_weight", folded, model.fc.weight.dtype)

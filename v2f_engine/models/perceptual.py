@@ -71,7 +71,7 @@ def map_distance(
     """
     total = left[0].new_zeros(len(left[0]), dtype=torch.float32)
     weights = heads if heads is not None else [None] * len(left)
-    ways = distances if distances is not None else [MapDistance(1, 1)] * len(left)
+    ways: Iterable[Callable[..., torch.Tensor]] = distances or [MapDistance(1, 1)] * len(left)
     for a, b, weight, distance in zip(left, right, weights, ways, strict=True):
         total = total + distance(a, b, weight)
     return total
