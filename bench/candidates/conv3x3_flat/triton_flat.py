@@ -30,9 +30,10 @@ What it must reach, us an image, fp16, H200. Measured: cuDNN's time (batch 256, 
     here at 482 / 600         7.75 / 6.23   1.96 / 1.57   3.92 / 3.15   2.19 / 1.76
 
 The last row is a prediction and counts dropped positions; 482 is what the implicit product beside this one was measured
-at. So it wins over torch's own passes at 112 and 56 with a residual at today's rate, over one joined pass at 600, over
-cuDNN's graph only just or not, and never at 28 unless the dropped seventh is saved. Without a norm the pass that lays
-rows flat is a copy: 1.96 us at 112, 0.50 at 56 (128 channels), 0.25 at 28 more, and every row above loses by as much.
+at. At that rate it wins over torch's own passes and over one joined pass where C = O = 128, and nowhere else; at 600
+over torch's everywhere, over a joined pass still only there, and over cuDNN's graph nowhere by more than 0.02 us: that
+takes 650 and more. At 28x28 a seventh of the work is dropped, so 784 would be needed. Without a norm the pass that lays
+rows flat is a copy, 1.96 us at 112, 0.50 at 56 (128 channels), 0.25 at 28 more: there it cannot win.
 
 Its likely limit is L2: every tap of every tile is fetched, 64 FLOP a byte for 128 x 128 and 85 for 256 x 128, so 600
 TFLOP/s need 9.4 or 7.1 TB/s. 256 x 128 takes 190 registers and leaves one program to a multiprocessor; 128 x 128 takes
