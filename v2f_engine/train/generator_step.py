@@ -29,6 +29,7 @@ from v2f_engine.train.batches import Batches, Part, named
 from v2f_engine.train.checkpoint import read_tensors, restore
 from v2f_engine.train.distributed import Ranks, averaging
 from v2f_engine.train.ema import average_into, twin
+from v2f_engine.train.fooling import Judged, constant, judged_once
 from v2f_engine.train.generator_scaler import LossScaler
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.generator_start import xavier
@@ -235,46 +236,71 @@ class GeneratorTrainer:
             terms = self._terms(output, real, part)
             if with_critic:
                 without = dict(terms)
-                with stage("v2f discriminator of the generator's images"), self._autocast():
-                    terms["gan"] = fooling_loss(
-                        self._judged(output.images), published=self.settings.as_published.linear_fooling
-                    )
-                total = (
-                    weights.total(without) + factor * self._gan_weight(without, terms["gan"]) * terms["gan"]
-                )
+                with stage("v2f discriminator of the generator's images"):
+                    judged = self._judged(output.images, last)
+                terms["gan"] = judged.gan
+                total = weights.total(without) + factor * self._gan_weight(without, judged.pull) * judged.pull
             else:
                 total = weights.total(terms)
             with stage("v2f backward"):
                 (share * total).backward()  # type: ignore[no-untyped-call]
         if with_critic:
             with averaging(self._critic, last), stage("v2f discriminator"):
-                terms["critic"] = self._critic_gradients(real, output.images.detach(), factor * share)
+                terms["critic"] = self._critic_gradients(real, output.images, judged.logits, factor * share)
         return terms
 
     def _gan_weight(self, others: Terms, gan: torch.Tensor) -> torch.Tensor | float:
-        """Fixed, or by the ratio of gradient norms at the last layer (of this rank's part alone)."""
+        """Fixed, or by the ratio of gradient norms at the last layer (of this rank's part alone).
+
+        Args:
+            gan: has the gradient of the generator's term.
+        """
         weights = self.settings.loss_weights
         if not weights.gan_adaptive:
             return weights.gan
         last = self.model.im_decoder.conv_out.weight
         return weights.gan_adaptive * adaptive_weight(weights.total(others), gan, last)
 
-    def _judged(self, images: torch.Tensor) -> torch.Tensor:
-        """The discriminator's logits; its parameters are constants here, unless they leak as published."""
+    def _judged(self, images: torch.Tensor, last: bool) -> Judged:
+        """The generator's term. The discriminator's parameters get no gradient of it, unless they leak as published.
+
+        One forward serves both losses on these images: neither optimiser moves before both have their gradients. It
+        runs twice as published (a leak is a gradient of another order of summation; fp16's scale is part of the total),
+        and compiled, where a second backward through the same graph would compute every gradient, wanted or not.
+        """
         if self.settings.as_published.critic_leak:
-            leaking: torch.Tensor = self.critic(images)
-            return leaking
-        constants = {name: value.detach() for name, value in self.critic.named_parameters()}
-        logits: torch.Tensor = torch.func.functional_call(self.critic, constants, (images,))
-        return logits
+            with self._autocast():
+                gan = self._fooled(self.critic(images))
+            return Judged(gan, gan, None)
+        if self.settings.fp16_amp or self.settings.stepping == "compiled":
+            with self._autocast():
+                gan = self._fooled(constant(self.critic, images))
+            return Judged(gan, gan, None)
+        seen = images.detach().requires_grad_()
+        with averaging(self._critic, last), self._autocast():
+            logits = self._critic(seen)
+            gan = self._fooled(logits)
+        return judged_once(gan, logits, seen, images)
+
+    def _fooled(self, logits: torch.Tensor) -> torch.Tensor:
+        return fooling_loss(logits, published=self.settings.as_published.linear_fooling)
 
     def _critic_gradients(
-        self, real: torch.Tensor, fake: torch.Tensor, share: float | torch.Tensor
+        self,
+        real: torch.Tensor,
+        fake: torch.Tensor,
+        on_fake: torch.Tensor | None,
+        share: float | torch.Tensor,
     ) -> torch.Tensor:
+        """The discriminator's own loss, its gradients added; `on_fake`: its logits of `fake` where they are known."""
         with self._autocast():
-            logits = self._critic(torch.cat([real, fake.to(real.dtype)]))
-            loss = critic_loss(*logits.chunk(2))
-        (share * loss).backward()  # type: ignore[no-untyped-call]
+            if on_fake is None:
+                on_real, on_fake = self._critic(torch.cat([real, fake.detach().to(real.dtype)])).chunk(2)
+            else:
+                on_real = self._critic(real)
+            loss = critic_loss(on_real, on_fake)
+        # No gradient of the images, which `on_fake` would give them for a third time.
+        (share * loss).backward(inputs=list(self.critic.parameters()))  # type: ignore[no-untyped-call]
         return loss
 
     def _autocast(self) -> torch.autocast:
