@@ -1,7 +1,7 @@
 """Shape classes for which a CPU has another backend than the rest of the op, in bf16 and without gradients.
 
 Measured on one Zen 4 core (AVX512_BF16, no AMX), torch 2.13, ms an image, `torch` first; the convolutions with their
-norm and residual. They are those of the published decoder; every other shape, `mini`'s among them, keeps the bits it had.
+norm and residual. They are those of the published decoder; every other shape, `mini`'s among them, keeps its bits.
 Where a CPU has AMX its library has sixteen times the products a cycle, and none of this was measured there.
 """
 

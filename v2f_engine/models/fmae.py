@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from v2f_kernels._linear import linear as linear_op
 from v2f_kernels._shapes import shape_class
 
 from v2f_engine.models.ops import Bound
@@ -20,6 +21,13 @@ NORM_EPS = 1e-6
 TOKENS = 50
 
 LinearFactory = Callable[[int, int], nn.Module]
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, quicker on a CPU in bf16 where no gradient is asked for, with the same bits."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return linear_op(input, self.weight, self.bias)
 
 
 class LoRALinear(nn.Module):
@@ -32,7 +40,7 @@ class LoRALinear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int, rank: int, alpha: float) -> None:
         super().__init__()
-        self.base = nn.Linear(in_features, out_features)
+        self.base = Linear(in_features, out_features)
         self.A = nn.Parameter(torch.empty(rank, in_features))
         self.B = nn.Parameter(torch.zeros(out_features, rank))
         self.scale = alpha / rank
@@ -42,9 +50,9 @@ class LoRALinear(nn.Module):
         out: torch.Tensor = self.base(x) + (x @ self.A.T) @ self.B.T * self.scale
         return out
 
-    def merged(self) -> nn.Linear:
+    def merged(self) -> Linear:
         """The same map as one Linear without gradients; the sum in fp64, rounded once."""
-        linear = nn.Linear(self.base.in_features, self.base.out_features, device="meta")
+        linear = Linear(self.base.in_features, self.base.out_features, device="meta")
         update = self.scale * self.B.double() @ self.A.double()
         weight = (self.base.weight.double() + update).to(self.base.weight.dtype)
         linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
@@ -84,8 +92,8 @@ class MLP(Bound):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
+        self.fc1 = Linear(width, 4 * width)
+        self.fc2 = Linear(4 * width, width)
 
     def shapes(self) -> tuple[str, ...]:
         return (shape_class("gelu_linear", K=self.fc1.in_features, M=self.fc1.out_features),)

@@ -18,6 +18,7 @@ from v2f_engine.models.fmae import (
     NORM_EPS,
     TOKENS,
     Block,
+    Linear,
     LinearFactory,
     LoRALinear,
     TokenEmbedding,
@@ -59,7 +60,7 @@ class Vec2Face(Bound):
             False  # transformer blocks in fp32 with autocast off: the published AMP, training only
         )
         width = config.width
-        linear: LinearFactory = nn.Linear
+        linear: LinearFactory = Linear
         if config.lora_rank:
             linear = partial(LoRALinear, rank=config.lora_rank, alpha=config.lora_alpha)
         self.decoder_pos_embed_learned = nn.Parameter(torch.zeros(1, TOKENS, width))
@@ -72,12 +73,12 @@ class Vec2Face(Bound):
             Block(width, config.encoder_heads, config.dropout, linear) for _ in range(config.encoder_blocks)
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.decoder_embed = nn.Linear(width, width)
+        self.decoder_embed = Linear(width, width)
         self.decoder_blocks = nn.ModuleList(
             Block(width, config.decoder_heads, config.dropout, linear) for _ in range(config.decoder_blocks)
         )
         self.decoder_norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.im_decoder_proj = nn.Linear(width, config.z_channels)
+        self.im_decoder_proj = Linear(width, config.z_channels)
         self.im_decoder = ImageDecoder(
             config.z_channels,
             config.base_channels,
