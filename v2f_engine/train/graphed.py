@@ -16,12 +16,14 @@ import torch
 from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.iresnet import IResNet
+from v2f_engine.models.vec2face import Vec2FaceOutput
 from v2f_engine.ranges import stage
 from v2f_engine.runtime.cuda_graph import require_cuda
 from v2f_engine.train.batches import Part, named
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_settings import GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer, Terms
+from v2f_engine.train.halved import cast_where_used, halved
 
 WARM_UP = 3
 """Updates before a capture: libraries choose algorithms, optimisers make their slots. They are taken back."""
@@ -134,6 +136,7 @@ class GraphedTrainer(GeneratorTrainer):
         self.recorder = open_recorder(group.device if group is not None else settings.device)
         super().__init__(data, recogniser, settings, group)
         self._graphs: dict[tuple[int, bool, float], Captured] = {}
+        self._cast = cast_where_used(self.model) if self.settings.bf16 else []
         for optimizer in self.optimizers().values():
             # Restored slots are other tensors than those whose addresses the graphs hold.
             optimizer.register_load_state_dict_post_hook(lambda _: self._graphs.clear())
@@ -152,6 +155,18 @@ class GraphedTrainer(GeneratorTrainer):
             captured.replay()
         self.average(number)
         return {name: value.clone() for name, value in captured.terms.items()}, named(parts)
+
+    def _forward(self, part: Part) -> Vec2FaceOutput:
+        """As the eager one, its weights cast in one call."""
+        if not self._cast:
+            return super()._forward(part)
+        inputs = (part.features, part.noise, part.n_masked, part.n_dropped)
+        with self._autocast():
+            copies = halved(self.model, self._cast, torch.bfloat16)
+            output: Vec2FaceOutput = torch.func.functional_call(
+                self.model, copies, inputs, {"dropout_seed": part.dropout_seed}
+            )
+        return output
 
     def _capture(self, parts: list[Part], with_critic: bool, factor: float) -> Captured:
         """Captures a step; weights and optimiser slots are as before afterwards."""
