@@ -1,1 +1,1 @@
-"""What a training step launches on a GPU, counted without one: kernels, layout conversions, bytes, memory, predicted ms."""
+"""What a training step launches on a GPU, counted without one: kernels, layout conversions, bytes, memory, ms."""

@@ -2,7 +2,7 @@
 
     python -m bench.training.trace                                     generator, base, batch 128, one CUDA graph
     python -m bench.training.trace --trainer recogniser --longest 40   with the operators that take longest
-    python -m bench.training.trace --json FILE                         the same figures, for comparison
+    python -m bench.training.trace --json FILE --label WHICH           the figures, beside those of other labels
 
 Kernels are those of torch's CUDA code and of our launchers; predicted milliseconds are sums over kernels of the slower
 of bytes and FLOP at the rates of an H200 (`kernels.RATES`), 2.5 us a launch at least.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rung", choices=GENERATOR_RUNGS, default="6 one CUDA graph")
     parser.add_argument("--longest", type=int, default=0, help="print so many operators, the longest first")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--label", default="now", help="of these figures in the file, such as a commit")
     o = parser.parse_args(arguments)
     recorder = traced(o.trainer, o.size, o.batch, o.rung)
     rows = table.by_part(recorder)
@@ -41,17 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n" + table.longest(recorder, o.longest))
     if o.json:
         o.json.parent.mkdir(parents=True, exist_ok=True)
-        told = {
-            "trainer": o.trainer,
-            "size": o.size,
-            "batch": o.batch,
-            "rung": o.rung,
-            "parts": rows,
-            "GB at peak": held,
-        }
+        told = json.loads(o.json.read_text()) if o.json.exists() else {}
+        told[o.label] = {
+            "trainer": o.trainer, "size": o.size, "batch": o.batch, "rung": o.rung,
+            "parts": table.rounded(rows), "GB at peak": {k: round(v, 3) for k, v in held.items()},
+        }  # fmt: skip
         o.json.write_text(json.dumps(told, indent=1) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # torch 2.13 of a build without CUDA breaks its heap while it takes down what ran on a device that is not there.
+    os._exit(code)

@@ -6,6 +6,7 @@ kernels. Bytes are those of a kernel's tensors, each once; FLOP of products are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -44,6 +45,10 @@ FLOP: Mapping[str, tuple[str, Flop]] = {
 }
 
 
+MULTIPLIES = re.compile("conv(?!.*bias)|gemm|gelu_linear")
+"""Names of kernels that multiply, whose op must stand in `FLOP`: at memory's rate a step would be promised too much."""
+
+
 class _Inside(TorchDispatchMode):
     """Writes down what torch itself launches between an op's kernels."""
 
@@ -64,7 +69,8 @@ def _recorded(record: list[Kernel]) -> Iterator[None]:
     def noted(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         given = [getattr(a, "base", a) for a in (*args, *kwargs.values())]
         tensors = list({id(t): t for t in given if isinstance(t, torch.Tensor)}.values())
-        record.append(elementwise(self.__name__, tensors, [], "memory"))
+        kind = "reduction" if re.search("moments|sums", self.__name__) else "memory"
+        record.append(elementwise(self.__name__, tensors, [], kind))
 
     with mock.patch.object(JITFunction, "run", noted), _Inside(record):
         yield
@@ -102,6 +108,9 @@ class Launches:
             ASSUMED_SECTION.reset(token)
         if not record:
             raise RuntimeError(f"{name}: nothing was launched on {[_key(a) for a in arguments]}")
+        unknown = [k.name for k in record if MULTIPLIES.search(k.name)]
+        if unknown and name not in FLOP:
+            raise RuntimeError(f"{name}: {unknown} seem to multiply; say their FLOP in {__name__}.FLOP")
         if name in FLOP:
             part, flop = FLOP[name]
             record = [_multiplies(k, flop(call, outputs)) if part in k.name else k for k in record]

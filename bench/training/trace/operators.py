@@ -1,27 +1,24 @@
-"""Operator of ATen -> the kernels of torch's CUDA code for it. What no line here names is one kernel over its tensors."""
+"""Operator of ATen -> the kernels of torch's CUDA code for it; others are one kernel over their tensors each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any
 
 import torch
 
+from bench.training.trace import norms
 from bench.training.trace.kernels import (
     Kernel,
     chunks,
     elementwise,
     flat,
-    layout,
     product,
     size,
-    tiny,
 )
 
 Tensor = torch.Tensor
-Call = tuple[tuple[Any, ...], Mapping[str, Any], Any]
-"""Arguments by position, by name, and what came back."""
+Call = norms.Call
 
 NO_KERNEL = {
     "prim.device", "aten.detach", "aten._unsafe_view", "aten.empty", "aten.empty_like", "aten.new_empty",
@@ -128,70 +125,6 @@ def bmm(call: Call) -> list[Kernel]:
     return [product("bmm", 2.0 * prod(a.shape) * b.shape[2], [a, b, call[2]])]
 
 
-def batch_norm(call: Call) -> list[Kernel]:
-    """In eval mode torch copies the mean, computes 1 / deviation, and normalises."""
-    x, weight, training, y = call[0][0], call[0][1], call[0][5], call[2][0]
-    last = elementwise("batch norm", [x, *([] if weight is None else [weight])], [y], "broadcast")
-    if not training:
-        return [tiny("batch norm: mean and deviation of a channel", 2), last]
-    return [
-        elementwise("batch norm: moments", [x], [], "reduction"),
-        tiny("batch norm: moments merged", 2),
-        last,
-    ]
-
-
-def batch_norm_backward(call: Call) -> list[Kernel]:
-    grad, x, training, mask = call[0][0], call[0][1], call[0][7], call[0][9]
-    sums = training or mask[1] or mask[2]
-    made = (
-        [elementwise("batch norm backward: sums", [grad, x], [], "reduction"), tiny("batch norm backward", 2)]
-        if sums
-        else []
-    )
-    if mask[0]:
-        made.append(
-            elementwise(
-                "batch norm backward",
-                [grad, *([x] if training else [])],
-                [call[2][0]],
-                _broadcast(grad, call[2][0]),
-            )
-        )
-    return made
-
-
-def _broadcast(*tensors: Tensor) -> str:
-    return "layout" if len({found for t in tensors if (found := layout(t))}) > 1 else "broadcast"
-
-
-def group_norm(call: Call) -> list[Kernel]:
-    x, y = call[0][0], call[2][0]
-    return [
-        elementwise("group norm: moments", [x], [], "reduction"),
-        tiny("group norm: scale and shift"),
-        elementwise("group norm", [x], [y], "broadcast"),
-    ]
-
-
-def group_norm_backward(call: Call) -> list[Kernel]:
-    grad, x = call[0][:2]
-    return [
-        elementwise("group norm backward: sums", [grad, x], [], "reduction"),
-        tiny("group norm backward: per channel", 3),
-        elementwise("group norm backward", [grad, x], [call[2][0]], "broadcast"),
-    ]
-
-
-def layer_norm_backward(call: Call) -> list[Kernel]:
-    grad, x = call[0][:2]
-    return [
-        elementwise("layer norm backward", [grad, x], [call[2][0]], "memory"),
-        elementwise("layer norm backward: per column", [grad, x], [], "reduction"),
-        tiny("layer norm backward: sums"),
-    ]
-
-
 def reduction(call: Call) -> list[Kernel]:
     reads = list(flat(call[0]))
     return [elementwise("reduction", reads, list(flat(call[2])), "reduction")]
@@ -235,6 +168,15 @@ def fused_adamw(call: Call) -> list[Kernel]:
     moved = sum(map(size, every)) + sum(size(t) for one in (parameters, first, second) for t in one)
     count = sum(t.numel() for t in parameters)
     return [Kernel("fused AdamW", "memory", count, moved, wide=moved, launches=chunks(lists, 4))]
+
+
+def fused_sgd(call: Call) -> list[Kernel]:
+    lists = [one for one in call[0][:3] if one]
+    moved = sum(size(t) for one in lists for t in one) + sum(
+        size(t) for one in (lists[0], lists[-1]) for t in one
+    )
+    count = sum(t.numel() for t in lists[0])
+    return [Kernel("fused SGD", "memory", count, moved, wide=moved, launches=chunks(lists, len(lists)))]
 
 
 def foreach(name: str, call: Call) -> list[Kernel]:
@@ -283,11 +225,11 @@ KNOWN: Mapping[str, Callable[[Call], list[Kernel]]] = {
     "mm": mm,
     "bmm": bmm,
     "baddbmm": bmm,
-    "native_batch_norm": batch_norm,
-    "native_batch_norm_backward": batch_norm_backward,
-    "native_group_norm": group_norm,
-    "native_group_norm_backward": group_norm_backward,
-    "native_layer_norm_backward": layer_norm_backward,
+    "native_batch_norm": norms.batch_norm,
+    "native_batch_norm_backward": norms.batch_norm_backward,
+    "native_group_norm": norms.group_norm,
+    "native_group_norm_backward": norms.group_norm_backward,
+    "native_layer_norm_backward": norms.layer_norm_backward,
     "mse_loss": mean_loss,
     "upsample_nearest2d": nearest,
     "upsample_nearest2d_backward": nearest,
@@ -299,6 +241,7 @@ KNOWN: Mapping[str, Callable[[Call], list[Kernel]]] = {
     "index_put": two,
     "_index_put_impl": two,
     "_fused_adamw_": fused_adamw,
+    "_fused_sgd_": fused_sgd,
     **dict.fromkeys(REDUCTIONS, reduction),
 }  # fmt: skip
 

@@ -64,7 +64,7 @@ class Parts:
         return self._last, True
 
     def watch(self, modules: Mapping[str, nn.Module]) -> None:
-        """Makes each module's forward a part; one whose name has a `{}` is told whether its input asks for gradients."""
+        """Makes each module's forward a part; a `{}` in its name becomes `fake` with gradients, `real` without."""
         for name, module in modules.items():
             module.register_forward_pre_hook(self._entering(name))
             module.register_forward_hook(self._leaving, always_call=True)

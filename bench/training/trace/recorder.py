@@ -48,25 +48,28 @@ class Recorder(TorchDispatchMode):
         self.phase = ""
         self.waits = 0  # of the host for the device
         self._launches = Launches(GPU)
-        self._known: set[int] = set()
+        self._users: dict[int, list[Any]] = {}  # storage -> tensors on it, who holds it, bytes
 
     def hold(self, tensors: Any, kind: str) -> None:
-        """Counts the memory of tensors that is not counted yet, until it is let go."""
+        """Counts the memory of tensors that is not counted yet, until the last tensor on it is let go."""
         for tensor in flat(tensors):
             if tensor.device.type != "cuda":
                 continue
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key in self._known:
-                continue
-            self._known.add(key)
-            count = -(-storage.nbytes() // 512) * 512
-            self.memory.add(kind, count)
-            weakref.finalize(storage, self._let_go, key, kind, count)
+            # No storage object is asked for: those of fake CUDA tensors break the interpreter's end (torch 2.13).
+            place = torch._C._storage_id(tensor)
+            if place not in self._users:
+                count = -(-_extent(tensor) // 512) * 512
+                self._users[place] = [0, kind, count]
+                self.memory.add(kind, count)
+            self._users[place][0] += 1
+            weakref.finalize(tensor, self._let_go, place).atexit = False
 
-    def _let_go(self, key: int, kind: str, count: int) -> None:
-        self._known.discard(key)
-        self.memory.held[kind] -= count
+    def _let_go(self, place: int) -> None:
+        user = self._users[place]
+        user[0] -= 1
+        if not user[0]:
+            _, kind, count = self._users.pop(place)
+            self.memory.held[kind] -= count
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -93,3 +96,11 @@ def _all_arguments(func: Any, args: Any, kwargs: Any) -> list[Any]:
         args[place] if place < len(args) else kwargs.get(argument.name, argument.default_value)
         for place, argument in enumerate(schema)
     ]
+
+
+def _extent(tensor: torch.Tensor) -> int:
+    """Bytes from the beginning of its memory to the end of the tensor."""
+    if not tensor.numel():
+        return 0
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return (tensor.storage_offset() + last + 1) * tensor.element_size()

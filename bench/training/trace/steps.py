@@ -16,6 +16,7 @@ from torch import nn
 from bench.training.rungs import LATE, NAMED
 from bench.training.setup import pictures, sized
 from bench.training.trace.imagined import imagined
+from bench.training.trace.kernels import Kernel
 from bench.training.trace.parts import Parts
 from bench.training.trace.recorder import Recorder
 from v2f_engine.models import bind_ops
@@ -123,6 +124,8 @@ def recogniser(size: str, batch: int | None, rung: str) -> Step:
         model = replace(sized("tiny").recogniser, se=True)
     count = batch or 128
     settings = RecogniserTraining.named("mended", Path("unused"), model=model, batch=count, device="cuda:0")
+    if "graph" in NAMED[rung].stepping and hasattr(settings, "stepping"):
+        settings = replace(settings, stepping="graph")
     faces: Any = _Faces(CLASSES * 50, CLASSES if size == "base" else 100)
     trainer = RecogniserTrainer(faces, settings, Ranks(device="cuda:0"))
     given = (_cuda((count, 3, 112, 112)), _cuda((count,), torch.int64), ["unread"])
@@ -187,6 +190,13 @@ def traced(
         with recorder, _optimisers(parts, recorder):
             step.run()
     return recorder
+
+
+def kernels_of(run: Callable[[], object]) -> list[Kernel]:
+    """The kernels of anything that runs on the device `cuda`, for tests and questions."""
+    with imagined(), (recorder := Recorder(Parts())):
+        run()
+    return [kernel for found in recorder.kernels.values() for kernel in found]
 
 
 def _tensors(held: Any) -> list[torch.Tensor]:
