@@ -165,7 +165,6 @@ def view(told: Tensor, given: torch.Tensor) -> torch.Tensor:
 class Imagined:
     """The module `cudnn`. `first`: plans proposed before the usual ones; `missing`: what planning a product lacks."""
 
-    IMAGINED = True
     __version__ = "1.32.0"
     cudnnGraphNotSupportedError = NotSupported
 

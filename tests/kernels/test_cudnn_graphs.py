@@ -28,6 +28,7 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imagined]:
     """The library in place of the real one; nothing of it stays behind."""
     made = Imagined()
     monkeypatch.setitem(sys.modules, "cudnn", made)  # type: ignore[arg-type]
+    monkeypatch.setattr(plans, "PLACES", ("cpu", "cuda", "meta"))
     _forget()
     yield made
     _forget()
@@ -241,8 +242,24 @@ def test_the_registered_ops_are_as_torch_wants_them(imagined: Imagined) -> None:
     torch.library.opcheck(gelu, (noise(3, 8).requires_grad_(), noise(16, 8, seed=1), noise(16, seed=2)))
 
 
+def test_they_compile_in_one_graph(imagined: Imagined) -> None:
+    conv, gelu = CONV.backend("cudnn"), GELU.backend("cudnn")
+    weight, bias = noise(32, 16, seed=5, scale=0.3), noise(32, seed=6)
+
+    def block(x: torch.Tensor, w: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = gelu(conv(x, w, residual=residual).permute(0, 2, 3, 1), weight, bias)
+        return y
+
+    given = convolution(torch.float16)
+    inputs = given["x"], given["weight"], given["residual"]
+    with torch.no_grad():
+        assert torch.equal(torch.compile(block, fullgraph=True, backend="aot_eager")(*inputs), block(*inputs))
+
+
 @pytest.mark.parametrize("op", [CONV, GELU])
-def test_other_dtypes_and_places_are_refused(imagined: Imagined, op: Any) -> None:
+def test_other_dtypes_and_places_are_refused(
+    imagined: Imagined, op: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = noise(1, 8, 3, 3, dtype=torch.float32) if op is CONV else noise(4, 8, dtype=torch.float32)
     given = (
         (x, noise(16, 8, 3, 3, dtype=torch.float32)) if op is CONV else (x, x, noise(4, dtype=torch.float32))
@@ -250,7 +267,7 @@ def test_other_dtypes_and_places_are_refused(imagined: Imagined, op: Any) -> Non
     with pytest.raises(ValueError, match="expected float16 or bfloat16, found torch.float32"):
         op.backend("cudnn")(*given)
     function = op.backend("cudnn")
-    imagined.IMAGINED = False  # type: ignore[misc]
+    monkeypatch.undo()
     with pytest.raises(BackendUnavailable, match="needs CUDA tensors, found one on cpu"):
         function(*(t.half() for t in given))
 

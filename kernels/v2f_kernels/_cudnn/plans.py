@@ -26,6 +26,8 @@ from v2f_kernels._cudnn.library import cudnn
 from v2f_kernels._op import BackendUnavailable
 
 DTYPES = {torch.float16: "HALF", torch.bfloat16: "BFLOAT16"}
+PLACES = ("cuda", "meta")
+"""Kinds of devices whose tensors are taken; a test whose library runs on a CPU adds that."""
 ALIGNMENT = 16
 """Bytes: cuDNN takes a tensor's address to be a multiple of this, and its kernels load so many at once."""
 _REFUSED = ("NONDETERMINISTIC", "REDUCED_PRECISION_REDUCTION", "DOWN_CONVERT_INPUTS", "WINOGRAD", "FFT")
@@ -167,7 +169,7 @@ def require(op: str, dtype: torch.dtype, *tensors: Tensor | None) -> None:
         BackendUnavailable: a tensor is not on a GPU. ValueError: another dtype than float16 and bfloat16.
     """
     for tensor in tensors:
-        if tensor is not None and tensor.device.type not in ("cuda", "meta") and not _imagined():
+        if tensor is not None and tensor.device.type not in PLACES:
             raise BackendUnavailable(
                 f"{op}/cudnn needs CUDA tensors, found one on {tensor.device}; move the model and its input to a GPU,"
                 " or choose the backend 'torch'"
@@ -199,8 +201,3 @@ def _numbered(device: torch.device) -> torch.device:
     if device == torch.device("cuda"):
         return torch.device("cuda", torch.cuda.current_device())
     return device
-
-
-def _imagined() -> bool:
-    """Whether a test has put a library of its own here, which runs on a CPU."""
-    return bool(getattr(cudnn(), "IMAGINED", False))
