@@ -80,6 +80,9 @@ soak: setup-dev             ## an hour of two workers making datasets: memory sl
 gpu:                 ## on a GPU machine, eight minutes: every kernel against its oracle, then all that is measured; MINUTES=4
 	$(PYTHON) -m bench.gpu --minutes $(or $(MINUTES),8)
 
+contest:             ## on a GPU machine, five minutes, after `make gpu`: backends, chunks and launches by shape, into tuned/
+	$(PYTHON) -m bench.gpu --minutes $(or $(MINUTES),5) --only choice --only profile --only launches --only search
+
 sanitize:            ## on a GPU machine: memory, race, initialisation and barrier checks over small shapes
 	set -e; for tool in memcheck racecheck initcheck synccheck; do \
 	  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import torch
 
 from bench import machine, protocol
+from bench.generation import chunks as chunked
 from bench.generation import ladder, rungs, steady
 from bench.generation.with_host import with_host
 from bench.gpu.job import Context
@@ -84,8 +86,8 @@ def ceilings(context: Context) -> None:
     context.note(f"clocks after the ceilings: {machine.clocks() or 'unknown'}")
 
 
-def rung(context: Context, name: str) -> None:
-    """One rung of the ladder, judged and timed."""
+def rung(context: Context, name: str, remark: str = "") -> None:
+    """One rung of the ladder, judged and timed; `remark` tells it from the same rung at another time."""
     rows, base = rows_of(context), base_choice(context)
     batch = rungs.Batch.draw(rows, base.device)
     row, _ = ladder.run_rung(
@@ -97,7 +99,22 @@ def rung(context: Context, name: str) -> None:
         rounds=1 if context.rehearsal else 10,
         budget_s=min(4.0, context.left_s / 2) if name not in COMPILED else context.left_s / 2,
     )
-    context.row(row)
+    context.row(replace(row, case=f"{row.case}{remark}", baseline="" if remark else row.baseline))
+
+
+def chunks(context: Context) -> None:
+    """The chosen path with its upper levels in chunks; the fastest goes into the device's table."""
+    base, rows = base_choice(context), 9 if context.rehearsal else ROWS
+    found, seconds = chunked.measure(
+        network(context.rehearsal), base, rows, rounds=1 if context.rehearsal else 10, budget_s=1.5
+    )
+    for row in found:
+        context.row(row)
+    if seconds:
+        chunk, why = chunked.decide(seconds, rows)
+        context.note(f"upper levels: {f'{chunk} images at a time' if chunk else 'all at once'}: {why}")
+        if base.device != "cpu":
+            chunked.write(base, seconds, rows)
 
 
 def engines(context: Context) -> None:

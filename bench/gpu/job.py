@@ -97,9 +97,10 @@ class Context:
         """Tells what the card does at best."""
         self.store.add("ceiling", job=self.job.name, name=name, value=value)
 
-    def begun(self) -> set[str]:
-        """Labels that this job began, in whatever process."""
-        return {r["label"] for r in self.store.mine() if r["kind"] == "begin" and r["job"] == self.job.name}
+    def begun(self, job: str | None = None) -> set[str]:
+        """Labels that this job, or another of this run, began, in whatever process."""
+        name = self.job.name if job is None else job
+        return {r["label"] for r in self.store.mine() if r["kind"] == "begin" and r["job"] == name}
 
     def begin(self, label: str) -> None:
         """Tells that `label` begins: if this process dies now, that is what killed it."""

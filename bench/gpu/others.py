@@ -58,15 +58,28 @@ def rejection_check(context: Context) -> None:
     context.row(protocol.Row(reject.SECTION, CHECK, reject.OURS, passed, words))
 
 
-def choice(context: Context) -> None:
-    """Measures backends and launches by shape and writes the device's table, in all the time that is left."""
+def choice(context: Context, seconds: float, search: bool, after: str = "") -> None:
+    """Measures backends by shape and writes the device's table.
+
+    Args:
+        seconds: at most, and what is left.
+        search: launches as well; else backends alone.
+        after: the job that decided the backends already, in this run.
+    """
     from bench.kernels import choose
     from bench.kernels.contest import DeviceLost
 
-    budget = 3.0 if context.rehearsal else context.left_s - STEP_S
+    budget = 3.0 if context.rehearsal else min(seconds, context.left_s - STEP_S)
+    begun = context.begun() | context.begun(after)
     try:
         choose.run(
-            context.device, budget, context.row, note=context.note, begin=context.begin, begun=context.begun()
+            context.device,
+            budget,
+            context.row,
+            note=context.note,
+            begin=context.begin,
+            begun=begun,
+            search=search,
         )
     except DeviceLost as error:
         raise Poisoned(str(error)) from error

@@ -32,8 +32,10 @@ TEST_SECONDS = {
 """Seconds of a file in one process."""
 OTHER_TEST_SECONDS, SHARD_S = 60.0, 36.0
 """Of a file that the table does not know; and of a shard."""
-CHOICE_LEAST_S = 20.0
-"""It takes what is left; with less than half of this it is not begun."""
+SWEEP = "test_gpu_launches.py"
+"""Every launch in reach: a stage of its own behind what a run is made for, since a contest judges what it times."""
+CHOICE_S, LAUNCHES_S = 110.0, 20.0
+"""Of the backends by shape, at most; and what the search for launches, which takes what is left, is begun with."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _job(stage: str, what: str, work: str, predicted_s: float, **more: Any) -> J
     return Job(f"{stage}/{what}", stage, work, predicted_s=predicted_s, timeout_s=timeout, **more)
 
 
-def test_jobs(paths: Iterable[Path]) -> list[Job]:
+def test_jobs(paths: Iterable[Path], stage: str) -> list[Job]:
     """Each file in shards of about `SHARD_S`, if pytest is there."""
     found = []
     for path in paths:
@@ -64,7 +66,7 @@ def test_jobs(paths: Iterable[Path]) -> list[Job]:
         shards = max(1, round(seconds / SHARD_S))
         found += [
             _job(
-                "correctness", f"{path.stem} {shard + 1}/{shards}", "correctness:tests", seconds / shards + 6,
+                stage, f"{path.stem} {shard + 1}/{shards}", "correctness:tests", seconds / shards + 6,
                 arguments={"path": str(path.relative_to(ROOT)), "shard": shard, "of": shards},
                 timeout_s=150.0, alone=False, attempts=4, threads=8 if "reject" in path.name else 0,
             )
@@ -89,15 +91,21 @@ def correct(rehearsal: bool) -> tuple[list[Job], list[str]]:
         _job(stage, op, "correctness:op", 20.0, arguments={"name": op}, timeout_s=150.0, alone=False, attempts=4)
         for op in names
     ]  # fmt: skip
-    files = sorted((ROOT / "tests" / "gpu").glob("test_*.py"))
+    files = sorted(f for f in (ROOT / "tests" / "gpu").glob("test_*.py") if f.name != SWEEP)
     notes = []
     if not find_spec("pytest"):
         notes.append("tests/gpu: pytest is not installed here; every op is judged without it")
     elif rehearsal:  # skipped there, but by the same way
-        found += test_jobs([f for f in files if f.name == "test_gpu_steering.py"])
+        found += test_jobs([f for f in files if f.name == "test_gpu_steering.py"], stage)
     else:
-        found += sorted(test_jobs(files), key=lambda job: -job.predicted_s)
+        found += sorted(test_jobs(files, stage), key=lambda job: -job.predicted_s)
     return found, notes
+
+
+def sweep(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    if rehearsal or not find_spec("pytest"):
+        return [], [f"{SWEEP}: {'needs a GPU' if rehearsal else 'pytest is not installed here'}"]
+    return test_jobs([ROOT / "tests" / "gpu" / SWEEP], "launches"), []
 
 
 def ceilings(rehearsal: bool) -> tuple[list[Job], list[str]]:
@@ -106,19 +114,34 @@ def ceilings(rehearsal: bool) -> tuple[list[Job], list[str]]:
 
 LADDER_ORDER = ("8 ", "1 ", "7 ", "2 ", "3 ", "4 ", "5 ", "6 ", "10 ", "9 ", "4b")
 """The most telling rungs first."""
+ENDS = 3
+"""So many of them are measured before the choice; the steps between them when the rest is done."""
 
 
 def climb(rehearsal: bool) -> tuple[list[Job], list[str]]:
-    case = f"batch {2 if rehearsal else inference.ROWS}"
+    names = _ordered()
+    able, notes = _able(names if rehearsal else names[:ENDS], rehearsal)
+    return [_rung_job("ladder", name, rehearsal) for name in able], notes
+
+
+def steps_between(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    able, notes = _able([] if rehearsal else _ordered()[ENDS:], rehearsal)
+    return [_rung_job("steps", name, rehearsal) for name in able], notes
+
+
+def _ordered() -> list[str]:
     names = [rungs.BASELINE, *(rung.name for rung in rungs.RUNGS)]
-    names.sort(key=lambda name: next(i for i, start in enumerate(LADDER_ORDER) if name.startswith(start)))
-    able, notes = _able(names, rehearsal)
-    jobs = [
-        _job("ladder", name, "inference:rung", 11.0 if name == rungs.BASELINE else 6.0,
-             arguments={"name": name}, blame=(ladder.SECTION, case, name))
-        for name in able
-    ]  # fmt: skip
-    return jobs, notes
+    return sorted(
+        names, key=lambda name: next(i for i, start in enumerate(LADDER_ORDER) if name.startswith(start))
+    )
+
+
+def _rung_job(stage: str, name: str, rehearsal: bool, remark: str = "") -> Job:
+    case = f"batch {2 if rehearsal else inference.ROWS}{remark}"
+    return _job(
+        stage, f"{name}{remark}", "inference:rung", 11.0 if name == rungs.BASELINE else 6.0,
+        arguments={"name": name, "remark": remark}, blame=(ladder.SECTION, case, name),
+    )  # fmt: skip
 
 
 def engines(rehearsal: bool) -> tuple[list[Job], list[str]]:
@@ -141,7 +164,7 @@ def profile(rehearsal: bool) -> tuple[list[Job], list[str]]:
 
 
 TRAINED = (
-    ("6 ", 128), ("2b", 128), ("6 ", 32), ("2b", 32), ("5 ", 128), ("4 ", 128), ("5 ", 32),
+    ("6 ", 128), ("2b", 128), ("6 ", 32), ("2b", 32), ("5 ", 128),
 )  # fmt: skip
 """(rung, batch), the most telling first."""
 
@@ -164,11 +187,12 @@ def training(rehearsal: bool) -> tuple[list[Job], list[str]]:
                  blame=("training step", f"{size}, batch {batch}", name), timeout_s=60.0)
         )  # fmt: skip
     largest = max(seen)
-    found += [
+    # First the quickest rung beside the published one at the largest batch, then what its time goes into.
+    found[3:3] = [
         _job(stage, "kernels of a step", "training:kernels", 18.0, arguments={"batch": largest}),
         _job(stage, "a recogniser's step", "training:recogniser", 25.0, timeout_s=60.0),
-        _job(stage, "shares of a step", "training:shares", 32.0, arguments={"batch": largest}),
     ]
+    found.append(_job(stage, "shares of a step", "training:shares", 32.0, arguments={"batch": largest}))
     notes = [f"training rung {r.name}: needs a GPU" for r in RUNGS if r.gpu and rehearsal]
     return found, notes
 
@@ -185,14 +209,28 @@ def rejection(rehearsal: bool) -> tuple[list[Job], list[str]]:
 def sizes(rehearsal: bool) -> tuple[list[Job], list[str]]:
     batches, images = ([1, 2], 4) if rehearsal else ([512, 64, 128, 384, 256], 51_200)
     return [
-        _job("sizes", "batch sizes", "inference:sizes", 18.0, arguments={"batches": batches}),
         _job("sizes", "host and null writer", "inference:host", 20.0, arguments={"images": images}),
+        _job("sizes", "batch sizes", "inference:sizes", 18.0, arguments={"batches": batches}),
     ], []
 
 
 def choice(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    stage, after = "choice", ", after the choice"
+    chosen = inference.chosen_rung(rehearsal).name
     return [
-        _job("choice", "backends and launches by shape", "others:choice", CHOICE_LEAST_S, timeout_s=900.0, attempts=4)
+        _job(stage, "backends by shape", "others:choice", CHOICE_S, timeout_s=CHOICE_S + 60.0, attempts=4,
+             arguments={"seconds": CHOICE_S, "search": False}),
+        _rung_job(stage, chosen, rehearsal, after),
+        _job(stage, "upper levels in chunks", "inference:chunks", 20.0, timeout_s=60.0),
+    ], []  # fmt: skip
+
+
+def launch_search(rehearsal: bool) -> tuple[list[Job], list[str]]:
+    if rehearsal:
+        return [], []
+    return [
+        _job("search", "launches by shape", "others:choice", LAUNCHES_S, timeout_s=900.0, attempts=4,
+             arguments={"seconds": 900.0, "search": True, "after": "choice/backends by shape"})
     ], []  # fmt: skip
 
 
@@ -223,13 +261,16 @@ def compiled(rehearsal: bool) -> tuple[list[Job], list[str]]:
 STAGES = (
     Stage("correctness", "are the kernels right on this card", correct),
     Stage("ceilings", "what does the card do at best", ceilings),
-    Stage("ladder", "what does each change bring, end to end", climb),
+    Stage("ladder", "from the published way to what the table chooses, end to end", climb),
+    Stage("choice", "which backend suits each shape, and what that brings end to end", choice),
     Stage("profile", "where does an image's device time go", profile),
+    Stage("sizes", "other batch sizes, bytes on the host, encoding", sizes),
     Stage("training", "the training step by rungs, parts and kernels", training),
     Stage("rejection", "how long does keeping a million apart take", rejection),
-    Stage("sizes", "other batch sizes, bytes on the host, encoding", sizes),
+    Stage("launches", "is every kernel right under every launch in reach", sweep),
+    Stage("steps", "what does each change bring, end to end", steps_between),
     Stage("engines", "the generator as a TensorRT engine", engines),
-    Stage("choice", "which backend and launch suits each shape", choice),
+    Stage("search", "which launch suits each shape", launch_search),
 )
 LONGER = (
     Stage("kernels", "each op beside torch's alternatives", op_times),
