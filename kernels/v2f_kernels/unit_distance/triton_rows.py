@@ -17,11 +17,11 @@ import triton.language as tl
 
 @triton.jit
 def unit_rows(x, floor):
-    """(x / m, m, whether |x| >= floor) of fp32 rows x [ROWS, BLOCK]; rounded as torch rounds, since a distance is one
-    number of an image and no error of its few roundings is averaged away."""
-    length = tl.sqrt_rn(tl.sum(x * x, 1))
+    """(x / m, m, whether |x| >= floor) of fp32 rows x [ROWS, BLOCK]. Divided, not multiplied by 1 / m: a distance is one
+    number of an image, and with few pixels no error is averaged away."""
+    length = tl.sqrt(tl.sum(x * x, 1))
     m = tl.maximum(length, floor)
-    return tl.div_rn(x, tl.broadcast_to(m[:, None], x.shape)), m, length >= floor
+    return x / m[:, None], m, length >= floor
 
 
 @triton.jit
