@@ -7,11 +7,17 @@ output begins as NaN: a wrong layout, a mixed-up operand or another shape's plan
 
 from __future__ import annotations
 
+import importlib
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from v2f_kernels._cudnn import library, plans
+
+MODULES = ("v2f_kernels.conv3x3.cudnn_graph", "bench.candidates.gelu_linear.cudnn_graph")
+"""Which can be imported only where the library is."""
 
 HALF, BFLOAT16, FLOAT = "HALF", "BFLOAT16", "FLOAT"
 TORCH = {HALF: torch.float16, BFLOAT16: torch.bfloat16}
@@ -191,3 +197,14 @@ class Imagined:
 
     def set_stream(self, *, handle: Handle, stream: int) -> None:
         handle.stream = stream
+
+
+def forget() -> None:
+    """Everything that was found, built or imported with one library, before and after another takes its place."""
+    library.cudnn.cache_clear()
+    plans._plans.clear()
+    plans._handles.clear()
+    for name in MODULES:
+        if module := sys.modules.pop(name, None):
+            delattr(importlib.import_module(name.rpartition(".")[0]), "cudnn_graph")
+            getattr(module, "_no_bias", {}).clear()

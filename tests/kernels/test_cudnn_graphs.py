@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 import torch
 from v2f_kernels import BackendUnavailable
-from v2f_kernels._cudnn import library, plans
+from v2f_kernels._cudnn import plans
 from v2f_kernels._judge import judge
 from v2f_kernels.conv3x3 import OP as CONV
 from v2f_kernels.gelu_linear import OP as GELU
 
 from bench.candidates import enlist
-from tests.kernels.imagined_cudnn import Imagined
+from tests.kernels.imagined_cudnn import MODULES, Imagined, forget
 
 enlist()
 HALVES = (torch.float16, torch.bfloat16)
-MODULES = ("v2f_kernels.conv3x3.cudnn_graph", "bench.candidates.gelu_linear.cudnn_graph")
 
 
 @pytest.fixture
@@ -29,19 +28,9 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imagined]:
     made = Imagined()
     monkeypatch.setitem(sys.modules, "cudnn", made)  # type: ignore[arg-type]
     monkeypatch.setattr(plans, "PLACES", ("cpu", "cuda", "meta"))
-    _forget()
+    forget()
     yield made
-    _forget()
-
-
-def _forget() -> None:
-    library.cudnn.cache_clear()
-    plans._plans.clear()
-    plans._handles.clear()
-    for name in MODULES:
-        if module := sys.modules.pop(name, None):
-            delattr(importlib.import_module(name.rpartition(".")[0]), "cudnn_graph")
-            getattr(module, "_no_bias", {}).clear()
+    forget()
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float16, scale: float = 1.0) -> torch.Tensor:
@@ -270,32 +259,3 @@ def test_other_dtypes_and_places_are_refused(
     monkeypatch.undo()
     with pytest.raises(BackendUnavailable, match="needs CUDA tensors, found one on cpu"):
         function(*(t.half() for t in given))
-
-
-@pytest.mark.parametrize("op", [CONV, GELU])
-@pytest.mark.parametrize(
-    ("module", "reason"),
-    [
-        (None, "pip install 'v2f-engine\\[cudnn\\]'"),
-        (
-            {"__version__": "9.0"},
-            "expected nvidia-cudnn-frontend 1.32 or later as the package `cudnn`, found 9.0",
-        ),
-        ({"__version__": "1.31.0", "pygraph": 1}, "found 1.31.0"),
-        ({"__version__": "1.32.0", "pygraph": 1, "backend_version": "lost"}, "found no libcudnn.so.9"),
-    ],
-)
-def test_without_the_library_the_reason_is_told(
-    monkeypatch: pytest.MonkeyPatch, op: Any, module: dict[str, Any] | None, reason: str
-) -> None:
-    def lost() -> int:
-        raise RuntimeError("Unable to find symbol cudnnGetVersion")
-
-    made = None if module is None else type(sys)("cudnn")
-    for name, value in (module or {}).items():
-        setattr(made, name, lost if value == "lost" else value)
-    monkeypatch.setitem(sys.modules, "cudnn", made)  # type: ignore[arg-type]  # None: cannot be imported
-    _forget()
-    with pytest.raises(BackendUnavailable, match=f"{op.name}/cudnn cannot run here: .*{reason}"):
-        op.backend("cudnn")
-    _forget()
