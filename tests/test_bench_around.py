@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 from v2f_kernels import _tuned
-from v2f_kernels._contract import NORM, STATISTICS, joins
+from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joins
 
 from bench import protocol
 from bench.kernels import choose
 from bench.kernels.around import joinable, within
-from bench.kernels.cases import conv3x3
+from bench.kernels.cases import conv3x3, upsample
 from bench.kernels.device_table import forget
 from bench.kernels.network_calls import items
 from v2f_engine.models.vec2face import Vec2FaceConfig
@@ -100,6 +100,31 @@ def test_what_nobody_joins_is_not_timed() -> None:
     before_an_upsampling = Around(bare=(), sums=(STATISTICS,))
     before_an_upsampling.run(behind=0)
     assert before_an_upsampling.asked == {"bare": ["conv"], "sums": ["conv"]}
+
+
+@pytest.mark.parametrize(("parts", "shifted"), [((), True), ((BIAS,), False), ((STATISTICS,), True)])
+def test_an_upsampling_leaves_its_bias_to_a_norm_that_takes_it(parts: tuple[str, ...], shifted: bool) -> None:
+    case = replace(upsample(1, 8, 5, folded=True), behind=4)
+    inputs = case.inputs(1, "cpu", torch.float32)
+    asked: list[set[str]] = []
+    reference = _tuned.op_named("group_norm_silu").backend("reference")
+
+    @joins(SHIFT)
+    def norm(*args: Any, **named: Any) -> Any:
+        asked.append(set(named))
+        return reference(*args, **named)
+
+    op = _tuned.op_named("upsample_conv3x3_folded").backend("reference")
+
+    def contender(*args: Any, **named: Any) -> Any:
+        return op(*args, **named)
+
+    function = joins(*parts)(contender) if parts else contender
+    found = case.call(within(case, function, frozenset({STATISTICS}), lambda channels, side: norm), inputs)
+    plain = case.call(within(case, op, frozenset({STATISTICS}), lambda channels, side: reference), inputs)
+    assert torch.allclose(found, plain, atol=1e-5)
+    assert ("shift" in asked[0]) == shifted
+    assert asked[0] <= {"shift"}
 
 
 @pytest.mark.parametrize("asked", ["out_groups", "norm"])

@@ -3,8 +3,8 @@
 In the network a convolution stands between two norms. A contender that joins the statistics of what it writes spares
 the norm behind it a read; one that joins the norm before it spares that op. Where any contender of a contest joins one
 of these, all are timed over the same stretch: the norm before by the table's choice where a contender does not take it
-in, and the norm behind, with the statistics where the contender gives them. What none joins is left out: it would be
-the same for all.
+in, and the norm behind, with the statistics where the contender gives them. An upsampling whose bias costs a pass
+leaves it to that norm where it takes it. What none joins is left out: it would be the same for all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from v2f_kernels._contract import NORM, STATISTICS, joined
+from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joined
 
 from bench.kernels.case import Case, Function
 
@@ -40,6 +40,8 @@ def within(case: Case, function: Function, parts: frozenset[str], norms: Norms) 
     if not (before or behind):
         return function
 
+    upsamples = case.op == "upsample_conv3x3_folded"
+
     def stretch(x: torch.Tensor, *rest: Any, **named: Any) -> Any:
         if before:
             terms, given = _terms(x.shape[1], x.dtype, x.device), _statistics(len(x), case.before, x.device)
@@ -50,12 +52,18 @@ def within(case: Case, function: Function, parts: frozenset[str], norms: Norms) 
         if not behind:
             return function(x, *rest, **named)
         known: dict[str, torch.Tensor] = {}
-        if STATISTICS in own:
+        norm = None
+        if upsamples and BIAS not in own:
+            norm = norms(rest[0].shape[1], 2 * x.shape[2])
+            if SHIFT in joined(norm):  # the bias is left to it
+                weight, known["shift"] = rest
+                rest = (weight,)
+        if STATISTICS in own and "shift" not in known:
             y, known["statistics"] = function(x, *rest, **named, out_groups=case.behind)
         else:
             y = function(x, *rest, **named)
         terms = _terms(y.shape[1], y.dtype, y.device)
-        return norms(y.shape[1], y.shape[2])(y, *terms, case.behind, EPS, **known)
+        return (norm or norms(y.shape[1], y.shape[2]))(y, *terms, case.behind, EPS, **known)
 
     return stretch
 

@@ -36,19 +36,24 @@ NORM = "norm"
 """A convolution that takes the GroupNorm+SiLU before it as `norm=` and is quicker than that op and itself apart."""
 STATISTICS = "statistics"
 """A backend whose `out_groups=` costs less than the pass of its own by which a norm would get its statistics."""
+BIAS = "bias"
+"""A convolution whose bias costs no pass of its own. Where it does, a norm that joins `SHIFT` may take it instead."""
+SHIFT = "shift"
+"""A norm that normalises `x + shift` by `shift=` as quickly as x."""
+PARTS = (NORM, STATISTICS, BIAS, SHIFT)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def joins(*parts: str) -> Callable[[Function], Function]:
-    """Says of a backend what it does better with its own work than an op of its own would: `NORM`, `STATISTICS`.
+    """Says of a backend what it does better with its own work than an op of its own would: some of `PARTS`.
 
     Every backend obeys the whole contract; a network asks one for these only where it says so. Outermost decorator.
 
     Raises:
         ValueError: a part that nobody knows.
     """
-    if not parts or set(parts) - {NORM, STATISTICS}:
-        raise ValueError(f"joins: expected some of {NORM!r} and {STATISTICS!r}, found {parts}")
+    if not parts or set(parts) - set(PARTS):
+        raise ValueError(f"joins: expected some of {PARTS}, found {parts}")
 
     def decorate(backend: Function) -> Function:
         backend.joined = frozenset(parts)  # type: ignore[attr-defined]

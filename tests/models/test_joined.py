@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from v2f_kernels._contract import NORM, STATISTICS, joined, joins
+from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joined, joins
 from v2f_kernels._tuned import op_named
 
 from v2f_engine.models.fold import freeze
 from v2f_engine.models.image_decoder import ImageDecoder
+from v2f_engine.models.joined import Known
 from v2f_engine.models.ops import Bound
 
 GROUPS = 4
@@ -39,6 +40,7 @@ class Heard:
         return sum(o == op and set(named) <= given for o, given in self.calls)
 
 
+NORMS = ("group_norm_silu",)
 CONVOLUTIONS = ("conv3x3", "upsample_conv3x3", "upsample_conv3x3_folded")
 
 
@@ -63,8 +65,8 @@ def test_nothing_is_joined_by_default() -> None:
 
 
 def test_a_part_nobody_knows_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected some of 'norm' and 'statistics', found \\('bias',\\)"):
-        joins("bias")
+    with pytest.raises(ValueError, match="joins: expected some of .*'norm'.*, found \\('residual',\\)"):
+        joins("residual")
 
 
 @pytest.mark.parametrize("parts", [(), (STATISTICS,), (NORM,), (NORM, STATISTICS)])
@@ -120,3 +122,50 @@ def test_where_gradients_are_asked_for_nothing_is_joined(decoder: ImageDecoder) 
         heard.count(op, name) for op, _ in heard.calls for name in ("statistics", "norm", "out_groups")
     )
     assert heard.count("group_norm_silu") == 17
+
+
+class TwoSides(Heard):
+    """Norms that take a shift, and convolutions that join what they are told to."""
+
+    def __init__(self, decoder: ImageDecoder, *parts: str) -> None:
+        super().__init__(decoder, SHIFT, of=NORMS)
+        for module in decoder.modules():
+            if isinstance(module, Bound):
+                module.ops = tuple(
+                    self.noting(name, parts) if name in CONVOLUTIONS else op
+                    for name, op in zip(module.uses, module.ops, strict=True)
+                )
+
+
+def test_a_bias_is_left_to_the_norm_and_the_residual_behind_it(decoder: ImageDecoder) -> None:
+    """Level 2's upsampling is read by a block that narrows and has no residual, level 1's by one that keeps its
+    channels: there the bias comes back with the residual. The image is the same."""
+    frozen = freeze(decoder)
+    with torch.no_grad():
+        plain = frozen(grid())
+        heard = TwoSides(frozen, STATISTICS)
+        assert torch.allclose(frozen(grid()), plain, rtol=1e-9, atol=1e-9)
+    assert heard.count("group_norm_silu", "shift") == 2
+    assert heard.count("upsample_conv3x3_folded", "out_groups") == 0
+    assert heard.count("conv3x3", "bias", "residual") == 1
+
+
+@pytest.mark.parametrize("parts", [(BIAS,), (BIAS, STATISTICS), (NORM,)])
+def test_a_bias_stays_where_it_costs_nothing_or_no_norm_would_take_it(
+    decoder: ImageDecoder, parts: tuple[str, ...]
+) -> None:
+    frozen = freeze(decoder)
+    with torch.no_grad():
+        plain = frozen(grid())
+        heard = TwoSides(frozen, *parts)
+        assert torch.allclose(frozen(grid()), plain, rtol=1e-9, atol=1e-9)
+    assert heard.count("group_norm_silu", "shift") == 0
+    assert heard.count("conv3x3", "bias", "residual") == 0
+
+
+def test_parts_of_a_batch_keep_the_shift() -> None:
+    known = Known(torch.zeros(5, 4, 2, 2), torch.zeros(5, 2, 2), torch.arange(4.0))
+    parts = known.split(2)
+    assert [len(part.x) for part in parts] == [2, 2, 1]
+    assert all(part.shift is known.shift and part.statistics is not None for part in parts)
+    assert all(part.shift is known.shift for part in Known(known.x, None, known.shift).split(3))

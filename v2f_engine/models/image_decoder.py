@@ -14,7 +14,14 @@ from torch import nn
 from v2f_kernels._shapes import shape_class
 
 from v2f_engine.backends import Choice
-from v2f_engine.models.joined import Known, norm_and_convolution, normed, written
+from v2f_engine.models.joined import (
+    Known,
+    bias_costs_a_pass,
+    norm_and_convolution,
+    normed,
+    takes_bias,
+    written,
+)
 from v2f_engine.models.ops import Bound
 
 NORM_EPS = 1e-6
@@ -93,6 +100,7 @@ class ResidualBlock(Bound):
             self.conv2.weight,
             groups=groups if self.nin_shortcut is None else None,
             residual=known.x if self.keeps_channels else None,
+            **({"bias": known.shift} if self.keeps_channels and known.shift is not None else {}),
         )
         return out if self.nin_shortcut is None else Known(out.x + self.nin_shortcut(out.x))
 
@@ -115,9 +123,17 @@ class Upsample(Bound):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.carry(Known(x), None).x
 
-    def carry(self, known: Known, groups: int | None) -> Known:
-        """The upsampled activation, with its statistics for a norm of `groups` where they come along."""
+    def carry(self, known: Known, groups: int | None, reader: nn.Module | None = None) -> Known:
+        """The upsampled activation, with its statistics for a norm of `groups` where they come along.
+
+        Args:
+            reader: the block that reads it. Where a bias costs a pass here and none there, it is left to the block: its
+                first norm adds it while it reads, and so does what adds the residual.
+        """
         x, (plain, folded) = known.x, self.ops
+        lent = isinstance(reader, ResidualBlock) and takes_bias(*reader.ops[:2])
+        if lent and self.folded is not None and bias_costs_a_pass(folded):
+            return Known(folded(x, self.folded), None, self.conv.bias)
         if self.folded is None:
             return written(plain, x, self.conv.weight.to(x.dtype), self.conv.bias, groups=groups)
         return written(folded, x, self.folded, self.conv.bias, groups=groups)
@@ -142,12 +158,15 @@ class Level(nn.Module):
         )
         self.upsample = Upsample(channels, side) if upsample else None
 
-    def carry(self, known: Known, groups: int) -> Known:
-        """All of it; a norm of `groups` reads the output of each part but the one that is upsampled."""
+    def carry(self, known: Known, groups: int, reader: nn.Module | None) -> Known:
+        """All of it; a norm of `groups` reads the output of each part but the one that is upsampled, the first of
+        `reader`, the next level's first block, what is upsampled."""
         last = len(self.block) - 1
         for i, block in enumerate(self.block):
             known = carried(block, known, None if i == last and self.upsample is not None else groups)
-        return known if self.upsample is None else carried(self.upsample, known, groups)
+        if not isinstance(self.upsample, Upsample):
+            return known if self.upsample is None else carried(self.upsample, known, groups)
+        return self.upsample.carry(known, groups, reader)
 
 
 class Middle(nn.Module):
@@ -218,16 +237,18 @@ class ImageDecoder(Bound):
     def _lower(self, grid: torch.Tensor) -> Known:
         """Everything before the upper levels."""
         known = self.mid.carry(Known(self.conv_in(grid)), self.groups)
-        return self._through(reversed(self.up[UPPER_LEVELS:]), known)
+        return self._through(range(len(self.up) - 1, UPPER_LEVELS - 1, -1), known)
 
     def _upper(self, known: Known) -> Known:
         """The upper levels: everything between `_lower` and `norm_out`."""
-        return self._through(reversed(self.up[:UPPER_LEVELS]), known)
+        return self._through(range(min(UPPER_LEVELS, len(self.up)) - 1, -1, -1), known)
 
-    def _through(self, levels: Iterable[nn.Module], known: Known) -> Known:
-        for level in levels:
+    def _through(self, numbers: Iterable[int], known: Known) -> Known:
+        for number in numbers:
+            level, behind = self.up[number], self.up[number - 1] if number else None
             assert isinstance(level, Level), "made so"
-            known = level.carry(known, self.groups)
+            reader = behind.block[0] if isinstance(behind, Level) else None
+            known = level.carry(known, self.groups, reader)
         return known
 
     def forward(self, grid: torch.Tensor) -> torch.Tensor:

@@ -12,21 +12,26 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from v2f_kernels._contract import NORM, STATISTICS, joined
+from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joined
 
 
 class Known(NamedTuple):
-    """An activation `[B, C, H, W]` and, where what wrote it summed too, its statistics: float32 `[B, groups, 2]`."""
+    """An activation `[B, C, H, W]` and, where what wrote it summed too, its statistics: float32 `[B, groups, 2]`.
+
+    Where there is a shift `[C]`, a bias not yet added, the activation is `x + shift`, of which the statistics are.
+    """
 
     x: torch.Tensor
     statistics: torch.Tensor | None = None
+    shift: torch.Tensor | None = None
 
     def split(self, images: int) -> list[Known]:
         """The batch in parts of at most so many images."""
         parts = torch.split(self.x, images)
         if self.statistics is None:
-            return [Known(x) for x in parts]
-        return [Known(*both) for both in zip(parts, torch.split(self.statistics, images), strict=True)]
+            return [Known(x, None, self.shift) for x in parts]
+        both = zip(parts, torch.split(self.statistics, images), strict=True)
+        return [Known(*one, self.shift) for one in both]
 
 
 def written(op: Callable[..., Any], *inputs: Any, groups: int | None, **named: Any) -> Known:
@@ -44,7 +49,11 @@ def written(op: Callable[..., Any], *inputs: Any, groups: int | None, **named: A
 
 def normed(op: Callable[..., Any], known: Known, norm: nn.GroupNorm) -> torch.Tensor:
     """GroupNorm+SiLU of an activation by a bound op, which sums only what is not known."""
-    given = {} if known.statistics is None else {"statistics": known.statistics}
+    given = {
+        name: value
+        for name, value in (("statistics", known.statistics), ("shift", known.shift))
+        if value is not None
+    }
     out: torch.Tensor = op(known.x, norm.weight, norm.bias, norm.num_groups, norm.eps, **given)
     return out
 
@@ -66,7 +75,7 @@ def norm_and_convolution(
         groups: as in `written`.
         named: further arguments of the convolution.
     """
-    if NORM in _joined(ops[1]):
+    if NORM in _joined(ops[1]) and known.shift is None:
         terms = (norm.weight, norm.bias, norm.num_groups, norm.eps)
         weight = weight.to(known.x.dtype)
         return written(
@@ -74,6 +83,16 @@ def norm_and_convolution(
         )
     h = normed(ops[0], known, norm)
     return written(ops[1], h, weight.to(h.dtype), groups=groups, **named)
+
+
+def takes_bias(norm: Callable[..., Any], behind: Callable[..., Any]) -> bool:
+    """Whether a norm, with the convolution behind it, adds a bias that was left to it at no cost."""
+    return SHIFT in _joined(norm) and NORM not in _joined(behind)
+
+
+def bias_costs_a_pass(op: Callable[..., Any]) -> bool:
+    """Whether a bound convolution needs a pass of its own for its bias."""
+    return BIAS not in _joined(op)
 
 
 def _joined(op: Callable[..., Any]) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Group normalisation followed by SiLU, channels-last: `y = z * sigmoid(z)`, `z = (x - mean) * rstd *
 weight + bias`.
 
-    group_norm_silu(x, weight, bias, groups, eps, statistics=None) -> y
+    group_norm_silu(x, weight, bias, groups, eps, statistics=None, shift=None) -> y
 
 Args:
     x: [B, C, H, W] float32, float16 or bfloat16; C divisible by `groups`. The kernels want
@@ -12,6 +12,8 @@ Args:
     statistics: optional float32 [B, groups, 2]: mean and biased variance of x per image and group, as
         `group_statistics(x, groups)` or the epilogue of a convolution gives them. With it, x is read
         once instead of twice. Not differentiable: a gradient through given statistics is an error.
+    shift: optional [C]: y is that of `x + shift`, added in fp32: a bias that the convolution before left out.
+        Statistics, where given too, are of `x + shift`. Not differentiable either.
 
 Returns:
     y: shape, dtype and memory format of x. Statistics and arithmetic are fp32 inside (fp64 for fp64).

@@ -9,7 +9,7 @@ import torch
 
 from v2f_kernels._triton.register import run
 from v2f_kernels._triton.table_cases import GROUPS, image
-from v2f_kernels.group_norm_silu.triton_op import Backward, Forward
+from v2f_kernels.group_norm_silu.triton_op import Backward, Forward, Shifted
 from v2f_kernels.group_norm_silu.triton_resident_op import Resident
 
 EPS = 1e-6
@@ -19,6 +19,11 @@ HALF, BRAIN, FULL = torch.float16, torch.bfloat16, torch.float32
 def _forward(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
     x, weight = _inputs(channels, size, dtype)
     run(Forward(x, weight, weight, groups, EPS))
+
+
+def _shifted(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
+    x, weight = _inputs(channels, size, dtype)
+    run(Shifted(x, weight, weight, weight, None, groups, EPS))
 
 
 def _resident(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
@@ -58,6 +63,18 @@ CASES = {
             (128, 112, 32, BRAIN),
             (128, 112, 32, FULL),
             (48, 40, 8, HALF),
+        ],
+    ),
+    **_cases(
+        "shifted",
+        _shifted,
+        [
+            (512, 14, 32, HALF),
+            (256, 28, 32, HALF),
+            (256, 56, 32, HALF),
+            (128, 112, 32, HALF),
+            (128, 112, 32, BRAIN),
+            (48, 40, 8, FULL),
         ],
     ),
     **_cases(

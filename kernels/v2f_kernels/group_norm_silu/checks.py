@@ -18,10 +18,18 @@ class Arguments(NamedTuple):
     groups: int
     eps: float
     statistics: Tensor | None = None  # [B, groups, 2]
+    shift: Tensor | None = None  # [C]
 
     def check(self) -> None:
         """Raises ValueError unless the arguments fit the contract in `v2f_kernels.group_norm_silu`."""
         check_norm(self.x, self.weight, self.bias, self.groups, self.statistics)
+        if self.shift is not None:
+            if self.shift.shape != self.weight.shape:
+                raise ValueError(f"shift: expected {list(self.weight.shape)}, found {list(self.shift.shape)}")
+            if torch.is_grad_enabled() and (self.x.requires_grad or self.shift.requires_grad):
+                raise ValueError(
+                    "shift: has no gradient; add it to x when training, or run under torch.no_grad()"
+                )
 
 
 def check_norm(

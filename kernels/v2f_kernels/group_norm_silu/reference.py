@@ -19,8 +19,10 @@ def group_statistics(x: torch.Tensor, groups: int) -> torch.Tensor:
 @takes(Arguments)
 def normalise(given: Arguments) -> torch.Tensor:
     """SiLU(GroupNorm(x)) in the inner precision, not yet rounded to x's dtype: what prologues consume."""
-    x, weight, bias, groups, eps, statistics = given
+    x, weight, bias, groups, eps, statistics, shift = given
     inner = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if shift is not None:
+        x = x.to(inner) + shift.to(inner)[:, None, None]
     moments = group_statistics(x, groups) if statistics is None else statistics.to(inner)
     mean, variance = (
         moments.to(inner).repeat_interleave(x.shape[1] // groups, 1)[:, :, :, None, None].unbind(2)

@@ -17,7 +17,9 @@ from v2f_kernels.group_norm_silu.checks import Arguments
 @takes(Arguments)
 def group_norm_silu(given: Arguments) -> torch.Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`."""
-    x, weight, bias, groups, eps, statistics = given
+    x, weight, bias, groups, eps, statistics, shift = given
+    if shift is not None:
+        x = x + shift.to(x.dtype)[:, None, None]
     if statistics is None:
         z = F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), eps)
     else:

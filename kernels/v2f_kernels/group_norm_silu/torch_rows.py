@@ -19,9 +19,10 @@ from v2f_kernels.group_norm_silu.checks import Arguments
 
 @takes(Arguments)
 def group_norm_silu(given: Arguments) -> torch.Tensor:
-    """See the contract in `v2f_kernels.group_norm_silu`; given statistics, which have no backward, go ATen's way."""
-    x, weight, bias, groups, eps, statistics = given
-    if statistics is not None:
+    """See the contract in `v2f_kernels.group_norm_silu`; given statistics or a shift, which have no backward, go
+    ATen's way."""
+    x, weight, bias, groups, eps, statistics, shift = given
+    if statistics is not None or shift is not None:
         known: torch.Tensor = torch_native.group_norm_silu(*given)
         return known
     last = x.contiguous(memory_format=torch.channels_last)

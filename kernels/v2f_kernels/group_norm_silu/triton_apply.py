@@ -32,11 +32,13 @@ def apply_kernel(
     statistics_ptr,  # [B, G, 2] fp32
     weight_ptr,  # [C]
     bias_ptr,  # [C]
-    y_ptr,  # [B, HW, C]
+    shift_ptr,  # [C]
+    y_ptr,  # [B, HW, C]: of x + shift
     eps,
     HW: tl.constexpr,
     C: tl.constexpr,
     CPG: tl.constexpr,
+    HAS_SHIFT: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -45,6 +47,8 @@ def apply_kernel(
     image = tl.program_id(1).to(tl.int64)
     c = tl.arange(0, BLOCK_C)
     mean, rstd, weight, bias = _channel_terms(statistics_ptr, weight_ptr, bias_ptr, image, c, eps, C, CPG)
+    if HAS_SHIFT:
+        mean -= tl.load(shift_ptr + c, mask=c < C, other=0.0).to(tl.float32)
     inside = (row < HW)[:, None] & (c < C)[None, :]
     place = image * (HW * C) + row[:, None] * C + c[None, :]
     x = tl.load(x_ptr + place, mask=inside, other=0.0).to(tl.float32)
@@ -175,12 +179,14 @@ def single_pass_kernel(
     x_ptr,  # [B, HW, C]
     weight_ptr,  # [C]
     bias_ptr,  # [C]
-    y_ptr,  # [B, HW, C]
+    shift_ptr,  # [C]
+    y_ptr,  # [B, HW, C]: of x + shift
     statistics_ptr,  # [B, G, 2] fp32
     eps,
     HW: tl.constexpr,
     C: tl.constexpr,
     CPG: tl.constexpr,
+    HAS_SHIFT: tl.constexpr,
     BLOCK_P: tl.constexpr,  # power of two >= HW
     SLAB: tl.constexpr,  # groups per program
     BLOCK_G: tl.constexpr,  # power of two >= CPG
@@ -195,6 +201,9 @@ def single_pass_kernel(
     inside = (row < HW)[:, None, None] & known[None, :, :]
     place = image * (HW * C) + row[:, None, None] * C + c[None, :, :]
     x = tl.load(x_ptr + place, mask=inside, other=0.0).to(tl.float32)
+    if HAS_SHIFT:
+        shift = tl.load(shift_ptr + c, mask=known, other=0.0).to(tl.float32)
+        x = tl.where(inside, x + shift[None, :, :], 0.0)
     mean = tl.sum(tl.sum(x, 0), 1) / (HW * CPG)
     away = tl.where(inside, x - mean[None, :, None], 0.0)
     variance = tl.sum(tl.sum(away * away, 0), 1) / (HW * CPG)

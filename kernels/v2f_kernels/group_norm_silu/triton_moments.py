@@ -90,13 +90,15 @@ def store_sums(sum1, sum2, shift, count, target, c, C: tl.constexpr):
 @triton.jit
 def merge_moments_kernel(
     partial_ptr,  # [B, CHUNKS, 2, C] fp32: mean, M2
-    statistics_ptr,  # [B, G, 2] fp32: mean, biased variance
+    shift_ptr,  # [C]
+    statistics_ptr,  # [B, G, 2] fp32: mean, biased variance; of what was summed + shift
     HW: tl.constexpr,  # pixels that PERIOD chunks cover
     CHUNK: tl.constexpr,  # pixels per chunk; the last of each PERIOD may be shorter
     PERIOD: tl.constexpr,  # chunks per covering: CHUNKS, or CHUNKS / 4 for the four phases of an upsampling
     CHUNKS: tl.constexpr,
     C: tl.constexpr,
     CPG: tl.constexpr,  # channels per group
+    HAS_SHIFT: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_G: tl.constexpr,  # power of two >= CPG
 ):
@@ -109,13 +111,17 @@ def merge_moments_kernel(
     total = (CHUNKS // PERIOD) * HW * CPG
     # The first chunk's mean: a weighted sum of differences from it rounds less than one of means.
     near = tl.load(partial_ptr + image * (CHUNKS * 2 * C) + group * CPG)
+    # A channel's shift moves its mean and leaves its M2.
+    shift = tl.zeros((BLOCK_G,), tl.float32)
+    if HAS_SHIFT:
+        shift = tl.load(shift_ptr + group * CPG + lane, mask=lane < CPG, other=0.0).to(tl.float32)
     mean_sum = tl.zeros((BLOCK_N, BLOCK_G), tl.float32)
     for start in tl.range(0, CHUNKS, BLOCK_N):
         row = start + n
         count = tl.minimum(HW - (row % PERIOD) * CHUNK, CHUNK).to(tl.float32)
         inside = (row < CHUNKS)[:, None] & (lane < CPG)[None, :]
         mean = tl.load(source + row[:, None] * (2 * C), mask=inside, other=0.0)
-        mean_sum += tl.where(inside, mean - near, 0.0) * count[:, None]
+        mean_sum += tl.where(inside, mean - near + shift[None, :], 0.0) * count[:, None]
     centre = near + tl.sum(tl.sum(mean_sum, 1), 0) / total
     m2_sum = tl.zeros((BLOCK_N, BLOCK_G), tl.float32)
     for start in tl.range(0, CHUNKS, BLOCK_N):
@@ -124,7 +130,7 @@ def merge_moments_kernel(
         inside = (row < CHUNKS)[:, None] & (lane < CPG)[None, :]
         mean = tl.load(source + row[:, None] * (2 * C), mask=inside, other=0.0)
         m2 = tl.load(source + row[:, None] * (2 * C) + C, mask=inside, other=0.0)
-        away = tl.where(inside, mean - centre, 0.0)
+        away = tl.where(inside, mean - centre + shift[None, :], 0.0)
         m2_sum += m2 + away * away * count[:, None]
     variance = tl.sum(tl.sum(m2_sum, 1), 0) / total
     target = statistics_ptr + (image * tl.num_programs(0) + group) * 2

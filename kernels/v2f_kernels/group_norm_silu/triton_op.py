@@ -14,7 +14,7 @@ import torch
 import triton
 from torch import Tensor
 
-from v2f_kernels._contract import takes
+from v2f_kernels._contract import SHIFT, joins, takes
 from v2f_kernels._triton.launch import LaunchConfig, launch_config, require_cuda
 from v2f_kernels._triton.register import registered
 from v2f_kernels.group_norm_silu.checks import Arguments, channels_last, check_norm
@@ -68,15 +68,22 @@ def _merge_tile(config: LaunchConfig, chunks: int, channels_per_group: int) -> d
     return {"BLOCK_N": rows, "BLOCK_G": block_g}
 
 
-def launch_merge(partial: Tensor, statistics: Tensor, pixels: int, chunk: int, phases: int = 1) -> None:
-    """partial [B, chunks, 2, C] -> statistics [B, G, 2]; `phases` coverings of `pixels`, `chunk` at a
-    time."""
+def launch_merge(
+    partial: Tensor,
+    statistics: Tensor,
+    pixels: int,
+    chunk: int,
+    phases: int = 1,
+    shift: Tensor | None = None,
+) -> None:
+    """partial [B, chunks, 2, C] -> statistics [B, G, 2] of what was summed + shift [C]; `phases` coverings of `pixels`,
+    `chunk` at a time."""
     batch, chunks, _, channels = partial.shape
     per_group = channels // statistics.shape[1]
     config = launch_config("group_norm_silu", "merge", partial.device)
     merge_moments_kernel[(statistics.shape[1], batch)](
-        partial, statistics, HW=pixels, CHUNK=chunk, PERIOD=chunks // phases, CHUNKS=chunks, C=channels,
-        CPG=per_group, **_merge_tile(config, chunks, per_group), **_warps(config),
+        partial, shift, statistics, HW=pixels, CHUNK=chunk, PERIOD=chunks // phases, CHUNKS=chunks, C=channels,
+        CPG=per_group, HAS_SHIFT=shift is not None, **_merge_tile(config, chunks, per_group), **_warps(config),
     )  # fmt: skip
 
 
@@ -90,7 +97,8 @@ class Statistics(NamedTuple):
         """float32 [B, groups, 2]."""
         return self.x.new_empty((self.x.shape[0], self.groups, 2), dtype=torch.float32)
 
-    def launch(self, statistics: Tensor) -> None:
+    def launch(self, statistics: Tensor, shift: Tensor | None = None) -> None:
+        """`shift` [C]: of x + shift."""
         x = self.x
         require_cuda("group_norm_silu", x)
         batch, channels, height, width = x.shape
@@ -108,7 +116,7 @@ class Statistics(NamedTuple):
             **_tile(config, channels),
             **_warps(config),
         )
-        launch_merge(partial, statistics, height * width, chunk)
+        launch_merge(partial, statistics, height * width, chunk, shift=shift)
 
 
 def launch_scale_shift(weight: Tensor, bias: Tensor, statistics: Tensor, eps: float, terms: Tensor) -> None:
@@ -133,15 +141,17 @@ class Given(NamedTuple):
     def outputs(self) -> Tensor:
         return torch.empty_like(self.x)
 
-    def launch(self, y: Tensor) -> None:
+    def launch(self, y: Tensor, shift: Tensor | None = None) -> None:
+        """`shift` [C]: of x + shift."""
         x, statistics = self.x, self.statistics
         require_cuda("group_norm_silu", x)
         config = _config("apply", x)
         tile, shape = _tile(config, x.shape[1]), _shape(x, statistics.shape[1])
         grid = (triton.cdiv(shape["HW"], tile["BLOCK_P"]), x.shape[0])
         apply_kernel[grid](
-            x, statistics, self.weight, self.bias, y, self.eps, **shape, **tile, **_warps(config)
-        )
+            x, statistics, self.weight, self.bias, shift, y, self.eps, **shape, HAS_SHIFT=shift is not None,
+            **tile, **_warps(config),
+        )  # fmt: skip
 
 
 class Forward(NamedTuple):
@@ -156,14 +166,15 @@ class Forward(NamedTuple):
     def outputs(self) -> tuple[Tensor, Tensor]:
         return torch.empty_like(self.x), Statistics(self.x, self.groups).outputs()
 
-    def launch(self, y: Tensor, statistics: Tensor) -> None:
+    def launch(self, y: Tensor, statistics: Tensor, shift: Tensor | None = None) -> None:
+        """`shift` [C]: of x + shift."""
         if self.x.shape[2] * self.x.shape[3] <= SINGLE_PASS_PIXELS:
-            self._in_one_pass(y, statistics)
+            self._in_one_pass(y, statistics, shift)
         else:
-            Statistics(self.x, self.groups).launch(statistics)
-            Given(self.x, self.weight, self.bias, statistics, self.eps).launch(y)
+            Statistics(self.x, self.groups).launch(statistics, shift)
+            Given(self.x, self.weight, self.bias, statistics, self.eps).launch(y, shift)
 
-    def _in_one_pass(self, y: Tensor, statistics: Tensor) -> None:
+    def _in_one_pass(self, y: Tensor, statistics: Tensor, shift: Tensor | None) -> None:
         x = self.x
         require_cuda("group_norm_silu", x)
         shape = _shape(x, self.groups)
@@ -171,9 +182,31 @@ class Forward(NamedTuple):
         config = launch_config("group_norm_silu", "single_pass", x.device, f"P={block_p}")
         slab = max(1, min(config.blocks["CHANNELS"] // block_g, triton.next_power_of_2(self.groups)))
         single_pass_kernel[(triton.cdiv(self.groups, slab), x.shape[0])](
-            x, self.weight, self.bias, y, statistics, self.eps, **shape, BLOCK_P=block_p, SLAB=slab,
-            BLOCK_G=block_g, **_warps(config)
+            x, self.weight, self.bias, shift, y, statistics, self.eps, **shape, HAS_SHIFT=shift is not None,
+            BLOCK_P=block_p, SLAB=slab, BLOCK_G=block_g, **_warps(config)
         )  # fmt: skip
+
+
+class Shifted(NamedTuple):
+    """y <- SiLU(GroupNorm(x + shift)); no gradient."""
+
+    x: Tensor  # [B, C, H, W] channels-last
+    shift: Tensor  # [C]
+    weight: Tensor  # [C]
+    bias: Tensor  # [C]
+    statistics: Tensor | None  # [B, G, 2], of x + shift
+    groups: int
+    eps: float
+
+    def outputs(self) -> Tensor:
+        return torch.empty_like(self.x)
+
+    def launch(self, y: Tensor) -> None:
+        x, shift, weight, bias, statistics, groups, eps = self
+        if statistics is not None:
+            Given(x, weight, bias, statistics, eps).launch(y, shift)
+        else:
+            Forward(x, weight, bias, groups, eps).launch(y, Statistics(x, groups).outputs(), shift)
 
 
 class Backward(NamedTuple):
@@ -233,6 +266,7 @@ def differentiated(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
 
 statistics_op = registered("v2f::group_statistics", Statistics)
 given_op = registered("v2f::group_norm_silu_given", Given)
+shifted_op = registered("v2f::group_norm_silu_shifted", Shifted)
 backward_op = registered("v2f::group_norm_silu_backward", Backward)
 forward_op = registered(
     "v2f::group_norm_silu", Forward, setup_context=keep_for_backward, backward=differentiated
@@ -246,11 +280,15 @@ def group_statistics(x: Tensor, groups: int) -> Tensor:
     return out
 
 
+@joins(SHIFT)
 @takes(Arguments)
 def group_norm_silu(given: Arguments) -> Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`; x must lie in channels-last memory."""
-    x, weight, bias, groups, eps, statistics = given
+    x, weight, bias, groups, eps, statistics, shift = given
     channels_last("x", x)
+    if shift is not None:
+        moved: Tensor = shifted_op(x, shift, weight, bias, statistics, groups, eps)
+        return moved
     if statistics is not None:
         out: Tensor = given_op(x, weight, bias, statistics, eps)
         return out

@@ -12,7 +12,13 @@ from v2f_kernels._contract import takes
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels._triton.register import registered
 from v2f_kernels.group_norm_silu.checks import Arguments, channels_last
-from v2f_kernels.group_norm_silu.triton_op import Statistics, differentiated, given_op, keep_for_backward
+from v2f_kernels.group_norm_silu.triton_op import (
+    Statistics,
+    differentiated,
+    given_op,
+    keep_for_backward,
+    shifted_op,
+)
 from v2f_kernels.group_norm_silu.triton_resident import resident_kernel
 
 
@@ -53,8 +59,11 @@ resident_op = registered(
 @takes(Arguments)
 def group_norm_silu(given: Arguments) -> Tensor:
     """See the contract in `v2f_kernels.group_norm_silu`; x must lie in channels-last memory."""
-    x, weight, bias, groups, eps, statistics = given
+    x, weight, bias, groups, eps, statistics, shift = given
     channels_last("x", x)
+    if shift is not None:  # the two passes have it, and this one does not join it
+        moved: Tensor = shifted_op(x, shift, weight, bias, statistics, groups, eps)
+        return moved
     if statistics is not None:
         out: Tensor = given_op(x, weight, bias, statistics, eps)
         return out

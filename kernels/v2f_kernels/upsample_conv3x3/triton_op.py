@@ -12,7 +12,7 @@ import torch
 import triton
 from torch import Tensor
 
-from v2f_kernels._contract import STATISTICS, joins
+from v2f_kernels._contract import BIAS, STATISTICS, joins
 from v2f_kernels._triton.implicit_gemm import blocks_for, check_channels
 from v2f_kernels._triton.launch import require_cuda
 from v2f_kernels._triton.register import registered
@@ -77,7 +77,7 @@ def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
 upsample_op = registered("v2f::upsample_conv3x3", Upsample, setup_context=_setup_context, backward=_backward)
 
 
-@joins(STATISTICS)
+@joins(BIAS, STATISTICS)
 def upsample_conv3x3(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, out_groups: int | None = None
 ) -> Tensor | tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ def upsample_conv3x3(
     return _run(x, fold_weights(weight), bias, out_groups)
 
 
-@joins(STATISTICS)
+@joins(BIAS, STATISTICS)
 def upsample_conv3x3_folded(
     x: Tensor, folded: Tensor, bias: Tensor | None = None, out_groups: int | None = None
 ) -> Tensor | tuple[Tensor, Tensor]:
