@@ -78,18 +78,29 @@ class _HostGenerator(torch.Generator):
         return super().__new__(cls)
 
 
-class _Answers(TorchDispatchMode):
+class Mode(TorchDispatchMode):
+    """Sees every operator, without the guard against torch.compile that torch puts around such classes."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class _Answers(Mode):
     """What the host reads from a device that computed nothing: 1, or True; every element is found not to be zero."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
-            return _one(args[0].dtype)
+            return _one(args[0].dtype) if not getattr(args[0], "refused", False) else False
         if func is torch.ops.aten.nonzero.default and isinstance(args[0], FakeTensor):
             (mask,) = args
             return torch.empty((mask.numel(), mask.ndim), dtype=torch.int64, device=mask.device)
         if func._schema.name.startswith("aten::_fused_"):
             return None  # an optimiser's step, in place; torch has no fake form where the rate is a tensor
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.lt.Scalar and isinstance(out, FakeTensor):
+            out.refused = True  # type: ignore[attr-defined]  # 1 < x: optimisers ask whether their rate is below 0
+        return out
 
 
 def _one(dtype: torch.dtype) -> Any:
@@ -101,12 +112,16 @@ def imagined() -> Iterator[FakeTensorMode]:
     """Inside, `cuda` is a device of `GPU`'s kind, tensors are fake, and backward runs in the calling thread."""
     seen = Machine.look()
     machine = Machine(1, seen.cpu_flags, True, (GPU,), seen.no_extension)
+    guarded: Any = FakeTensorMode.__torch_dispatch__
+    unguarded = getattr(guarded, "__wrapped__", guarded)
     replaced: list[tuple[Any, str, Any]] = [
         (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
         (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
         (torch, "Generator", _HostGenerator),
         (Machine, "look", lambda: machine),
         (nn.Module, "_apply", _applied),
+        # The guard against torch.compile evaluates every frame below: a process was killed by it sooner or later.
+        (FakeTensorMode, "__torch_dispatch__", unguarded),
     ]
     library = _library()
     with ExitStack() as stack:

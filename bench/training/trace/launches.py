@@ -14,10 +14,11 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 from v2f_kernels._triton.launch import ASSUMED_SECTION
 from v2f_kernels._triton.register import CALLS
 
+from bench.training.trace.imagined import Mode
 from bench.training.trace.kernels import Kernel, elementwise, flat
 from bench.training.trace.operators import kernels_of
 
@@ -49,7 +50,7 @@ MULTIPLIES = re.compile("conv(?!.*bias)|gemm|gelu_linear")
 """Names of kernels that multiply, whose op must stand in `FLOP`: at memory's rate a step would be promised too much."""
 
 
-class _Inside(TorchDispatchMode):
+class _Inside(Mode):
     """Writes down what torch itself launches between an op's kernels."""
 
     def __init__(self, record: list[Kernel]) -> None:

@@ -11,9 +11,11 @@ gaps, the CUDA context (about 0.5 GB). So a card shows more, and a graph keeps i
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench import RESULTS, ROOT
@@ -39,9 +41,15 @@ def held(trainer: str, batch: int) -> dict[str, float]:
 
 
 def main() -> int:
-    found = {
-        words: {str(batch): held(trainer, batch) for batch in BATCHES} for trainer, words in NETWORKS.items()
-    }
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = {
+            words: {str(batch): pool.submit(held, trainer, batch) for batch in BATCHES}
+            for trainer, words in NETWORKS.items()
+        }
+        found = {
+            words: {batch: one.result() for batch, one in batches.items()}
+            for words, batches in waiting.items()
+        }
     lines = [
         "# Memory of a training step, GB at the peak: predicted, not measured\n",
         "By `python -m bench.training.trace.memory`, which says what is counted; bf16, one rank,",

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.training.trace.imagined import GPU
+from bench.training.trace.imagined import GPU, Mode
 from bench.training.trace.kernels import Kernel, flat
 from bench.training.trace.launches import CALLS, Launches
 from bench.training.trace.operators import kernels_of
@@ -37,7 +36,7 @@ class Memory:
             self.largest, self.peak = total, dict(self.held)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(Mode):
     """Kernels by (part, whether backward)."""
 
     def __init__(self, parts: Parts) -> None:
