@@ -20,11 +20,11 @@ WIDEST = 2048
 
 
 def _constants(config: LaunchConfig, x: Tensor, weight: Tensor | None) -> dict[str, Any]:
-    """What both kernels are compiled for; a tile has about TILE elements of a map."""
+    """What both kernels are compiled for; a tile has TILE bytes of a map."""
     block = triton.next_power_of_2(x.shape[1])
     return {
         "HW": x.shape[2] * x.shape[3], "C": x.shape[1], "WEIGHTED": weight is not None, "BLOCK": block,
-        "ROWS": max(1, config.blocks["TILE"] // block),
+        "ROWS": max(1, config.blocks["TILE"] // (block * x.element_size())),
         "num_warps": config.num_warps, "num_stages": config.num_stages,
     }  # fmt: skip
 
