@@ -16,7 +16,9 @@ from v2f_kernels.multi_scale_stem import OP as STEM
 from v2f_kernels.perturb import DRAWN
 from v2f_kernels.philox import DRAW
 from v2f_kernels.to_uint8 import OP as TAIL
+from v2f_kernels.upsample_conv3x3 import FOLDED
 from v2f_kernels.upsample_conv3x3 import OP as UPSAMPLE
+from v2f_kernels.upsample_conv3x3.fold import fold_weights
 
 pytestmark = pytest.mark.gpu
 
@@ -106,7 +108,7 @@ def test_stem(widths, size, dtype):
     ("channels", "out", "size"),
     [(128, 128, 112), (256, 128, 56), (256, 256, 28), (512, 512, 7), (48, 3, 23)],
 )
-@pytest.mark.parametrize("mine", ["triton", "triton_flat"])
+@pytest.mark.parametrize("mine", ["triton", "triton_flat", "torch_joined"])
 def test_convolution_with_everything(mine, channels, out, size, norm, dtype):
     if mine == "triton_flat" and torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("triton_flat is for compute capability 9.0")
@@ -140,6 +142,37 @@ def test_upsampling(channels, size, dtype):
     }
     upstream = noise(2, channels, 2 * size, 2 * size, seed=3, dtype=dtype)
     compare(UPSAMPLE, lambda f, **inputs: f(**inputs, out_groups=8), named, upstream)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mine", ["triton", "torch_joined"])
+@pytest.mark.parametrize(("channels", "size"), [(128, 56), (256, 28), (512, 7), (48, 23)])
+def test_folded_upsampling_and_its_statistics(channels, size, mine, dtype):
+    x = noise(2, channels, size, size, dtype=dtype, shift=1)
+    folded = fold_weights(noise(channels, channels, 3, 3, seed=1, scale=(9 * channels) ** -0.5), dtype)
+    bias, groups = noise(channels, seed=2, dtype=dtype), 16
+    with torch.no_grad():
+        mine, native = (FOLDED.backend(name)(x, folded, bias, groups) for name in (mine, "torch"))
+        oracle = FOLDED.backend("reference")(x.double(), folded.double(), bias.double(), groups)
+    for found, exact, usual in zip(mine, oracle, native, strict=True):
+        assert judge(found, exact, usual, 4.0 if found.dtype == torch.float32 else 2.0).passed
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mine", ["triton", "triton_resident"])
+@pytest.mark.parametrize(("channels", "size", "groups"), LEVELS)
+def test_norm_alone_and_with_a_shift(channels, size, groups, mine, dtype):
+    x = noise(2, channels, size, size, dtype=dtype)
+    terms = [noise(channels, seed=seed, dtype=dtype) for seed in (1, 2)]
+    with torch.no_grad():
+        for shift in (None, noise(channels, seed=3, dtype=dtype, scale=3)):
+            found, native = (
+                NORM.backend(name)(x, *terms, groups, EPS, None, shift) for name in (mine, "torch")
+            )
+            wide = (t if t is None else t.double() for t in (*terms, shift))
+            weight, bias, moved = wide
+            exact = NORM.backend("reference")(x.double(), weight, bias, groups, EPS, None, moved)
+            assert judge(found, exact, native, 4.0 if dtype == torch.float32 else 2.0).passed
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -10,10 +10,13 @@ import torch
 from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joined, joins
 from v2f_kernels._tuned import op_named
 
+from v2f_engine.backends import choose
+from v2f_engine.machine import Machine
 from v2f_engine.models.fold import freeze
-from v2f_engine.models.image_decoder import ImageDecoder
-from v2f_engine.models.joined import Known
-from v2f_engine.models.ops import Bound
+from v2f_engine.models.image_decoder import ImageDecoder, Level, ResidualBlock, Upsample
+from v2f_engine.models.joined import Known, takes_bias
+from v2f_engine.models.ops import Bound, bind_ops
+from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 
 GROUPS = 4
 
@@ -169,3 +172,21 @@ def test_parts_of_a_batch_keep_the_shift() -> None:
     assert [len(part.x) for part in parts] == [2, 2, 1]
     assert all(part.shift is known.shift and part.statistics is not None for part in parts)
     assert all(part.shift is known.shift for part in Known(known.x, None, known.shift).split(3))
+
+
+def test_the_h200s_table_joins_bias_and_statistics_of_the_upsamplings_it_chose() -> None:
+    """Ours at 56, 28 and 14; at 7 cuDNN's, whose bias the norm at 14 takes."""
+    machine = Machine(1, frozenset(), has_triton=True, gpus=("NVIDIA H200",))
+    with torch.device("meta"):
+        decoder = Vec2Face(Vec2FaceConfig.base()).im_decoder
+    bind_ops(decoder, choose("cuda:0", "fp16", machine=machine))
+    found = {m.side: joined(m.ops[1]) for m in decoder.modules() if isinstance(m, Upsample)}
+    ours = frozenset({BIAS, STATISTICS})
+    assert found == {56: ours, 28: ours, 14: ours, 7: frozenset()}
+    level = decoder.up[3]
+    assert isinstance(level, Level)
+    first = level.block[0]
+    assert isinstance(first, ResidualBlock)
+    with torch.no_grad():
+        assert takes_bias(*first.ops[:2])
+    assert not takes_bias(*first.ops[:2])  # gradients are asked for
