@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from v2f_kernels import BackendUnavailable
 
+from bench.candidates.predictions import CANDIDATES
 from bench.candidates.table import ORACLE
 from bench.kernels import ops
 from bench.kernels.case import Case, backends_of
@@ -40,10 +41,15 @@ def let_loops_run() -> None:
 
 
 def judged(only: tuple[str, ...] = ()) -> dict[str, dict[str, str]]:
-    """op -> backend -> the worst of its verdicts in words; in fp32 where fp16 makes no sense."""
+    """op -> backend -> the worst of its verdicts in words; in fp32 where fp16 makes no sense.
+
+    Args:
+        only: ops; those of the candidates by default.
+    """
     told: dict[str, dict[str, list[str]]] = {}
+    wanted = set(only or (c.op for c in CANDIDATES))
     for case in cases("tiny"):
-        if only and case.op not in only:
+        if case.op not in wanted:
             continue
         for name in backends_of(op_named(case.op)):
             if name in OTHERS or (name.startswith("torch_") and name != "torch_joined"):
