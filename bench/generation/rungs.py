@@ -17,13 +17,16 @@ from v2f_engine.models import bind_ops
 from v2f_engine.models.fold import freeze
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 
-enlist()  # rungs 5 to 9 ask for kernels that no table chooses
+enlist()  # rungs 5 to 9 and 17 ask for kernels that no table chooses
 N_MASKED, N_DROPPED = 16, 5
 GREY = 1.0
 """Mean grey levels a rung may be off; fp16 with random weights was estimated at 0.2."""
 DECODER = ("group_norm_silu",)
 TRANSFORMER = ("attention", "layer_norm", "expand_tokens", "gelu_linear")
 BASELINE = "1 published style, eager fp32"
+LAST = (*DECODER, *TRANSFORMER, "to_uint8")
+JOINED = (("conv3x3", "torch_joined"), ("upsample_conv3x3_folded", "torch_joined"), ("gelu_linear", "torch"))
+"""At every shape, where the table may choose by shape; GELU behind cuBLAS, as it chose on an H200."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Rung:
         graph: whether a CUDA graph runs it.
         chosen: take `backends.choose`'s own table instead of `fused`.
         compiled: `torch.compile`, mode max-autotune (with its own CUDA graphs), over the whole network.
+        others: (op, backend) that run instead at every shape.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Rung:
     graph: bool = False
     chosen: bool = False
     compiled: bool = False
+    others: tuple[tuple[str, str], ...] = ()
 
     @property
     def needs_gpu(self) -> bool:
@@ -67,7 +72,11 @@ RUNGS = (
         True,
         True,
     ),
-)
+    Rung("15 rung 7 + residuals, biases, moments in one pass behind cuDNN", LAST, True, True, others=JOINED),
+    Rung("16 rung 15, residuals inside cuDNN's graphs", LAST, True, True, others=(*JOINED, ("conv3x3", "cudnn"))),
+    Rung("17 rung 15, convolutions over rows with shared borders", LAST, True, True,
+         others=(*JOINED, ("conv3x3", "triton_flat"))),
+)  # fmt: skip
 COMPILED = (
     Rung("13 the folds, whole network under torch.compile max-autotune", (), True, compiled=True),
     Rung(
@@ -98,10 +107,11 @@ def table_of(rung: Rung, base: Choice) -> dict[str, str]:
     """op -> backend of a rung."""
     if rung.chosen:
         return dict(base.backends)
-    return {
+    fused = {
         op: "triton" if op in rung.fused and "triton" in op_named(op).contenders else "torch"
         for op in base.backends
     }
+    return {**fused, **dict(rung.others)}
 
 
 @contextmanager
