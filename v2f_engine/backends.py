@@ -35,6 +35,7 @@ HOST = "host"
 TABLE: Mapping[str, tuple[str, str, str]] = {
     # op                        CPU          CPU, gradients    CUDA
     "attention":               ("torch",     "torch_products", TUNED),
+    "batch_norm_prelu":        ("torch",     "torch",          TUNED),
     "bias_prelu":              ("torch",     "torch",          TUNED),
     "bias_residual":           ("torch",     "torch",          TUNED),
     "conv3x3":                 ("torch",     "torch",          TUNED),

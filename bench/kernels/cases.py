@@ -159,6 +159,47 @@ def group_norm_leaky(batch: int, channels: int, side: int, stage: bool, groups: 
     )
 
 
+def batch_norm_prelu(batch: int, channels: int, side: int, sloped: bool, added: bool) -> Case:
+    def make(g: torch.Generator) -> Tensors:
+        made = {
+            "x": normal(g, batch, channels, side, side),
+            "weight": 1 + normal(g, channels, scale=0.1),
+            "bias": normal(g, channels, scale=0.1),
+        }
+        if sloped:
+            made["slope"] = normal(g, channels, scale=0.3)
+        return made | ({"residual": normal(g, batch, channels, side, side)} if added else {})
+
+    def call(f: Function, t: Tensors) -> torch.Tensor:
+        """Running statistics are made anew: a repeated call changes nothing that is compared."""
+        mean, variance = torch.zeros_like(t["weight"]), torch.ones_like(t["weight"])
+        count = torch.zeros((), dtype=torch.int64, device=mean.device)
+        y: torch.Tensor = f(
+            t["x"],
+            t["weight"],
+            t["bias"],
+            mean,
+            variance,
+            count,
+            0.1,
+            1e-5,
+            t.get("slope"),
+            t.get("residual"),
+        )
+        return y
+
+    told = f"{' PReLU' if sloped else ''}{' residual' if added else ''}"
+    optional = (("slope",) if sloped else ()) + (("residual",) if added else ())
+    return Case(
+        "batch_norm_prelu",
+        f"B{batch} C{channels} {side}x{side}{told}",
+        make,
+        call,
+        0.0,
+        ("x", "weight", "bias", *optional),
+    )
+
+
 def bias_prelu(batch: int, channels: int, side: int, edges: bool) -> Case:
     return Case(
         "bias_prelu",
@@ -368,6 +409,11 @@ def cases(size: str) -> list[Case]:
             group_norm_leaky(image_batch, channels, side // 2, stage)
             for side in sides
             for stage in (True, False)
+        ),
+        *(
+            batch_norm_prelu(image_batch, channels, side // 2, sloped, added)
+            for side in sides
+            for sloped, added in ((False, False), (True, False), (False, True))
         ),
         *(bias_prelu(image_batch, channels, side // 2, edges) for side in sides for edges in (False, True)),
         *(bias_residual(image_batch, channels, side // 2) for side in sides),

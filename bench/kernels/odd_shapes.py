@@ -20,6 +20,7 @@ from bench.kernels import ops
 from bench.kernels.case import Case, Tensors, normal
 from bench.kernels.cases import (
     attention,
+    batch_norm_prelu,
     bias_prelu,
     bias_residual,
     conv3x3,
@@ -127,6 +128,9 @@ CASES: tuple[Case, ...] = (
     group_norm_silu(1, 32, 14, 8),
     group_norm_silu(1, 48, 29, 8),
     group_norm_silu(1, 48, 61, 8),
+    batch_norm_prelu(2, 48, 23, True, False),
+    batch_norm_prelu(3, 20, 9, False, True),
+    batch_norm_prelu(5, 24, 7, False, False),
     bias_prelu(1, 48, 23, True),
     bias_prelu(3, 20, 9, False),
     bias_residual(1, 52, 23),

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 SHAPES: Mapping[str, tuple[str, ...]] = {
     "attention": ("N<=", "d="),  # tokens, head dimension
+    "batch_norm_prelu": ("C=", "HW="),
     "bias_prelu": ("C=", "HW="),
     "bias_residual": ("C=", "HW="),
     "conv3x3": ("C=", "O=", "HW="),  # channels in, channels out, side
@@ -29,7 +30,16 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "upsample_conv3x3_folded": ("C=", "HW="),
 }
 """Op -> the fields of its shape class, in order. These are the ops that a table chooses a backend for."""
-TRAINED = frozenset({"bias_prelu", "bias_residual", "group_norm_leaky", "multi_scale_stem", "unit_distance"})
+TRAINED = frozenset(
+    {
+        "batch_norm_prelu",
+        "bias_prelu",
+        "bias_residual",
+        "group_norm_leaky",
+        "multi_scale_stem",
+        "unit_distance",
+    }
+)
 """Of them, those that no generator calls: they decide no image's bytes, so no manifest names them."""
 TILES = (32, 64, 128, 256)
 """Tokens of a row are counted in tiles: 25 tokens are `N<=32`, 45 and 50 are `N<=64`."""

@@ -19,7 +19,8 @@ from v2f_kernels._triton.table_cases import table_cases
 pytestmark = pytest.mark.aot
 
 SHAPE = {
-    "attention": "N<=64 d=48", "bias_prelu": "C=64 HW=14", "bias_residual": "C=64 HW=14",
+    "attention": "N<=64 d=48", "batch_norm_prelu": "C=64 HW=56",
+    "bias_prelu": "C=64 HW=14", "bias_residual": "C=64 HW=14",
     "conv3x3": "C=64 O=64 HW=14", "expand_tokens": "D=768", "gelu_linear": "K=768 M=3072",
     "group_norm_leaky": "C=256 HW=28", "group_norm_silu": "C=512 HW=7", "layer_norm": "D=768",
     "multi_scale_stem": "O=64 HW=112", "to_uint8": "C=64 HW=28", "unit_distance": "C=64 HW=14",
@@ -70,6 +71,7 @@ def test_an_entry_of_any_op_launches_its_kernels(op: str, monkeypatch: pytest.Mo
     assert first <= second
     own_backward = {
         "attention",
+        "batch_norm_prelu",
         "bias_prelu",
         "unit_distance",
         "expand_tokens",

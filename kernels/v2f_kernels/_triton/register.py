@@ -54,6 +54,7 @@ def registered(
     name: str,
     call: type[Any],
     *,
+    changes: tuple[str, ...] = (),
     setup_context: Callable[[Any, tuple[Any, ...], Any], None] | None = None,
     backward: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
@@ -61,6 +62,7 @@ def registered(
 
     Args:
         call: a named tuple with `outputs` and `launch`.
+        changes: fields that `launch` writes in place, such as running statistics; torch counts their versions.
         setup_context: (ctx, inputs, output): keeps what the gradient needs.
         backward: (ctx, *gradients of the outputs) -> a gradient for every field, None where there is none.
     """
@@ -78,7 +80,7 @@ def registered(
         ],
         return_annotation=get_type_hints(call.outputs)["return"],
     )
-    op = torch.library.custom_op(name, forward, mutates_args=())
+    op = torch.library.custom_op(name, forward, mutates_args=changes)
     op.register_fake(lambda *arguments: call(*arguments).outputs())
     if backward is not None:
         op.register_autograd(backward, setup_context=setup_context)
