@@ -128,7 +128,7 @@ X, W, N = noise(2, 8, 4, 4), torch.ones(8, dtype=torch.float64), torch.tensor(0)
         ((X[:1, :, :1, :1], W, W, W, W, N, 0.1, EPS), "at least two pixels"),
         ((X, W, W[:4], W, W, N, 0.1, EPS), r"bias: expected a floating \[8\].* found .*\(4,\)"),
         ((X, W, W, W, W[:4], N, 0.1, EPS), r"running_var: expected a floating \[8\]"),
-        ((X, W, W, W, W, W, 0.1, EPS), r"count: expected int64 \[\]"),
+        ((X, W, W, W, W, W, 0.1, EPS), r"batches: expected int64 \[\]"),
         ((X, W, W, W, W, N, 1.5, EPS), "momentum: expected a number between 0 and 1, found 1.5"),
         ((X, W, W, W, W, N, 0.1, EPS, W[:3]), r"slope: expected a floating \[8\].*\(3,\)"),
         ((X, W, W, W, W, N, 0.1, EPS, W, X.float()), "residual: expected torch.float64"),

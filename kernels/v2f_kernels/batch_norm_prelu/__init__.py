@@ -1,6 +1,6 @@
 """Batch normalisation in training, with what stands behind it in a residual network: PReLU, and a residual to add.
 
-    batch_norm_prelu(x, weight, bias, running_mean, running_var, count, momentum, eps, slope=None, residual=None) -> y
+    batch_norm_prelu(x, weight, bias, running_mean, running_var, batches, momentum, eps, slope=None, residual=None) -> y
     z = (x - mean) * rstd * weight + bias
     y = (z > 0 ? z : slope * z) + residual
 
@@ -10,7 +10,7 @@ Args:
     weight, bias: [C], any floating dtype (float32 under autocast).
     running_mean, running_var: [C] floating; changed in place as `torch.nn.BatchNorm2d` does:
         running += momentum * (found - running), the variance found being the unbiased one.
-    count: int64 [], changed in place: one more.
+    batches: int64 [], changed in place: one more.
     momentum: between 0 and 1.
     eps: added to the biased variance.
     slope: None for no PReLU, or [C], any floating dtype, of any sign.

@@ -18,7 +18,7 @@ class Arguments(NamedTuple):
     bias: Tensor  # [C]
     running_mean: Tensor  # [C], changed
     running_var: Tensor  # [C], changed
-    count: Tensor  # int64 [], changed
+    batches: Tensor  # int64 [], changed
     momentum: float
     eps: float
     slope: Tensor | None = None  # [C]
@@ -36,8 +36,10 @@ class Arguments(NamedTuple):
                 raise ValueError(
                     f"{name}: expected a floating [{channels}], found {value.dtype} {tuple(value.shape)}"
                 )
-        if self.count.shape or self.count.dtype != torch.int64:
-            raise ValueError(f"count: expected int64 [], found {self.count.dtype} {tuple(self.count.shape)}")
+        if self.batches.shape or self.batches.dtype != torch.int64:
+            raise ValueError(
+                f"batches: expected int64 [], found {self.batches.dtype} {tuple(self.batches.shape)}"
+            )
         if not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum: expected a number between 0 and 1, found {self.momentum}")
         added = self.residual

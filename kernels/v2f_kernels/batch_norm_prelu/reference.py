@@ -11,7 +11,7 @@ from v2f_kernels.batch_norm_prelu.checks import Arguments
 @takes(Arguments)
 def batch_norm_prelu(given: Arguments) -> torch.Tensor:
     """See the contract in `v2f_kernels.batch_norm_prelu`."""
-    x, weight, bias, running_mean, running_var, count, momentum, eps, slope, residual = given
+    x, weight, bias, running_mean, running_var, batches, momentum, eps, slope, residual = given
     inner = torch.float64 if x.dtype == torch.float64 else torch.float32
     wide = x.to(inner)
     mean = wide.mean((0, 2, 3))
@@ -22,7 +22,7 @@ def batch_norm_prelu(given: Arguments) -> torch.Tensor:
         unbiased = variance * (pixels / (pixels - 1))
         for running, found in ((running_mean, mean), (running_var, unbiased)):
             running.copy_((1 - momentum) * running.to(inner) + momentum * found)
-        count.add_(1)
+        batches.add_(1)
     scale = torch.rsqrt(variance + eps) * weight.to(inner)
     y = away * scale[:, None, None] + bias.to(inner)[:, None, None]
     if slope is not None:

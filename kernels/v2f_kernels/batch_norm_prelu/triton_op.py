@@ -68,14 +68,14 @@ class Statistics(NamedTuple):
     x: Tensor  # [B, C, H, W] channels-last
     running_mean: Tensor  # [C], changed
     running_var: Tensor  # [C], changed
-    count: Tensor  # int64 [], changed
+    batches: Tensor  # int64 [], changed
     momentum: float
 
     def outputs(self) -> Tensor:
         return self.x.new_empty((2, self.x.shape[1]), dtype=torch.float32)
 
     def launch(self, statistics: Tensor) -> None:
-        x, running_mean, running_var, count, momentum = self
+        x, running_mean, running_var, batches, momentum = self
         require_cuda("batch_norm_prelu", x)
         channels, rows = x.shape[1], x.numel() // x.shape[1]
         moments = _config("moments", x)
@@ -86,7 +86,7 @@ class Statistics(NamedTuple):
         )
         programs, tile = _merge(_config("merge", x), channels, chunks)
         batch_merge_kernel[(programs,)](
-            partial, statistics, running_mean, running_var, count, momentum, rows, chunk, chunks,
+            partial, statistics, running_mean, running_var, batches, momentum, rows, chunk, chunks,
             C=channels, **tile,
         )  # fmt: skip
 
@@ -173,7 +173,7 @@ def _backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
 
 
 statistics_op = registered(
-    "v2f::batch_norm_prelu_statistics", Statistics, changes=("running_mean", "running_var", "count")
+    "v2f::batch_norm_prelu_statistics", Statistics, changes=("running_mean", "running_var", "batches")
 )
 backward_op = registered("v2f::batch_norm_prelu_backward", Backward)
 forward_op = registered("v2f::batch_norm_prelu", Forward, setup_context=_setup_context, backward=_backward)
@@ -182,7 +182,7 @@ forward_op = registered("v2f::batch_norm_prelu", Forward, setup_context=_setup_c
 @takes(Arguments)
 def batch_norm_prelu(given: Arguments) -> Tensor:
     """See the contract in `v2f_kernels.batch_norm_prelu`; x and residual must lie in channels-last memory."""
-    x, weight, bias, running_mean, running_var, count, momentum, eps, slope, residual = given
+    x, weight, bias, running_mean, running_var, batches, momentum, eps, slope, residual = given
     if x.dtype not in DTYPES:
         raise ValueError(
             f"batch_norm_prelu/triton: expected x in float16, bfloat16 or float32, found {x.dtype}; use 'torch'"
@@ -190,6 +190,6 @@ def batch_norm_prelu(given: Arguments) -> Tensor:
     channels_last("x", x)
     if residual is not None:
         channels_last("residual", residual)
-    statistics = statistics_op(x.detach(), running_mean, running_var, count, momentum)
+    statistics = statistics_op(x.detach(), running_mean, running_var, batches, momentum)
     y: Tensor = forward_op(x, weight, bias, statistics, eps, slope, residual)
     return y
