@@ -248,6 +248,7 @@ def test_the_work_is_the_networks_own_most_valuable_first() -> None:
         "upsample_conv3x3",
         "group_norm_leaky",  # the discriminator's
         "multi_scale_stem",
+        "batch_norm_prelu",  # of a recogniser in training
         "bias_prelu",  # the frozen recogniser's
         "bias_residual",
         "unit_distance",

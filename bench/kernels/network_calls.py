@@ -125,8 +125,8 @@ def items(
 
 def calls(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool) -> Counter[Call]:
     """Every call of an op in one forward pass, and how many of each; with `gradients` also those of the
-    published discriminator and of a view by an iresnet100; of convolutions in generation with the norms around them, as
-    a backend that joins these would be told."""
+    published discriminator, of a view by an iresnet100 and of a recogniser in training; of convolutions in generation
+    with the norms around them, as a backend that joins these would be told."""
     seen = _heard(config, dtype, gradients, joining=False)
     if gradients:
         return seen
@@ -141,10 +141,11 @@ def _heard(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool, joining:
     with torch.device("meta"):
         model, critic = Vec2Face(config), PatchDiscriminator()
         view = RecogniserView(FrozenIResNet(IResNet(IResNetConfig.named("iresnet100")), dtype))
+        learner = IResNet(IResNetConfig.named("iresnet50", se=True))
     if not gradients:
         model = freeze(model, device="meta", dtype=dtype)
     seen: Counter[Call] = Counter()
-    for module in (*model.modules(), *critic.modules(), *view.modules()):
+    for module in (*model.modules(), *critic.modules(), *view.modules(), *learner.modules()):
         if isinstance(module, Bound):
             named = zip(module.uses, module.shapes(), module.ops, strict=True)
             module.ops = tuple(
@@ -163,6 +164,7 @@ def _heard(config: Vec2FaceConfig, dtype: torch.dtype, gradients: bool, joining:
             images = torch.empty(1, 3, SIDE, SIDE, device="meta")
             critic(images)
             generated, real = view.recogniser.stages(images), view(images, whole=False)[0]
+            learner.stages(images)
             view.distance([generated[stage] for stage in view.chosen], real)
     return seen
 
@@ -200,6 +202,9 @@ def _attention(call: Call, rows: int) -> Case:
 
 BUILDERS: dict[str, Callable[[Call, int], Case]] = {
     "attention": _attention,
+    "batch_norm_prelu": lambda c, b: cases.batch_norm_prelu(
+        b, c.sizes[0][1], c.sizes[0][2], *(any(len(size) == axes for size in c.sizes[6:]) for axes in (1, 4))
+    ),
     "bias_prelu": lambda c, b: cases.bias_prelu(b, c.sizes[0][1], c.sizes[0][2], len(c.sizes[1]) == 3),
     "bias_residual": lambda c, b: cases.bias_residual(b, c.sizes[0][1], c.sizes[0][2]),
     "conv3x3": lambda c, b: cases.conv3x3(b, c.sizes[0][1], c.sizes[0][2], c.residual, c.sizes[1][0]),

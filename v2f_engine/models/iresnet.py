@@ -14,11 +14,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from v2f_kernels._shapes import shape_class
 
 from v2f_engine.config import at_least, between, one_of
 from v2f_engine.errors import ConfigError
+from v2f_engine.models.batch_norm import NORM, normed
+from v2f_engine.models.iresnet_block import BN_EPS
+from v2f_engine.models.iresnet_block import Block as Block
+from v2f_engine.models.iresnet_block import SqueezeExcitation as SqueezeExcitation
+from v2f_engine.models.ops import Bound
 
-BN_EPS = 1e-5
 LAYERS = {
     "iresnet18": (2, 2, 2, 2),
     "iresnet34": (3, 4, 6, 3),
@@ -93,57 +98,7 @@ class IResNetConfig:
         return tuple(found)
 
 
-class SqueezeExcitation(nn.Module):
-    """Channel gate: global mean, 1x1 down, ReLU, 1x1 up, sigmoid (keys `fc1.weight`, `fc2.weight`)."""
-
-    def __init__(self, channels: int, reduction: int = 16) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
-        self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
-        out: torch.Tensor = x * gate
-        return out
-
-
-class Block(nn.Module):
-    """`bn1 conv1 bn2 prelu conv2 bn3` added to the (projected, gated) input."""
-
-    def __init__(
-        self, in_channels: int, channels: int, stride: int, se: bool, config: IResNetConfig | None = None
-    ) -> None:
-        super().__init__()
-        config = config or IResNetConfig()
-        self.normed, self.gate = config.inner_norm, config.gate
-        self.bn1 = nn.BatchNorm2d(in_channels, eps=BN_EPS)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.bn2: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS) if self.normed else nn.Identity()
-        self.prelu = nn.PReLU(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
-        self.bn3: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS)
-        self.downsample: nn.Module | None = None
-        self.step = 1  # of the shortcut's pixels, where nothing projects them
-        if in_channels == channels and config.shortcut == "subsampled":
-            self.step = stride
-        elif stride != 1 or in_channels != channels:
-            projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(channels, eps=BN_EPS))
-        self.attn = SqueezeExcitation(channels) if se else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        if self.step > 1:
-            shortcut = x[:, :, :: self.step, :: self.step]
-        if self.attn is not None and self.gate == "shortcut":
-            shortcut = self.attn(shortcut)
-        branch: torch.Tensor = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
-        if self.attn is not None and self.gate == "branch":
-            branch = self.attn(branch)
-        return branch + shortcut
-
-
-class IResNet(nn.Module):
+class IResNet(Bound):
     """A recogniser: aligned faces to un-normalised features.
 
     Args:
@@ -151,6 +106,9 @@ class IResNet(nn.Module):
         dropout: of the last map, before `fc`, in training; 0.4 in the published trainer. It has no parameters and is
             no part of the shape: weights are the same files with and without.
     """
+
+    uses = (NORM, NORM)
+    """Of the stem, with PReLU, and behind the last stage, in training."""
 
     def __init__(self, config: IResNetConfig, dropout: float = 0.0) -> None:
         super().__init__()
@@ -160,11 +118,12 @@ class IResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, stem, 3, config.stem_stride, 1, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(stem, eps=BN_EPS)
         self.prelu = nn.PReLU(stem)
-        in_channels = stem
+        in_channels, side = stem, self.stem_side
         for stage, (blocks, width) in enumerate(zip(config.layers, config.widths, strict=True), start=1):
             every = config.se and config.gate == "branch"
-            chain = [Block(in_channels, width, 2, config.se, config)]
-            chain += [Block(width, width, 1, every, config) for _ in range(blocks - 1)]
+            chain = [Block(in_channels, width, 2, config.se, config, side)]
+            side = config.sides[stage - 1]
+            chain += [Block(width, width, 1, every, config, side) for _ in range(blocks - 1)]
             self.add_module(f"layer{stage}", nn.Sequential(*chain))
             in_channels = width
         self.bn2: nn.Module = nn.BatchNorm2d(last, eps=BN_EPS)
@@ -175,6 +134,18 @@ class IResNet(nn.Module):
         self.features: nn.Module = last_norm
         self.initialise()
 
+    @property
+    def stem_side(self) -> int:
+        """Height and width of the stem's map: 112 as published."""
+        return -(-self.config.input_size // self.config.stem_stride)
+
+    def shapes(self) -> tuple[str, ...]:
+        widths = self.config.widths
+        return (
+            shape_class(NORM, C=widths[0], HW=self.stem_side),
+            shape_class(NORM, C=widths[3], HW=self.config.grid),
+        )
+
     def initialise(self) -> None:
         """He-like start of the published trainers: convolutions N(0, 0.1), norms at identity."""
         for module in self.modules():
@@ -183,7 +154,7 @@ class IResNet(nn.Module):
 
     def stages(self, images: torch.Tensor, last: int = 4) -> list[torch.Tensor]:
         """The outputs of the first `last` stages, for perceptual losses: `[B, widths[i], s, s]`."""
-        x = self.prelu(self.bn1(self.conv1(images.to(self.conv1.weight.dtype))))
+        x = normed(self.ops[0], self.conv1(images.to(self.conv1.weight.dtype)), self.bn1, self.prelu)
         maps = []
         for stage in range(1, last + 1):
             x = self.get_submodule(f"layer{stage}")(x)
@@ -192,7 +163,7 @@ class IResNet(nn.Module):
 
     def head(self, last_map: torch.Tensor, dropout_seed: int | None = None) -> torch.Tensor:
         """The last stage's output to features `[B, feature_dim]`, in the dtype of the weights."""
-        flat = self._dropped(self.bn2(last_map).flatten(1), dropout_seed)
+        flat = self._dropped(normed(self.ops[1], last_map, self.bn2).flatten(1), dropout_seed)
         with torch.autocast(flat.device.type, enabled=False):  # published recognisers compute fc in fp32
             features: torch.Tensor = self.features(self.fc(flat.to(self.fc.weight.dtype)))
         return features

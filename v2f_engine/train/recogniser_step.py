@@ -12,8 +12,10 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from v2f_engine.backends import choose
 from v2f_engine.config import at_least
 from v2f_engine.data.training.rows import Rows, TrainingSet
+from v2f_engine.models import bind_ops
 from v2f_engine.models.features import extract_features, to_network
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.train.augment import augment_faces
@@ -53,6 +55,12 @@ class RecogniserTrainer:
             torch.manual_seed(settings.seed)  # only the constructor draws from it
             self.model = IResNet(settings.model, settings.dropout)
         self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if (
+            self.group.world == 1 and not settings.fp16_amp
+        ):  # several ranks and the published way: torch's layers
+            bind_ops(
+                self.model, choose(str(self.device), "bf16" if settings.bf16 else "fp32", gradients=True)
+            )
         margin = make_margin(settings.margin, settings.m, settings.straight)
         self.head = ShardedHead(
             data.classes,
@@ -161,7 +169,7 @@ class RecogniserTrainer:
         settings = self.settings
         precision = settings.precision
         with torch.autocast(self.device.type, precision, enabled=precision is not None):
-            features = self._wrapped(images, self._dropout_seed(number))
+            features = self._features(images, number)
         loss = self.head(features, labels, number, share)
         for optimizer in (self.optimizer, self.head_optimizer):
             optimizer.zero_grad(set_to_none=True)
@@ -172,6 +180,11 @@ class RecogniserTrainer:
         self.optimizer.step()
         self.head_optimizer.step()
         return {"margin_softmax": loss, "gradient": norm}
+
+    def _features(self, images: torch.Tensor, number: int) -> torch.Tensor:
+        """`[B, feature_dim]`, under autocast."""
+        features: torch.Tensor = self._wrapped(images, self._dropout_seed(number))
+        return features
 
     def _backward(self, loss: torch.Tensor) -> bool:
         """Gradients of both; whether all of them, on every rank, are finite (looked at with a scaler only)."""
