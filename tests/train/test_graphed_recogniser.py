@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tape import Tape
+from test_halved import Casts
 from train_harness import EYE, people
 
 from v2f_engine.errors import BackendUnavailable, ConfigError
@@ -75,6 +76,25 @@ def test_replays_give_the_eager_trainers_weights_bit_for_bit(way: str, tape: Tap
     assert equal(found, eagerly) == [True] * len(PROGRESS)
     still = [name for name, value in found[0].items() if torch.equal(value, found[-1][name])]
     assert all(name.endswith("features.weight") for name in still), still  # frozen at 1
+
+
+def test_weights_are_cast_in_one_call(tape: Tape) -> None:
+    """Those that autocast rounds: of convolutions, not of `fc`, which computes in fp32."""
+    trainer = GraphedRecogniserTrainer(people(), wanted())
+    batch = trainer.prepare(0, trainer.data.read(trainer.rows(0)))
+    names = trainer._cast
+    assert {name.rpartition(".")[0] for name in names} == {
+        name for name, module in trainer.model.named_modules() if isinstance(module, torch.nn.Conv2d)
+    }
+    shapes = {trainer.model.get_parameter(name).shape for name in names}
+    with Casts(shapes) as together:
+        trainer.update(batch[0], batch[1], 0, 1.0)
+    trainer._cast = []
+    with Casts(shapes) as apart:
+        trainer.update(batch[0], batch[1], 0, 1.0)
+    assert (together.many, apart.many) == (2, 0)
+    assert apart.single - together.single == 2 * len(names)
+    assert GraphedRecogniserTrainer(people(), wanted(bf16=False))._cast == []
 
 
 def test_capturable_optimisers_compute_what_the_others_do() -> None:

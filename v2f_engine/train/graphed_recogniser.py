@@ -16,6 +16,7 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.ranges import stage
 from v2f_engine.train import graphed
 from v2f_engine.train.distributed import Ranks
+from v2f_engine.train.halved import cast_where_used, halved
 from v2f_engine.train.recogniser_settings import RecogniserTraining
 from v2f_engine.train.recogniser_step import Batch, RecogniserTrainer, Terms
 
@@ -50,6 +51,9 @@ class GraphedRecogniserTrainer(RecogniserTrainer):
         self.recorder = graphed.open_recorder(group.device if group is not None else settings.device)
         super().__init__(data, settings, group)
         self._graph: Captured | None = None
+        # `fc` computes in fp32, with its own weights.
+        names = cast_where_used(self.model) if self.settings.precision is not None else []
+        self._cast = [name for name in names if not name.startswith("fc.")]
         for optimizer in (self.optimizer, self.head_optimizer):
             # Restored slots are other tensors than those whose addresses the graph holds.
             optimizer.register_load_state_dict_post_hook(lambda _: self._forget())
@@ -69,6 +73,14 @@ class GraphedRecogniserTrainer(RecogniserTrainer):
         with stage("v2f replay"):
             captured.replay()
         return {name: value.detach().clone() for name, value in captured.terms.items()}
+
+    def _features(self, images: torch.Tensor, number: int) -> torch.Tensor:
+        """As the eager ones, the network's weights cast in one call."""
+        if not self._cast:
+            return super()._features(images, number)
+        copies = halved(self.model, self._cast, torch.bfloat16)
+        features: torch.Tensor = torch.func.functional_call(self.model, copies, (images,))
+        return features
 
     def _capture(self, images: torch.Tensor, labels: torch.Tensor) -> Captured:
         """Captures a step on copies of a batch; weights, statistics and optimiser slots are as before afterwards."""

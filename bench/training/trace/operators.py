@@ -192,8 +192,9 @@ def foreach(name: str, call: Call) -> list[Kernel]:
     writes = list(first) if inplace or not result else result
     moved = sum(map(size, every)) + sum(map(size, writes))
     count = sum(t.numel() for t in first)
+    casts = name == "_foreach_copy_"  # whose fast way reads one dtype and writes another
     unlike = any(
-        t.shape != f.shape or t.dtype != f.dtype or t.stride() != f.stride()
+        t.shape != f.shape or (t.dtype != f.dtype and not casts) or t.stride() != f.stride()
         for one in lists[1:]
         for t, f in zip(one, first, strict=False)
     )

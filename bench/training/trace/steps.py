@@ -23,10 +23,11 @@ from v2f_engine.models import bind_ops
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.models.vec2face import Vec2Face
-from v2f_engine.train import generator_step
+from v2f_engine.train import generator_step, graphed
 from v2f_engine.train.batches import Part
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator import GeneratorTrainer, GeneratorTraining
+from v2f_engine.train.graphed_recogniser import GraphedRecogniserTrainer
 from v2f_engine.train.pose import PoseTrainer, PoseTraining
 from v2f_engine.train.pose_data import PosePart
 from v2f_engine.train.recogniser_settings import MINI_RECOGNISER, RecogniserTraining
@@ -124,14 +125,16 @@ def recogniser(size: str, batch: int | None, rung: str) -> Step:
         model = replace(sized("tiny").recogniser, se=True)
     count = batch or 128
     settings = RecogniserTraining.named("mended", Path("unused"), model=model, batch=count, device="cuda:0")
-    if "graph" in NAMED[rung].stepping and hasattr(settings, "stepping"):
+    if NAMED[rung].stepping == "graph":
         settings = replace(settings, stepping="graph")
     faces: Any = _Faces(CLASSES * 50, CLASSES if size == "base" else 100)
-    trainer = RecogniserTrainer(faces, settings, Ranks(device="cuda:0"))
+    kind = GraphedRecogniserTrainer if settings.stepping == "graph" else RecogniserTrainer
+    with mock.patch.object(graphed, "open_recorder"):  # nothing is captured: its steps run one by one
+        trainer = kind(faces, settings, Ranks(device="cuda:0"))
     given = (_cuda((count, 3, 112, 112)), _cuda((count,), torch.int64), ["unread"])
     modules: dict[str, nn.Module] = {"network": trainer.model, "head": trainer.head}
     static = (trainer.model, trainer.head, trainer.optimizer, trainer.head_optimizer, given)
-    return Step(lambda: trainer.step(given, 1, 0.5), modules, static)
+    return Step(lambda: RecogniserTrainer.step(trainer, given, 1, 0.5), modules, static)
 
 
 def pose(size: str, batch: int | None, rung: str) -> Step:
