@@ -67,6 +67,23 @@ def test_norm_answers_in_the_memory_order_it_was_given(monkeypatch):
         ).is_contiguous()
 
 
+@pytest.mark.parametrize("backend", NORMS)
+def test_known_statistics_leave_every_gradient_as_it_is(backend):
+    """They are values of x, not constants: gradients as without them, and as the reference's without them."""
+    x, weight, bias = noise(2, 16, 5, 7) + 3, noise(16, seed=1), noise(16, seed=2)
+    upstream, given = noise(2, 16, 5, 7, seed=3), STATISTICS.backend("reference")(x, 4)
+
+    def gradients(name, *known):
+        inputs = [t.detach().clone().requires_grad_() for t in (x, weight, bias)]
+        y = NORM.backend(name)(*inputs, 4, EPS, *known)
+        return y, *torch.autograd.grad(y, inputs, upstream)
+
+    found = gradients(backend, given)
+    for other in (gradients(backend), gradients("reference")):
+        for name, one, exact in zip(("y", "x", "weight", "bias"), found, other, strict=True):
+            assert torch.allclose(one, exact, rtol=1e-10, atol=1e-10), name
+
+
 def test_norm_with_given_statistics_rounds_once_in_bf16():
     """Mean 50, deviation 1: factor and shift rounded to bf16 would be off by 0.2; fp32 ones leave one rounding."""
     x, weight, bias = noise(2, 16, 9, 9) + 50, noise(16, seed=1), noise(16, seed=2)
@@ -272,7 +289,9 @@ K = noise(4, 8, 3, 3)
         (lambda: NORM.backend("torch")(X, W[:4], W, 2, EPS), r"weight: expected \[8\].* found \(4,\)"),
         (lambda: NORM.backend("torch")(X, W, W, 2, EPS, X), r"expected float32 \(1, 2, 2\)"),
         (
-            lambda: NORM.backend("reference")(X.clone().requires_grad_(), W, W, 2, EPS, X.new_ones(1, 2, 2)),
+            lambda: CONV.backend("reference")(
+                X.clone().requires_grad_(), K, norm=(W, W, 2, EPS), statistics=X.new_ones(1, 2, 2)
+            ),
             "constants",
         ),
         (lambda: CONV.backend("torch")(X, K.float()), "expected the dtype of x, torch.float64"),

@@ -152,6 +152,22 @@ def test_statistics_alone_and_given(poisoned, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_gradients_with_known_statistics(poisoned, dtype):
+    """As of a norm that sums itself: the forward pass skips the sums, the backward pass nothing."""
+
+    def call(f, x, weight, bias):
+        statistics = STATISTICS.backend("reference")(x.detach(), 8)
+        return f(x, weight, bias, 8, EPS, statistics)
+
+    named = {
+        "x": noise(3, 48, 9, 4, dtype=dtype, scale=2, shift=5),
+        "weight": noise(48, seed=1, dtype=dtype),
+        "bias": noise(48, seed=2, dtype=dtype),
+    }
+    assert_judged(judged(NORM, call, named, noise(3, 48, 9, 4, seed=3, dtype=dtype)))
+
+
 def test_statistics_of_an_outlier_first_pixel():
     """The sums are taken around the first pixel: `triton_moments` where that is as wrong as can be."""
     x = noise(1, 16, 16, 16) * 1e-3

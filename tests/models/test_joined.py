@@ -118,13 +118,31 @@ def test_unfolded_shortcuts_change_what_conv2_wrote(decoder: ImageDecoder) -> No
     assert heard.count("conv3x3", "out_groups") == 13  # level 1's first block narrows 16 channels to 8
 
 
-def test_where_gradients_are_asked_for_nothing_is_joined(decoder: ImageDecoder) -> None:
-    heard = Heard(decoder, NORM, STATISTICS, of=CONVOLUTIONS)
+def test_where_gradients_are_asked_for_no_norm_is_joined(decoder: ImageDecoder) -> None:
+    """Statistics would cost a launch and save no pass at 7, 14 and 28 pixels a side."""
+    heard = Heard(decoder, NORM, STATISTICS, SHIFT, of=(*CONVOLUTIONS, *NORMS))
     decoder(grid())
-    assert not any(
-        heard.count(op, name) for op, _ in heard.calls for name in ("statistics", "norm", "out_groups")
-    )
+    named = ("statistics", "norm", "out_groups", "shift")
+    assert not any(heard.count(op, name) for op, _ in heard.calls for name in named)
     assert heard.count("group_norm_silu") == 17
+
+
+def test_statistics_in_training_change_no_gradient(
+    decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a convolution that adds a residual and from upsampling, to the norms behind; every parameter's gradient."""
+    decoder(grid()).square().mean().backward()
+    plain = {name: p.grad for name, p in decoder.named_parameters()}
+    decoder.zero_grad()
+    monkeypatch.setattr("v2f_engine.models.joined.ONE_PASS", 100)  # 14 and 28 pixels a side are above
+    heard = Heard(decoder, STATISTICS, of=CONVOLUTIONS)
+    decoder(grid()).square().mean().backward()
+    # Two upsamplings, and both blocks of the last level: others narrow, or are upsampled next.
+    assert heard.count("upsample_conv3x3", "out_groups") == 2
+    assert heard.count("conv3x3", "out_groups") == heard.count("conv3x3", "out_groups", "residual") == 2
+    assert heard.count("group_norm_silu", "statistics") == 4
+    for name, parameter in decoder.named_parameters():
+        assert torch.allclose(parameter.grad, plain[name], rtol=1e-7, atol=1e-10), name  # type: ignore[arg-type]
 
 
 class TwoSides(Heard):

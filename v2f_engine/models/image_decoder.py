@@ -17,6 +17,7 @@ from v2f_engine.backends import Choice
 from v2f_engine.models.joined import (
     Known,
     bias_costs_a_pass,
+    in_training,
     norm_and_convolution,
     normed,
     takes_bias,
@@ -91,14 +92,18 @@ class ResidualBlock(Bound):
         """The block, with what is known of its input and output; `groups` of the norm that reads the output."""
         norm1, conv1, norm2, conv2 = self.ops
         h = norm_and_convolution(
-            (norm1, conv1), known, self.norm1, self.conv1.weight, groups=self.norm2.num_groups
+            (norm1, conv1),
+            known,
+            self.norm1,
+            self.conv1.weight,
+            groups=in_training(self.norm2.num_groups, self.side, adds=False),
         )
         out = norm_and_convolution(
             (norm2, conv2),
             h,
             self.norm2,
             self.conv2.weight,
-            groups=groups if self.nin_shortcut is None else None,
+            groups=in_training(groups, self.side, adds=True) if self.nin_shortcut is None else None,
             residual=known.x if self.keeps_channels else None,
             **({"bias": known.shift} if self.keeps_channels and known.shift is not None else {}),
         )
@@ -135,6 +140,7 @@ class Upsample(Bound):
         if lent and self.folded is not None and bias_costs_a_pass(folded):
             return Known(folded(x, self.folded), None, self.conv.bias)
         if self.folded is None:
+            groups = in_training(groups, 2 * self.side, adds=True)
             return written(plain, x, self.conv.weight.to(x.dtype), self.conv.bias, groups=groups)
         return written(folded, x, self.folded, self.conv.bias, groups=groups)
 

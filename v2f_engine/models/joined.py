@@ -2,7 +2,10 @@
 
 A GroupNorm needs mean and variance of its input: a pass of its own over memory, unless what wrote the input summed
 while it had the numbers in registers. Which backend can is said by `v2f_kernels._contract.joins`; what it does not
-join is called as ever, with the same arguments. Statistics have no gradient, so they flow only where none is asked for.
+join is called as ever, with the same arguments.
+
+In training statistics come along too, where they save a pass: the norm takes them as known values of its input and
+differentiates as if it had summed itself. Nothing else is joined there.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joined
+
+ONE_PASS = 1024
+"""Pixels of an image that the norm's kernel keeps in registers from its sums to its values."""
 
 
 class Known(NamedTuple):
@@ -95,5 +101,18 @@ def bias_costs_a_pass(op: Callable[..., Any]) -> bool:
     return BIAS not in _joined(op)
 
 
+def in_training(groups: int | None, side: int, adds: bool) -> int | None:
+    """`groups` of the norm behind, where statistics are worth their summing; in training None where they are not.
+
+    Args:
+        side: of what is written. A norm reads an image of `ONE_PASS` pixels once in any case, and the statistics of one
+            written elsewhere cost a launch.
+        adds: whether the op joins more than statistics, such as a residual. A pass for these alone is the norm's own.
+    """
+    if torch.is_grad_enabled() and (not adds or side * side <= ONE_PASS):
+        return None
+    return groups
+
+
 def _joined(op: Callable[..., Any]) -> frozenset[str]:
-    return frozenset() if torch.is_grad_enabled() else joined(op)
+    return joined(op) & {STATISTICS} if torch.is_grad_enabled() else joined(op)

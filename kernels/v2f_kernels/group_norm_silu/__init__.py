@@ -11,7 +11,8 @@ Args:
     eps: added to the biased variance.
     statistics: optional float32 [B, groups, 2]: mean and biased variance of x per image and group, as
         `group_statistics(x, groups)` or the epilogue of a convolution gives them. With it, x is read
-        once instead of twice. Not differentiable: a gradient through given statistics is an error.
+        once instead of twice. They are taken as known, not as constants: the gradient of x is the same as without
+        them, and they have none themselves.
     shift: optional [C]: y is that of `x + shift`, added in fp32: a bias that the convolution before left out.
         Statistics, where given too, are of `x + shift`. Not differentiable either.
 

@@ -22,7 +22,7 @@ class Arguments(NamedTuple):
 
     def check(self) -> None:
         """Raises ValueError unless the arguments fit the contract in `v2f_kernels.group_norm_silu`."""
-        check_norm(self.x, self.weight, self.bias, self.groups, self.statistics)
+        check_norm(self.x, self.weight, self.bias, self.groups, self.statistics, known=True)
         if self.shift is not None:
             if self.shift.shape != self.weight.shape:
                 raise ValueError(f"shift: expected {list(self.weight.shape)}, found {list(self.shift.shape)}")
@@ -38,9 +38,13 @@ def check_norm(
     bias: Tensor,
     groups: int,
     statistics: Tensor | None = None,
+    known: bool = False,
 ) -> None:
-    """Raises ValueError unless x [B, C, H, W], weight [C], bias [C], groups and statistics [B, groups, 2]
-    fit."""
+    """Raises ValueError unless x [B, C, H, W], weight [C], bias [C], groups and statistics [B, groups, 2] fit.
+
+    Args:
+        known: the op differentiates x as if it had computed the statistics; otherwise a gradient is refused.
+    """
     if x.ndim != 4 or x.numel() == 0:
         raise ValueError(f"x: expected a non-empty [B, C, H, W], found {tuple(x.shape)}")
     if not x.is_floating_point():
@@ -61,7 +65,7 @@ def check_norm(
             f"statistics: expected float32 {expected} (mean, biased variance), "
             f"found {statistics.dtype} {tuple(statistics.shape)}"
         )
-    if torch.is_grad_enabled() and x.requires_grad:
+    if not known and torch.is_grad_enabled() and x.requires_grad:
         raise ValueError(
             "statistics: given statistics are constants, so the gradient of x would be wrong; "
             "leave them out when training, or run under torch.no_grad()"

@@ -23,7 +23,13 @@ def normalise(given: Arguments) -> torch.Tensor:
     inner = torch.float64 if x.dtype == torch.float64 else torch.float32
     if shift is not None:
         x = x.to(inner) + shift.to(inner)[:, None, None]
-    moments = group_statistics(x, groups) if statistics is None else statistics.to(inner)
+    if statistics is None:
+        moments = group_statistics(x, groups)
+    elif torch.is_grad_enabled() and x.requires_grad:  # their values, with the gradient of x's own
+        own = group_statistics(x, groups)
+        moments = own + (statistics.to(inner) - own).detach()
+    else:
+        moments = statistics.to(inner)
     mean, variance = (
         moments.to(inner).repeat_interleave(x.shape[1] // groups, 1)[:, :, :, None, None].unbind(2)
     )

@@ -20,7 +20,8 @@ def group_norm_silu(given: Arguments) -> torch.Tensor:
     x, weight, bias, groups, eps, statistics, shift = given
     if shift is not None:
         x = x + shift.to(x.dtype)[:, None, None]
-    if statistics is None:
+    # ATen's backward wants statistics in its own form, so with a gradient what is known is summed once more.
+    if statistics is None or (torch.is_grad_enabled() and x.requires_grad):
         z = F.group_norm(x, groups, weight.to(x.dtype), bias.to(x.dtype), eps)
     else:
         z = _normalise(x, weight, bias, eps, statistics)

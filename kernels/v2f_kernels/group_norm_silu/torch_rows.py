@@ -19,10 +19,11 @@ from v2f_kernels.group_norm_silu.checks import Arguments
 
 @takes(Arguments)
 def group_norm_silu(given: Arguments) -> torch.Tensor:
-    """See the contract in `v2f_kernels.group_norm_silu`; given statistics or a shift, which have no backward, go
+    """See the contract in `v2f_kernels.group_norm_silu`; given statistics, without a gradient of x, or a shift go
     ATen's way."""
     x, weight, bias, groups, eps, statistics, shift = given
-    if statistics is not None or shift is not None:
+    differentiated = torch.is_grad_enabled() and x.requires_grad
+    if shift is not None or (statistics is not None and not differentiated):
         known: torch.Tensor = torch_native.group_norm_silu(*given)
         return known
     last = x.contiguous(memory_format=torch.channels_last)

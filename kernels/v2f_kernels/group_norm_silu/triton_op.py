@@ -130,7 +130,7 @@ def launch_scale_shift(weight: Tensor, bias: Tensor, statistics: Tensor, eps: fl
 
 
 class Given(NamedTuple):
-    """y <- SiLU(GroupNorm(x)) with given statistics; no gradient."""
+    """y <- SiLU(GroupNorm(x)) with given statistics, of which the gradient is that of `Forward`."""
 
     x: Tensor  # [B, C, H, W] channels-last
     weight: Tensor  # [C]
@@ -264,8 +264,21 @@ def differentiated(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
     return *backward_op(dy, x, weight, bias, statistics, ctx.eps), None, None
 
 
+def keep_given(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    """What `differentiated_given` needs of the fields of `Given`."""
+    *kept, ctx.eps = inputs
+    ctx.save_for_backward(*kept)
+
+
+def differentiated_given(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    """A gradient for every field of `Given`: as of statistics that were computed from x."""
+    return *differentiated(ctx, dy, None)[:3], None, None
+
+
 statistics_op = registered("v2f::group_statistics", Statistics)
-given_op = registered("v2f::group_norm_silu_given", Given)
+given_op = registered(
+    "v2f::group_norm_silu_given", Given, setup_context=keep_given, backward=differentiated_given
+)
 shifted_op = registered("v2f::group_norm_silu_shifted", Shifted)
 backward_op = registered("v2f::group_norm_silu_backward", Backward)
 forward_op = registered(
