@@ -38,6 +38,8 @@ rows flat is a copy, 1.96 us at 112, 0.50 at 56 (128 channels), 0.25 at 28 more:
 Its likely limit is L2: every tap of every tile is fetched, 64 FLOP a byte for 128 x 128 and 85 for 256 x 128, so 600
 TFLOP/s need 9.4 or 7.1 TB/s. 256 x 128 takes 190 registers and leaves one program to a multiprocessor; 128 x 128 takes
 107, so that one's epilogue runs beside another's products. Which is better only a card knows: the search tries both.
+
+With e4m3 operands (X_SCALE not 0; `bench.candidates.conv3x3_fp8`) the same in half the bytes, 124 registers.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ def _finish(
     n0,
     first,
     image_at,  # offset of this image in residual and y
+    scale_ptr,  # [O] fp32
     bias_ptr,  # [O]
     residual_ptr,  # [B, H, W, O]
     y_ptr,  # [B, H, W, O]
@@ -63,6 +66,7 @@ def _finish(
     H: tl.constexpr,
     W: tl.constexpr,
     O: tl.constexpr,  # noqa: E741
+    X_SCALE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
     HAS_MOMENTS: tl.constexpr,
@@ -73,6 +77,8 @@ def _finish(
     row = m // (W + 1)
     column = m % (W + 1)
     inside = (row < H) & (column < W)
+    if X_SCALE:
+        product *= tl.load(scale_ptr + n, mask=n < O, other=0.0)[None, :] / X_SCALE
     if HAS_BIAS:
         product += tl.load(bias_ptr + n, mask=n < O, other=0.0).to(tl.float32)[None, :]
     place = (row * W + column)[:, None] * O + n[None, :]
@@ -89,6 +95,7 @@ def _finish(
 def conv3x3_flat_kernel(
     x_desc,  # [B (H+1) (W+1), C] by [BLOCK_M, BLOCK_K], borders zero
     weight_desc,  # [O, 9 C] by [BLOCK_N, BLOCK_K]: [O, 3, 3, C] as it lies
+    scale_ptr,  # [O] fp32: of e4m3 weights
     bias_ptr,  # [O]
     residual_ptr,  # [B, H, W, O]
     y_ptr,  # [B, H, W, O]
@@ -97,6 +104,7 @@ def conv3x3_flat_kernel(
     W: tl.constexpr,
     C: tl.constexpr,  # a multiple of BLOCK_K
     O: tl.constexpr,  # noqa: E741  (output channels)
+    X_SCALE: tl.constexpr,  # of an e4m3 x; 0: x and weight have y's dtype
     HAS_BIAS: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
     HAS_MOMENTS: tl.constexpr,
@@ -128,10 +136,10 @@ def conv3x3_flat_kernel(
     halves = tl.permute(tl.reshape(accumulator, (BLOCK_M, 2, BLOCK_N // 2)), (0, 2, 1))
     left, right = tl.split(halves)
     _finish(
-        left, n0, first, image_at, bias_ptr, residual_ptr, y_ptr, moments_ptr, pixels,
-        H, W, O, HAS_BIAS, HAS_RESIDUAL, HAS_MOMENTS,
+        left, n0, first, image_at, scale_ptr, bias_ptr, residual_ptr, y_ptr, moments_ptr, pixels,
+        H, W, O, X_SCALE, HAS_BIAS, HAS_RESIDUAL, HAS_MOMENTS,
     )  # fmt: skip
     _finish(
-        right, n0 + BLOCK_N // 2, first, image_at, bias_ptr, residual_ptr, y_ptr, moments_ptr, pixels,
-        H, W, O, HAS_BIAS, HAS_RESIDUAL, HAS_MOMENTS,
+        right, n0 + BLOCK_N // 2, first, image_at, scale_ptr, bias_ptr, residual_ptr, y_ptr, moments_ptr, pixels,
+        H, W, O, X_SCALE, HAS_BIAS, HAS_RESIDUAL, HAS_MOMENTS,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Launches under the compile gate: the base decoder's residual convolutions in e4m3, and an odd one."""
+"""Launches under the compile gate: the base decoder's upper levels in e4m3, mini's, an odd one, every option."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ from functools import partial
 
 import torch
 from v2f_kernels._triton.register import run
+from v2f_kernels._triton.table_cases import image
 
+from bench.candidates.conv3x3_flat.aot_cases import TARGETS as TARGETS
 from bench.candidates.conv3x3_fp8.triton_op import Forward
 
-TARGETS = (90, 120)
-"""sm_80 has no e4m3 tensor cores."""
+HALF, BRAIN = torch.float16, torch.bfloat16
 
 
-def _conv(channels: int, out: int, size: int, dtype: torch.dtype, residual: bool = True) -> None:
-    x = _channels_last(2, channels, size, dtype)
-    weight = _channels_last(out, channels, 3, torch.float8_e4m3fn)
-    term = torch.empty(channels, device="meta")
+def _conv(channels: int, out: int, size: int, dtype: torch.dtype, rest: bool = True) -> None:
+    """`rest`: with bias, residual and statistics of the output."""
+    weight = torch.empty((out, 3, 3, channels), dtype=torch.float8_e4m3fn, device="meta").permute(0, 3, 1, 2)
+    term, scale = torch.empty(channels, device="meta"), torch.empty(out, device="meta")
     statistics = torch.empty((2, 8, 2), device="meta")
-    added = _channels_last(2, out, size, dtype) if residual else None
-    scale = torch.empty(out, device="meta")
-    run(Forward(x, weight, scale, term, term, statistics, 1e-6, added))
-
-
-def _channels_last(batch: int, channels: int, size: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty(
-        (batch, channels, size, size), dtype=dtype, device="meta", memory_format=torch.channels_last
-    )
+    bias = torch.empty(out, device="meta") if rest else None
+    residual = image(out, size, dtype) if rest else None
+    x = image(channels, size, dtype)
+    run(Forward(x, weight, scale, term, term, statistics, 1e-6, bias, residual, 8 if rest else 0))
 
 
 CASES = {
-    "128->128@112 float16": partial(_conv, 128, 128, 112, torch.float16),
-    "128->128@112 bfloat16 bare": partial(_conv, 128, 128, 112, torch.bfloat16, False),
-    "256->256@28 float16": partial(_conv, 256, 256, 28, torch.float16),
-    "512->512@7 float16": partial(_conv, 512, 512, 7, torch.float16),
-    "96->96@40 float16": partial(_conv, 96, 96, 40, torch.float16),
+    "128->128@112 float16": partial(_conv, 128, 128, 112, HALF),
+    "128->128@112 bfloat16 bare": partial(_conv, 128, 128, 112, BRAIN, False),
+    "256->128@56 float16": partial(_conv, 256, 128, 56, HALF),
+    "256->256@28 float16": partial(_conv, 256, 256, 28, HALF),
+    "16->16@112 float16": partial(_conv, 16, 16, 112, HALF),
+    "96->48@40 float16": partial(_conv, 96, 48, 40, HALF),
 }
 BY_SHAPE: dict[str, object] = {}  # no table chooses a backend for it

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from v2f_kernels.group_norm_silu.reference import normalise
+from torch import Tensor
+from v2f_kernels._contract import takes
+from v2f_kernels.group_norm_silu.reference import group_statistics, normalise
 
-from bench.candidates.conv3x3_fp8.quantise import ACTIVATION_SCALE, Norm, check_fp8, to_e4m3
+from bench.candidates.conv3x3_fp8.quantise import ACTIVATION_SCALE, Arguments, to_e4m3
 
 
-def conv3x3_fp8(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    scale: torch.Tensor,
-    norm: Norm,
-    residual: torch.Tensor | None = None,
-) -> torch.Tensor:
+@takes(Arguments)
+def conv3x3_fp8(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
     """See the contract in `bench.candidates.conv3x3_fp8`."""
-    check_fp8(x, weight, scale, norm, residual)
-    z = normalise(x.float(), *norm)
+    x, weight, scale, norm, bias, residual, statistics, out_groups = given
+    z = normalise(x.float(), *norm, statistics)
     z = to_e4m3(z * ACTIVATION_SCALE).float() / ACTIVATION_SCALE
-    y = F.conv2d(z, weight.float() * scale[:, None, None, None], padding=1)
+    wide = None if bias is None else bias.float()
+    y = F.conv2d(z, weight.float() * scale[:, None, None, None], wide, padding=1)
     if residual is not None:
         y = y + residual.float()
-    return y.to(x.dtype)
+    y = y.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    return y if out_groups is None else (y, group_statistics(y, out_groups))

@@ -99,7 +99,7 @@ def test_tiles_that_end_on_borders_and_images_of_one_row(
     tile: int, poisoned: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tiles of 16 positions over rows of 8 or 17: some hold two borders, some begin or end with one."""
-    gpu = import_module(f"{HOME}.triton_op")
+    gpu = import_module(f"{HOME}.launch")
     blocks = gpu.blocks_for
     monkeypatch.setattr(gpu, "blocks_for", lambda *a: {**blocks(*a), "BLOCK_M": tile})
     for height, width in ((5, 7), (2, 16), (1, 15), (16, 1)):
@@ -144,13 +144,13 @@ def test_it_says_what_it_joins_and_passes_opcheck() -> None:
 
 def test_older_and_newer_cards_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
-    gpu = import_module(f"{HOME}.triton_op")
+    gpu = import_module(f"{HOME}.launch")
     for found in ((8, 0), (12, 0)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=found: found)
         with pytest.raises(gpu.BackendUnavailable, match=rf"9\.0 .*found {found[0]}\.0"):
-            gpu.require_accelerator(torch.device("cuda:0"))
+            gpu.require_accelerator("conv3x3/triton_flat", "", torch.device("cuda:0"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    gpu.require_accelerator(torch.device("cuda:0"))
+    gpu.require_accelerator("conv3x3/triton_flat", "", torch.device("cuda:0"))
 
 
 KERNELS = {
@@ -159,7 +159,7 @@ KERNELS = {
     "triton_merge": "merge_flat_kernel",
 }
 MOVED = "(tap // 3 - 1) * (W + 1) + tap % 3 - 1"
-WRITTEN = "(position < (H + 1) * (W + 1))[:, None] & (c < C)[None, :]"
+WRITTEN = "(position < (H + 1) * (W + 1))[:, None] & (c < WIDTH)[None, :]"
 # What breaks: (file, right, wrong).
 FAULTS = {
     "the pass leaves borders as they were": ("triton_border", WRITTEN, "seen"),
@@ -190,7 +190,7 @@ def test_an_injected_fault_turns_the_comparison_red(
         assert spec.loader is not None
         broken = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(broken)
-        monkeypatch.setattr(import_module(f"{HOME}.triton_op"), KERNELS[file], getattr(broken, KERNELS[file]))
+        monkeypatch.setattr(import_module(f"{HOME}.launch"), KERNELS[file], getattr(broken, KERNELS[file]))
     named = inputs(torch.float32, (2, 32, 32, 5, 7), {"norm", "bias"})
     mine, wanted = (results(name, named, 4, gradients=False) for name in (NAME, "reference"))
     right_ones = all(torch.allclose(mine[k], wanted[k], rtol=1e-4, atol=1e-4) for k in wanted)
