@@ -15,7 +15,7 @@ from v2f_kernels import _tuned
 from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joins
 
 from bench import protocol
-from bench.kernels import choose
+from bench.kernels import choose, ops
 from bench.kernels.around import joinable, within
 from bench.kernels.cases import conv3x3, upsample
 from bench.kernels.device_table import forget
@@ -158,3 +158,14 @@ def test_a_rehearsal_times_convolutions_within_their_norms(tmp_path: Path) -> No
     forget()
     assert len(rows) == 4
     assert all(row.passed and row.timing is not None for row in rows), [row.check for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [("cuda:0", torch.float16), ("cuda:0", torch.bfloat16), ("cpu", torch.float32)]
+)
+def test_what_only_a_cpu_computes_in_bf16_does_not_contend_elsewhere(device: str, dtype: torch.dtype) -> None:
+    """Else every convolution of a card's contest tells a failure, and the run ends with a status that says so."""
+    for case in (conv3x3(2, 64, 64, 7), upsample(2, 64, 7, True)):
+        found, missing = ops.contenders(case, device, dtype)
+        assert "winograd" not in found
+        assert any("winograd" in line for line in missing)

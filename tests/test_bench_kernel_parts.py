@@ -86,3 +86,15 @@ def test_work_is_what_the_layers_add_up_to() -> None:
     channels = 16
     per_image = (twice["to_uint8"].bytes - work["to_uint8"].bytes) / 4
     assert per_image == channels * 112 * 112 * 4 + 3 * 112 * 112
+
+
+def test_flop_of_a_step_that_asks_for_a_slope_at_a_leaf_are_counted() -> None:
+    """torch's own counter hooks what a module is given and refuses that, so a card's profile of a step was lost."""
+    layer = nn.Conv2d(3, 4, 3)
+    with kernel_parts.flop_counter() as counter:
+        seen = torch.ones(2, 3, 5, 5, requires_grad=True)
+        loss = layer(seen).square().mean()
+        torch.autograd.grad(loss, seen, retain_graph=True)
+        loss.backward(inputs=list(layer.parameters()))
+    forward = 2 * 2 * 4 * 3 * 9 * 9
+    assert kernel_parts.flop_by_part(counter) == {"convolutions": 3 * forward}

@@ -42,7 +42,7 @@ def op(context: Context, name: str) -> None:
         for dtype in dtypes(context.rehearsal):
             if case.op != name or (not case.half and dtype is not torch.float32):
                 continue
-            functions, missing = ops.contenders(case, context.device)
+            functions, missing = ops.contenders(case, context.device, dtype)
             for line in missing:
                 if line not in noted:
                     context.note(line)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu.job import Context
 from bench.kernels import kernel_parts
@@ -101,7 +100,7 @@ def _work(context: Context, batch: int, counted: int = 2) -> dict[str, kernel_pa
     """FLOP of a step, counted on plain torch ops with few images: they grow with the batch."""
     plain = rungs.rung_named(PLAIN)
     with rungs.opened(rungs.trainer_of(plain, sized(size(context), counted), context.device)) as trainer:
-        with FlopCounterMode(display=False) as counter:
+        with kernel_parts.flop_counter() as counter:
             trainer.step(0, rungs.LATE)
         flop = kernel_parts.flop_by_part(counter)
     return {part: kernel_parts.Work(flop=value * batch / counted) for part, value in flop.items()}

@@ -76,7 +76,7 @@ def timed(item: Item, functions: Functions, device: str, norms: Norms) -> dict[s
 
 def contenders(item: Item, device: str) -> tuple[dict[str, Callable[..., Any]], list[str]]:
     """Backends that can be imported here; in a rehearsal the reference stands in for Triton."""
-    functions, missing = ops.contenders(item.cases[0][0], device)
+    functions, missing = ops.contenders(item.cases[0][0], device, DTYPES[item.dtype])
     if device == "cpu":
         functions["reference"] = _tuned.op_named(item.op).backend("reference")
         missing = []

@@ -35,6 +35,8 @@ OF_ARRAYS = {("perturb", "native")}
 """Backends that torch tensors cannot be given to."""
 ON_A_GPU = {"triton", "triton_flat", "triton_resident", "cupy", "cudnn", "quack", "torch_joined"}
 """Backends with kernels of their own, or that end in one."""
+ON_A_CPU = {"winograd"}
+"""Compiled for a CPU, in bf16; elsewhere they would be told as failed wherever they contend."""
 
 
 def widened(inputs: Tensors, wide: torch.dtype = torch.float32) -> Tensors:
@@ -119,8 +121,13 @@ def same_bits(case: Case, run: Run, function: Callable[..., Any], inputs: Tensor
     )
 
 
-def contenders(case: Case, device: str) -> tuple[dict[str, Callable[..., Any]], list[str]]:
-    """(name -> function) of the backends that exist and can be imported here, and why others cannot."""
+def contenders(
+    case: Case, device: str, dtype: torch.dtype | None = None
+) -> tuple[dict[str, Callable[..., Any]], list[str]]:
+    """(name -> function) of the backends that exist and can be imported here, and why others cannot.
+
+    `dtype`: of the inputs, where a backend that knows no other may not contend.
+    """
     op, found, missing = op_named(case.op), {}, []
     for name in backends_of(op):
         if (case.op, name) in OF_ARRAYS:
@@ -128,6 +135,9 @@ def contenders(case: Case, device: str) -> tuple[dict[str, Callable[..., Any]], 
             continue
         if device == "cpu" and name in ON_A_GPU:
             missing.append(f"{case.op}/{name}: needs a GPU")
+            continue
+        if name in ON_A_CPU and (device != "cpu" or dtype not in (None, torch.bfloat16)):
+            missing.append(f"{case.op}/{name}: multiplies bfloat16 on a CPU")
             continue
         try:
             found[name] = op.backend(name)
@@ -145,7 +155,7 @@ def measure(
     """
     run = run_gradients if full else run_forward
     inputs = case.inputs(SEED, device, dtype)
-    functions, missing = contenders(case, device)
+    functions, missing = contenders(case, device, dtype)
     functions = {"reference": op_named(case.op).backend("reference"), **functions}
     if case.plain is not None:
         functions["plain torch"] = case.plain

@@ -47,9 +47,9 @@ def test_the_images_are_those_of_the_whole_batch(chunk: int, rounding: str) -> N
     assert isinstance(top, Level)
     carry, seen = top.carry, list[int]()
 
-    def counted(known: Any, groups: int) -> Any:
+    def counted(known: Any, *others: Any) -> Any:
         seen.append(known.x.shape[0])
-        return carry(known, groups)
+        return carry(known, *others)
 
     top.carry = counted  # type: ignore[method-assign]
     with torch.inference_mode():
