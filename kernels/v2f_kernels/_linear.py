@@ -25,10 +25,22 @@ laid_out = Prepared(_laid_out)
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`F.linear(x, weight, bias)`, bit for bit."""
-    if not _quicker(x, weight):
+    if not (_quicker(x, weight) and _fits(x, weight, bias)):
         return F.linear(x, weight, bias)
     y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, laid_out(weight), bias, "none", [], "")
     return y
+
+
+def _fits(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    """Whether the library takes these arguments with torch's bits: of a transposed x it makes others, a bias in fp32 it
+    accepts, and wrong sizes it refuses without naming them."""
+    return (
+        x.is_contiguous()
+        and weight.ndim == 2
+        and x.ndim > 0
+        and x.shape[-1] == weight.shape[1]
+        and (bias is None or (bias.dtype == x.dtype and bias.shape == weight.shape[:1]))
+    )
 
 
 def _quicker(x: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -39,6 +51,8 @@ def _quicker(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not weight.is_inference()
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and torch._C._len_torch_dispatch_stack() == 0  # fake tensors, make_fx, counters of operations
         and _library()
     )
 

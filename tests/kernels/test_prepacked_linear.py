@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 from v2f_kernels import _linear
 from v2f_kernels._linear import linear
 
@@ -42,6 +43,48 @@ def test_a_weight_that_changes_is_laid_out_anew():
         linear(x, weight)
         weight.mul_(3)
         assert torch.equal(linear(x, weight), F.linear(x, weight))
+
+
+@usable
+def test_a_weight_that_gets_other_memory_is_laid_out_anew():
+    """`module.to(dtype)` sets `weight.data`, which counts as no change in place."""
+    x, layer = drawn(5, 64), torch.nn.Linear(64, 32).to(BF16).requires_grad_(False)
+    with torch.no_grad():
+        for _ in range(4):  # a freed block's address is given out again at once
+            linear(x, layer.weight)
+            layer.weight.data = torch.randn(32, 64).to(BF16)
+            assert torch.equal(linear(x, layer.weight), F.linear(x, layer.weight))
+        before = linear(x, layer.weight)
+        layer.float()
+        layer.weight.data = layer.weight.data * 2
+        layer.to(BF16)
+        assert torch.equal(linear(x, layer.weight), before * 2)
+
+
+@usable
+def test_what_the_library_would_do_otherwise_is_torchs():
+    """Other bits of a transposed input; no error for a bias in fp32; an error without sizes for wrong ones."""
+    x, weight = drawn(3072, 45).t(), drawn(2304, 3072, seed=1)
+    with torch.no_grad():
+        assert torch.equal(linear(x, weight), F.linear(x, weight))
+        x = drawn(5, 64)
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            linear(x, drawn(32, 63))
+        with pytest.raises(RuntimeError, match="dtype"):
+            linear(x, drawn(32, 64), torch.zeros(32))
+        with pytest.raises(RuntimeError, match="64"):
+            linear(x, drawn(64, 64), drawn(32))
+
+
+@usable
+def test_what_traces_sees_torchs_own_operator():
+    x, weight = drawn(5, 64), drawn(32, 64)
+    with torch.no_grad():
+        linear(x, weight)
+        traced = torch.jit.trace(lambda t: linear(t, weight), x)
+        assert torch.equal(traced(x), F.linear(x, weight))
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            assert linear(mode.from_tensor(x), weight).shape == (5, 32)
 
 
 @usable
