@@ -15,6 +15,7 @@ from bench import protocol
 from bench.kernels import choose, tune
 from bench.kernels.cases import group_norm_silu
 from bench.kernels.choose import verdict
+from bench.kernels.contest import DeviceLost
 from bench.kernels.device_table import DeviceTable, forget
 from bench.kernels.network_calls import Item, items
 from v2f_engine.models.vec2face import Vec2FaceConfig
@@ -297,3 +298,28 @@ def test_without_a_gpu_nothing_is_timed(capsys: pytest.CaptureFixture[str]) -> N
         pytest.skip("about machines without a GPU")
     assert choose.main([]) == 2
     assert "nothing was timed" in capsys.readouterr().out
+
+
+def test_a_contender_that_cannot_be_timed_costs_the_others_nothing(bench: Callable[..., Bench]) -> None:
+    """Right when judged, it may still be refused where it is timed: by memory, or by a launch between its norms."""
+    b = bench(conv3x3={"torch": 2e-6, "triton": 1e-6}, group_norm_silu={"torch": 2e-6, "triton": 1e-6})
+    seconds = b.seconds
+
+    def refused(item: Item, functions: Any, device: str) -> dict[str, float]:
+        if item.op == "conv3x3" and "triton" in functions:
+            raise RuntimeError("CUDA out of memory, made up")
+        return seconds(item, functions, device)
+
+    decided = b.run(seconds=refused)
+    assert decided["conv3x3"] == {"C=512 O=512 HW=7, fp16": "torch"}
+    assert decided["group_norm_silu"] == {"C=512 HW=7, fp16": "triton"}
+    told = [(row.case, row.contender) for row in b.rows if not row.passed]
+    assert told == [(f"{CONV.label}, timing", "triton")]
+
+
+def test_a_lost_device_ends_the_contest_where_it_is_timed(bench: Callable[..., Bench]) -> None:
+    def lost(item: Item, functions: Any, device: str) -> dict[str, float]:
+        raise DeviceLost("made up")
+
+    with pytest.raises(DeviceLost):
+        bench(conv3x3={"torch": 1e-6}).run(seconds=lost)

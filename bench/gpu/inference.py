@@ -18,6 +18,7 @@ from bench.gpu.job import Context
 from bench.kernels import kernel_parts
 from bench.kernels.step_profile import kernels_of
 from v2f_engine.backends import Choice, choose
+from v2f_engine.errors import BackendUnavailable
 from v2f_engine.models.vec2face import Vec2Face
 
 ROWS = 256
@@ -90,15 +91,21 @@ def rung(context: Context, name: str, remark: str = "") -> None:
     """One rung of the ladder, judged and timed; `remark` tells it from the same rung at another time."""
     rows, base = rows_of(context), base_choice(context)
     batch = rungs.Batch.draw(rows, base.device)
-    row, _ = ladder.run_rung(
-        NAMED.get(name),
-        network(context.rehearsal),
-        base,
-        batch,
-        expected(context, rows, batch),
-        rounds=1 if context.rehearsal else 10,
-        budget_s=min(4.0, context.left_s / 2) if name not in COMPILED else context.left_s / 2,
-    )
+    try:
+        row, _ = ladder.run_rung(
+            NAMED.get(name),
+            network(context.rehearsal),
+            base,
+            batch,
+            expected(context, rows, batch),
+            rounds=1 if context.rehearsal else 10,
+            budget_s=min(4.0, context.left_s / 2) if name not in COMPILED else context.left_s / 2,
+        )
+    except BackendUnavailable as error:
+        if not (name in NAMED and NAMED[name].others):
+            raise
+        context.note(f"rung {name}: {error}")  # asks for an optional package, or for a newer card
+        return
     context.row(replace(row, case=f"{row.case}{remark}", baseline="" if remark else row.baseline))
 
 

@@ -32,7 +32,7 @@ from v2f_kernels._shapes import shape_class
 
 from bench import protocol
 from bench.kernels import tune
-from bench.kernels.contest import Functions, contenders, judged, still_there, timed
+from bench.kernels.contest import DeviceLost, Functions, contenders, judged, still_there, timed
 from bench.kernels.device_table import DeviceTable, measurement
 from bench.kernels.network_calls import DTYPES, Item, items
 from v2f_engine.backends import choose
@@ -184,7 +184,7 @@ def decide(state: Choosing, item: Item, remark: str = "") -> None:
         state.note(words)
     verdicts = {name: state.judge(item, name, f, state.device) for name, f in functions.items()}
     sound = {name: functions[name] for name, (passed, _) in verdicts.items() if passed}
-    times = state.times(item, sound)
+    times = _times(state, item, label, sound)
     before = state.current(item)
     for name, (passed, words) in verdicts.items():
         timing = protocol.Timing.of([times[name] * item.calls], 1, "a call's mean") if name in times else None
@@ -217,6 +217,34 @@ def decide(state: Choosing, item: Item, remark: str = "") -> None:
         use, why = verdict(times, before)
     state.table.backend(item.op, item.key, use, why)
     state.note(f"{label}: {use}{'' if use == before else f' instead of {before}'}: {why}")
+
+
+def _times(state: Choosing, item: Item, label: str, sound: Functions) -> dict[str, float]:
+    """Times of an item's sound contenders; one that cannot be timed (too little memory, a launch that is refused where
+    it is joined) is told and left out, and the others are timed together without it.
+
+    Raises:
+        DeviceLost: the device does not answer after a failure.
+    """
+    able: dict[str, Callable[..., Any]] = {}
+    try:
+        return state.times(item, sound)
+    except DeviceLost:
+        raise
+    except Exception as error:
+        still_there(state.device, label)
+        state.note(f"{label}: timed one by one, since together: {type(error).__name__}: {str(error)[:200]}")
+    for name, function in sound.items():
+        try:
+            state.times(item, {name: function})
+            able[name] = function
+        except DeviceLost:
+            raise
+        except Exception as error:
+            still_there(state.device, f"{label}, {name}")
+            words = f"cannot be timed: {type(error).__name__}: {str(error)[:200]}"
+            state.tell(protocol.Row(SECTION, f"{label}, timing", name, False, words))
+    return state.times(item, able)
 
 
 def verdict(times: Mapping[str, float], before: str) -> tuple[str, str]:
