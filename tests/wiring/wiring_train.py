@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from wiring_case import OVERWRITE, Scene, case
 from wiring_generate import GENERATOR, RECOGNISER
-from wiring_spies import stop
+from wiring_spies import give, stop
 
 EXTRACT = "v2f_engine.models.features:extract_features"
 HOLD_OUT = "v2f_engine.train.held_out:hold_out"
@@ -69,7 +69,12 @@ RECOGNISER_SCENE = Scene(
         "--batch": case("12", (TRAINER, "settings.batch", 12)),
         "--lr": case("0.007", (TRAINER, "settings.lr", 0.007)),
         "--dropout": case("0.25", (TRAINER, "settings.dropout", 0.25)),
-        "--stepping": case("graph", (TRAINER, "settings.stepping", "graph")),
+        "--stepping": case(
+            "graph",
+            (TRAINER, "settings.stepping", "graph"),
+            ("v2f_engine.train.stepping:require_stepping", "stepping", "graph"),
+            spies={"v2f_engine.train.graphed:recorder_of": give(None)},
+        ),
         "--batch-per-gpu": case("5", (TRAINER, "settings.batch_per_gpu", 5)),
         "--set": case("drops=18,28", (TRAINER, "settings.drops", (18.0, 28.0))),
         "--validate": case(
@@ -142,7 +147,11 @@ GENERATOR_SCENE = Scene(
         ),
         "--accumulate": case("4", (GENERATING, "settings.accumulate", 4)),
         "--as-published": case(None, (GENERATING, "settings.as_published.critic_leak", True)),
-        "--stepping": case("compiled", (GENERATING, "settings.stepping", "compiled")),
+        "--stepping": case(
+            "compiled",
+            (GENERATING, "settings.stepping", "compiled"),
+            ("v2f_engine.train.stepping:require_stepping", "stepping", "compiled"),
+        ),
         "--dropout": case("0.25", (GENERATING, "settings.model.dropout", 0.25)),
         "--fp32": case(None, (GENERATING, "settings.bf16", False)),
         "--checkpoint-every": case("6", (GENERATING, "settings.checkpoint_every", 6)),

@@ -119,10 +119,15 @@ class HeadFlags:
 
         stated = {
             "margin": self.margin, "m": self.m, "sample_rate": self.sample_rate, "lr": self.lr,
-            "dropout": self.dropout, "batch_per_gpu": self.batch_per_gpu, "stepping": self.stepping,
+            "dropout": self.dropout, "batch_per_gpu": self.batch_per_gpu,
         }  # fmt: skip
         made: dict[str, Any] = {name: value for name, value in stated.items() if value is not None}
         return made if self.depth is None else {**made, "model": IResNetConfig.named(self.depth, se=self.se)}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """As `--set` takes them. The stepping is among them, since what it refuses depends on all the others."""
+        return (f"stepping={self.stepping}", *(self.values or ()))
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,7 @@ def recogniser(
     from v2f_engine.train.held_out import hold_out
     from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
     from v2f_engine.train.recogniser_values import with_values
+    from v2f_engine.train.stepping import require_stepping
 
     changes: dict[str, Any] = {
         "threads": threads, "checkpoint_every": checkpoint_every, "device": device,
@@ -209,9 +215,10 @@ def recogniser(
         changes["fp16_amp"] = False
     else:
         del changes["bf16"]  # the recipe's
-    settings = with_values(RecogniserTraining.named(recipe, out, **changes), head.values or ())
+    settings = with_values(RecogniserTraining.named(recipe, out, **changes), head.texts)
     refuse_unwritable(out)
     with joined(settings.device) as group:
+        require_stepping(settings.stepping, group)
         sets = validation.opened(group)
         plain: dict[str, Any] = {"on_bad": rows.on_bad, "with_features": False, "with_landmarks": False}
         people: Any = open_training_set(data, None, rows.mask, split=rows.split, **plain)

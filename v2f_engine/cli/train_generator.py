@@ -44,7 +44,12 @@ class NetworkFlags:
             " as_published.one_ratio=false, perceptual=recogniser",
         ),
     ] = None
-    stepping: Annotated[str, typer.Option(help="eager, compiled, or graph (one GPU, no dropout)")] = "eager"
+    stepping: Annotated[
+        str,
+        typer.Option(
+            help="eager, compiled, or graph (one GPU; no dropout, crops or fp16_amp: --dropout 0 --set shift=0)"
+        ),
+    ] = "eager"
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -53,7 +58,7 @@ class NetworkFlags:
         from v2f_engine.models.vec2face import Vec2FaceConfig
         from v2f_engine.train.generator import AsPublished
 
-        made: dict[str, Any] = {"accumulate": self.accumulate, "stepping": self.stepping}
+        made: dict[str, Any] = {"accumulate": self.accumulate}
         if self.size is not None:
             name = one_of("size", self.size, ("mini", "base", "large", "huge"))
             made["model"] = getattr(Vec2FaceConfig, name)()
@@ -64,6 +69,11 @@ class NetworkFlags:
         }
         made |= {name: value for name, value in stated.items() if value is not None}
         return {**made, "as_published": AsPublished.all()} if self.as_published else made
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """As `--set` takes them. The stepping is among them, since what it refuses depends on all the others."""
+        return (f"stepping={self.stepping}", *(self.values or ()))
 
 
 @grouped
@@ -117,6 +127,7 @@ def generator(
     from v2f_engine.train.generator import GeneratorTraining, train_generator
     from v2f_engine.train.generator_values import with_values
     from v2f_engine.train.held_out import hold_out
+    from v2f_engine.train.stepping import require_stepping
 
     changes: dict[str, Any] = {
         "vgg": vgg, "seed": seed, "checkpoint_every": checkpoint_every, "picture_every": watch_every,
@@ -130,11 +141,12 @@ def generator(
     settings = GeneratorTraining.named(preset, out, **changes)
     if dropout is not None:
         settings = replace(settings, model=replace(settings.model, dropout=dropout))
-    settings = with_values(settings, network.values or ())
+    settings = with_values(settings, network.texts)
     settings.require_vgg()
     refuse_unwritable(out)
-    reader = as_rgb(load_recogniser(recogniser).model)
     with joined(settings.device) as group:
+        require_stepping(settings.stepping, group)
+        reader = as_rgb(load_recogniser(recogniser).model)
         reader.to(group.device)
         images = _with_features(data, features, rows, reader)
         apart = None

@@ -30,21 +30,19 @@ WARM_UP = 3
 captured."""
 
 
-def require_cuda(device: str) -> torch.device:
-    """The device, if it is a GPU that torch can use.
+def require_cuda(device: str, instead: str = "runner='eager'") -> torch.device:
+    """The device, if it is a GPU that torch can use; `instead` is what the refusal advises.
 
     Raises:
         BackendUnavailable: it is not, or there is none.
     """
     where = torch.device(device)
     if where.type != "cuda":
-        raise BackendUnavailable(
-            f"A CUDA graph needs a GPU; the choice is for {device!r}. Use runner='eager'."
-        )
+        raise BackendUnavailable(f"A CUDA graph needs a GPU; the choice is for {device!r}. Use {instead}.")
     if not torch.cuda.is_available():
         raise BackendUnavailable(
-            "A CUDA graph needs a GPU and torch sees none here. Use runner='eager', or install a driver and a"
-            " torch built for CUDA."
+            f"A CUDA graph needs a GPU and torch sees none here. Use {instead}, or install a driver and a torch built"
+            " for CUDA."
         )
     return where
 

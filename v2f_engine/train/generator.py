@@ -28,6 +28,7 @@ from v2f_engine.train.generator_settings import AsPublished as AsPublished
 from v2f_engine.train.generator_settings import GeneratorTraining as GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer as GeneratorTrainer
 from v2f_engine.train.loop import LOG, Loop, cut_log
+from v2f_engine.train.stepping import require_stepping
 from v2f_engine.train.watch import Diary, Watcher
 
 
@@ -164,10 +165,12 @@ def train_generator(
 
     Raises:
         ModelNotFound: no LPIPS weights where the recipe needs them.
+        BackendUnavailable: stepping='graph' without a GPU.
         DatasetError, ConfigError, NonFiniteLoss, CheckpointError, OutputFolderError: as named.
     """
     group = group or Ranks(device=settings.device)
     settings.require_vgg()
+    require_stepping(settings.stepping, group)
     settings = settings.on(group.world)
     with group.alone_in(settings.out):
         open_folder(settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "generator", group)

@@ -47,7 +47,7 @@ class CudaRecorder:
     """
 
     def __init__(self, device: str) -> None:
-        self.device = require_cuda(device)
+        self.device = require_cuda(device, "stepping='eager'")
         self._pool: Any = None
 
     def record(self, work: Callable[[], Terms]) -> tuple[Callable[[], object], Terms]:
@@ -70,6 +70,18 @@ class CudaRecorder:
 def open_recorder(device: str) -> Recorder:
     """The recorder of a device. Raises BackendUnavailable where it is no GPU."""
     return CudaRecorder(device)
+
+
+def recorder_of(group: Ranks) -> Recorder:
+    """The recorder of a process that trains alone.
+
+    Raises:
+        BackendUnavailable: its device is no GPU.
+        ConfigError: several ranks.
+    """
+    if group.world > 1:
+        raise ConfigError("A step as one CUDA graph runs on one rank; use stepping='eager'.")
+    return open_recorder(group.device)
 
 
 def slots_of(optimizers: Mapping[str, torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
@@ -124,16 +136,12 @@ class GraphedTrainer(GeneratorTrainer):
     def __init__(
         self, data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Ranks | None = None
     ) -> None:
-        if group is not None and group.world > 1:
-            raise ConfigError(
-                "A step as one CUDA graph runs on one rank; use stepping='eager' or 'compiled'."
-            )
         if settings.stepping != "graph":
             raise ConfigError(
                 f"GraphedTrainer expects stepping='graph', found {settings.stepping!r}: the rates of its"
                 " optimisers have to live on the device."
             )
-        self.recorder = open_recorder(group.device if group is not None else settings.device)
+        self.recorder = recorder_of(group or Ranks(device=settings.device))
         super().__init__(data, recogniser, settings, group)
         self._graphs: dict[tuple[int, bool, float], Captured] = {}
         self._cast = cast_where_used(self.model) if self.settings.bf16 else []

@@ -41,14 +41,12 @@ class GraphedRecogniserTrainer(RecogniserTrainer):
     """
 
     def __init__(self, data: TrainingSet, settings: RecogniserTraining, group: Ranks | None = None) -> None:
-        if group is not None and group.world > 1:
-            raise ConfigError("A step as one CUDA graph runs on one rank; use stepping='eager'.")
         if settings.stepping != "graph":
             raise ConfigError(
                 f"GraphedRecogniserTrainer expects stepping='graph', found {settings.stepping!r}: the rates of its"
                 " optimisers have to live on the device."
             )
-        self.recorder = graphed.open_recorder(group.device if group is not None else settings.device)
+        self.recorder = graphed.recorder_of(group or Ranks(device=settings.device))
         super().__init__(data, settings, group)
         self._graph: Captured | None = None
         # `fc` computes in fp32, with its own weights.
