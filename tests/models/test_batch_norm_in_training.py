@@ -53,6 +53,7 @@ def test_unbound_it_is_the_layers_bit_for_bit(
     with monkeypatch.context() as patch:
         for module in (iresnet, iresnet_block):
             patch.setattr(module, "normed", by_layers)
+        patch.setattr(iresnet_block, "branched", lambda op, x, norm: (norm(x), x))
         patch.setattr(iresnet_block, "mean_of_pixels", lambda x: x.mean((2, 3), keepdim=True))
         expected = stepped(config, bf16=bf16)
     assert found.keys() == expected.keys()
@@ -65,9 +66,9 @@ def test_every_norm_of_an_image_goes_through_the_op(monkeypatch: pytest.MonkeyPa
     seen: list[torch.Size] = []
     op = OP.backend("torch")
 
-    def noted(x: torch.Tensor, *rest: Any) -> Any:
+    def noted(x: torch.Tensor, *rest: Any, **named: Any) -> Any:
         seen.append(x.shape)
-        return op(x, *rest)
+        return op(x, *rest, **named)
 
     for module in model.modules():
         if isinstance(module, Bound):

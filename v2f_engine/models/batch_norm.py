@@ -40,6 +40,15 @@ def normed(
     return y if residual is None else y + residual
 
 
+def branched(op: Callable[..., Any], x: torch.Tensor, norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """(norm(x), x): the shortcut reads the second, so that its gradient and the norm's are added in one pass."""
+    if type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None:
+        state = (norm.running_mean, norm.running_var, norm.num_batches_tracked)
+        y, same = op(x, norm.weight, norm.bias, *state, norm.momentum, norm.eps, through=True)
+        return y, same
+    return norm(x), x
+
+
 def mean_of_pixels(x: torch.Tensor) -> torch.Tensor:
     """`[B, C, H, W]` to `[B, C, 1, 1]`.
 

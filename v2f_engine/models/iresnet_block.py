@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from v2f_kernels._shapes import shape_class
 
-from v2f_engine.models.batch_norm import NORM, mean_of_pixels, normed
+from v2f_engine.models.batch_norm import NORM, branched, mean_of_pixels, normed
 from v2f_engine.models.ops import Bound
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Block(Bound):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first, bent, last = self.ops
+        h, x = branched(first, x, self.bn1)
         shortcut = x
         if isinstance(self.downsample, nn.Sequential):
             shortcut = normed(last, self.downsample[0](x), self.downsample[1])
@@ -81,7 +82,7 @@ class Block(Bound):
             shortcut = x[:, :, :: self.step, :: self.step]
         if self.attn is not None and self.gate == "shortcut":
             shortcut = self.attn(shortcut)
-        h = self.conv2(normed(bent, self.conv1(normed(first, x, self.bn1)), self.bn2, self.prelu))
+        h = self.conv2(normed(bent, self.conv1(h), self.bn2, self.prelu))
         if self.attn is not None and self.gate == "branch":
             branch: torch.Tensor = self.attn(normed(last, h, self.bn3))
             return branch + shortcut

@@ -1,6 +1,7 @@
 """Batch normalisation in training, with what stands behind it in a residual network: PReLU, and a residual to add.
 
-    batch_norm_prelu(x, weight, bias, running_mean, running_var, batches, momentum, eps, slope=None, residual=None) -> y
+    batch_norm_prelu(x, weight, bias, running_mean, running_var, batches, momentum, eps, slope=None, residual=None,
+        through=False) -> y
     z = (x - mean) * rstd * weight + bias
     y = (z > 0 ? z : slope * z) + residual
 
@@ -15,6 +16,8 @@ Args:
     eps: added to the biased variance.
     slope: None for no PReLU, or [C], any floating dtype, of any sign.
     residual: None, or as x in shape and dtype.
+    through: whether the result is `(y, x)`: who reads x besides, as a shortcut does, reads it there; that gradient is
+        added in the pass that writes x's.
 
 Returns:
     y: shape, dtype and memory format of x. Statistics are those of a channel over batch and pixels; they and the

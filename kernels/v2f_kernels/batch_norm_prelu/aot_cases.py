@@ -21,7 +21,7 @@ def _both(channels: int, side: int, dtype: torch.dtype, sloped: bool, added: boo
     slope = weight if sloped else None
     statistics = run(Statistics(x, weight, weight, count, MOMENTUM))
     run(Forward(x, weight, weight, statistics, EPS, slope, x if added else None))
-    run(Backward(x, x, weight, weight, statistics, EPS, slope))
+    run(Backward(x, x, weight, weight, statistics, EPS, slope, x if added else None))
 
 
 CASES: dict[str, Callable[[], None]] = {

@@ -23,6 +23,7 @@ class Arguments(NamedTuple):
     eps: float
     slope: Tensor | None = None  # [C]
     residual: Tensor | None = None  # [B, C, H, W]
+    through: bool = False
 
     def check(self) -> None:
         """Raises ValueError unless the arguments fit the contract in `v2f_kernels.batch_norm_prelu`."""

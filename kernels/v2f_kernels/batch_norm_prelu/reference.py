@@ -9,9 +9,9 @@ from v2f_kernels.batch_norm_prelu.checks import Arguments
 
 
 @takes(Arguments)
-def batch_norm_prelu(given: Arguments) -> torch.Tensor:
+def batch_norm_prelu(given: Arguments) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """See the contract in `v2f_kernels.batch_norm_prelu`."""
-    x, weight, bias, running_mean, running_var, batches, momentum, eps, slope, residual = given
+    x, weight, bias, running_mean, running_var, batches, momentum, eps, slope, residual, through = given
     inner = torch.float64 if x.dtype == torch.float64 else torch.float32
     wide = x.to(inner)
     mean = wide.mean((0, 2, 3))
@@ -29,4 +29,4 @@ def batch_norm_prelu(given: Arguments) -> torch.Tensor:
         y = torch.where(y > 0, y, y * slope.to(inner)[:, None, None])
     if residual is not None:
         y = y + residual.to(inner)
-    return y.to(x.dtype)
+    return (y.to(x.dtype), x) if through else y.to(x.dtype)

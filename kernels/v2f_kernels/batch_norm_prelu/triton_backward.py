@@ -3,7 +3,7 @@
 
 With z = xhat * weight + bias and dz = dy where z > 0, slope * dy elsewhere:
     dbias = sum dz,  dweight = sum dz * xhat,  dslope = sum of dy * z where z <= 0
-    dx = weight * rstd * (dz - dbias / N - xhat * dweight / N)
+    dx = weight * rstd * (dz - dbias / N - xhat * dweight / N), and another gradient of x where one is given
 z is computed anew from x in both passes, so that nothing but x and the statistics is kept.
 """
 
@@ -103,10 +103,12 @@ def batch_backward_apply_kernel(
     bias_ptr,  # [C]
     slope_ptr,  # [C], read where SLOPED
     sums_ptr,  # [2 or 3, C] fp32
+    passed_ptr,  # [N, C], read where PASSED: another gradient of x
     dx_ptr,  # [N, C]
     eps,
     N,
     SLOPED: tl.constexpr,
+    PASSED: tl.constexpr,
     C: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -128,4 +130,6 @@ def batch_backward_apply_kernel(
     dy = tl.load(dy_ptr + first * C + local, mask=inside, other=0.0).to(tl.float32)
     dz, xhat, _ = gradient_terms(x, dy, slope, mean, rstd, weight, bias, SLOPED)
     dx = (weight * rstd)[None, :] * (dz - m1[None, :] - xhat * m2[None, :])
+    if PASSED:
+        dx += tl.load(passed_ptr + first * C + local, mask=inside, other=0.0).to(tl.float32)
     tl.store(dx_ptr + first * C + local, dx.to(dx_ptr.dtype.element_ty), mask=inside)

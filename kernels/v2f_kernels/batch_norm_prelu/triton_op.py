@@ -129,13 +129,14 @@ class Backward(NamedTuple):
     statistics: Tensor  # [2, C]
     eps: float
     slope: Tensor | None  # [C]
+    passed: Tensor | None  # [B, C, H, W] channels-last: another gradient of x, added to dx
 
     def outputs(self) -> tuple[Tensor, Tensor]:
         sums = (2 if self.slope is None else 3, self.x.shape[1])
         return torch.empty_like(self.x), self.x.new_empty(sums, dtype=torch.float32)
 
     def launch(self, dx: Tensor, sums: Tensor) -> None:
-        dy, x, weight, bias, statistics, eps, slope = self
+        dy, x, weight, bias, statistics, eps, slope, passed = self
         require_cuda("batch_norm_prelu", x, dy)
         channels, rows = x.shape[1], x.numel() // x.shape[1]
         at, sloped = (weight, False) if slope is None else (slope, True)
@@ -152,24 +153,41 @@ class Backward(NamedTuple):
         )
         tile = _tile(apply, channels)
         batch_backward_apply_kernel[(triton.cdiv(rows, tile["BLOCK_P"]),)](
-            x, dy, statistics, weight, bias, at, sums, dx, eps, rows, SLOPED=sloped, C=channels, **tile,
-            **_warps(apply),
+            x, dy, statistics, weight, bias, at, sums, dx if passed is None else passed, dx, eps, rows,
+            SLOPED=sloped, PASSED=passed is not None, C=channels, **tile, **_warps(apply),
         )  # fmt: skip
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, bias, statistics, ctx.eps, slope, residual = inputs
     ctx.added = residual is not None
     ctx.save_for_backward(x, weight, bias, statistics, slope)
 
 
-def _backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, dy: Tensor, passed: Tensor | None = None) -> tuple[Any, ...]:
     x, weight, bias, statistics, slope = ctx.saved_tensors
     dy = dy.contiguous(memory_format=torch.channels_last)
-    dx, sums = backward_op(dy, x, weight, bias, statistics, ctx.eps, slope)
+    passed = None if passed is None else passed.contiguous(memory_format=torch.channels_last)
+    dx, sums = backward_op(dy, x, weight, bias, statistics, ctx.eps, slope, passed)
     dslope = None if slope is None else sums[2].to(slope.dtype)
     added = dy if ctx.added else None
     return dx, sums[1].to(weight.dtype), sums[0].to(bias.dtype), None, None, dslope, added
+
+
+class _Through(torch.autograd.Function):
+    """(y, x): an op of `torch.library` may not give back its argument."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        _setup_context(ctx, inputs, None)
+        ctx.set_materialize_grads(False)
+        return forward_op(*inputs), inputs[0].view_as(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, passed: Tensor | None) -> Any:
+        if dy is None:
+            return passed, None, None, None, None, None, None
+        return _backward(ctx, dy, passed)
 
 
 statistics_op = registered(
@@ -180,9 +198,9 @@ forward_op = registered("v2f::batch_norm_prelu", Forward, setup_context=_setup_c
 
 
 @takes(Arguments)
-def batch_norm_prelu(given: Arguments) -> Tensor:
+def batch_norm_prelu(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
     """See the contract in `v2f_kernels.batch_norm_prelu`; x and residual must lie in channels-last memory."""
-    x, weight, bias, running_mean, running_var, batches, momentum, eps, slope, residual = given
+    x, weight, bias, running_mean, running_var, batches, momentum, eps, slope, residual, through = given
     if x.dtype not in DTYPES:
         raise ValueError(
             f"batch_norm_prelu/triton: expected x in float16, bfloat16 or float32, found {x.dtype}; use 'torch'"
@@ -191,5 +209,8 @@ def batch_norm_prelu(given: Arguments) -> Tensor:
     if residual is not None:
         channels_last("residual", residual)
     statistics = statistics_op(x.detach(), running_mean, running_var, batches, momentum)
-    y: Tensor = forward_op(x, weight, bias, statistics, eps, slope, residual)
-    return y
+    inputs = (x, weight, bias, statistics, eps, slope, residual)
+    made: Tensor | tuple[Tensor, Tensor] = (
+        _Through.apply(*inputs) if through else forward_op(*inputs)  # type: ignore[no-untyped-call]
+    )
+    return made
