@@ -51,7 +51,7 @@ def _quicker(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not weight.is_inference()
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch._C._is_tracing()
         and torch._C._len_torch_dispatch_stack() == 0  # fake tensors, make_fx, counters of operations
         and _library()
     )
