@@ -227,19 +227,23 @@ def test_the_plan_fits_eight_minutes_of_sixteen_cores_and_shorter_ones_keep_the_
     assert planning.wall(plan.jobs, wide) <= 480 - planning.REPORT_S
     stages_kept = {job.stage for job in plan.jobs}
     assert stages_kept >= {"correctness", "ladder", "profile", "training", "rejection", "sizes"}
-    assert {"choice/backends by shape", "choice/upper levels in chunks", "sizes/host and null writer"} <= {
-        job.name for job in plan.jobs
-    }
+    assert {
+        "choice/backends by shape",
+        "choice/upper levels in chunks",
+        "choice/8-bit convolutions",
+        "sizes/host and null writer",
+    } <= {job.name for job in plan.jobs}
     assert plan.spare[-1].name == "search/launches by shape"  # it takes what is left
     names = [job.name for job in (*plan.jobs, *plan.spare)]
     assert len(names) == len(set(names))
-    before = len(plan.jobs)
+    before = planning.wall(plan.jobs, wide)
     for minutes in (6, 4, 2):
         fewer = planning.planned([], False, 60 * minutes, wide)
         assert planning.wall(fewer.jobs, wide) <= 60 * minutes - planning.REPORT_S
         assert {job.name for job in (*fewer.jobs, *fewer.spare)} == set(names)
-        assert 0 < len(fewer.jobs) < before
-        before = len(fewer.jobs)
+        kept = planning.wall(fewer.jobs, wide)  # seconds: of jobs there may be as many, side by side
+        assert 0 < kept < before
+        before = kept
         assert fewer.jobs[0].stage == "correctness"
         assert all(f"if time is left: {job.name}" in str(fewer) for job in fewer.spare)
 

@@ -9,11 +9,12 @@ import torch
 from bench import protocol
 from bench.gpu import reject
 from bench.gpu.correctness import dtypes
+from bench.gpu.inference import network
 from bench.gpu.job import Context, Poisoned
 from bench.gpu.store import Record
 from bench.kernels import ops
 from bench.kernels.cases import cases
-from v2f_engine.backends import op_named
+from v2f_engine.backends import choose, op_named
 from v2f_engine.errors import BackendUnavailable
 
 CHECK = "equal to the CPU"
@@ -83,6 +84,40 @@ def choice(context: Context, seconds: float, search: bool, after: str = "") -> N
         )
     except DeviceLost as error:
         raise Poisoned(str(error)) from error
+
+
+def eight_bit(context: Context, warm: bool = False) -> None:
+    """The admission of the 8-bit convolutions: identity, then time by shape, then of the whole network.
+
+    Args:
+        warm: only compile what it launches; writes nothing.
+    """
+    from bench.generation import fp8, fp8_admission, rungs
+    from bench.generation.fp8_network import eight_bit as replaced
+
+    gpu = context.device != "cpu"
+    if gpu and torch.cuda.get_device_capability(context.device) != (9, 0):
+        context.note("8-bit convolutions: for compute capability 9.0")
+        return
+    base = choose(context.device, "fp16" if gpu else "fp32")
+    model, backend = network(context.rehearsal), "triton" if gpu else "reference"
+    if warm:
+        made = replaced(fp8_admission.bound(model, base), backend)
+        inputs = rungs.Batch.draw(2, base.device).device
+        with torch.inference_mode():
+            made.decode(inputs[0].to(base.dtype), *inputs[1:], rungs.N_DROPPED)
+        return
+    images = 4 if context.rehearsal else 64
+    found = fp8.judged("mini", "mini", context.device, images)
+    for row in fp8.identity_rows(found, "mini", images):
+        context.row(row)
+    rows, rounds = (2, 1) if context.rehearsal else (256, 10)
+    told, _, words = fp8_admission.admission(
+        model, base, backend, rows, (found[1][1], found[1][2]), rounds=rounds
+    )
+    for row in told:
+        context.row(row)
+    context.note(f"8-bit convolutions: {words}")
 
 
 def op_times(context: Context, name: str) -> None:

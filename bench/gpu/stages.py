@@ -85,6 +85,8 @@ def correct(rehearsal: bool) -> tuple[list[Job], list[str]]:
         _job(stage, f"compile rung {name}", "inference:warm", 45.0, arguments={"rung": name}, alone=False)
         for name in warmed
     ]
+    found.append(_job(stage, "compile 8-bit convolutions", "others:eight_bit", 45.0, arguments={"warm": True},
+                      alone=False))  # fmt: skip
     found.append(_job(stage, "compile a training step", "training:warm", 45.0, alone=False))
     names = dict.fromkeys(case.op for case in cases("tiny" if rehearsal else "real"))
     found += [
@@ -225,6 +227,7 @@ def choice(rehearsal: bool) -> tuple[list[Job], list[str]]:
              arguments={"seconds": CHOICE_S, "search": False}),
         _rung_job(stage, chosen, rehearsal, after),
         _job(stage, "upper levels in chunks", "inference:chunks", 20.0, timeout_s=60.0),
+        _job(stage, "8-bit convolutions", "others:eight_bit", 25.0, timeout_s=75.0),
     ], []  # fmt: skip
 
 

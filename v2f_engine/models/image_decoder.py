@@ -6,7 +6,7 @@ upsampling between levels, GroupNorm + SiLU + conv_out. Parameter names are the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -146,10 +146,9 @@ class Upsample(Bound):
 
 
 def carried(module: nn.Module, known: Known, groups: int | None) -> Known:
-    """A part of the decoder, or what stands in for one and knows nothing of statistics, such as an 8-bit block."""
-    if isinstance(module, (ResidualBlock, Upsample)):
-        return module.carry(known, groups)
-    return Known(module(known.x))
+    """A part of the decoder, or what stands in for one: with `carry` as a block has it, or knowing of no statistics."""
+    carry: Callable[[Known, int | None], Known] | None = getattr(module, "carry", None)
+    return Known(module(known.x)) if carry is None else carry(known, groups)
 
 
 class Level(nn.Module):
