@@ -8,8 +8,8 @@
                    same as a graph of cuDNN (`cudnn`) and by quack-kernels (`quack`), both unmeasured
     perturb        noise around identity vectors, given or drawn in the kernel, and
     philox         random numbers: an engine draws on the host, where it needs them, ahead of the device
-    conv3x3_fp8    the same convolution with 8-bit products, `bench.generation.fp8`; its faces have not met a recogniser
-                   on a card
+    conv3x3_fp8    `conv3x3_flat` with e4m3 operands, an op of its own; `bench.generation.fp8` admits or refuses it;
+                   unmeasured
 
 They are built as what `kernels/` holds, pass the same gates and tests, and take part in every contest. `enlist` says so
 for this process: from then on `op.backend("triton")` finds them, by each name of `CONTENDERS`. A table cannot choose
