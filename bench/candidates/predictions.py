@@ -101,7 +101,7 @@ CANDIDATES: tuple[Candidate, ...] = (
         "e4m3 products at 578 / 771 TFLOP/s (1.2 and 1.6 times 482), the norm's pass 1.5 y instead of 2 y at 3.3 TB/s:"
         " 7.93 / 6.31, 4.00 / 3.19, 2.00 / 1.59, 2.01 / 1.56 us with bias, residual and moments",
         "-8 to -17 us of 113.8, -1 to -10 of 83; 1.2x needs 812 TFLOP/s",
-        proven="interpreted beside its specification; identity cosine of `mini` 0.9981 on a CPU; 124 registers, no spill",
+        proven="interpreted beside its specification; identity cosine of `mini` 0.9981 (CPU); 124 registers, no spill",
     ),
     Candidate(
         "moments, eight loads under way",
