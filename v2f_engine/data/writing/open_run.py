@@ -119,8 +119,8 @@ def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
     if differing:
         raise OutputFolderError(
             f"{root} belongs to a run with other settings: {'; '.join(differing[:SHOWN])}{further}. Repeat the command "
-            "with the settings of that run to continue it, or choose another output folder; where `runner` differs and you "
-            "changed nothing, this machine or version computes in another way, and only another folder will do."
+            "with the settings of that run to continue it, or choose another output folder; where `runner` differs and"
+            " you changed nothing, this machine or version computes another way, and only another folder will do."
         )
 
 
