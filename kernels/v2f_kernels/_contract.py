@@ -40,7 +40,10 @@ BIAS = "bias"
 """A convolution whose bias costs no pass of its own. Where it does, a norm that joins `SHIFT` may take it instead."""
 SHIFT = "shift"
 """A norm that normalises `x + shift` by `shift=` as quickly as x."""
-PARTS = (NORM, STATISTICS, BIAS, SHIFT)
+KEEPS = "keeps"
+"""A norm that, told `keep=True`, returns its input too, for a second reader, whose gradient it adds where it writes its
+own: a read in place of autograd's pass over three tensors."""
+PARTS = (NORM, STATISTICS, BIAS, SHIFT, KEEPS)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

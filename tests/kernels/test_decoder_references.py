@@ -84,6 +84,20 @@ def test_known_statistics_leave_every_gradient_as_it_is(backend):
             assert torch.allclose(one, exact, rtol=1e-10, atol=1e-10), name
 
 
+@pytest.mark.parametrize("backend", NORMS)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_kept_input_has_both_gradients(backend, known):
+    """(y, x): what reads the second adds its gradient to that of the first."""
+    x, weight, bias = noise(2, 8, 3, 5).requires_grad_(), noise(8, seed=1), noise(8, seed=2)
+    given = STATISTICS.backend("reference")(x.detach(), 2) if known else None
+    upstream, other = noise(2, 8, 3, 5, seed=3), noise(2, 8, 3, 5, seed=4)
+    y, kept = NORM.backend(backend)(x, weight, bias, 2, EPS, given, keep=True)
+    assert torch.equal(kept, x)
+    found = torch.autograd.grad((y, kept), x, (upstream, other))[0]
+    plain = NORM.backend("reference")(x, weight, bias, 2, EPS)
+    assert torch.allclose(found, torch.autograd.grad(plain, x, upstream)[0] + other, atol=1e-10)
+
+
 def test_norm_with_given_statistics_rounds_once_in_bf16():
     """Mean 50, deviation 1: factor and shift rounded to bf16 would be off by 0.2; fp32 ones leave one rounding."""
     x, weight, bias = noise(2, 16, 9, 9) + 50, noise(16, seed=1), noise(16, seed=2)
@@ -288,6 +302,7 @@ K = noise(4, 8, 3, 3)
         (lambda: NORM.backend("torch")(X, W, W, 3, EPS), "divisor of the 8 channels of x, found 3"),
         (lambda: NORM.backend("torch")(X, W[:4], W, 2, EPS), r"weight: expected \[8\].* found \(4,\)"),
         (lambda: NORM.backend("torch")(X, W, W, 2, EPS, X), r"expected float32 \(1, 2, 2\)"),
+        (lambda: NORM.backend("torch")(X, W, W, 2, EPS, shift=W, keep=True), "keep: x without its shift"),
         (
             lambda: CONV.backend("reference")(
                 X.clone().requires_grad_(), K, norm=(W, W, 2, EPS), statistics=X.new_ones(1, 2, 2)

@@ -168,6 +168,45 @@ def test_gradients_with_known_statistics(poisoned, dtype):
     assert_judged(judged(NORM, call, named, noise(3, 48, 9, 4, seed=3, dtype=dtype)))
 
 
+@pytest.mark.parametrize("backend", ["triton", "triton_resident"])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_kept_input_has_both_gradients_in_one_pass(poisoned, backend, known, dtype):
+    """Of the norm and of the other reader, here a factor of two; summed in fp32 and rounded once."""
+
+    def call(f, x, weight, bias):
+        given = STATISTICS.backend("reference")(x.detach(), 8) if known else None
+        y, kept = f(x, weight, bias, 8, EPS, given, keep=True)
+        return y + 2 * kept
+
+    named = {
+        "x": noise(3, 48, 9, 4, dtype=dtype, scale=2, shift=5),
+        "weight": noise(48, seed=1, dtype=dtype),
+        "bias": noise(48, seed=2, dtype=dtype),
+    }
+    upstream = noise(3, 48, 9, 4, seed=3, dtype=dtype)
+    backends = {
+        "found": (backend, named),
+        "oracle": ("reference", {name: t.double() for name, t in named.items()}),
+        "native": ("torch", named),
+    }
+    found, oracle, native = (
+        outputs_and_gradients(partial(call, NORM.backend(name)), inputs, upstream)
+        for name, inputs in backends.values()
+    )
+    assert_judged({name: (found[name], oracle[name], native[name]) for name in found})
+
+
+def test_of_a_kept_input_one_reader_may_be_missing():
+    """Autograd tells of a reader that nobody differentiates with None."""
+    x, weight = noise(1, 16, 4, 4).requires_grad_(), noise(16, seed=1)
+    y, kept = NORM.backend("triton")(x, weight, weight, 4, EPS, keep=True)
+    assert torch.equal(torch.autograd.grad(kept.sum(), x)[0], torch.ones_like(x))
+    y, _ = NORM.backend("triton")(x, weight, weight, 4, EPS, keep=True)
+    plain = NORM.backend("triton")(x, weight, weight, 4, EPS)
+    assert torch.equal(*(torch.autograd.grad(one.square().sum(), x)[0] for one in (y, plain)))
+
+
 def test_statistics_of_an_outlier_first_pixel():
     """The sums are taken around the first pixel: `triton_moments` where that is as wrong as can be."""
     x = noise(1, 16, 16, 16) * 1e-3

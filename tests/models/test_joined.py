@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joined, joins
+from v2f_kernels._contract import BIAS, KEEPS, NORM, SHIFT, STATISTICS, joined, joins
 from v2f_kernels._tuned import op_named
 
 from v2f_engine.backends import choose
@@ -127,20 +127,22 @@ def test_where_gradients_are_asked_for_no_norm_is_joined(decoder: ImageDecoder) 
     assert heard.count("group_norm_silu") == 17
 
 
-def test_statistics_in_training_change_no_gradient(
+def test_what_is_joined_in_training_changes_no_gradient(
     decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a convolution that adds a residual and from upsampling, to the norms behind; every parameter's gradient."""
+    """Statistics from a convolution that adds a residual and from upsampling to the norms behind; a residual's gradient
+    back through the norm that reads the same. Every parameter's gradient."""
     decoder(grid()).square().mean().backward()
     plain = {name: p.grad for name, p in decoder.named_parameters()}
     decoder.zero_grad()
     monkeypatch.setattr("v2f_engine.models.joined.ONE_PASS", 100)  # 14 and 28 pixels a side are above
-    heard = Heard(decoder, STATISTICS, of=CONVOLUTIONS)
+    heard = Heard(decoder, STATISTICS, KEEPS, of=(*CONVOLUTIONS, *NORMS))
     decoder(grid()).square().mean().backward()
     # Two upsamplings, and both blocks of the last level: others narrow, or are upsampled next.
     assert heard.count("upsample_conv3x3", "out_groups") == 2
     assert heard.count("conv3x3", "out_groups") == heard.count("conv3x3", "out_groups", "residual") == 2
     assert heard.count("group_norm_silu", "statistics") == 4
+    assert heard.count("group_norm_silu", "keep") == 8  # each block's first
     for name, parameter in decoder.named_parameters():
         assert torch.allclose(parameter.grad, plain[name], rtol=1e-7, atol=1e-10), name  # type: ignore[arg-type]
 

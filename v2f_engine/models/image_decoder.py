@@ -20,6 +20,7 @@ from v2f_engine.models.joined import (
     in_training,
     norm_and_convolution,
     normed,
+    read_twice,
     takes_bias,
     written,
 )
@@ -91,20 +92,15 @@ class ResidualBlock(Bound):
     def carry(self, known: Known, groups: int | None) -> Known:
         """The block, with what is known of its input and output; `groups` of the norm that reads the output."""
         norm1, conv1, norm2, conv2 = self.ops
-        h = norm_and_convolution(
-            (norm1, conv1),
-            known,
-            self.norm1,
-            self.conv1.weight,
-            groups=in_training(self.norm2.num_groups, self.side, adds=False),
-        )
+        between = in_training(self.norm2.num_groups, self.side, adds=False)
+        h, residual = read_twice((norm1, conv1), known, self.norm1, self.conv1.weight, groups=between)
         out = norm_and_convolution(
             (norm2, conv2),
             h,
             self.norm2,
             self.conv2.weight,
             groups=in_training(groups, self.side, adds=True) if self.nin_shortcut is None else None,
-            residual=known.x if self.keeps_channels else None,
+            residual=residual if self.keeps_channels else None,
             **({"bias": known.shift} if self.keeps_channels and known.shift is not None else {}),
         )
         return out if self.nin_shortcut is None else Known(out.x + self.nin_shortcut(out.x))

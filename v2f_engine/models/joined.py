@@ -5,7 +5,8 @@ while it had the numbers in registers. Which backend can is said by `v2f_kernels
 join is called as ever, with the same arguments.
 
 In training statistics come along too, where they save a pass: the norm takes them as known values of its input and
-differentiates as if it had summed itself. Nothing else is joined there.
+differentiates as if it had summed itself. And the gradient of a residual is added by the backward pass of the norm that
+reads the same activation. Nothing else is joined there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from v2f_kernels._contract import BIAS, NORM, SHIFT, STATISTICS, joined
+from v2f_kernels._contract import BIAS, KEEPS, NORM, SHIFT, STATISTICS, joined
 
 ONE_PASS = 1024
 """Pixels of an image that the norm's kernel keeps in registers from its sums to its values."""
@@ -53,15 +54,14 @@ def written(op: Callable[..., Any], *inputs: Any, groups: int | None, **named: A
     return Known(*op(*inputs, **named, out_groups=groups))
 
 
-def normed(op: Callable[..., Any], known: Known, norm: nn.GroupNorm) -> torch.Tensor:
+def normed(op: Callable[..., Any], known: Known, norm: nn.GroupNorm, **named: Any) -> Any:
     """GroupNorm+SiLU of an activation by a bound op, which sums only what is not known."""
     given = {
         name: value
         for name, value in (("statistics", known.statistics), ("shift", known.shift))
         if value is not None
     }
-    out: torch.Tensor = op(known.x, norm.weight, norm.bias, norm.num_groups, norm.eps, **given)
-    return out
+    return op(known.x, norm.weight, norm.bias, norm.num_groups, norm.eps, **given, **named)
 
 
 def norm_and_convolution(
@@ -91,6 +91,21 @@ def norm_and_convolution(
     return written(ops[1], h, weight.to(h.dtype), groups=groups, **named)
 
 
+def read_twice(
+    ops: tuple[Callable[..., Any], Callable[..., Any]],
+    known: Known,
+    norm: nn.GroupNorm,
+    weight: torch.Tensor,
+    *,
+    groups: int | None,
+) -> tuple[Known, torch.Tensor]:
+    """(`norm_and_convolution`, the activation for its second reader)."""
+    if not torch.is_grad_enabled() or KEEPS not in _joined(ops[0]):
+        return norm_and_convolution(ops, known, norm, weight, groups=groups), known.x
+    h, x = normed(ops[0], known, norm, keep=True)
+    return written(ops[1], h, weight.to(h.dtype), groups=groups), x
+
+
 def takes_bias(norm: Callable[..., Any], behind: Callable[..., Any]) -> bool:
     """Whether a norm, with the convolution behind it, adds a bias that was left to it at no cost."""
     return SHIFT in _joined(norm) and NORM not in _joined(behind)
@@ -115,4 +130,4 @@ def in_training(groups: int | None, side: int, adds: bool) -> int | None:
 
 
 def _joined(op: Callable[..., Any]) -> frozenset[str]:
-    return joined(op) & {STATISTICS} if torch.is_grad_enabled() else joined(op)
+    return joined(op) & {STATISTICS, KEEPS} if torch.is_grad_enabled() else joined(op)

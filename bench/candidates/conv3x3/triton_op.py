@@ -103,7 +103,7 @@ def backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
     dx, dscale, dshift = dz, None, None
     if has_norm and needs_z:
         dz = dz.contiguous(memory_format=torch.channels_last)
-        dx, dscale, dshift = backward_op(dz, x, norm_weight, norm_bias, statistics, ctx.eps)
+        dx, dscale, dshift = backward_op(dz, x, norm_weight, norm_bias, statistics, ctx.eps, None)
     if dbias is not None:
         dbias = dbias.to(bias.dtype)
     dresidual = dy if ctx.has_residual and needs_residual else None

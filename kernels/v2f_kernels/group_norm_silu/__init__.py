@@ -1,7 +1,7 @@
 """Group normalisation followed by SiLU, channels-last: `y = z * sigmoid(z)`, `z = (x - mean) * rstd *
 weight + bias`.
 
-    group_norm_silu(x, weight, bias, groups, eps, statistics=None, shift=None) -> y
+    group_norm_silu(x, weight, bias, groups, eps, statistics=None, shift=None, keep=False) -> y
 
 Args:
     x: [B, C, H, W] float32, float16 or bfloat16; C divisible by `groups`. The kernels want
@@ -15,9 +15,11 @@ Args:
         them, and they have none themselves.
     shift: optional [C]: y is that of `x + shift`, added in fp32: a bias that the convolution before left out.
         Statistics, where given too, are of `x + shift`. Not differentiable either.
+    keep: the result is `(y, x)`: what else reads x, such as a residual, reads this one, and its gradient comes back
+        with y's. Not with a shift.
 
 Returns:
-    y: shape, dtype and memory format of x. Statistics and arithmetic are fp32 inside (fp64 for fp64).
+    y, or (y, x): shape, dtype and memory format of x. Statistics and arithmetic are fp32 inside (fp64 for fp64).
 
 Gradients: x, weight, bias.
 

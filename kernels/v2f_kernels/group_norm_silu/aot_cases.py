@@ -33,7 +33,9 @@ def _resident(channels: int, size: int, groups: int, dtype: torch.dtype) -> None
 
 def _backward(channels: int, size: int, groups: int, dtype: torch.dtype) -> None:
     x, weight = _inputs(channels, size, dtype)
-    run(Backward(x, x, weight, weight, torch.empty((2, groups, 2), device="meta"), EPS))
+    statistics = torch.empty((2, groups, 2), device="meta")
+    for beside in (None, x):
+        run(Backward(x, x, weight, weight, statistics, EPS, beside))
 
 
 def _inputs(channels: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,11 +19,16 @@ class Arguments(NamedTuple):
     eps: float
     statistics: Tensor | None = None  # [B, groups, 2]
     shift: Tensor | None = None  # [C]
+    keep: bool = False
 
     def check(self) -> None:
         """Raises ValueError unless the arguments fit the contract in `v2f_kernels.group_norm_silu`."""
         check_norm(self.x, self.weight, self.bias, self.groups, self.statistics, known=True)
         if self.shift is not None:
+            if self.keep:
+                raise ValueError(
+                    "keep: x without its shift is not what else would read; leave one of them out"
+                )
             if self.shift.shape != self.weight.shape:
                 raise ValueError(f"shift: expected {list(self.weight.shape)}, found {list(self.shift.shape)}")
             if torch.is_grad_enabled() and (self.x.requires_grad or self.shift.requires_grad):

@@ -19,7 +19,7 @@ def group_statistics(x: torch.Tensor, groups: int) -> torch.Tensor:
 @takes(Arguments)
 def normalise(given: Arguments) -> torch.Tensor:
     """SiLU(GroupNorm(x)) in the inner precision, not yet rounded to x's dtype: what prologues consume."""
-    x, weight, bias, groups, eps, statistics, shift = given
+    x, weight, bias, groups, eps, statistics, shift, _ = given
     inner = torch.float64 if x.dtype == torch.float64 else torch.float32
     if shift is not None:
         x = x.to(inner) + shift.to(inner)[:, None, None]
@@ -39,7 +39,8 @@ def normalise(given: Arguments) -> torch.Tensor:
 
 
 @takes(Arguments)
-def group_norm_silu(given: Arguments) -> torch.Tensor:
+def group_norm_silu(given: Arguments) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """See the contract in `v2f_kernels.group_norm_silu`."""
     normal: torch.Tensor = normalise(*given)
-    return normal.to(given.x.dtype)
+    y = normal.to(given.x.dtype)
+    return (y, given.x) if given.keep else y

@@ -15,9 +15,14 @@ from v2f_kernels.group_norm_silu.checks import Arguments
 
 
 @takes(Arguments)
-def group_norm_silu(given: Arguments) -> torch.Tensor:
+def group_norm_silu(given: Arguments) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """See the contract in `v2f_kernels.group_norm_silu`."""
-    x, weight, bias, groups, eps, statistics, shift = given
+    y = _group_norm_silu(given)
+    return (y, given.x) if given.keep else y
+
+
+def _group_norm_silu(given: Arguments) -> torch.Tensor:
+    x, weight, bias, groups, eps, statistics, shift, _ = given
     if shift is not None:
         x = x + shift.to(x.dtype)[:, None, None]
     # ATen's backward wants statistics in its own form, so with a gradient what is known is summed once more.

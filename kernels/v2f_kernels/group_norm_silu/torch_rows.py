@@ -18,17 +18,18 @@ from v2f_kernels.group_norm_silu.checks import Arguments
 
 
 @takes(Arguments)
-def group_norm_silu(given: Arguments) -> torch.Tensor:
+def group_norm_silu(given: Arguments) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """See the contract in `v2f_kernels.group_norm_silu`; given statistics, without a gradient of x, or a shift go
     ATen's way."""
-    x, weight, bias, groups, eps, statistics, shift = given
+    x, weight, bias, groups, eps, statistics, shift, keep = given
     differentiated = torch.is_grad_enabled() and x.requires_grad
     if shift is not None or (statistics is not None and not differentiated):
-        known: torch.Tensor = torch_native.group_norm_silu(*given)
+        known: torch.Tensor | tuple[torch.Tensor, torch.Tensor] = torch_native.group_norm_silu(*given)
         return known
     last = x.contiguous(memory_format=torch.channels_last)
     y: torch.Tensor = _GroupNormSiLU.apply(last, weight, bias, groups, eps)  # type: ignore[no-untyped-call]
-    return y if last is x else y.contiguous()
+    y = y if last is x else y.contiguous()
+    return (y, x) if keep else y
 
 
 class _GroupNormSiLU(torch.autograd.Function):

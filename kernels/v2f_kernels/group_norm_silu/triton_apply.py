@@ -149,11 +149,13 @@ def backward_apply_kernel(
     weight_ptr,  # [C]
     bias_ptr,  # [C]
     means_ptr,  # [B, G, 2] fp32
+    beside_ptr,  # [B, HW, C]: the gradient of what else read x
     dx_ptr,  # [B, HW, C]
     eps,
     HW: tl.constexpr,
     C: tl.constexpr,
     CPG: tl.constexpr,
+    HAS_BESIDE: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -171,6 +173,8 @@ def backward_apply_kernel(
     dy = tl.load(dy_ptr + place, mask=inside, other=0.0).to(tl.float32)
     dz, xhat = _gradient_at_z(x, dy, mean, rstd, weight, bias)
     dx = rstd[None, :] * (weight[None, :] * dz - mean1[None, :] - xhat * mean2[None, :])
+    if HAS_BESIDE:
+        dx += tl.load(beside_ptr + place, mask=inside, other=0.0).to(tl.float32)
     tl.store(dx_ptr + place, dx.to(dx_ptr.dtype.element_ty), mask=inside)
 
 

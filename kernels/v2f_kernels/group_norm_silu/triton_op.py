@@ -8,13 +8,14 @@ order: results repeat bit by bit and do not depend on the batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from v2f_kernels._contract import SHIFT, joins, takes
+from v2f_kernels._contract import KEEPS, SHIFT, joins, takes
 from v2f_kernels._triton.launch import LaunchConfig, launch_config, require_cuda
 from v2f_kernels._triton.register import registered
 from v2f_kernels.group_norm_silu.checks import Arguments, channels_last, check_norm
@@ -210,7 +211,7 @@ class Shifted(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """(dx, dweight, dbias) <- dy, in the dtypes of x, weight and bias."""
+    """(dx + beside, dweight, dbias) <- dy, in the dtypes of x, weight and bias."""
 
     dy: Tensor  # [B, C, H, W] channels-last
     x: Tensor  # [B, C, H, W] channels-last
@@ -218,13 +219,16 @@ class Backward(NamedTuple):
     bias: Tensor  # [C]
     statistics: Tensor  # [B, G, 2]
     eps: float
+    beside: (
+        Tensor | None
+    )  # [B, C, H, W] channels-last: the gradient of what else read x; added before the rounding
 
     def outputs(self) -> tuple[Tensor, Tensor, Tensor]:
         return torch.empty_like(self.x), torch.empty_like(self.weight), torch.empty_like(self.bias)
 
     def launch(self, dx: Tensor, dweight: Tensor, dbias: Tensor) -> None:
         """Each image writes its share of dweight and dbias; they are summed here, in a fixed order."""
-        dy, x, weight, bias, statistics, eps = self
+        dy, x, weight, bias, statistics, eps, beside = self
         require_cuda("group_norm_silu", x, dy)
         batch, channels = x.shape[:2]
         shape = _shape(x, statistics.shape[1])
@@ -244,7 +248,19 @@ class Backward(NamedTuple):
         )  # fmt: skip
         tile = _tile(apply, channels)
         backward_apply_kernel[(triton.cdiv(shape["HW"], tile["BLOCK_P"]), batch)](
-            x, dy, statistics, weight, bias, means, dx, eps, **shape, **tile, **_warps(apply)
+            x,
+            dy,
+            statistics,
+            weight,
+            bias,
+            means,
+            beside,
+            dx,
+            eps,
+            **shape,
+            HAS_BESIDE=beside is not None,
+            **tile,
+            **_warps(apply),
         )
         for total, gradient in zip(sums.sum(0), (dbias, dweight), strict=True):
             gradient.copy_(total)
@@ -261,7 +277,7 @@ def differentiated(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
     """A gradient for every field of `Forward`."""
     x, weight, bias, statistics = ctx.saved_tensors
     dy = dy.contiguous(memory_format=torch.channels_last)
-    return *backward_op(dy, x, weight, bias, statistics, ctx.eps), None, None
+    return *backward_op(dy, x, weight, bias, statistics, ctx.eps, None), None, None
 
 
 def keep_given(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -293,12 +309,61 @@ def group_statistics(x: Tensor, groups: int) -> Tensor:
     return out
 
 
-@joins(SHIFT)
+class Kept(torch.autograd.Function):
+    """(y, x) of a norm whose backward pass adds the gradient of the second to that of the first.
+
+    No registered op: what such an op returns may not be its own argument.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        statistics: Tensor | None,
+        given: Arguments,
+        op: Any,
+    ) -> tuple[Tensor, Tensor]:
+        if statistics is None:
+            y, statistics = op(x, weight, bias, given.groups, given.eps)
+        else:
+            y = given_op(x, weight, bias, statistics, given.eps)
+        ctx.eps = given.eps
+        ctx.save_for_backward(x, weight, bias, statistics)
+        ctx.set_materialize_grads(False)
+        return y, x
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, beside: Tensor | None) -> Any:
+        if dy is None:
+            return beside, None, None, None, None, None
+        last = [None if t is None else t.contiguous(memory_format=torch.channels_last) for t in (dy, beside)]
+        x, weight, bias, statistics = ctx.saved_tensors
+        return *backward_op(last[0], x, weight, bias, statistics, ctx.eps, last[1]), None, None, None
+
+
+def kept(given: Arguments, op: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """`(y, x)`; a compiled network, which adds gradients in kernels of its own, is told of two readers of x.
+
+    Args:
+        op: as `forward_op`.
+    """
+    if torch.compiler.is_compiling():
+        plain: Tensor = group_norm_silu(*given[:-1])
+        return plain, given.x
+    both: tuple[Tensor, Tensor] = Kept.apply(*given[:3], given.statistics, given, op)  # type: ignore[no-untyped-call]
+    return both
+
+
+@joins(SHIFT, KEEPS)
 @takes(Arguments)
-def group_norm_silu(given: Arguments) -> Tensor:
+def group_norm_silu(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
     """See the contract in `v2f_kernels.group_norm_silu`; x must lie in channels-last memory."""
-    x, weight, bias, groups, eps, statistics, shift = given
+    x, weight, bias, groups, eps, statistics, shift, keep = given
     channels_last("x", x)
+    if keep:
+        return kept(given, forward_op)
     if shift is not None:
         moved: Tensor = shifted_op(x, shift, weight, bias, statistics, groups, eps)
         return moved

@@ -8,7 +8,7 @@ import torch
 import triton
 from torch import Tensor
 
-from v2f_kernels._contract import takes
+from v2f_kernels._contract import KEEPS, joins, takes
 from v2f_kernels._triton.launch import launch_config, require_cuda
 from v2f_kernels._triton.register import registered
 from v2f_kernels.group_norm_silu.checks import Arguments, channels_last
@@ -17,6 +17,7 @@ from v2f_kernels.group_norm_silu.triton_op import (
     differentiated,
     given_op,
     keep_for_backward,
+    kept,
     shifted_op,
 )
 from v2f_kernels.group_norm_silu.triton_resident import resident_kernel
@@ -56,11 +57,14 @@ resident_op = registered(
 )
 
 
+@joins(KEEPS)
 @takes(Arguments)
-def group_norm_silu(given: Arguments) -> Tensor:
+def group_norm_silu(given: Arguments) -> Tensor | tuple[Tensor, Tensor]:
     """See the contract in `v2f_kernels.group_norm_silu`; x must lie in channels-last memory."""
-    x, weight, bias, groups, eps, statistics, shift = given
+    x, weight, bias, groups, eps, statistics, shift, keep = given
     channels_last("x", x)
+    if keep:
+        return kept(given, resident_op)
     if shift is not None:  # the two passes have it, and this one does not join it
         moved: Tensor = shifted_op(x, shift, weight, bias, statistics, groups, eps)
         return moved
