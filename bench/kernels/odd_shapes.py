@@ -108,7 +108,26 @@ def normalising(batch: int, channels: int, out: int, side: int, groups: int | No
     )
 
 
+def added(batch: int, channels: int, side: int, groups: int | None) -> Case:
+    """Bias and residual behind a convolution; with `groups` their sum's statistics, which have no gradients."""
+
+    def make(g: torch.Generator) -> Tensors:
+        size = (batch, channels, side, side)
+        return {"x": normal(g, *size), "bias": normal(g, channels), "residual": normal(g, *size)}
+
+    return Case(
+        "add_statistics",
+        f"B{batch} C{channels} {side}x{side}{', statistics' if groups else ''}",
+        make,
+        lambda f, t: f(t["x"], t["bias"], t["residual"], groups),
+        0.0,
+        () if groups else ("x", "bias", "residual"),
+    )
+
+
 CASES: tuple[Case, ...] = (
+    added(2, 48, 23, None),
+    added(3, 32, 9, 8),
     attention(3, 50, 3, 48),
     with_dropout(attention(2, 25, 5, 80)),
     attention(5, 33, 2, 16),
@@ -123,6 +142,9 @@ CASES: tuple[Case, ...] = (
     group_norm_leaky(3, 48, 7, True),
     group_norm_leaky(1, 24, 14, False),
     group_norm_leaky(1, 48, 33, True),
+    group_norm_leaky(1, 104, 23, True),
+    group_norm_leaky(1, 200, 23, False),
+    group_norm_leaky(1, 400, 23, True),
     group_norm_leaky(1, 48, 61, False),
     group_norm_silu(3, 48, 7, 8),
     group_norm_silu(1, 32, 14, 8),
@@ -170,6 +192,12 @@ def trials(device: str) -> list[Trial]:
         for kind in ("bits", "uniform", "normal")
     ]
     found.append(Trial("perturb", "perturb drawn", "perturb drawn", _perturbed))
+    found += [
+        Trial("group_norm_silu", f"resident {case.name}", f"resident {case.name}: {_short(dtype)}",
+              partial(_prepare, case, dtype, ops.run_forward, form="triton_resident"))
+        for case in (group_norm_silu(3, 64, 7, 8), group_norm_silu(1, 32, 14, 8))
+        for dtype in (*halves, torch.float32)
+    ]  # fmt: skip
     if INTERPRETING or (torch.cuda.is_available() and torch.cuda.get_device_capability(device) == (9, 0)):
         found += [
             Trial("conv3x3_flat", f"conv3x3_flat {case.name}", f"conv3x3_flat {case.name}: {_short(dtype)}",
