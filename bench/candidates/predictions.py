@@ -50,8 +50,8 @@ SUM = """
 If every prediction holds, an image takes 91 us, 11,000 images/s, not yet 12,000: convolutions 42.3 and products 20.8 as
 measured, residuals read inside them 2.5, moments 5.2, apply 8.1, small norms 1.6, tail 4.2, GELU 0.4, LayerNorm 2.8,
 attention 2.0, the rest 1.3; biases 0. The 8 us to 83 would have to come from `triton_flat` above 600 TFLOP/s (2 us at
-112, moments joined: 1.7 more) and from 8-bit products. A training step is traced at 81.5 ms, 1,570 images/s
-(`results/trace/generator.json` has the newest); 64 ms would be 2,000.
+112, moments joined: 1.7 more) and from 8-bit products. A training step is traced at 79.7 ms, 1,606 images/s
+(`results/trace/generator.json`); 64 ms would be 2,000.
 """
 
 CANDIDATES: tuple[Candidate, ...] = (

@@ -17,8 +17,8 @@ import triton.language as tl
 
 @triton.jit
 def unit_rows(x, floor):
-    """(x / m, m, whether |x| >= floor) of fp32 rows x [ROWS, BLOCK]. Divided, not multiplied by 1 / m: a distance is one
-    number of an image, and with few pixels no error is averaged away."""
+    """(x / m, m, whether |x| >= floor) of fp32 rows x [ROWS, BLOCK]. Divided, not multiplied by 1 / m: a distance is
+    one number of an image, and with few pixels no error is averaged away."""
     length = tl.sqrt(tl.sum(x * x, 1))
     m = tl.maximum(length, floor)
     return x / m[:, None], m, length >= floor
