@@ -53,14 +53,14 @@ MUTANTS = [
     Mutant(
         "the generator's gradient is not clipped",
         STEP,
-        "clip_grad_norm_(module.parameters(), self.settings.clip or math.inf)",
+        "clip_grad_norm_(module.parameters(), self.settings.clip or math.inf, foreach=True)",
         "clip_grad_norm_(module.parameters(), math.inf if module is self.model else self.settings.clip)",
         BY_HAND,
     ),
     Mutant(
         "the discriminator's gradient is not clipped",
         STEP,
-        "clip_grad_norm_(module.parameters(), self.settings.clip or math.inf)",
+        "clip_grad_norm_(module.parameters(), self.settings.clip or math.inf, foreach=True)",
         "clip_grad_norm_(module.parameters(), math.inf if module is self.critic else self.settings.clip)",
         BY_HAND,
     ),
@@ -281,8 +281,8 @@ MUTANTS = [
     Mutant(
         "GroupNorm's moments forget the turns before",
         "kernels/v2f_kernels/group_norm_silu/triton_moments.py",
-        "sum2 += deviation * deviation",
-        "sum2 = deviation * deviation",
+        "sum1, sum2 = add_deviations(x, inside, shift, sum1, sum2)",
+        "sum1, sum2 = add_deviations(x, inside, shift, sum1, 0 * sum2)",
         LOOPS,
     ),
     Mutant(

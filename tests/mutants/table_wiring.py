@@ -91,8 +91,8 @@ MUTANTS = [
     Mutant(
         "v2f train generator ignores --accumulate",
         f"{CLI}/train_generator.py",
-        '{"accumulate": self.accumulate, "stepping"',
-        '{"stepping"',
+        '{"accumulate": self.accumulate}',
+        "{}",
         option("train generator", "accumulate"),
     ),
     Mutant(
