@@ -49,8 +49,11 @@ unit: setup-dev             ## the test suite, two processes wide
 interpreter: setup-dev      ## Triton kernels under the interpreter, in a process of their own
 	TRITON_INTERPRET=1 $(BIN)/pytest -q -n 2 -m interpreter tests/kernels
 
-aot: setup-dev              ## compile every kernel to sm_80, sm_90 and sm_120 and compare with the committed table
-	$(BIN)/pytest -q -m aot tests/kernels
+aot: setup-dev              ## compile every kernel to sm_90 and compare with the committed table
+	$(BIN)/pytest -q -m "aot and not slow" tests/kernels
+
+aot-all: setup-dev          ## the same for sm_80, sm_90 and sm_120, by two assemblers: about ten minutes, when a kernel changed
+	$(BIN)/python -m bench.kernels.aot --check
 
 test-slow: setup-dev        ## the tests that take minutes: kill -9 storms, planner simulations, long trainings
 	$(BIN)/pytest -q -m slow

@@ -34,8 +34,15 @@ TABLE = RESULTS / "aot.json"
 TARGETS = (90, 80, 120)
 
 
-def build(only: Iterable[str] = ()) -> tuple[dict[str, Any], list[str]]:
-    """The table of all ops (or of `only`) and what is unfit in it; a pool compiles by op and target."""
+def build(
+    only: Iterable[str] = (), targets: Iterable[int] = TARGETS, *, newer: bool = True
+) -> tuple[dict[str, Any], list[str]]:
+    """The table of all ops (or of `only`) and what is unfit in it; a pool compiles by op and target.
+
+    Args:
+        targets: compute capabilities.
+        newer: whether each kernel is assembled by the newest ptxas as well; without it the table lacks that column.
+    """
     import triton
 
     known = sorted(ops_under_gate())
@@ -46,7 +53,7 @@ def build(only: Iterable[str] = ()) -> tuple[dict[str, Any], list[str]]:
     found: list[str] = []
     # spawn: a forked child would share locks of the compiler's threads
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        tasks = [(op, target) for op in only or known for target in targets_of(op, TARGETS)]
+        tasks = [(op, target, newer) for op in only or known for target in targets_of(op, targets)]
         for more, wrong in pool.map(build_op, *zip(*tasks, strict=True)):
             rows += more
             found += wrong
@@ -60,16 +67,30 @@ def build(only: Iterable[str] = ()) -> tuple[dict[str, Any], list[str]]:
     }, found
 
 
-def build_op(op: str, target: int) -> tuple[list[Row], list[str]]:
+def build_op(op: str, target: int, newer: bool = True) -> tuple[list[Row], list[str]]:
     """Rows and complaints of one op for one target."""
-    return compile_cases(op, ops_under_gate()[op], (target,))
+    return compile_cases(op, ops_under_gate()[op], (target,), newer=newer)
 
 
-def differences(table: dict[str, Any], committed: dict[str, Any]) -> list[str]:
-    """Rows that are new, gone or changed; empty for tables of different versions of Triton or ptxas."""
+def differences(
+    table: dict[str, Any], committed: dict[str, Any], targets: Iterable[int] = TARGETS, *, newer: bool = True
+) -> list[str]:
+    """Rows that are new, gone or changed; empty for tables of different versions of Triton or ptxas.
+
+    Args:
+        targets, newer: as the table was built: the committed one has all of them.
+    """
     if any(table[name] != committed.get(name) for name in ("triton", "ptxas", "newer_ptxas")):
         return []
-    new, old = ({Row(**row).key: row for row in t["rows"]} for t in (table, committed))
+    left_out = set() if newer else {"registers_newer"}
+    new, old = (
+        {
+            Row(**row).key: {name: value for name, value in row.items() if name not in left_out}
+            for row in t["rows"]
+            if row["target"] in tuple(targets)
+        }
+        for t in (table, committed)
+    )
     lines = [f"new: {key}" for key in sorted(new.keys() - old.keys())]
     lines += [f"gone: {key}" for key in sorted(old.keys() - new.keys())]
     for key in sorted(new.keys() & old.keys()):

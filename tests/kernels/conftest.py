@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     interpreting = os.environ.get("TRITON_INTERPRET") == "1"
     reasons = {
         "interpreter": None if interpreting else "own process: TRITON_INTERPRET=1 pytest -m interpreter",
-        "aot": None if chosen == "aot" and not interpreting else "own process: pytest -m aot",
+        "aot": None if chosen.startswith("aot") and not interpreting else "own process: pytest -m aot",
     }
     for item in items:
         for marker, reason in reasons.items():
