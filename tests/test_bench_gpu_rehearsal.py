@@ -67,7 +67,7 @@ def children_of_a_hang(folder: Path) -> list[int]:
 def test_the_rehearsal_runs_every_stage_and_loses_nothing_to_three_deaths(tmp_path: Path) -> None:
     """One job kills itself after its first row, one poisons its context between two checks, one rung hangs."""
     fault = {
-        "sizes/batch sizes": "kill@1",
+        "batches/batch sizes": "kill@1",
         "correctness/attention": "poison@5",  # of eight rows: the second process has two left
         f"ladder/{LADDER[1]}": "hang",
         f"ladder/{LADDER[2]}": "poison",
@@ -82,7 +82,7 @@ def test_the_rehearsal_runs_every_stage_and_loses_nothing_to_three_deaths(tmp_pa
 
     # Exactly the injected deaths failed, each in its own words, and the exit status says so.
     assert child.returncode == 1, out
-    killed = failed.pop(("sizes", "the job", "sizes/batch sizes"))
+    killed = failed.pop(("batches", "the job", "batches/batch sizes"))
     assert "killed by SIGKILL" in killed
     hung = failed.pop(("ladder, device only", "batch 2", LADDER[1]))
     assert hung.startswith("hung: killed after 18")
@@ -269,7 +269,7 @@ def test_every_test_for_a_gpu_is_in_exactly_one_shard() -> None:
         assert sorted(index for part in parts for index in part) == list(range(len(nodes)))
         assert max(map(len, parts)) - min(map(len, parts)) <= 4
     files = {path.name for path in (ROOT / "tests" / "gpu").glob("test_*.py")}
-    jobs = stages.test_jobs(sorted((ROOT / "tests" / "gpu").glob("test_*.py")))
+    jobs = stages.test_jobs(sorted((ROOT / "tests" / "gpu").glob("test_*.py")), "correctness")
     assert {Path(job.arguments["path"]).name for job in jobs} == files
     for name in files:
         mine = [job.arguments for job in jobs if Path(job.arguments["path"]).name == name]
