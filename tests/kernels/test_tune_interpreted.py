@@ -70,7 +70,7 @@ def test_a_backend_and_its_launch_are_chosen_end_to_end(
         table = DeviceTable("A Card", measured, tmp_path)
         state = choose.Choosing(
             "cpu", table, time.perf_counter() + 60.0, rows.append, notes.append, lambda label: None, (),
-            choose.timed, choose.judged, time.perf_counter,
+            None, choose.judged, time.perf_counter,
         )  # fmt: skip
         choose.decide(state, item)
         choose._search(state, [item])
