@@ -21,7 +21,7 @@ class Done:
 
     def refresh(self) -> dict[int, ShardRecord]:
         """All records there are now, by shard number."""
-        for path in sorted(self._folder.glob("*.jsonl")):
+        for path in sorted(self._folder.glob(ledger.FILES)):
             try:
                 with open(path, "rb") as file:
                     inode = os.fstat(file.fileno()).st_ino

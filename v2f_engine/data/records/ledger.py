@@ -17,6 +17,9 @@ from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.shard_record import ShardRecord, check_against_plan
 from v2f_engine.errors import DatasetError
 
+FILES = "[!.]*.jsonl"
+"""Finished ledgers; what begins with a dot is a replacement being written, gone in the next moment."""
+
 
 def line_of(record: ShardRecord) -> bytes:
     """`crc32 json\\n`, the checksum in eight hexadecimal digits."""
@@ -40,7 +43,7 @@ def record_of(line: bytes, plan: Plan, where: str) -> ShardRecord | None:
 def read(folder: Path, plan: Plan) -> dict[int, ShardRecord]:
     """All records in the ledger files of `folder`, by shard number."""
     records: dict[int, ShardRecord] = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(folder.glob(FILES)):
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 record = record_of(line, plan, f"{path}:{number}")
