@@ -31,6 +31,8 @@ from v2f_kernels.group_norm_leaky.triton_forward import (
 from v2f_kernels.group_norm_silu.checks import channels_last
 from v2f_kernels.group_norm_silu.triton_op import launch_merge
 
+SINGLE_PASS_ELEMENTS = 32_768
+"""Most that a group may have, padded, to lie in one program's registers forwards: 64 a thread of 16 warps."""
 SINGLE_PASS_PIXELS = 1024
 """Largest image of which one program owns a group: 32 channels of 28x28 pixels are 50 KB in bf16, and with their
 gradients still in the cache for the second read."""
@@ -82,8 +84,8 @@ class Forward(NamedTuple):
         # `shift` where there is one; else any pointer, which is not read.
         entered = {"SHIFTED": shift is not None, "BEFORE": before}
         shape = {"HW": pixels, "C": channels, "CPG": per_group}
-        if pixels <= SINGLE_PASS_PIXELS:
-            block_p, block_g = triton.next_power_of_2(pixels), triton.next_power_of_2(per_group)
+        block_p, block_g = triton.next_power_of_2(pixels), triton.next_power_of_2(per_group)
+        if pixels <= SINGLE_PASS_PIXELS and block_p * block_g <= SINGLE_PASS_ELEMENTS:
             config = _config("single_pass", x, f"E={block_p * block_g}")
             activated_single_pass_kernel[(groups, batch)](
                 x, at, weight, bias, y, statistics, eps, **entered, AFTER=after, **shape, BLOCK_P=block_p,
