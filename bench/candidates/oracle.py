@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-from typing import Any
 
 import torch
 from v2f_kernels import BackendUnavailable
@@ -21,23 +20,11 @@ from bench.candidates.table import ORACLE
 from bench.kernels import ops
 from bench.kernels.case import Case, backends_of
 from bench.kernels.cases import cases
+from bench.kernels.interpreting import with_run_time_bounds
 from v2f_engine.backends import op_named
 
 OTHERS = ("torch", "reference", "native", "winograd", "cupy", "cudnn", "quack")
 """Backends without Triton kernels, or that need a card's library."""
-
-
-def let_loops_run() -> None:
-    """Run-time bounds of interpreted loops: Triton 3.6 calls int() on arrays of shape [1], which NumPy refuses."""
-    from triton.runtime import interpreter
-
-    patch = interpreter._patch_lang_tensor
-
-    def patched(tensor: Any, scope: Any) -> None:
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    interpreter._patch_lang_tensor = patched
 
 
 def judged(only: tuple[str, ...] = ()) -> dict[str, dict[str, str]]:
@@ -90,7 +77,9 @@ def main(arguments: list[str]) -> int:
     if os.environ.get("TRITON_INTERPRET") != "1":
         print("Set TRITON_INTERPRET=1: without it Triton compiles, for which there is no GPU here.")
         return 2
-    let_loops_run()
+    from triton.runtime import interpreter
+
+    interpreter._patch_lang_tensor = with_run_time_bounds(interpreter._patch_lang_tensor)
     found = judged(tuple(arguments))
     if not arguments:
         ORACLE.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")

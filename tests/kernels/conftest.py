@@ -21,6 +21,7 @@ from v2f_kernels._judge import judge
 from v2f_kernels._op import Op
 
 from bench.candidates import enlist
+from bench.kernels.interpreting import with_run_time_bounds
 
 enlist()  # they meet the gates that the kernels meet
 
@@ -40,19 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def scalar_loop_bounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets interpreted loops have run-time bounds: Triton 3.6 calls int() on arrays of shape [1], which NumPy
-    refuses since 2.5."""
+    """Lets interpreted loops have run-time bounds."""
     if not request.node.get_closest_marker("interpreter"):
         return
     from triton.runtime import interpreter
 
-    patch = interpreter._patch_lang_tensor
-
-    def patched(tensor: Any, scope: Any) -> None:
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
+    monkeypatch.setattr(
+        interpreter, "_patch_lang_tensor", with_run_time_bounds(interpreter._patch_lang_tensor)
+    )
 
 
 @pytest.fixture
