@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-from wiring_case import commands, names_of, play
+from wiring_case import commands, names_of, own_of, play
 
 from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 
@@ -65,7 +65,7 @@ def test_every_option_counts_always_or_is_in_the_table() -> None:
     for command, one in found.items():
         always, depends = set(ALWAYS[command].split()), {rule.option for rule in TABLE.get(command, ())}
         assert not always & depends, command
-        untold = [names_of(p) for p in one.params if not names_of(p) & (always | depends)]
+        untold = [names_of(p) for p in own_of(one) if not names_of(p) & (always | depends)]
         assert untold == [], f"v2f {command}: say whether these count without others: {untold}"
         known = {name for p in one.params for name in names_of(p)}
         assert always | depends <= known, f"v2f {command} has no {(always | depends) - known}"

@@ -14,6 +14,7 @@ import pytest
 from typer.main import get_command
 from wiring_spies import Answer, Calls, Reached, same, spy, through, value_at
 
+from v2f_engine.cli.common_options import NAMES
 from v2f_engine.cli.main import app
 
 
@@ -96,6 +97,11 @@ def commands() -> dict[str, click.Command]:
         return found
 
     return walk(root(), ())
+
+
+def own_of(command: click.Command) -> list[click.Parameter]:
+    """Its parameters without those that every command has: `tests/test_saying.py` has these."""
+    return [one for one in command.params if not names_of(one) & set(NAMES)]
 
 
 def names_of(parameter: click.Parameter) -> set[str]:

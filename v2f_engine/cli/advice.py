@@ -86,22 +86,23 @@ def _cure_of_finished(folder: Path) -> str:
     return f"{files} missing or cut short; {cure} makes it again, byte for byte."
 
 
-def named(error: OSError | MemoryError) -> str:
-    """`error (NAME): sentence` for what the operating system refused and no room of the engine had named."""
+def named(error: OSError | MemoryError) -> tuple[str, str]:
+    """(name, sentence) for what the operating system refused and no room of the engine had named."""
     from v2f_engine import disk
 
     if isinstance(error, MemoryError):
-        return (
-            "error (OutOfMemory): this process has too little memory. Ask for less at a time, or free some."
-        )
+        return "OutOfMemory", "this process has too little memory. Ask for less at a time, or free some."
     where = _where(error)
     said = error.strerror or str(error)
     if error.errno in disk.FULL:
         folder = Path(where) if error.filename else Path.cwd()
         free = disk.free_bytes(folder.absolute().parent)
-        return f"error (DiskFull): {where}: {said}; {disk.in_words(free)} are free. Make room, then repeat the command."
+        return (
+            "DiskFull",
+            f"{where}: {said}; {disk.in_words(free)} are free. Make room, then repeat the command.",
+        )
     if error.errno is None:
-        return f"error ({type(error).__name__}): {said}"
+        return type(error).__name__, said
     if (
         error.filename
         and os.path.exists(where)
@@ -115,7 +116,7 @@ def named(error: OSError | MemoryError) -> str:
         kind, wanted = "DatasetError", "Give a file that this user may read"
     else:
         kind, wanted = "OutputFolderError", "Give another name or place"
-    return f"error ({kind}): {where}: {said}. {wanted}."
+    return kind, f"{where}: {said}. {wanted}."
 
 
 def _where(error: OSError) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from v2f_engine.cli import common_options, saying
 from v2f_engine.models.file_hash import is_weights
 
 VECTORS = (".npy", ".npz", ".pt", ".pth", ".safetensors")
@@ -247,21 +248,27 @@ class Refusing(TyperGroup):
 
     def __init__(self, **how: Any) -> None:
         super().__init__(**how)
-        for name, command in self.commands.items():
-            _instrument(command, (name,))
+        found = leaves(self)
+        for words, command in found.items():
+            _instrument(command, words)
+        common_options.add_to(found.values())
 
 
-def _instrument(command: Any, words: tuple[str, ...]) -> None:
-    inner = getattr(command, "commands", None)
-    if inner is not None:
-        for name, one in inner.items():
-            _instrument(one, (*words, name))
-        return
-    original, rules = command.invoke, TABLE.get(" ".join(words), ())
+def leaves(group: Any, before: str = "") -> dict[str, Any]:
+    """Words -> command, of every command in a group of them and in its groups."""
+    found: dict[str, Any] = {}
+    for name, one in group.commands.items():
+        words = f"{before} {name}".lstrip()
+        found |= {words: one} if getattr(one, "commands", None) is None else leaves(one, words)
+    return found
+
+
+def _instrument(command: Any, words: str) -> None:
+    original, rules = command.invoke, TABLE.get(words, ())
 
     def checked(context: Any) -> Any:
-        refuse_idle(context, rules)
-        with warnings.catch_warnings():
+        with saying.running(words), warnings.catch_warnings():
+            refuse_idle(context, rules)
             warnings.showwarning = _told(warnings.showwarning)
             return original(context)
 

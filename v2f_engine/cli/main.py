@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from v2f_engine.cli import (
     machine,
     prove,
     render,
+    saying,
     train,
     train_attributes,
     train_generator,
@@ -78,28 +79,68 @@ app.command("env")(machine.env)
 
 
 def main() -> None:
-    """Entry point: every error becomes its message on stderr, what to do about it, and an exit code."""
+    """Entry point: every error becomes its message on stderr, what to do about it, and an exit code.
+
+    With `--json` the command's object, or the error's, is the only thing on stdout.
+    """
     from v2f_engine import stopping
     from v2f_engine.cli import advice
     from v2f_engine.errors import V2FError
 
-    argv, code = sys.argv[1:], 0
+    argv = sys.argv[1:]
+    saying.begin(argv)
     try:
         try:
             with stopping.as_exceptions():
-                app(standalone_mode=True)
+                code = app(standalone_mode=False) or 0
+                _ended(code)
         finally:
             advice.close_stdout()
     except V2FError as error:
-        print(f"error ({type(error).__name__}): {error}", file=sys.stderr)
-        if hint := advice.advice(error, argv):
-            print(f"  {hint}", file=sys.stderr)
         code = error.exit_code
+        _failed(type(error).__name__, str(error), advice.advice(error, argv))
     except (OSError, MemoryError) as error:
-        print(advice.named(error), file=sys.stderr)
         code = 1
+        _failed(*advice.named(error))
+    except _USAGE as error:
+        code = _mistyped(error)
     except (stopping.Stopped, KeyboardInterrupt) as error:
-        print(advice.stopped(error, argv), file=sys.stderr)
         code = getattr(error, "exit_code", 130)
+        words = advice.stopped(error, argv)
+        print(words, file=sys.stderr)
+        saying.end("stopped", message=words)
+    except Exception as error:  # a fault of ours: its traceback is for us, its object for the script
+        saying.end("error", error=type(error).__name__, message=str(error))
+        raise
     if code:
         sys.exit(code)
+
+
+_USAGE: type[Exception] = typer.BadParameter.__mro__[2]
+"""Whatever click finds wrong with a command line, of the click that typer has."""
+
+
+def _mistyped(error: Any) -> int:
+    """A command line that click does not understand, and as much of the command as it did; its exit code."""
+    if getattr(error, "ctx", None) is not None:
+        saying.now().command = error.ctx.command_path.partition(" ")[2]
+    error.show()
+    saying.end("error", error="UsageError", message=error.format_message())
+    return int(error.exit_code)
+
+
+def _ended(code: int) -> None:
+    """A command that was carried out; `--help` and `--version` began none."""
+    if code:
+        saying.end(
+            "error", **{"error": "ExitStatus", "message": f"exit status {code}", **saying.now().values}
+        )
+    elif saying.now().begun:
+        saying.end("complete")
+
+
+def _failed(name: str, message: str, hint: str = "") -> None:
+    print(f"error ({name}): {message}", file=sys.stderr)
+    if hint:
+        print(f"  {hint}", file=sys.stderr)
+    saying.end("error", error=name, message=message, advice=hint or None)
