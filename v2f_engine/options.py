@@ -14,7 +14,7 @@ from v2f_engine.config import between, one_of, whole_number
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.writing.encode import LIBRARIES, Encoder
 from v2f_engine.errors import ConfigError
-from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
+from v2f_engine.models.mask_schedule import MaskSchedule, schedule_of
 from v2f_engine.runtime import RUNNERS
 from v2f_engine.vectors.calibration import Calibration, limit_of
 from v2f_engine.vectors.exclusion import Exclusion, hold_apart
@@ -39,7 +39,7 @@ class EngineOptions:
             export`: `model.onnx`, `engine.plan`.
         device: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`.
         precision: `"auto"`, `"fp32"`, `"bf16"` or `"fp16"`.
-        masks: a name in `MASK_SCHEDULES` or a schedule.
+        masks: a name in `MASK_SCHEDULES`, a schedule, or one ratio for all images: `"0.4"`.
         compute_batch: rows of every decoding call; recorded, since it decides the last bits.
         runner: a name in `runtime.RUNNERS`; `"auto"` is `cuda_graph` on a GPU and `eager` on a CPU.
         fetch: allow huggingface_hub to download published weights that are not here.
@@ -61,15 +61,14 @@ class EngineOptions:
     def __post_init__(self) -> None:
         one_of("runner", self.runner, ["auto", *RUNNERS])
         one_of("rounding", self.rounding, ROUNDINGS)
-        if isinstance(self.masks, str):
-            one_of("masks", self.masks, MASK_SCHEDULES)
+        schedule_of(self.masks)
         if self.compute_batch is not None:
             object.__setattr__(self, "compute_batch", whole_number("compute_batch", self.compute_batch, 1))
 
     @property
     def schedule(self) -> MaskSchedule:
         """The masks, by name or given."""
-        return MASK_SCHEDULES[self.masks] if isinstance(self.masks, str) else self.masks
+        return schedule_of(self.masks)
 
 
 ROUNDINGS = ("nearest", "truncate")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from v2f_engine.errors import ConfigError
-from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
+from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule, schedule_of
 
 N = 40_000
 PUBLISHED = {  # rows dropped; 5th percentile, mean, 95th percentile of masked rows (reference statistics)
@@ -48,3 +48,19 @@ def test_a_fixed_ratio_and_impossible_ones() -> None:
     for bad in ((-0.1, 0.5, 0.1, 1.0), (0.5, 0.5, 0.1, 0.4), (0.1, 0.5, 0.0, 1.0)):
         with pytest.raises(ConfigError):
             MaskSchedule(*bad)
+
+
+@pytest.mark.parametrize(("ratio", "masked", "dropped"), [("0.05", 3, 3), ("0.35", 18, 5), ("1", 49, 5)])
+def test_one_ratio_for_all_images(ratio: str, masked: int, dropped: int) -> None:
+    schedule = schedule_of(ratio)
+    _, counts = schedule.draw(0, np.arange(500), np.arange(500))
+    assert set(counts.tolist()) == {masked}
+    assert schedule.n_dropped == dropped
+
+
+def test_a_schedule_by_name_and_what_is_none() -> None:
+    assert schedule_of("demo") is MASK_SCHEDULES["demo"]
+    assert schedule_of(MASK_SCHEDULES["train"]) is MASK_SCHEDULES["train"]
+    for bad in ("demi", "1.2", "-0.1", "nan"):
+        with pytest.raises(ConfigError):
+            schedule_of(bad)

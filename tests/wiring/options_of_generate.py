@@ -83,7 +83,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     ),
     "--rescale": (Row("--vectors {vectors} --rescale", PEOPLE, ("identities",), "--vectors {vectors}"),),
     "--model": (plain("--model mini", IMAGES, "model", "identities"),),
-    "--masks": (plain("--masks train", IMAGES, "masks"),),
+    "--masks": (plain("--masks train", IMAGES, "masks"), plain("--masks 0.7", IMAGES, "masks")),
     "--sigma": (plain("--sigma 0.1,0.2,0.4", IMAGES, "perturbation"),),
     "--sigma-weights": (plain("--sigma-weights 0,0,1", IMAGES, "perturbation"),),
     "--target-cosine": (plain("--target-cosine 0.9,0.6", IMAGES, "perturbation"),),

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import at_least, between
+from v2f_engine.config import at_least, between, one_of
 from v2f_engine.randomness import Purpose, uniforms
 
 N_TOKENS = 49
@@ -92,3 +92,24 @@ MASK_SCHEDULES = {
     "plus-generate": MaskSchedule(0.8, 0.85, 0.05, 0.9),
 }
 """The schedules in published use, by name (training, generation scripts, demo, Vec2Face+)."""
+
+FIXED_SPREAD = 1e-6
+"""Of a ratio given as a number: the narrowest normal that a schedule may have, less than a row of 49."""
+
+
+def schedule_of(masks: str | MaskSchedule) -> MaskSchedule:
+    """A schedule given, by name, or of one ratio for all images: `"0.4"`.
+
+    Of a ratio as many rows are dropped as in `generate`, a tenth, or fewer where fewer are masked.
+
+    Raises:
+        ConfigError: a name that nobody knows, or a ratio outside [0, 1].
+    """
+    if isinstance(masks, MaskSchedule):
+        return masks
+    try:
+        ratio = float(masks)
+    except ValueError:
+        return MASK_SCHEDULES[one_of("masks", masks, MASK_SCHEDULES)]
+    between("mask ratio (masks, --masks)", ratio, 0.0, 1.0)
+    return MaskSchedule(min(ratio, MASK_SCHEDULES["generate"].minimum), ratio, FIXED_SPREAD, 1.0)
