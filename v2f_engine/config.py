@@ -6,9 +6,41 @@ import difflib
 import operator
 from collections.abc import Iterable
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from v2f_engine.errors import ConfigError
+
+
+def a_path(what: str, value: Any) -> Path:
+    """`value` as a path: text or whatever stands for a path.
+
+    Raises:
+        ConfigError: another type, an empty text, or a NUL; the message names the argument.
+    """
+    if not isinstance(value, (str, PathLike)) or not isinstance(found := Path(value).__fspath__(), str):
+        raise ConfigError(f"{what} must be a path, found {value!r:.60} ({type(value).__name__}).")
+    if not str(value) or "\0" in found:
+        raise ConfigError(f"{what} must be a path, found {value!r:.60}.")
+    return Path(value)
+
+
+def yes_or_no(what: str, value: Any) -> bool:
+    """`value` as a bool: True or False (NumPy's, too), no text and no number.
+
+    Raises:
+        ConfigError: another type; the message names the argument.
+    """
+    if type(value).__name__ not in ("bool", "bool_"):
+        raise ConfigError(f"{what} must be True or False, found {value!r:.60} ({type(value).__name__}).")
+    return bool(value)
+
+
+def a_function(what: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is None or can be called."""
+    if value is not None and not callable(value):
+        raise ConfigError(f"{what} must be a function or None, found {value!r:.60} ({type(value).__name__}).")
 
 
 def one_of(what: str, value: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "NonFiniteLoss",
     "OutOfMemory",
     "OutputFolderError",
+    "RowError",
     "SaturationError",
     "ShardsFailed",
     "UnknownBackend",
@@ -48,6 +49,10 @@ class VectorError(V2FError, ValueError):
     """Identity vectors or features of the wrong shape, dtype or content; the message gives row numbers."""
 
     hint = "float32 [N, 512] in a .npy is always read."
+
+
+class RowError(V2FError, IndexError):
+    """A row that a table, a batch or a dataset does not have, or what is no index at all."""
 
 
 class SaturationError(V2FError):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.feature_health import judge_features
 from v2f_engine.scores import ScoreHistogram, impostor_count, require_pairs
-from v2f_engine.vectors.gate import check_vectors
+from v2f_engine.vectors.gate import check_vectors, from_any
 from v2f_engine.vectors.streams import open_vectors
 
 MATRIX_BLOCK = 2048
@@ -103,8 +103,9 @@ def limit_of(
     if not isinstance(calibration, Calibration):
         if fmr is None:
             raise ConfigError("calibration was given without a false-match rate. Give fmr (--fmr 1e-4).")
-        if isinstance(calibration, np.ndarray):
-            rows, origin = calibration, f"array {list(calibration.shape)}"
+        if not isinstance(calibration, (str, Path)):
+            rows = from_any(calibration, "calibration")
+            origin = f"array {list(rows.shape)}"
         else:
             rows, origin = open_vectors(calibration, dimension=None), Path(calibration).name
         calibration = calibrate_threshold(rows, fmr=fmr, origin=origin)

@@ -77,7 +77,17 @@ def from_tensor(value: Any) -> NDArray[Any]:
     """A torch tensor, on any device and of any float type, as an array; bfloat16, which NumPy lacks, as float32."""
     import torch
 
+    if (
+        not isinstance(value, torch.Tensor)
+        or value.layout != torch.strided
+        or value.is_quantized
+        or value.is_meta
+    ):
+        kind = getattr(value, "layout", type(value).__name__)
+        raise VectorError(f"tensor: expected a dense one with entries, found {kind}. Give tensor.to_dense().")
     held = value.detach().cpu()
+    if held.is_conj() or held.is_neg():
+        held = held.resolve_conj().resolve_neg()
     return np.asarray((held.float() if held.dtype == torch.bfloat16 else held).numpy())
 
 

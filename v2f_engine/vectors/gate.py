@@ -31,8 +31,8 @@ def check_vectors(
     """Vectors as float32 `[N, dimension]`: every row finite, with a direction and unlike all others.
 
     Args:
-        vectors: an array, a memory map, a torch tensor or anything NumPy takes, float16/32/64 of either byte order
-            or bfloat16. A float32 array in native byte order and C order is returned as it is, not copied.
+        vectors: an array, a memory map, or what `from_any` takes, float16/32/64 of either byte order or
+            bfloat16. A float32 array in native byte order and C order is returned as it is, not copied.
         what: how messages call it.
         dimension: entries a row must have; None accepts any.
         allow_duplicates: accept rows that repeat, e.g. features of repeated images.
@@ -62,11 +62,20 @@ def check_vectors(
 
 
 def from_any(vectors: Any, what: str) -> NDArray[Any]:
-    """What somebody passed as vectors as an array, unchecked but for being one.
+    """What somebody passed as vectors as an array on the host, unchecked but for being one.
+
+    Taken are arrays, tensors of torch (any device, bfloat16, with gradients), arrays of CuPy and of whoever else speaks
+    DLPack or `__cuda_array_interface__`, objects with `__array__` (pandas, `Identities`) and lists of rows.
 
     Raises:
-        VectorError: nothing of which NumPy makes an array of numbers: a string, None, rows of several lengths.
+        VectorError: nothing of which NumPy makes an array of numbers: a string, None, rows of several lengths; an array
+            with a mask.
     """
+    if isinstance(vectors, np.ma.MaskedArray):
+        raise VectorError(
+            f"{what}: expected an array [N, 512], found a masked one: what stands under its mask would be taken for "
+            "features. Give the rows that count, as array.compress_rows() has them, or array.data."
+        )
     if isinstance(vectors, np.ndarray):
         return vectors
     if type(vectors).__module__.split(".")[0] == "torch" and hasattr(vectors, "detach"):
@@ -74,14 +83,50 @@ def from_any(vectors: Any, what: str) -> NDArray[Any]:
 
         return from_tensor(vectors)
     try:
-        array = np.asarray(vectors)
-    except (TypeError, ValueError) as error:
+        array = _of_other_libraries(vectors)
+    except Exception as error:  # what a stranger's library raises is its own
+        said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise VectorError(
-            f"{what}: expected an array [N, 512], found {type(vectors).__name__} ({error})."
+            f"{what}: expected an array [N, 512], found {type(vectors).__name__} ({said})."
         ) from error
     if array.dtype.kind not in "fiub":
         raise VectorError(f"{what}: expected an array [N, 512] of floats, found {type(vectors).__name__}.")
     return array
+
+
+ON_THE_HOST = (1, 0)
+"""DLPack's name of the CPU."""
+
+
+def _of_other_libraries(vectors: Any) -> NDArray[Any]:
+    """Arrays of a GPU brought to the host, of whatever library; the rest as NumPy takes it."""
+    if hasattr(vectors, "__dlpack__") and hasattr(vectors, "__dlpack_device__"):
+        try:
+            return np.from_dlpack(
+                vectors, device=None if tuple(vectors.__dlpack_device__()) == ON_THE_HOST else "cpu"
+            )
+        except (
+            RuntimeError,
+            BufferError,
+            TypeError,
+            ValueError,
+        ):  # a type that NumPy lacks, or an older protocol
+            if not hasattr(vectors, "__array__") or hasattr(vectors, "__cuda_array_interface__"):
+                return _through_torch(vectors)
+    elif hasattr(vectors, "__cuda_array_interface__"):
+        return _through_torch(vectors)
+    return np.asarray(vectors)
+
+
+def _through_torch(vectors: Any) -> NDArray[Any]:
+    import torch
+    from torch.utils.dlpack import from_dlpack
+
+    from v2f_engine.vectors.containers import from_tensor
+
+    if hasattr(vectors, "__dlpack__"):
+        return from_tensor(from_dlpack(vectors))
+    return from_tensor(torch.as_tensor(vectors, device="cuda"))
 
 
 def _check_rows(rows: Float32, what: str, first: int) -> None:

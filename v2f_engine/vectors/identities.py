@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine import notebook
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import OutputFolderError, VectorError
+from v2f_engine.indexing import Rows, chosen
 from v2f_engine.vectors.files import read_tensors, save_npy, tensor_bytes
 from v2f_engine.vectors.gate import check_vectors
 
@@ -22,18 +24,31 @@ ENDINGS = (".safetensors", ".npy")
 """What a table may be saved as: whole, or its vectors alone."""
 BYTES_PER_IDENTITY = 512 * 4 + 8
 """On disk: a vector and its candidate."""
+PART_OF = "part_of"
+"""In the provenance of rows chosen from a table: how many identities that table has."""
+HASHED_UNASKED = 1 << 28
+"""Bytes of vectors up to which a notebook is told the hash: 256 MB are 0.2 s."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Identities:
     """Identity vectors and how they came about: the input of generation.
 
+    A sequence of its vectors: `table[3]`, `for vector in table` and `np.asarray(table)` give float32; `table[10:20]`, a
+    mask or row numbers a smaller table. Each identity keeps the number that keys its noise (`keys`), so the images of
+    `table[10:20]` made alone are those of identities 10 to 19 of the whole, to the byte; only what counts over a
+    whole run (`mask_batch` above 1, `sigma_shares="exact"`, a pose network's `turns="run"`) starts anew, and labels
+    count from 0.
+    Equal are tables of equal vectors, keys and provenance.
+
     Args:
         vectors: float32 `[N, 512]`, not of unit length.
-        candidate: int64 `[N]`, ascending: which candidate of the stream each identity is.
+        candidate: int64 `[N]`, which candidate of the stream each identity is; ascending where nobody chose otherwise.
         provenance: JSON values: source, source_sha256, seed, max_cosine, exclude, candidates_drawn; the `model` that
             they were sampled for; for tables proven on their faces `faces` and `noise`; for given vectors
-            `rescaled_to`, a length, and `held_apart`, what they were compared with.
+            `rescaled_to`, a length, and `held_apart`, what they were compared with; `part_of`, the number of
+            identities in the table that these rows were chosen from.
+        rows: int64 `[N]`, each identity's row in that table; None for a table that begins with its first row.
 
     Raises:
         VectorError: shapes or dtypes that do not fit.
@@ -42,9 +57,22 @@ class Identities:
     vectors: NDArray[np.float32]
     candidate: NDArray[np.int64]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    rows: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         vectors, candidate = self.vectors, self.candidate
+        for name, given in (("vectors", vectors), ("candidate", candidate), ("rows", self.rows)):
+            if not isinstance(given, np.ndarray) and not (name == "rows" and given is None):
+                raise VectorError(
+                    f"{name}: expected a NumPy array, found {type(given).__name__}. "
+                    "Identities.from_vectors(vectors) takes whatever holds vectors."
+                )
+        if not isinstance(self.provenance, Mapping):
+            raise VectorError(f"provenance: expected a mapping, found {type(self.provenance).__name__}.")
+        if self.rows is not None and (self.rows.shape != candidate.shape or self.rows.dtype != np.int64):
+            raise VectorError(
+                f"expected rows int64 {list(candidate.shape)}, found {self.rows.dtype} {list(self.rows.shape)}."
+            )
         fits = vectors.ndim == 2 and vectors.dtype == np.float32
         if not fits or candidate.shape != vectors.shape[:1] or candidate.dtype != np.int64:
             raise VectorError(
@@ -56,33 +84,150 @@ class Identities:
         return len(self.vectors)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """(identities, entries of a vector)."""
+        return self.vectors.shape[0], self.vectors.shape[1]
+
+    @property
     def keys(self) -> NDArray[np.int64]:
         """int64 `[N]`: the number that keys an identity's random numbers when its images are made.
 
-        Its row; or its candidate, where provenance says `"noise": "candidate"`. Then images do not change
-        when identities before it are dropped, so that what was seen on the faces stays true of the table.
+        Its row, in the table that it was chosen from; or its candidate, where provenance says `"noise": "candidate"`.
+        Then images do not change when identities before it are dropped, so that what was seen on the faces stays true
+        of the table.
         """
-        return self.candidate if self.provenance.get("noise") == "candidate" else np.arange(len(self))
+        if self.provenance.get("noise") == "candidate":
+            return self.candidate
+        return np.arange(len(self)) if self.rows is None else self.rows
 
     def part(self, rows: slice | NDArray[np.int64]) -> Identities:
-        """The identities in `rows`, with the same provenance."""
-        return replace(self, vectors=self.vectors[rows], candidate=self.candidate[rows])
+        """The identities in `rows`, with the same provenance and keys."""
+        kept = None if self.provenance.get("noise") == "candidate" else self.keys[rows]
+        if kept is not None and np.array_equal(kept, np.arange(len(kept))):
+            kept = None
+        return replace(self, vectors=self.vectors[rows], candidate=self.candidate[rows], rows=kept)
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, rows: Rows) -> Identities: ...
+    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> NDArray[np.float32] | Identities:
+        """One vector, float32 `[512]`, a copy; or several identities as a table, in the order asked for.
+
+        Raises:
+            RowError: a row that is not there, or no index.
+            VectorError: a row asked for twice: two identities with one vector are one person.
+        """
+        place = chosen("identities", rows, len(self))
+        if isinstance(place, int):
+            vector: NDArray[np.float32] = self.vectors[place].copy()
+            return vector
+        if not isinstance(place, slice) and len(np.unique(place)) < len(place):
+            raise VectorError(
+                "identities: a row is asked for twice; two identities with one vector are one person."
+            )
+        part = self.part(place)
+        if len(part) == len(self) and np.array_equal(part.candidate, self.candidate):
+            return self
+        return replace(part, provenance={**self.provenance, PART_OF: self.provenance.get(PART_OF, len(self))})
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (vector.copy() for vector in self.vectors)
+
+    def __contains__(self, vector: object) -> bool:
+        """Whether a vector is that of an identity, to the bit."""
+        try:
+            row = np.asarray(vector)
+        except (TypeError, ValueError, RuntimeError):
+            return False
+        return row.shape == self.vectors.shape[1:] and bool((self.vectors == row).all(axis=1).any())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.vectors, dtype=dtype, copy=copy)
+
+    def __add__(self, other: object) -> Identities:
+        """Parts of one table put together again, e.g. `table[:10] + table[20:30]`.
+
+        Raises:
+            VectorError: tables of different origin, whose people nobody has compared and whose noise has the same keys;
+                or an identity that is in both.
+        """
+        if not isinstance(other, Identities):
+            return NotImplemented
+        if (
+            PART_OF not in self.provenance
+            or self.provenance != other.provenance
+            or self.shape[1] != other.shape[1]
+        ):
+            raise VectorError(
+                "identities: only parts of one table can be added (table[:10] + table[20:30]): nobody looked whether "
+                "people of two tables are alike, and their noise has the same keys. Sample one larger table; or "
+                "Identities.from_vectors(np.concatenate([a, b])), which keys anew and compares nothing."
+            )
+        if twice := np.intersect1d(self.keys, other.keys).tolist():
+            raise VectorError(f"identities: {len(twice):,} of them are in both parts, e.g. key {twice[0]}.")
+        rows = np.concatenate([self.keys, other.keys])
+        return Identities(
+            np.concatenate([self.vectors, other.vectors]),
+            np.concatenate([self.candidate, other.candidate]),
+            self.provenance,
+            None if self.provenance.get("noise") == "candidate" else rows,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Identities):
+            return NotImplemented
+        return (
+            self.shape == other.shape
+            and dict(self.provenance) == dict(other.provenance)
+            and np.array_equal(self.candidate, other.candidate)
+            and np.array_equal(self.keys, other.keys)
+            and np.array_equal(self.vectors, other.vectors)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, json.dumps(dict(self.provenance), sort_keys=True)))
+
+    def __repr__(self) -> str:
+        about = ", ".join(f"{name} {value!r}" for name, value in self._about().items())
+        return f"Identities({len(self):,} x {self.shape[1]}{', ' if about else ''}{about})"
+
+    def _about(self) -> dict[str, Any]:
+        names = ("source", "max_cosine", "seed", "model", "rescaled_to", PART_OF)
+        return {name: self.provenance[name] for name in names if name in self.provenance}
+
+    def _repr_html_(self) -> str:
+        about = {name.replace("_", " "): value for name, value in self._about().items()}
+        excluded = self.provenance.get("exclude")
+        if isinstance(excluded, Mapping):
+            about["kept apart from"] = f"{excluded.get('rows', '?'):,} real people"
+        lengths = np.linalg.norm(self.vectors[:4096], axis=1) if len(self) else np.zeros(1)
+        about["length"] = f"{np.median(lengths):.3g} (median), {lengths.min():.3g} to {lengths.max():.3g}"
+        if self.vectors.nbytes <= HASHED_UNASKED:
+            about["hash"] = self.table_hash[:12]
+        return notebook.facts(f"{len(self):,} identities of {self.shape[1]} numbers", about)
 
     @classmethod
     def from_vectors(
         cls, vectors: Any, name: str = "given vectors", dimension: int | None = None
     ) -> Identities:
-        """A table of vectors from elsewhere, after `gate.check_vectors`."""
+        """A table of vectors `[N, D]` from elsewhere: whatever `gate.check_vectors` takes, after it.
+
+        Raises:
+            VectorError: no such vectors; the message names the rows.
+        """
         rows = check_vectors(vectors, name, dimension=dimension)
         return cls(rows, np.arange(len(rows), dtype=np.int64), {"source": name})
 
     @property
     def table_hash(self) -> str:
-        """sha256 of vectors, candidates and provenance: equal tables, equal hash, on every machine."""
+        """sha256 of vectors, candidates, rows and provenance: equal tables, equal hash, on every machine."""
         digest = hashlib.sha256(f"{FORMAT} {self.vectors.shape} ".encode())
         digest.update(json.dumps(dict(self.provenance), sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.vectors, "<f4").data)
         digest.update(np.ascontiguousarray(self.candidate, "<i8").data)
+        if self.rows is not None:
+            digest.update(np.ascontiguousarray(self.rows, "<i8").data)
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -110,6 +255,8 @@ class Identities:
         """What `save` writes: equal tables, equal bytes."""
         about = json.dumps({"provenance": dict(self.provenance), "table_hash": self.table_hash})
         tensors: dict[str, NDArray[Any]] = {"vectors": self.vectors, "candidate": self.candidate}
+        if self.rows is not None:
+            tensors["rows"] = self.rows
         return tensor_bytes(tensors, {"format": FORMAT, "about": about})
 
     @classmethod
@@ -122,7 +269,7 @@ class Identities:
         tensors, metadata = read_tensors(path, FORMAT)
         try:
             about = json.loads(metadata["about"])
-            table = cls(tensors["vectors"], tensors["candidate"], about["provenance"])
+            table = cls(tensors["vectors"], tensors["candidate"], about["provenance"], tensors.get("rows"))
             expected = about["table_hash"]
         except (KeyError, TypeError, ValueError) as error:
             raise VectorError(f"{path}: incomplete identity table ({error!r}). Sample it again.") from error
