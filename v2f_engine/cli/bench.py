@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from v2f_engine.cli.flags import Device, Model, Precision, Runner
+from v2f_engine.cli.saying import result, say
 
 if TYPE_CHECKING:
     from v2f_engine.options import EngineOptions
@@ -48,7 +49,9 @@ def bench(
         at_least("rounds", rounds, 1)
         _machine(EngineOptions(model, device, precision, runner=runner), images, rounds)
     else:
-        raise typer.Exit(_script(SCRIPTS[what], _passed_on(context)))
+        code = _script(SCRIPTS[what], _passed_on(context))
+        result(benchmark=what, script=SCRIPTS[what], exit_status=code)
+        raise typer.Exit(code)
 
 
 def _passed_on(context: typer.Context) -> list[str]:
@@ -56,7 +59,7 @@ def _passed_on(context: typer.Context) -> list[str]:
     named = []
     for name in ("model", "device", "precision", "rounds"):
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if source is not None and source.name != "DEFAULT":
             named += [f"--{name}", str(context.params[name])]
     return [*named, *context.args]
 
@@ -108,7 +111,7 @@ def _machine(asked: EngineOptions, images: int, rounds: int) -> None:
             lambda ids: engine.images(table, 1, batch_size=batch, select=ids), format="null", encoder=Encoder(),
         )  # fmt: skip
 
-    def rate(call: Callable[[], None]) -> str:
+    def rate(name: str, call: Callable[[], None]) -> str:
         seconds = []
         for _ in range(rounds):
             start = time.perf_counter()
@@ -116,10 +119,13 @@ def _machine(asked: EngineOptions, images: int, rounds: int) -> None:
             seconds.append(time.perf_counter() - start)
         middle = statistics.median(seconds)
         spread = f"{images / max(seconds):.1f} to {images / min(seconds):.1f}"
+        rates = sorted(images / one for one in seconds)
+        result(**{name: {"median": images / middle, "lowest": rates[0], "highest": rates[-1]}})
         return f"{images / middle:9.1f} images/s ({spread})"
 
     choices = ", ".join(f"{name} {choice[name]}" for name in ("runner", "device", "precision", "batch_size"))
-    typer.echo(f"{engine.loaded.name}, {images} images, median of {rounds} rounds; {choices}")
-    typer.echo(f"bytes on the host      {rate(host)}")
+    say(f"{engine.loaded.name}, {images} images, median of {rounds} rounds; {choices}")
+    result(benchmark="machine", model=engine.loaded.name, images=images, rounds=rounds, runner=choice)
+    say(f"bytes on the host      {rate('images_per_second', host)}")
     with tempfile.TemporaryDirectory() as folder:
-        typer.echo(f"and JPEG, null writer  {rate(lambda: null(folder))}")
+        say(f"and JPEG, null writer  {rate('images_per_second_encoded', lambda: null(folder))}")

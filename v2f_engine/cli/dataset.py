@@ -10,6 +10,7 @@ import typer
 from v2f_engine.cli.flags import Fetch, Split, tell
 from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import note, result, say
 from v2f_engine.models.file_hash import is_weights
 
 
@@ -42,7 +43,9 @@ def convert(
         from v2f_engine.models.weights import convert as convert_weights
 
         with claimed(overwrite, target, endings=(".safetensors", ".pth")):
-            typer.echo(f"{target}  sha256 {convert_weights(source, target, precision=precision)}")
+            digest = convert_weights(source, target, precision=precision)
+            result(out=target, sha256=digest, precision=precision)
+            say(f"{target}  sha256 {digest}")
         return
     if target.suffix == ".bin":
         from v2f_engine.data.verification import check_pictures
@@ -51,18 +54,23 @@ def convert(
         check_pictures([source], images)
         with claimed(overwrite, target):
             pairs = convert_pairs(source, target, images, resize=resize)
+            result(out=target, pairs=pairs.pairs, same=pairs.same)
         tell(source, pairs.told)
-        typer.echo(f"{pairs.pairs:,} pairs in {target}, {pairs.same:,} of one person")
+        say(f"{pairs.pairs:,} pairs in {target}, {pairs.same:,} of one person")
         return
     from v2f_engine.data.writing.convert import convert_dataset
 
     with progress_bar("convert", "images") as progress:
         report = convert_dataset(source, target, format, split=split, resize=resize, progress=progress)
     tell(source, report.told)
+    result(
+        out=target, format=report.format, images=report.images, written=report.images_written,
+        identities=report.identities, manifest=report.manifest,
+    )  # fmt: skip
     if report.images_written:
-        typer.echo(f"{report.images_written:,} images in {target}, {report.images:,} in all")
+        say(f"{report.images_written:,} images in {target}, {report.images:,} in all")
     else:
-        typer.echo(f"already complete, {report.images:,} images in {target}")
+        say(f"already complete, {report.images:,} images in {target}")
 
 
 def verify(
@@ -76,12 +84,17 @@ def verify(
     from v2f_engine.errors import DatasetError
 
     report = verify_dataset(dataset, "full" if full else "fast")
-    typer.echo(f"{report.shards} shards, {report.files} files checked, {len(report.broken)} broken")
+    result(
+        dataset=dataset, sound=not (report.broken or report.faults or report.misleading), shards=report.shards,
+        files=report.files, bytes=report.bytes, broken=report.broken, broken_files=report.broken_names,
+        faults=report.faults, strays=report.strays, misleading=report.misleading,
+    )  # fmt: skip
+    say(f"{report.shards} shards, {report.files} files checked, {len(report.broken)} broken")
     for fault in report.faults:
-        typer.echo(f"  {fault}")
+        say(f"  {fault}")
     for name in report.strays:
         loaders = ", and loaders read it as one" if name in report.misleading else ""
-        typer.echo(f"  {name}: none of the set's files{loaders}")
+        say(f"  {name}: none of the set's files{loaders}")
     if report.broken or report.faults:
         raise DatasetError(
             f"{dataset}: broken. `v2f repair {dataset}`, or the command that made it, makes the broken shards again."
@@ -107,7 +120,8 @@ def repair(
     from v2f_engine.data.records.manifest import Manifest
 
     shards = Manifest.load(dataset / MANIFEST).plan.shards
-    typer.echo(
+    result(dataset=dataset, shards=shards, repaired=made)
+    say(
         f"{len(made)} of {shards} shards made again: {', '.join(map(str, made))}; all bytes are as recorded"
         if made
         else f"{shards} shards, nothing to repair"
@@ -144,8 +158,8 @@ def features(
 
     with claimed(overwrite, out, out.with_suffix(RECORD), endings=(".npy", ".lmdb")):
         embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
-        for note in embedder.notes:
-            typer.echo(f"{recogniser}: {note}", err=True)
+        for told in embedder.notes:
+            note(f"{recogniser}: {told}")
         with progress_bar("features", "images") as progress:
             record = store_features(
                 dataset,
@@ -159,9 +173,13 @@ def features(
                 threads=threads,
                 progress=progress,
             )
+        result(
+            out=out, images=record["dataset"]["rows"], dim=record["dim"],
+            recogniser=record["recogniser"], bad=record["bad"],
+        )  # fmt: skip
     used = record["recogniser"]
     bad = record["bad"]
-    typer.echo(
+    say(
         f"{record['dataset']['rows']} images, {record['dim']} numbers each, in {out}: {used['name']}, "
         f"{used['channels']}, (x - {used['mean']:g}) / {used['std']:g}, {bad['count']} bad {bad['by_kind']}"
     )
@@ -175,8 +193,10 @@ def inspect(
     from v2f_engine.data.inspect_file import inspect_file
 
     found = inspect_file(file, split=split)
-    typer.echo(f"{'sound' if found.sound else 'NOT sound'}: {found.summary}")
+    result(file=file, sound=found.sound, summary=found.summary, account=found.account)
+    say(f"{'sound' if found.sound else 'NOT sound'}: {found.summary}")
     for line in found.account:
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     if not found.sound:
+        result(error="NotSound", message=found.summary)
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ import typer
 from v2f_engine.cli.flags import Split, grouped, tell
 from v2f_engine.cli.outputs import Overwrite, beside, claimed
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import note, result, say
 
 if TYPE_CHECKING:
     from v2f_engine.evaluate.source import FeatureSource
@@ -72,8 +73,8 @@ class ReaderFlags:
             device=self.device,
             bf16=self.bf16,
         )
-        for note in reader.notes:
-            typer.echo(f"{self.judge}: {note}", err=True)
+        for told in reader.notes:
+            note(f"{self.judge}: {told}")
         return reader
 
 
@@ -161,13 +162,15 @@ class ThresholdFlags:
 
 
 def save(path: Path, record: dict[str, Any]) -> None:
+    """Writes a measurement, and gives it to whoever asked for `--json`."""
     import json
 
     from v2f_engine.atomic import write_atomically
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
-    typer.echo(f"{path}  {path.with_suffix('.png').name}")
+    result(out=path, picture=path.with_suffix(".png"), **record)
+    say(f"{path}  {path.with_suffix('.png').name}")
 
 
 @app.command()
@@ -226,7 +229,7 @@ def separability(
         save(out, record)
         plot_histograms({source.name: measured}, out.with_suffix(".png"))
     told = "of too few pairs" if measured.fmr100 is None else f"{100 * measured.fmr100:.2f} %"
-    typer.echo(
+    say(
         f"{measured.identities:,} identities, {measured.images:,} images: EER {100 * measured.eer:.2f} %, "
         f"FMR100 {told}, unique {100 * measured.unique_share:.2f} % at cosine {cosine:.3f} "
         f"({why}), FDR {measured.fdr:.2f}, U {three.unique:.3f} C {three.consistent:.3f}"
@@ -253,7 +256,7 @@ def consistency(
         measured = measure_consistency(source.table())
         save(out, {"data": str(data), "recogniser": source.recogniser, **measured.to_json()})
         plot_consistency(measured, out.with_suffix(".png"))
-    typer.echo(
+    say(
         f"{measured.identities:,} identities: mean pair cosine {measured.pair_cosine:.3f} "
         f"(5 % of identities below {measured.pair_cosine_p05:.3f}), "
         f"{100 * measured.own_nearest:.2f} % of images nearest to their own centre"
@@ -317,14 +320,14 @@ def leakage(
         save(out, {**about, **measured.to_json()})
         plot_leakage(measured, out.with_suffix(".png"))
         if picture_pairs(made, real, measured.worst, sheet):
-            typer.echo(f"worst pairs  {sheet}")
+            say(f"worst pairs  {sheet}")
     if measured.same_set:
-        typer.echo(
+        say(
             "Both sides are one set: every row is its own nearest, so the shares of rows say nothing of leakage; of "
             "the pairs those of a row or person with itself are left out, and each other pair counts twice."
         )
     for above in measured.above:
-        typer.echo(f"above {above.threshold:.3f} ({above.what})")
+        say(f"above {above.threshold:.3f} ({above.what})")
         chance = "" if above.by_chance is None else f"; by chance {100 * above.by_chance:.3g} %"
         for pairs, what in (
             (above.pairs, "pairs of rows, as published where a row is an identity"),
@@ -332,10 +335,10 @@ def leakage(
             (above.people, "pairs of people by any two of their rows"),
         ):
             if pairs is not None:
-                typer.echo(f"  {100 * pairs.share:9.4g} %  {pairs.count:,} of {pairs.total:,} {what}")
-        typer.echo(
+                say(f"  {100 * pairs.share:9.4g} %  {pairs.count:,} of {pairs.total:,} {what}")
+        say(
             f"  {100 * above.share:9.4g} %  {above.count:,} of {measured.synthetic:,} synthetic rows have a gallery "
             f"row above{chance}"
         )
     for row, other, cosine in measured.worst[:5]:
-        typer.echo(f"  synthetic {row} - gallery {other}: {cosine:.4f}")
+        say(f"  synthetic {row} - gallery {other}: {cosine:.4f}")

@@ -11,6 +11,7 @@ from v2f_engine.cli.evaluate import ReaderFlags, save
 from v2f_engine.cli.flags import grouped
 from v2f_engine.cli.outputs import Overwrite, beside, claimed
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import result, say
 
 
 @grouped
@@ -51,16 +52,16 @@ def verification(
             pairs = open_verification_set(path, images)
             with progress_bar(pairs.name, "images") as progress:
                 m = measure_verification(pairs, loaded.model, bf16=reader.bf16, progress=progress)
-            typer.echo(
+            say(
                 f"{m.name:20} {100 * m.accuracy:6.2f} % ± {100 * m.deviation:4.2f}  {m.pairs:,} pairs, "
                 f"EER {100 * m.eer:.2f} %, VAL {100 * m.val:.2f} % at FAR {m.far:.1e}"
             )
-            typer.echo(
+            say(
                 f"{'':20} interpolated as published: VAL {100 * m.val_interpolated:.2f} % "
                 f"± {100 * m.val_interpolated_deviation:4.2f} at FAR {m.far_interpolated:.1e}"
             )
             for line in pairs.told():
-                typer.echo(f"{'':20} {line}")
+                say(f"{'':20} {line}")
             return m
 
         def keep(measured: list[Verification], failed: list[Unmeasured]) -> None:
@@ -74,6 +75,7 @@ def verification(
             if failed:
                 record["failed"] = [{"set": str(each.path), "error": str(each.error)} for each in failed]
             write_atomically(out, (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+            result(out=out, picture=out.with_suffix(".png"), **record)
 
         measured, failed = measure_each(sets, measure, keep)
         if failed and len(sets) == 1:
@@ -81,8 +83,8 @@ def verification(
         if measured:
             plot_verification(measured, out.with_suffix(".png"))
             average = sum(m.accuracy for m in measured) / len(measured)
-            typer.echo(f"{'average':20} {100 * average:6.2f} %" + f" of {len(measured)} sets" * bool(failed))
-            typer.echo(f"{out}  {out.with_suffix('.png').name}")
+            say(f"{'average':20} {100 * average:6.2f} %" + f" of {len(measured)} sets" * bool(failed))
+            say(f"{out}  {out.with_suffix('.png').name}")
         if failed:
             kept = f" The others are in {out}." if measured else ""
             each = "\n".join(f"  {one.error}" for one in failed)
@@ -150,8 +152,8 @@ def ijb(
         which = name or next(meta.glob("*_face_tid_mid.txt")).name.removesuffix("_face_tid_mid.txt")
         save(out, {"protocol": str(meta), "set": which, **measured.to_json(), **resized.record()})
         plot_ijb(measured, out.with_suffix(".png"))
-    typer.echo(f"{measured.templates:,} templates, {measured.pairs:,} pairs; ROC {curve}")
+    say(f"{measured.templates:,} templates, {measured.pairs:,} pairs; ROC {curve}")
     if resized.counts:
-        typer.echo(resized.line())
+        say(resized.line())
     for fpr, tpr in measured.tpr.items():
-        typer.echo(f"TPR at FPR {fpr:>6}: {100 * tpr:6.2f} %")
+        say(f"TPR at FPR {fpr:>6}: {100 * tpr:6.2f} %")

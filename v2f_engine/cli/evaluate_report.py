@@ -10,6 +10,7 @@ import typer
 from v2f_engine.cli.evaluate import SetFlags, ThresholdFlags
 from v2f_engine.cli.flags import grouped
 from v2f_engine.cli.outputs import Overwrite, beside, claimed
+from v2f_engine.cli.saying import note, result, say
 
 if TYPE_CHECKING:
     from v2f_engine.data.records.manifest import Manifest
@@ -63,7 +64,8 @@ def report(
         )
         write_atomically(out.with_suffix(".json"), (json.dumps(made.record, sort_keys=True) + "\n").encode())
         write_atomically(out, page(made).encode())
-    typer.echo(f"{out}  {out.stat().st_size / 1e6:.1f} MB   {out.with_suffix('.json').name}")
+        result(out=out, record=out.with_suffix(".json"), **made.record)
+    say(f"{out}  {out.stat().st_size / 1e6:.1f} MB   {out.with_suffix('.json').name}")
     if card and source.dataset is not None and source.dataset.manifest is not None and data.is_dir():
         _write_card(data, source.dataset.manifest, made.record)
 
@@ -73,9 +75,11 @@ def _write_card(data: Path, manifest: Manifest, record: dict[str, Any]) -> None:
     from v2f_engine.data.records.card import write_card
 
     try:
-        typer.echo(f"{write_card(data, manifest, card_measures(record))}")
+        card = write_card(data, manifest, card_measures(record))
+        result(card=card)
+        say(str(card))
     except OSError as error:
-        typer.echo(f"the card in {data} was not written: {error.strerror}", err=True)
+        note(f"the card in {data} was not written: {error.strerror}")
 
 
 def card_measures(record: dict[str, Any]) -> dict[str, str]:

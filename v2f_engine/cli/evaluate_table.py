@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.saying import note, result, say
 
 ENDINGS = (".txt", ".md", ".html", ".htm", ".tex", ".csv", ".json")
 
@@ -52,18 +53,19 @@ def table(
     """Your results between the published ones: five sets, Hadrian and the like, IJB, leakage, separability."""
     from v2f_engine.atomic import write_atomically
     from v2f_engine.evaluate.tables import AGAINST, make_tables, read_results
-    from v2f_engine.evaluate.tables.formats import render
+    from v2f_engine.evaluate.tables.formats import render, to_record
 
     chosen = _format(format, out)
     with claimed(overwrite, out, endings=ENDINGS, tells=True):
         found = read_results(results or (), name or ())
         for told in found.passed_over:
-            typer.echo(f"passed over: {told}", err=True)
+            note(f"passed over: {told}")
         tables = make_tables(found.results, which=table or (), order=order, against=against or AGAINST)
         text = render(tables, chosen)
+        result(out=out, format=chosen, tables=[to_record(one) for one in tables])
         if out is not None:
             write_atomically(out, text.encode())
-    typer.echo(text if out is None else f"{out}  {len(tables)} tables", nl=out is not None)
+    say(text if out is None else f"{out}  {len(tables)} tables", nl=out is not None)
 
 
 def _format(asked: str | None, out: Path | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import typer
 
 from v2f_engine.cli.flags import Fetch, Model, grouped
 from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.saying import note, result, say
 
 if TYPE_CHECKING:
     from v2f_engine.export.onnx import Exported, Progress
@@ -69,7 +69,8 @@ def onnx(
 
     with claimed(overwrite, out, sidecar_path(out)), steps() as progress:
         made = export_onnx(model, out, precision=precision, progress=progress, **vars(flags))
-    typer.echo(table(made))
+        result(**summary(made))
+    say(table(made))
 
 
 @app.command("tensorrt")
@@ -100,7 +101,8 @@ def tensorrt(
         made = export_engine(
             "tensorrt", model, out, precision=precision, settings=settings, progress=progress, **vars(flags)
         )
-    typer.echo(table(made))
+        result(**summary(made))
+    say(table(made))
 
 
 @app.command("tensorrt-rtx")
@@ -129,7 +131,8 @@ def tensorrt_rtx(
             "tensorrt-rtx", model, out, precision=precision, settings=settings, progress=progress,
             **vars(flags),
         )  # fmt: skip
-    typer.echo(table(made))
+        result(**summary(made))
+    say(table(made))
 
 
 @app.command("verify")
@@ -139,14 +142,15 @@ def verify(file: Annotated[Path, typer.Argument(help="an .onnx or .plan of `v2f 
 
     found = check(file)
     model = found.sidecar.model
-    typer.echo(f"{file}: {found.sidecar.kind}, {found.sidecar.part}, {found.sidecar.precision}")
-    typer.echo(f"weights  {model['name']} {str(model['sha256'])[:16]}, licence {model['licence']}")
+    result(file=file, sidecar=found.sidecar, passed=found.passed, left=found.left)
+    say(f"{file}: {found.sidecar.kind}, {found.sidecar.part}, {found.sidecar.precision}")
+    say(f"weights  {model['name']} {str(model['sha256'])[:16]}, licence {model['licence']}")
     for words in found.passed:
-        typer.echo(f"ok       {words}")
+        say(f"ok       {words}")
     for words in found.left:
-        typer.echo(f"open     {words}")
+        say(f"open     {words}")
     if found.sidecar.accuracy:
-        typer.echo(f"error    {accuracy(found.sidecar.accuracy)}")
+        say(f"error    {accuracy(found.sidecar.accuracy)}")
 
 
 @contextmanager
@@ -155,7 +159,7 @@ def steps() -> Iterator[Progress]:
     start = time.perf_counter()
 
     def step(name: str) -> None:
-        print(f"{time.perf_counter() - start:7.1f} s  {name}", file=sys.stderr, flush=True)
+        note(f"{time.perf_counter() - start:7.1f} s  {name}")
 
     yield step
 
@@ -167,6 +171,26 @@ def accuracy(of: Mapping[str, Any]) -> str:
         f" identity cosine mean {of['mean_cosine']:.5f}, worst {of['min_cosine']:.5f}"
         f" ({of['images']} faces, {of['measured_with']})"
     )
+
+
+def summary(made: Exported) -> dict[str, Any]:
+    """The same for a script; `accuracy` is null where it was not measured."""
+    sidecar, parity = made.sidecar, made.parity
+    return {
+        "out": made.path,
+        "bytes": made.bytes,
+        "layers": made.layers,
+        "seconds": made.seconds,
+        "kind": sidecar.kind,
+        "part": sidecar.part,
+        "model": sidecar.model,
+        "precision": sidecar.precision,
+        "profiles": sidecar.profiles,
+        "built_for": sidecar.built_for,
+        "files": sidecar.files,
+        "accuracy": sidecar.accuracy or None,
+        "images_per_second": None if parity is None else parity.images_per_second,
+    }
 
 
 def table(made: Exported) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import note
 
 if TYPE_CHECKING:
     from v2f_engine.options import EngineOptions
@@ -29,7 +30,10 @@ Runner = Annotated[
     str, typer.Option(help="what decodes: auto (cuda_graph on a GPU, eager on a CPU), or a runner's name")
 ]
 Masks = Annotated[
-    str, typer.Option(help="mask schedule: generate, demo, train, plus-generate (what --by pose-model takes)")
+    str,
+    typer.Option(
+        help="mask schedule: generate, demo, train, plus-generate (what --by pose-model takes), or a ratio: 0.4"
+    ),
 ]
 Fetch = Annotated[bool, typer.Option(help="let huggingface_hub download published weights")]
 Source = Annotated[str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")]
@@ -62,7 +66,7 @@ Split = Annotated[
 def tell(path: Path, lines: Sequence[str]) -> None:
     """What a user should know of how a set is read: `Dataset.told`, on stderr."""
     for line in lines:
-        typer.echo(f"{path.name}: {line}", err=True)
+        note(f"{path.name}: {line}")
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -164,7 +168,7 @@ class RateFlags:
             return None
         from v2f_engine.pipeline.given import excluded_from
 
-        return excluded_from(places, self.recogniser, lambda words: typer.echo(words, err=True))
+        return excluded_from(places, self.recogniser, note)
 
     def calibrated(self, cosine: float | None, images_per_id: int = 1) -> Calibration | None:
         """The threshold of the rate, or None where none is asked for.

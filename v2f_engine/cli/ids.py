@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, Rescale, grouped
 from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import result, say
 
 if TYPE_CHECKING:
     from v2f_engine.vectors.people import People
@@ -105,13 +106,17 @@ def sample(
         if stream.people is not None:
             table = replace(table, provenance={**table.provenance, "model": stream.people.model})
         table.save(out)
-    drawn = table.provenance["candidates_drawn"]
-    limit = table.provenance["max_cosine"]
-    typer.echo(
+        drawn = table.provenance["candidates_drawn"]
+        limit = table.provenance["max_cosine"]
+        result(
+            out=out, identities=len(table), candidates=drawn, max_cosine=limit, hash=table.table_hash,
+            source={"name": stream.found.name, "sha256": stream.found.sha256}, provenance=table.provenance,
+        )  # fmt: skip
+    say(
         f"{len(table)} identities of {drawn} candidates in {out}, every cosine below {limit:.4g}, "
         f"hash {table.table_hash[:12]}"
     )
-    typer.echo(f"identities     {stream.found.name}, sha256 {stream.found.sha256[:12]}")
+    say(f"identities     {stream.found.name}, sha256 {stream.found.sha256[:12]}")
 
 
 Labels = Annotated[
@@ -167,12 +172,16 @@ def centres(
                 progress=progress, say=progress.say,
             )  # fmt: skip
         found.save(out)
-    lengths, counts = found.lengths, found.images
-    typer.echo(
+        lengths, counts = found.lengths, found.images
+        result(
+            out=out, table=table, people=len(found), images=counts.sum(), fewest=counts.min(), most=counts.max(),
+            left_out=found.left_out, length_of_images=found.length, length_of_centres=lengths.mean(),
+        )  # fmt: skip
+    say(
         f"{out}: {len(found):,} people of {counts.sum():,} images, {counts.min()} to {counts.max()} each "
         f"(median {int(sorted(counts.tolist())[len(counts) // 2])}), {found.left_out} rows left out"
     )
-    typer.echo(
+    say(
         f"lengths        images {found.length:.4g}, centres {lengths.mean():.4g} in the mean; {table} has each"
     )
 
@@ -239,7 +248,12 @@ def fit(
                     progress=progress,
                 )
         save_statistics(out, statistics)
-    typer.echo(
+        result(
+            out=out, rows=statistics.count, effective_dimension=statistics.effective_dimension,
+            cosine_dimension=statistics.cosine_dimension, length=statistics.length,
+            components=statistics.components, shrinkage=statistics.shrinkage, sha256=statistics.sha256,
+        )  # fmt: skip
+    say(
         f"{out}: {statistics.count} rows, effective dimension {statistics.effective_dimension:.1f} "
         f"(of cosines {statistics.cosine_dimension:.1f}), length {statistics.length:.3g}, "
         f"{statistics.components} components, shrinkage {statistics.shrinkage:.3g}, sha256 {statistics.sha256[:12]}"
@@ -270,11 +284,12 @@ def plan(
             backend=stream.backend,
             max_candidates=max_candidates,
         )
+        result(plot=plot, feasible=made.feasible, plan=made.to_json())
         for line in made.lines():
-            typer.echo(line)
+            say(line)
         if plot is not None:
             plot_saturation(made, plot)
-            typer.echo(f"saturation curve  {plot}")
+            say(f"saturation curve  {plot}")
     made.refuse_if_saturated()
 
 
@@ -308,18 +323,23 @@ def check(
         else:
             limit, why = PUBLISHED_THRESHOLD, "as published, for features of arcface-r100-glint360k"
         stems = [path.stem for path in vectors]
-        curves = {}
+        curves, told = {}, dict[str, Any]()
         for path in vectors:
             rows = open_vectors(path)
             name = path.stem if stems.count(path.stem) == 1 else str(path)
             with progress_bar(f"check {name}", "pairs") as progress:
                 curve = curves[name] = separability_curve(rows, threshold=limit, step=step, progress=progress)
+            told[name] = {
+                "identities": len(rows), "unique_share": curve.share,
+                "first": curve.first, "unique": curve.unique,
+            }  # fmt: skip
+            result(threshold=limit, threshold_from=why, curves=told, plot=plot)
             for first, unique in zip(curve.first.tolist(), curve.unique.tolist(), strict=True):
-                typer.echo(f"{name}: {unique:,} unique identities of the first {first:,}")
-            typer.echo(
+                say(f"{name}: {unique:,} unique identities of the first {first:,}")
+            say(
                 f"{f'{name}: ' * (len(vectors) > 1)}{curve.share:.4%} of {len(rows)} identities are unique at cosine "
                 f"{limit:.4g} ({why})"
             )
         if plot is not None:
             plot_separability(curves, plot)
-            typer.echo(f"curves  {plot}")
+            say(f"curves  {plot}")

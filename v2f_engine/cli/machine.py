@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from v2f_engine.cli.flags import Device, Model, Precision
+from v2f_engine.cli.saying import result, say
+
+if TYPE_CHECKING:
+    from v2f_engine.backends import Choice
 
 
 def env(
@@ -29,7 +33,8 @@ def env(
     from v2f_engine.runtime import RUNNERS, runner_for
     from v2f_engine.threads import settled
 
-    typer.echo(f"python {platform.python_version()}  {platform.platform()}")
+    say(f"python {platform.python_version()}  {platform.platform()}")
+    versions: dict[str, str | None] = {}
     for package in (
         "torch",
         "triton",
@@ -42,38 +47,50 @@ def env(
         "simplejpeg",
     ):
         try:
-            typer.echo(f"{package} {metadata.version(package)}")
+            versions[package] = metadata.version(package)
+            say(f"{package} {versions[package]}")
         except metadata.PackageNotFoundError:
-            typer.echo(f"{package} not installed")
+            versions[package] = None
+            say(f"{package} not installed")
+    result(python=platform.python_version(), platform=platform.platform(), packages=versions)
     try:
-        typer.echo(f"ptxas {ptxas.versions()}")
+        say(f"ptxas {ptxas.versions()}")
     except ptxas.PtxasMissing as error:
-        typer.echo(f"ptxas: {error}")
+        say(f"ptxas: {error}")
     missing = no_extension()
     if missing:
-        typer.echo(f"compiled extension: missing; {missing}")
+        say(f"compiled extension: missing; {missing}")
+        result(extension=None, extension_missing=missing)
     else:
         from v2f_kernels._native import EXTENSION
 
-        typer.echo(f"compiled extension: {', '.join(EXTENSION.instruction_sets())}")
+        say(f"compiled extension: {', '.join(EXTENSION.instruction_sets())}")
+        result(extension=list(EXTENSION.instruction_sets()))
     threads = settled()
     quota = "none" if threads.cores.quota is None else f"{threads.cores.quota:g}"
-    typer.echo(
+    say(
         f"threads {torch.get_num_threads()}: {threads.count}; affinity {threads.cores.affinity}, quota {quota}"
     )
-    typer.echo(f"threads wait {threads.waiting}")
+    say(f"threads wait {threads.waiting}")
+    result(threads=torch.get_num_threads(), affinity=threads.cores.affinity, quota=threads.cores.quota)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index in range(count):
-        typer.echo(f"cuda:{index} {torch.cuda.get_device_name(index)}")
+        say(f"cuda:{index} {torch.cuda.get_device_name(index)}")
+    result(gpus=[torch.cuda.get_device_name(index) for index in range(count)])
     choice = backends.choose(device, precision)
     training = backends.choose(device, precision, gradients=True)
-    typer.echo(f"device {choice.device}: {choice.reasons['device']}")
-    typer.echo(f"precision {choice.precision}: {choice.reasons['precision']}")
-    typer.echo(f"runner {runner_for('auto', choice.device)} (known: {', '.join(RUNNERS)})")
-    typer.echo(f"table {choice.reasons['table']}")
+    say(f"device {choice.device}: {choice.reasons['device']}")
+    say(f"precision {choice.precision}: {choice.reasons['precision']}")
+    say(f"runner {runner_for('auto', choice.device)} (known: {', '.join(RUNNERS)})")
+    result(
+        device=choice.device, precision=choice.precision, runner=runner_for("auto", choice.device),
+        runners=list(RUNNERS), chunk=choice.chunk, reasons=choice.reasons,
+        backends=_chosen(choice), backends_with_gradients=_chosen(training),
+    )  # fmt: skip
+    say(f"table {choice.reasons['table']}")
     if choice.chunk:
-        typer.echo(f"upper levels {choice.chunk} images at a time: {choice.reasons['chunk']}")
-    typer.echo(f"rule: {backends.RULE}")
+        say(f"upper levels {choice.chunk} images at a time: {choice.reasons['chunk']}")
+    say(f"rule: {backends.RULE}")
     for op in sorted(backends.OPS):
         _show(op, "*", choice.backends[op], choice.reasons[op])
         for shape, pick in choice.shapes.get(op, {}).items():
@@ -85,8 +102,18 @@ def env(
     if self_test:
         from v2f_engine.pipeline import Engine
 
-        typer.echo(f"self-test: {Engine.load(model, device=device, precision=precision).self_test()}")
+        measured = Engine.load(model, device=device, precision=precision).self_test()
+        result(self_test=measured)
+        say(f"self-test: {measured}")
+
+
+def _chosen(choice: Choice) -> dict[str, dict[str, str]]:
+    """Op -> shape class -> backend; `*` stands for every other shape."""
+    return {
+        op: {"*": use} | {shape: pick.use for shape, pick in choice.shapes.get(op, {}).items()}
+        for op, use in sorted(choice.backends.items())
+    }
 
 
 def _show(op: str, shape: str, use: str, why: str) -> None:
-    typer.echo(f"{op:24} {shape:24} {use:15} {why}")
+    say(f"{op:24} {shape:24} {use:15} {why}")

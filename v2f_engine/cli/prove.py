@@ -22,6 +22,7 @@ from v2f_engine.cli.flags import (
 )
 from v2f_engine.cli.outputs import Overwrite, claimed
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import result, say
 
 
 @dataclass(frozen=True)
@@ -129,18 +130,19 @@ def prove(
             save_npy(files.features, proof.features)
         plot_proof(proof, plot)
         before, after = proof.before, proof.after
-        typer.echo(
+        result(out=out, report=report, plot=plot, features=files.features, **proof.to_json())
+        say(
             f"before  {before.repeated:,} of the first {before.identities:,} identities have a face like an earlier "
             f"one's (cosine {proof.max_cosine:.4g} or more); {before.rejected:,} would have to go"
         )
-        typer.echo(
+        say(
             f"after   {after.repeated:,} of {after.identities:,}, in {len(proof.rounds)} rounds and {proof.made:,} "
             f"identities made into images; most similar pair {float(after.nearest.max()):.4f}"
         )
-        typer.echo(f"report  {report}")
-        typer.echo(f"plot    {plot}")
+        say(f"report  {report}")
+        say(f"plot    {plot}")
         if files.features is not None:
-            typer.echo(f"features  {files.features}")
+            say(f"features  {files.features}")
         table = proof.require()
         shutil.rmtree(work, ignore_errors=True)  # only now: until everything is written they are all there is
-    typer.echo(f"table   {out}, hash {table.table_hash[:12]}")
+    say(f"table   {out}, hash {table.table_hash[:12]}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import result, say
 
 
 def render(
@@ -40,4 +41,8 @@ def render(
             encoder=Encoder(quality=quality),
             progress=progress,
         )
-    typer.echo(f"{ids} people, {ids * images} images in {out}; contact sheet {report.contact_sheet}")
+    result(
+        out=out, format=format, identities=ids, images=report.images, written=report.images_written,
+        seconds=report.seconds, manifest=report.manifest, contact_sheet=report.contact_sheet,
+    )  # fmt: skip
+    say(f"{ids} people, {ids * images} images in {out}; contact sheet {report.contact_sheet}")

@@ -12,6 +12,7 @@ are said. `cli/main.py` begins and ends it; a command called from Python says it
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -44,6 +45,8 @@ class Saying:
     begun: bool = False
 
 
+OWN = ("command", "status")
+"""Names of every object that no command gives."""
 _now = Saying()
 
 
@@ -88,6 +91,8 @@ def plain(value: Any) -> Any:
         return [plain(one) for one in value]
     if isinstance(value, set | frozenset):
         return sorted(map(plain, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain({one.name: getattr(value, one.name) for one in dataclasses.fields(value)})
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy and torch
         return plain(value.tolist())
     return str(value)
@@ -96,7 +101,7 @@ def plain(value: Any) -> Any:
 @contextlib.contextmanager
 def running(command: str) -> Iterator[None]:
     """The work of a command: nothing but its object reaches stdout with --json, and nothing at all with --quiet."""
-    _now.command, _now.begun = command, True
+    _now.command, _now.begun, _now.values = command, True, {}
     with contextlib.ExitStack() as stack:
         if _now.quiet:
             nowhere = stack.enter_context(open(os.devnull, "w"))
@@ -140,7 +145,8 @@ def end(status: str, **values: Any) -> None:
     """
     if not _now.json or os.environ.get("RANK", "0") != "0":  # of several ranks one speaks
         return
-    whole = {"command": _now.command, "status": status, **_now.values, **values}
+    whole = {**_now.values, **values}
+    whole = {"command": _now.command, "status": status} | {k: v for k, v in whole.items() if k not in OWN}
     print(json.dumps(plain(whole), allow_nan=False, ensure_ascii=False))
     if status == "complete":  # who ends the command says what it thinks of a stdout that cannot be written
         return

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from v2f_engine.cli.flags import Minutes, Split, Steps, grouped, tell
+from v2f_engine.cli.saying import result, say
 
 app = typer.Typer(help="Train a recogniser or a generator.", no_args_is_help=True)
 
@@ -167,6 +168,24 @@ class ValidationFlags:
         return sets
 
 
+def trained(folder: Path, weights: Path) -> dict[str, Any]:
+    """What a script wants to know of a training that ended: where its weights are, their hash, the last of its log."""
+    import json
+
+    from v2f_engine.models.file_hash import file_sha256
+
+    log = folder / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
+    last = json.loads(lines[-1]) if lines else {}
+    return {
+        "out": folder,
+        "weights": weights,
+        "sha256": file_sha256(weights),
+        "steps": last.get("step"),
+        "last": last,
+    }
+
+
 @app.command()
 @grouped
 def recogniser(
@@ -233,4 +252,5 @@ def recogniser(
             people, apart = hold_out(people, others.held_out_people)
         train_recogniser(people, settings, apart, group=group, validation=sets)
         if group.first:
-            typer.echo(f"{out / 'recogniser.safetensors'}")
+            result(**trained(out, out / "recogniser.safetensors"))
+            say(f"{out / 'recogniser.safetensors'}")

@@ -9,6 +9,8 @@ import typer
 
 from v2f_engine.cli.flags import Minutes, Split, Steps
 from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.saying import result, say
+from v2f_engine.cli.train import trained
 
 
 def estimator(
@@ -29,6 +31,7 @@ def estimator(
 ) -> None:
     """Train an estimator on rendered people, whose pose and blur are known exactly."""
     from v2f_engine.config import one_of
+    from v2f_engine.models.file_hash import file_sha256
     from v2f_engine.train.estimators import (
         JUDGES,
         LABELS,
@@ -56,7 +59,8 @@ def estimator(
     with claimed(overwrite, out, endings=(".safetensors",)):
         faces = render_labelled(render_seed, people, 16, 2) if data is None else read_labelled(data, labels)
         train_estimator(faces, settings)
-    typer.echo(f"{settings.out}")
+        result(out=settings.out, weights=settings.out, estimator=name, sha256=file_sha256(settings.out))
+    say(f"{settings.out}")
 
 
 def pose(
@@ -119,4 +123,5 @@ def pose(
         faces = read_pose_data(data, reader.to(group.device), limit, split, on_bad)
         train_pose(faces, load_generator(model).model, reader, settings, group)
         if group.first:
-            typer.echo(f"{out / 'pose.safetensors'}")
+            result(**trained(out, out / "pose.safetensors"))
+            say(f"{out / 'pose.safetensors'}")

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from v2f_engine.cli.flags import grouped, tell
-from v2f_engine.cli.train import BudgetFlags, HeldOutFlags, RowFlags, RunFlags
+from v2f_engine.cli.saying import note, result, say
+from v2f_engine.cli.train import BudgetFlags, HeldOutFlags, RowFlags, RunFlags, trained
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,11 @@ def generator(
         if others.held_out_people:
             images, apart = hold_out(images, others.held_out_people)
         if apart is None and group.first:
-            typer.echo(
-                "no held-out people: nothing will be validated (--held-out, --held-out-people)", err=True
-            )
+            note("no held-out people: nothing will be validated (--held-out, --held-out-people)")
         train_generator(images, reader, settings, apart, group=group)
         if group.first:
-            typer.echo(f"{out / 'generator.safetensors'}")
+            result(**trained(out, out / "generator.safetensors"))
+            say(f"{out / 'generator.safetensors'}")
 
 
 def _with_features(data: Path, features: Path | None, rows: RowFlags, reader: Any) -> Any:

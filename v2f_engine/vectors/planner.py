@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,12 @@ class IdentityPlan:
         end = max(10.0 * self.identities, float(self.max_candidates))
         drawn = np.geomspace(100, end, points)
         return drawn, np.array([self.pilot.predicted(float(n)) for n in drawn])
+
+    def to_json(self) -> dict[str, Any]:
+        """The prediction for scripts; the pilot without its histogram, what is infinite as None."""
+        whole = asdict(self)
+        del whole["pilot"]["histogram"]
+        return {name: None if value == math.inf else value for name, value in whole.items()}
 
     def lines(self) -> list[str]:
         """The prediction for people, a fact a line."""
