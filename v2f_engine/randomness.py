@@ -59,6 +59,10 @@ class Purpose(IntEnum):
     """The permutation that deals exact shares of noise levels; identity = half of a place, image = round."""
     STEERING_STEP = 21
     """The seed of the masks of a steering step that draws them anew; identity = step, image = 0."""
+    BOOTSTRAP = 22
+    """Which identities a resample of an evaluation draws; identity = resample, image = 0."""
+    SHOWN_ORDER = 23
+    """The order of images made while a trainer reads them; identity = half of a place, image = round."""
 
 
 def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> NDArray[np.uint32]:

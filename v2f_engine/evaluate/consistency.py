@@ -22,7 +22,11 @@ class Consistency:
         pair_cosine_p05, pair_cosine_p95: quantiles of that over identities.
         rest_cosine: mean cosine of an image with the mean of its identity's other images.
         own_nearest: share of images nearest to their own identity's centre, taken without the image itself.
-        per_identity: mean pair cosine of each, float32 `[identities]`.
+        per_identity: mean pair cosine of each, float32 `[identities]`, in ascending order of their numbers.
+        members: int64 `[identities]`, which of the table's identities these are.
+        rest_sums, own_sums: float64 `[identities]`: of each one's images, the sum of `rest_cosine` and the number of
+            those nearest to their own centre.
+        counts: float64 `[identities]`, images of each.
     """
 
     identities: int
@@ -32,9 +36,14 @@ class Consistency:
     rest_cosine: float
     own_nearest: float
     per_identity: NDArray[np.float32] = field(repr=False)
+    members: NDArray[np.int64] = field(repr=False)
+    rest_sums: NDArray[np.float64] = field(repr=False)
+    own_sums: NDArray[np.float64] = field(repr=False)
+    counts: NDArray[np.float64] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "per_identity"}
+        """Every number, without what belongs to one identity each."""
+        return {key: value for key, value in asdict(self).items() if not isinstance(value, np.ndarray)}
 
 
 def measure_consistency(table: FeatureTable) -> Consistency:
@@ -46,11 +55,12 @@ def measure_consistency(table: FeatureTable) -> Consistency:
     units, groups = table.units, table.groups
     sums = np.stack([units[group].sum(axis=0, dtype=np.float64) for group in groups])
     unit_sums = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    pairs, rest, own = [], [], []
+    pairs, rest, own, members = [], [], [], []
     for place, group in enumerate(groups):
         n = len(group)
         if n < 2:
             continue
+        members.append(place)
         rows = units[group].astype(np.float64)
         total = float(sums[place] @ sums[place])
         pairs.append((total - float((rows * rows).sum())) / (n * (n - 1)))
@@ -71,4 +81,8 @@ def measure_consistency(table: FeatureTable) -> Consistency:
         rest_cosine=float(np.concatenate(rest).mean()),
         own_nearest=float(np.concatenate(own).mean()),
         per_identity=np.asarray(pairs, np.float32),
+        members=np.array(members),
+        rest_sums=np.array([part.sum() for part in rest]),
+        own_sums=np.array([part.sum() for part in own], np.float64),
+        counts=np.array([len(part) for part in rest], np.float64),
     )

@@ -6,7 +6,7 @@ Kim et al., CVPR 2023, equations 11 to 14. A distance is 1 - cosine, and r = 0.3
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,15 +34,18 @@ class Uniqueness:
         consistent: C, mean over identities of the share of images within the radius of their centre.
         diverse: D, mean over identities of the share of real images that lie in the manifold of the identity's
             images; None without real images.
+        per_identity: float64 `[identities]`, the shares whose mean is C, in ascending order of their numbers.
     """
 
     radius: float
     unique: float
     consistent: float
     diverse: float | None = None
+    per_identity: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every number, without the list of shares."""
+        return {key: value for key, value in asdict(self).items() if key != "per_identity"}
 
 
 def measure_uniqueness(table: FeatureTable, *, radius: float = RADIUS) -> Uniqueness:
@@ -60,7 +63,7 @@ def measure_uniqueness(table: FeatureTable, *, radius: float = RADIUS) -> Unique
         for group, unit in zip(table.groups, units, strict=True)
     ]
     kept = reject_similar(units.astype(np.float32), 1 - radius)
-    return Uniqueness(radius, len(kept) / len(centres), float(np.mean(inside)))
+    return Uniqueness(radius, len(kept) / len(centres), float(np.mean(inside)), per_identity=np.array(inside))
 
 
 def measure_diversity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from v2f_engine.models.registry import EMBEDDED, MAX_COSINE, locate
 from v2f_engine.scores import (
     TELLING,
     equal_error_rate,
-    genuine_impostor,
     impostor_count,
+    impostor_pairs,
     require_pairs,
+    scores_of,
     threshold_at_fmr,
 )
 from v2f_engine.vectors.calibration import Calibration, calibrate_threshold
@@ -49,6 +50,8 @@ class Separability:
         genuine_mean, genuine_std, impostor_mean, impostor_std: of the cosines.
         impostor_pairs_in_all: pairs of two identities that there are; `impostor` holds distinct ones of them.
         genuine, impostor: the cosines themselves, float32; all genuine pairs, and all or a sample of impostor pairs.
+        impostor_rows: int64 `[P, 2]`, whose cosines `impostor` holds.
+        repeated: bool `[identities]`, the identities that are not unique.
     """
 
     identities: int
@@ -69,10 +72,12 @@ class Separability:
     impostor_pairs_in_all: int
     genuine: NDArray[np.float32]
     impostor: NDArray[np.float32]
+    impostor_rows: NDArray[np.int64] = field(repr=False)
+    repeated: NDArray[np.bool_] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Every number, without the two lists of cosines but with their lengths."""
-        numbers = {key: value for key, value in asdict(self).items() if key not in ("genuine", "impostor")}
+        """Every number, without the lists but with the lengths of those of cosines."""
+        numbers = {key: value for key, value in asdict(self).items() if not isinstance(value, np.ndarray)}
         return {**numbers, "genuine_pairs": len(self.genuine), "impostor_pairs": len(self.impostor)}
 
 
@@ -154,11 +159,13 @@ def measure_separability(
         ConfigError: threshold outside [-1, 1), or no identity with two images.
     """
     between("threshold", threshold, -1.0, 1.0)
-    genuine, impostor = genuine_impostor(table.features, table.labels, impostors=impostors, seed=seed)
+    pairs = impostor_pairs(table.labels, impostors, seed)
+    genuine, impostor = scores_of(table.features, table.labels, pairs)
     eer, eer_threshold = equal_error_rate(genuine, impostor)
     spread = float(genuine.var(dtype=np.float64) + impostor.var(dtype=np.float64))
     difference = float(genuine.mean(dtype=np.float64) - impostor.mean(dtype=np.float64))
     centres = table.centres
+    curve = separability_curve(centres, threshold=threshold)
     return Separability(
         identities=len(centres),
         images=len(table),
@@ -170,7 +177,7 @@ def measure_separability(
         threshold=float(threshold),
         false_match_rate=float((impostor > threshold).mean()),
         false_non_match_rate=float((genuine <= threshold).mean()),
-        unique_share=separability_curve(centres, threshold=threshold).share,
+        unique_share=curve.share,
         genuine_mean=float(genuine.mean(dtype=np.float64)),
         genuine_std=float(genuine.std(dtype=np.float64)),
         impostor_mean=float(impostor.mean(dtype=np.float64)),
@@ -178,6 +185,8 @@ def measure_separability(
         impostor_pairs_in_all=impostor_count(table.labels),
         genuine=genuine,
         impostor=impostor,
+        impostor_rows=pairs,
+        repeated=curve.repeated,
     )
 
 
