@@ -1,3 +1,7 @@
-"""The engine's version, where every room may read it."""
+"""The engine's version, semantic: the only place that says it, and pyproject.toml, `v2f --version` and manifests read it.
 
-VERSION = "0.1.0"
+A change of the bytes that a command makes, or of a manifest's schema, is at least a minor version while the first
+number is 0; `CHANGELOG.md` names each.
+"""
+
+VERSION = "0.2.0"

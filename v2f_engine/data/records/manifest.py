@@ -205,8 +205,8 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
 
 def software_versions() -> dict[str, str]:
     """Versions worth knowing when a dataset cannot be reproduced, and what ran the ops that decide no byte."""
-    versions = {"python": platform.python_version(), "ops on the host": told_on_host()}
-    for package in ("v2f-engine", "numpy", "pillow", "simplejpeg", "torch"):
+    versions = {"python": platform.python_version(), "ops on the host": told_on_host(), "v2f-engine": VERSION}
+    for package in ("numpy", "pillow", "simplejpeg", "torch"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
