@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
+.PHONY: browser docs cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -21,7 +21,7 @@ $(VENV)/ready: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csr
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/pip install -q -c constraints.txt -e '.[parquet,rendered,onnx,tensorrt-rtx,gates,scale,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[parquet,rendered,onnx,tensorrt-rtx,gates,scale,docs,ui,dev]'
 	touch $@
 
 setup: $(VENV)/ready        ## make the virtual environment and install the engine into it
@@ -31,7 +31,12 @@ setup-dev: $(VENV)/ready-dev  ## install what tests, linters and the GPU-free ke
 demo: $(VENV)/ready         ## generate 100 people x 10 images with the embedded model into out/demo
 	$(BIN)/v2f generate --ids 100 --images 10 --out out/demo
 
-test: setup-dev lint types floors unit interpreter aot  ## everything CI runs: linters, types, floors, tests, kernel gates
+test: setup-dev browser lint types floors unit interpreter aot  ## everything CI runs: linters, types, floors, tests, kernel gates
+
+browser:             ## Chromium for the tests of the page, by apt, where root may; they are skipped without one
+	@command -v chromium chromium-browser google-chrome >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null \
+	  || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null) \
+	  || echo "no Chromium could be installed: the tests of the page are skipped"
 
 lint: setup-dev             ## ruff: style and common mistakes
 	$(BIN)/ruff check .
@@ -115,6 +120,9 @@ prove-mini: setup-dev       ## 10,000 identities of the embedded model proven on
 	$(BIN)/v2f render --ids 1000 --images 5 --seed 404 --out out/known
 	$(BIN)/v2f ids prove 10000 --fmr 1e-6 --calibration out/known --out out/proven.safetensors \
 	  --report bench/results/cpu/ids_proof_mini.json --plot bench/results/cpu/ids_proof_mini.png
+
+docs: setup-dev             ## build the documentation site into out/site; read it by `python3 -m http.server -d out/site`
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 clean:               ## remove what building and testing left behind
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks out

@@ -44,7 +44,7 @@ def extensions() -> list:
 setup(
     packages=[*find_packages(".", include=["v2f_engine", "v2f_engine.*"]), *find_packages("kernels")],
     package_data={
-        "v2f_engine": ["py.typed", "assets/**/*"],
+        "v2f_engine": ["py.typed", "assets/**/*", "ui/static/*"],
         "v2f_kernels": ["py.typed", "tuned/*.json", "*/*.cu", "_cuda/*.cuh"],
     },
     ext_modules=extensions(),

@@ -25,6 +25,7 @@ from v2f_engine.cli import (
     train_attributes,
     train_generator,
 )
+    ui,
 from v2f_engine.cli.dependent import Refusing
 from v2f_engine.version import VERSION
 
@@ -76,6 +77,7 @@ app.command("repair")(dataset.repair)
 app.command("inspect")(dataset.inspect)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.command("env")(machine.env)
+app.command("ui")(ui.ui)
 
 
 def main() -> None:
