@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,11 +14,14 @@ from markdown_it import MarkdownIt
 from stub_people import make_batches
 
 from v2f_engine.data.layout import CARD, MANIFEST, OLD_CARD, OLD_SHEET, SHEET
-from v2f_engine.data.records.card import MINI_STATISTICS, card_text, write_card
-from v2f_engine.data.records.front_matter import front_matter, size_category
+from v2f_engine.data.records.card import card_text, write_card
+from v2f_engine.data.records.front_matter import MOST_NAMES, front_matter, size_category
+from v2f_engine.data.records.licences import MINI_STATISTICS, strictest
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.markdown import code, code_cell, text, yaml_string
+from v2f_engine.data.records.pieces import Piece
 from v2f_engine.data.records.plan import Plan
+from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.data.records.verify import verify_dataset
 from v2f_engine.data.writing.repair import repair_dataset
 from v2f_engine.data.writing.write import write_dataset
@@ -130,11 +135,93 @@ def test_size_categories_of_the_hub() -> None:
     ]  # fmt: skip
 
 
-def test_only_what_is_wholly_public_domain_says_so() -> None:
-    manifest = Manifest("lmdb", {}, Plan.of(1, 1), {}, {})
-    assert "license: cc0-1.0" in front_matter(manifest, ["CC0-1.0", "CC0-1.0 (assets), Apache-2.0 (code)"])
-    for licences in (["MIT"], ["CC0-1.0", "as the features they were fitted to"], ["unknown"]):
-        assert "license: other" in front_matter(manifest, licences)
+def test_a_set_is_under_its_strictest_licence_by_a_name_that_the_hub_takes() -> None:
+    assert strictest(["CC0-1.0", "CC0-1.0 (assets), Apache-2.0 (code)"]) == "cc0-1.0"
+    for licences, name in (
+        (["MIT", "CC0-1.0"], "weights-trained-on-photographs"),
+        (["MIT", "as the features they were fitted to"], "as-the-source-features"),
+        (["CC0-1.0", "that of the source"], "as-the-source-images"),
+        (["MIT", "unknown"], "unknown-weights"),
+        (["GPL-3.0"], "unknown-weights"),
+        ([], "unknown-weights"),
+    ):
+        assert strictest(licences) == name
+        assert re.fullmatch("[a-z0-9-]+", name)
+
+
+def head_of(manifest: Manifest) -> dict[str, Any]:
+    yaml = pytest.importorskip("yaml")
+    found: dict[str, Any] = yaml.safe_load("\n".join(front_matter(manifest)).strip("-"))
+    return found
+
+
+def recorded(format: str, settings: dict[str, Any], identities: int = 3, codec: str = "jpeg") -> Manifest:
+    """The manifest of a finished set of two images an identity, in one shard."""
+    pieces = (
+        Piece("file", "shard-000000.tar", 70, "0" * 64),
+        Piece("file", "attributes/shard-000000.npy", 9, "0" * 64),
+    )
+    record = ShardRecord(0, 0, identities, 2 * identities, 60, "0" * 64, pieces)
+    plan = Plan(identities, 2, identities)
+    return Manifest(format, {}, plan, {"codec": codec}, settings, {"v2f-engine": "9"}, (record,))
+
+
+MADE = {
+    "model": {"name": "mini", "sha256": "ab"},
+    "identities": {"source_sha256": MINI_STATISTICS, "table_hash": "cd"},
+}
+
+
+def test_the_head_says_what_it_is_of_whom_and_how_much() -> None:
+    head = head_of(recorded("webdataset", MADE))
+    assert head["license"] == "cc0-1.0"
+    assert head["tags"] == ["synthetic", "face-recognition"]
+    assert head["annotations_creators"] == ["machine-generated"]
+    info = head["dataset_info"]
+    assert [column["name"] for column in info["features"]] == ["jpg", "cls", "__key__", "__url__"]
+    assert info["features"][1]["dtype"]["class_label"]["names"] == {
+        "0": "000000",
+        "1": "000001",
+        "2": "000002",
+    }
+    assert info["splits"] == [{"name": "train", "num_bytes": 60, "num_examples": 6}]
+    assert (info["download_size"], info["dataset_size"]) == (70, 60)
+    manifest = recorded("webdataset", MADE)
+    assert head["provenance"] == {
+        "made_by": "v2f-engine 9",
+        "manifest_sha256": hashlib.sha256(manifest.to_bytes()).hexdigest(),
+        "generator": "mini",
+        "generator_sha256": "ab",
+        "identities_hash": "cd",
+    }
+    assert head_of(recorded("webdataset", MADE, codec="png"))["dataset_info"]["features"][0]["name"] == "png"
+
+
+def test_the_head_of_strangers_faces_does_not_call_them_synthetic() -> None:
+    head = head_of(recorded("parquet", {"converted_from": {"format": "lmdb"}}))
+    assert (head["license"], head["license_name"]) == ("other", "as-the-source-images")
+    assert head["tags"] == ["face-recognition"]
+    assert head["provenance"]["converted_from"] == "lmdb"
+    inner = head_of(recorded("parquet", {"converted_from": {"format": "lmdb", "settings": MADE}}))
+    assert (inner["license"], inner["tags"]) == ("cc0-1.0", ["synthetic", "face-recognition"])
+    published = head_of(recorded("parquet", {"model": {"name": "vec2face", "sha256": "0"}}))
+    assert published["license_name"] == "weights-trained-on-photographs"
+    assert published["license_link"] == "https://huggingface.co/BooBooWu/Vec2Face"
+
+
+@pytest.mark.parametrize("format", ["imagefolder", "webdataset", "parquet", "lmdb", "recordio"])
+def test_300_000_names_do_not_blow_up_the_head(format: str) -> None:
+    few, many = (recorded(format, MADE, count) for count in (MOST_NAMES, 300_000))
+    assert len("\n".join(front_matter(few))) < 40_000
+    lines = front_matter(many)
+    assert len("\n".join(lines)) < 1_500
+    info = head_of(many).get("dataset_info", {})
+    assert ("dataset_info" in head_of(many)) == (format in ("imagefolder", "webdataset", "parquet"))
+    labels = [column for column in info.get("features", ()) if column["name"] in ("label", "cls")]
+    assert all(label["dtype"] == "int64" for label in labels)
+    assert bool(labels) == (format in ("webdataset", "parquet")), (
+        "a loader of folders takes the names from them"
+    )
 
 
 def test_the_embedded_statistics_are_known_by_their_hash() -> None:

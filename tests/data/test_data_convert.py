@@ -15,12 +15,12 @@ from stub_people import make_batches, picture, tree
 
 from v2f_engine import disk
 from v2f_engine.data import Encoder, Plan, convert_dataset, open_dataset, verify_dataset, write_dataset
-from v2f_engine.data.layout import CARD, MANIFEST
+from v2f_engine.data.layout import CARD, CROISSANT, MANIFEST
 from v2f_engine.data.writing import convert
 from v2f_engine.errors import ConfigError, DatasetError
 
 FORMATS = ("imagefolder", "webdataset", "lmdb", "recordio", "parquet")
-SAY_HOW = (MANIFEST, CARD)
+SAY_HOW = (MANIFEST, CARD, CROISSANT)
 """Files that tell how a dataset was made."""
 
 

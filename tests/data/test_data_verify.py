@@ -12,7 +12,7 @@ from stub_people import make_batches, tree
 
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, repair_dataset, verify_dataset, write_dataset
-from v2f_engine.data.layout import CARD, MANIFEST
+from v2f_engine.data.layout import CARD, CROISSANT, MANIFEST
 from v2f_engine.errors import ConfigError, DatasetError
 
 FORMATS = ("imagefolder", "webdataset", "lmdb", "recordio", "parquet")
@@ -34,7 +34,7 @@ def flip(path: Path, dice: random.Random) -> None:
 
 def files(root: Path) -> list[Path]:
     """All files but the card: it is for people, who may edit it; no reader looks at it."""
-    return sorted(path for path in root.rglob("*") if path.is_file() and path.name != CARD)
+    return sorted(path for path in root.rglob("*") if path.is_file() and path.name not in (CARD, CROISSANT))
 
 
 def largest(root: Path) -> Path:

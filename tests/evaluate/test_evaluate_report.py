@@ -14,7 +14,8 @@ from v2f_engine.batch import ImageBatch
 from v2f_engine.cli.main import app
 from v2f_engine.data import open_dataset
 from v2f_engine.data.layout import CARD
-from v2f_engine.data.records.card import card_text, licence_chain
+from v2f_engine.data.records.card import card_text
+from v2f_engine.data.records.licences import licence_chain
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.verify import verify_dataset
 from v2f_engine.data.verification import write_bin

@@ -14,7 +14,10 @@ from typing import Any
 from v2f_engine import disk
 from v2f_engine.atomic import write_file
 from v2f_engine.data.layout import CARD, IMAGES, LMDB, OLD_CARD, PARQUET, SHEET
+from v2f_engine.data.records.croissant import write_croissant
 from v2f_engine.data.records.front_matter import front_matter
+from v2f_engine.data.records.licences import licence_chain as licence_chain
+from v2f_engine.data.records.licences import nobody_exists
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.markdown import code, code_cell, text
 
@@ -31,75 +34,14 @@ WebDataset("shard-{000000..NNNNNN}.tar")     # webdataset; NNNNNN is the last sh
 load_dataset("webdataset", data_files="shard-*.tar")  # not data_dir=: that opens the manifest as a tar""",
     "parquet": f"""load_dataset(".")                            # Hugging Face datasets: columns image and label
 read_parquet("{PARQUET}")                         # pandas, polars, pyarrow""",
-    "lmdb": f"""lmdb.open("{LMDB}", subdir=False, readonly=True, lock=False)""",
-    "recordio": """get_dataloader(".", ...)                     # insightface arcface_torch: its MXFaceDataset""",
+    "lmdb": f"""lmdb.open("{LMDB}", subdir=False, readonly=True, lock=False)
+                                             # no loader of Hugging Face reads it: v2f convert, to parquet""",
+    "recordio": """get_dataloader(".", ...)                     # insightface arcface_torch: its MXFaceDataset
+                                             # no loader of Hugging Face reads it: v2f convert, to parquet""",
 }
 """Format -> the calls that read it, from inside the set's folder."""
 HEADING, MEASURED = "# Dataset card", "## Measured"
 """Lines by which a card is known as one of ours, and what it measures is found."""
-MINI_STATISTICS = "465968b0586a63ac8e7be86f86df28c8d0002accaf4ad5f39da6b1e3f0579509"
-"""sha256 of the embedded model's statistics, as manifests have it; `vectors` is no room that this one may import."""
-TRAINED_ON = {
-    "mini": "rendered people of this engine's own world (CC0 assets); no photograph of anybody",
-    "vec2face": "1 M photographs of 50,000 people of WebFace4M, through an extractor trained on Glint360K",
-    "vec2face-plus": "photographs of WebFace4M, through an extractor trained on Glint360K",
-}
-
-
-def licence_chain(settings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every weight and asset that the settings name: `part`, `name`, `sha256`, `licence`, `trained_on`."""
-    return list(_links(settings))
-
-
-def _links(settings: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    from v2f_engine.models.registry import licence_of
-
-    model = settings.get("model")
-    if isinstance(model, Mapping):
-        name = str(model.get("name", "unknown"))
-        yield {
-            "part": "generator",
-            "name": name,
-            "sha256": str(model.get("sha256", "unknown")),
-            "licence": licence_of(name),
-            "trained_on": TRAINED_ON.get(name, "not known here: ask whoever trained it"),
-        }
-    identities = settings.get("identities")
-    if isinstance(identities, Mapping):
-        yield {
-            "part": "identity vectors",
-            "name": str(identities.get("source", "given by the user")),
-            "sha256": str(identities.get("source_sha256") or identities.get("table_hash", "unknown")),
-            "licence": _licence_of_vectors(identities.get("source_sha256")),
-            "trained_on": "sampled; no vector is a person's",
-        }
-    if "world" in settings:
-        yield {
-            "part": "rendered people",
-            "name": f"world {settings['world']}",
-            "sha256": "made by code",
-            "licence": "CC0-1.0 (assets), Apache-2.0 (code)",
-            "trained_on": "nothing; see v2f_engine/assets/people/PROVENANCE.md",
-        }
-    source = settings.get("converted_from")
-    if isinstance(source, Mapping):
-        if isinstance(source.get("settings"), Mapping):
-            yield from _links(source["settings"])
-        else:
-            yield {
-                "part": "source images",
-                "name": f"{source.get('format', 'unknown')} of {source.get('images', '?')} images",
-                "sha256": str(source.get("files_sha256", "unknown")),
-                "licence": "that of the source",
-                "trained_on": "not known here",
-            }
-
-
-def _licence_of_vectors(statistics: object) -> str:
-    """Of vectors drawn from statistics with this sha256: that of the embedded model, or of their features."""
-    from v2f_engine.models.registry import licence_of
-
-    return licence_of("mini") if statistics == MINI_STATISTICS else "as the features they were fitted to"
 
 
 def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> str:
@@ -113,7 +55,7 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
     count, plan = manifest.images, manifest.plan
     chain = licence_chain(settings)
     lines = [
-        *front_matter(manifest, [link["licence"] for link in chain]),
+        *front_matter(manifest),
         "",
         HEADING,
         "",
@@ -177,6 +119,8 @@ def _who(settings: Mapping[str, Any]) -> str:
         return "Nobody in it exists: every identity is a sampled vector."
     if "world" in settings:
         return "Nobody in it exists: all are rendered."
+    if nobody_exists(settings):
+        return "Nobody in it exists: it was converted from a set of made people."
     return "Converted from another set."
 
 
@@ -229,6 +173,8 @@ def write_card(
 ) -> Path:
     """Writes the card, or brings the one that is there up to date with what was `measured`; whole or not at all.
 
+    `croissant.json` is written beside it.
+
     A set has one card. That of an older version, `DATASET_CARD.md`, becomes `README.md` with the head that the Hub
     reads and all that people wrote in it. A README.md that is no card of ours stays as it is; the card then keeps its
     old name.
@@ -244,12 +190,12 @@ def write_card(
     else:
         written = _brought_up_to_date(found, _measures(measured))
         if not written.startswith("---\n") and not theirs:
-            licences = [link["licence"] for link in licence_chain(manifest.settings)]
-            written = "\n".join([*front_matter(manifest, licences), "", written])
+            written = "\n".join([*front_matter(manifest), "", written])
     path = root / (OLD_CARD if theirs else CARD)
     write_file(path, written.encode(), writer)
     if not theirs:
         disk.remove(root / OLD_CARD)
+    write_croissant(root, manifest, writer)
     return path
 
 

@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from v2f_engine.data.gate.pictures import is_hidden
-from v2f_engine.data.layout import CARD, IMAGES, LMDB, MANIFEST, OLD_CARD, PARQUET
+from v2f_engine.data.layout import CARD, CROISSANT, IMAGES, LMDB, MANIFEST, OLD_CARD, PARQUET
 from v2f_engine.data.records.manifest import Manifest
 
-BESIDE = frozenset({MANIFEST, CARD, OLD_CARD, f"{LMDB}-lock"})
+BESIDE = frozenset({MANIFEST, CARD, CROISSANT, OLD_CARD, f"{LMDB}-lock"})
 """What a set's folder holds and its manifest does not name; the last is made by whoever reads an LMDB with locks."""
 TAKEN_FOR_DATA: Mapping[str, str] = {
     "imagefolder": f"{IMAGES}/*",
