@@ -25,7 +25,8 @@ namespace {
 
 template <class T>
 const T* in(const py::array& a) {
-  if (!a.dtype().is(py::dtype::of<T>()) || !(a.flags() & py::array::c_style))
+  // An unpickled array has a dtype of its own that is equal and not the same object.
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(a))
     throw py::type_error("expected a C-contiguous array of " + py::str(py::dtype::of<T>()).cast<std::string>() +
                          ", found " + py::str(a.dtype()).cast<std::string>());
   return static_cast<const T*>(a.data());

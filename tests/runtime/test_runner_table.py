@@ -83,8 +83,8 @@ def test_what_belongs_to_an_image_stays_with_it_while_the_runner_is_ahead(size: 
 
 def test_the_runner_is_fed_ahead_and_closed_when_the_caller_stops() -> None:
     runner = AheadRunner()
-    images = engine_of(runner).images(VECTORS, 40, batch_size=4)
-    first = next(iter(images))
+    images = iter(engine_of(runner).images(VECTORS, 40, batch_size=4))
+    first = next(images)
     assert isinstance(first, ImageBatch)
     assert runner.taken == 3
     assert not runner.closed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,28 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.config import one_of, whole_number
+from v2f_engine.config import one_of, whole_number, yes_or_no
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.draws import Draws
 from v2f_engine.pipeline.finish import finished, rebatched
+from v2f_engine.pipeline.image_stream import ImageStream
 from v2f_engine.pipeline.makers.plain import Plain
 from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs, NetworkRunner, Runner, open_runner, runner_for
 from v2f_engine.runtime.artefact import ServedModel, is_artefact, open_artefact, served_model
-from v2f_engine.vectors.gate import DIMENSION
+from v2f_engine.vectors.gate import DIMENSION, Vectors
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.people import People
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.sampling import sample_identities
 
 if TYPE_CHECKING:
+    import torch
+
     from v2f_engine.attributes.control import AttributeControl
     from v2f_engine.models.weights import LoadedModel
     from v2f_engine.pipeline.makers.posed import PoseCondition
+    from v2f_engine.pipeline.streamed import StreamedFaces
     from v2f_engine.runtime.batch_invariance import BatchInvariance
     from v2f_engine.vectors.calibration import Calibration
 
@@ -53,6 +57,7 @@ class Engine:
         runner: what decodes.
         masks: how many rows of a face are masked.
         usual: whether nobody asked for those masks, so that a pose network takes its own.
+        asked: what it was opened from, for processes that open it again; None where it was put together by hand.
     """
 
     def __init__(
@@ -62,7 +67,9 @@ class Engine:
         masks: MaskSchedule,
         *,
         usual: bool = False,
+        asked: EngineOptions | None = None,
     ) -> None:
+        self.asked = asked
         self.loaded = loaded
         self.runner = runner
         self.masks, self.usual = masks, usual
@@ -127,7 +134,9 @@ class Engine:
         if isinstance(loaded, LoadedModel):
             # every copy that a runner or a maker takes keeps it
             loaded.model.im_decoder.rounding = asked.rounding
-        return cls(loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule)
+        return cls(
+            loaded, open_runner(name, loaded, choice, schedule.n_dropped, batch), schedule, asked=asked
+        )
 
     @property
     def rounding(self) -> str:
@@ -185,7 +194,7 @@ class Engine:
 
     def images(
         self,
-        identities: Identities | NDArray[np.float32],
+        identities: Identities | Vectors,
         images_per_id: int,
         *,
         seed: int = 0,
@@ -196,11 +205,11 @@ class Engine:
         rescale: bool = False,
         mask_batch: int = 1,
         sigma_shares: str = "drawn",
-    ) -> Iterator[ImageBatch]:
+    ) -> ImageStream:
         """Images of identities, in order of (identity, image).
 
         Args:
-            identities: a table from `sample_identities`, or vectors `[N, 512]` (an array or a tensor).
+            identities: a table from `sample_identities`, or vectors `[N, 512]` of any library (see `gate.from_any`).
             images_per_id: how many of each.
             seed: 64-bit seed of perturbation and masks.
             perturbation: noise around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %, and none where
@@ -211,32 +220,33 @@ class Engine:
             rescale: bring each vector to the length that the model was trained on, instead of refusing others.
             mask_batch, sigma_shares: see `options.ImageOptions`; both count over all of `identities`.
 
-        Yields:
-            `ImageBatch` with attributes `sigma`, `cosine_to_centre`, `n_masked` and `failed` (1 where the image
-            came out constant twice, as a NaN anywhere in the network makes it); steered ones also with the
-            value and goal of every attribute, `identity_cosine`, `verdict` and `iterations`; those of a pose
-            network with their goals.
+        Returns:
+            an iterable of `ImageBatch`, whose `len` is the number of batches; each `for` makes the images again. A
+            batch has the attributes `sigma`, `cosine_to_centre`, `n_masked` and `failed` (1 where the image came out
+            constant twice, as a NaN anywhere in the network makes it); steered ones also the value and goal of
+            every attribute, `identity_cosine`, `verdict` and `iterations`; those of a pose network their goals.
 
         Warns:
             V2FWarning: vectors of another kind than the model's own, whose faces may be alike.
 
         Raises:
             VectorError: vectors of another shape, not finite, of zero norm, or of lengths that the model does not know.
+            ConfigError: another argument of a wrong type or out of range.
             OutOfMemory: see `pipeline.memory`.
         """
-        usual = Perturbation() if control is None else control.maker.noise
-        asked = ImageOptions(images_per_id, seed, perturbation or usual, mask_batch, sigma_shares)
-        given = identities
-        table = (
-            given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
-        )
+        asked = self._asked(images_per_id, seed, perturbation, mask_batch, sigma_shares, control)
+        table, rescale = _table(identities), yes_or_no("rescale", rescale)
+        if select is not None and not isinstance(select, range):
+            raise ConfigError(
+                f"select must be a range of identities, found {select!r:.60} ({type(select).__name__})."
+            )
         if rescale or select is None:
             table = self.people.admitted(table, rescale)
         elif len(chosen := table.part(slice(select.start, select.stop, select.step))):
             self.people.admitted(
                 chosen
             )  # the rows to be made: a loop over parts of a large table looks at each once
-        return self.batches(table, asked, select, control, batch_size)
+        return self._stream(table, asked, select, control, batch_size)
 
     def batches(
         self,
@@ -247,10 +257,96 @@ class Engine:
         batch_size: int | None = None,
     ) -> Iterator[ImageBatch]:
         """`images`, of options that are together already; in batches as the runner computes them by default."""
+        return iter(self._stream(identities, asked, select, control, batch_size))
+
+    def _stream(
+        self,
+        identities: Identities | NDArray[np.float32],
+        asked: ImageOptions,
+        select: range | None,
+        control: WithinMemory | None,
+        batch_size: int | None,
+    ) -> ImageStream:
         size = self.runner.batch_size if batch_size is None else batch_size
         size = whole_number("batch_size", size, 1)
         masks = self.masks if control is None else control.maker.usual_masks or self.masks
-        return rebatched(finished(control or self.plain, Draws.of(identities, asked, masks, select)), size)
+        draws = Draws.of(identities, asked, masks, select)
+
+        def start() -> Generator[ImageBatch]:
+            return rebatched(finished(control or self.plain, draws), size)
+
+        return ImageStream(start, len(draws), size)
+
+    def dataset(
+        self,
+        identities: Identities | Vectors,
+        images_per_id: int,
+        *,
+        seed: int = 0,
+        perturbation: Perturbation | None = None,
+        transform: Callable[[torch.Tensor], Any] | None = None,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        fresh: bool = False,
+        drop_last: bool = False,
+        control: AttributeControl | PoseCondition | None = None,
+        rescale: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> StreamedFaces:
+        """The images of `images` as a torch `IterableDataset`, made while a trainer reads them; nothing is written.
+
+        Items are (uint8 `[3, 112, 112]`, label); with `batch_size`, for a loader with `batch_size=None`, they are
+        (uint8 `[B, 3, 112, 112]`, int64 `[B]`). A label is the identity's row in the table. Workers and ranks share the
+        images out: each is made once, of the same bytes, whatever their number (`pipeline.streamed`).
+
+        Args:
+            identities, images_per_id, seed, perturbation, rescale: as in `images`.
+            transform: of a picture or batch of them, e.g. `lambda x: x / 127.5 - 1`.
+            batch_size: images an item: faster, and in the same order with any number of workers.
+            shuffle: images in an order of chance, another one each epoch (`set_epoch`); else by (identity, image).
+            fresh: other images of the same people each epoch.
+            drop_last: leaves out the images that do not fill a batch on every rank, so that ranks have equally many.
+            control: steering or a pose network's condition.
+            rank, world_size: of a process group; torch.distributed's own by default.
+
+        Raises:
+            VectorError, ConfigError: as `images`.
+        """
+        from v2f_engine.pipeline.streamed import shared_out
+
+        opened = None if control is None else self.control(control)
+        asked = self._asked(images_per_id, seed, perturbation, 1, "drawn", opened)
+        return shared_out(
+            self,
+            self.people.admitted(_table(identities), yes_or_no("rescale", rescale)),
+            asked,
+            control,
+            transform=transform,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            fresh=fresh,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    @staticmethod
+    def _asked(
+        images_per_id: int,
+        seed: int,
+        perturbation: Perturbation | None,
+        mask_batch: int,
+        sigma_shares: str,
+        control: WithinMemory | None,
+    ) -> ImageOptions:
+        if control is not None and not isinstance(control, WithinMemory):
+            raise ConfigError(
+                f"control must come from Engine.control, found {control!r:.60}: engine.control(AttributeControl(...))."
+            )
+        usual = Perturbation() if control is None else control.maker.noise
+        noise = usual if perturbation is None else perturbation
+        return ImageOptions(images_per_id, seed, noise, mask_batch, sigma_shares)
 
     def control(self, asked: AttributeControl | PoseCondition) -> WithinMemory:
         """Steering (`attributes.control.AttributeControl`) or a pose network's condition, ready for this engine.
@@ -259,9 +355,12 @@ class Engine:
             ConfigError: a goal without an attribute, or a runner without gradients.
             ModelNotFound, CheckpointError: of the networks that judge.
         """
+        from v2f_engine.attributes.control import AttributeControl
         from v2f_engine.pipeline.makers.posed import PoseCondition, Posed
         from v2f_engine.pipeline.makers.steered import steered
 
+        if not isinstance(asked, (PoseCondition, AttributeControl)):
+            raise ConfigError(f"control must be an AttributeControl or a PoseCondition, found {asked!r:.60}.")
         if isinstance(asked, PoseCondition):
             return WithinMemory(Posed(asked, self.loaded, self.runner, None if self.usual else self.masks))
         return WithinMemory(steered(asked, self.loaded, self.runner, self.plain, self.masks))
@@ -292,6 +391,10 @@ class Engine:
             "runner": self.runner.describe(),
             **({} if rounding == "nearest" else {"rounding": rounding}),
         }
+
+
+def _table(given: Identities | Vectors) -> Identities:
+    return given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=DIMENSION)
 
 
 def _file_runner(model: str | Path, runner: str, precision: str) -> tuple[ServedModel, str, int | None]:

@@ -74,6 +74,7 @@ class SharedCores:
         self.most = self.threads = most
         self._cores = cores
         self._look = looked
+        self._process = os.getpid()
         self._last = looked() if most > 1 else None
         self._proven = False
 
@@ -88,6 +89,10 @@ class SharedCores:
 
     def run(self, batch: Callable[[], torch.Tensor]) -> torch.Tensor:
         """What `batch` gives, with as many threads as others leave; torch's own number is as before afterwards."""
+        if (
+            os.getpid() != self._process
+        ):  # forked: the threads of before are not here, and OpenMP would wait for them
+            return batch()
         wanted = self._wanted()
         if wanted == self.most:
             return batch()

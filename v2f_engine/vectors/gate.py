@@ -5,10 +5,10 @@ Nothing behind this gate meets a NaN, a zero row, a repeated row or an object ar
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from v2f_engine.errors import VectorError
 
@@ -18,6 +18,16 @@ SHORTEST, LONGEST = 1e-6, 1e6
 BLOCK = 4096
 
 Float32 = NDArray[np.float32]
+
+
+class DLPackArray(Protocol):
+    """An array of a library that speaks DLPack: CuPy, JAX, torch."""
+
+    def __dlpack_device__(self) -> Any: ...
+
+
+Vectors = ArrayLike | DLPackArray
+"""What is taken for vectors `[N, 512]`; see `from_any`."""
 
 
 def check_vectors(
@@ -48,7 +58,7 @@ def check_vectors(
     if array.ndim != 2 or not len(array) or (dimension is not None and array.shape[1] != dimension):
         raise VectorError(f"{what}: expected shape [N >= 1, {dimension or 'D'}], found {list(array.shape)}.")
     native = array.dtype == np.float32 and array.dtype.isnative and array.flags.c_contiguous
-    rows = array if native else np.empty(array.shape, np.float32)
+    rows = array.view(np.float32) if native else np.empty(array.shape, np.float32)
     for start in range(0, len(array), BLOCK):
         part = array[start : start + BLOCK]
         if not native:
