@@ -22,6 +22,7 @@ from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.shard_record import ShardRecord, check_against_plan
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.outside import admit
+from v2f_engine.version import VERSION
 
 SCHEMA = "v2f-dataset/1"
 DECISIVE = ("format", "writer", "plan", "encoder", "settings")
