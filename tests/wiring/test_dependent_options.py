@@ -22,6 +22,7 @@ ALWAYS: dict[str, str] = {
     "verify": "dataset --full",
     "repair": "dataset --model --device --fetch",
     "inspect": "file --split",
+    "resume": "place",
     "bench": "what --model --device --precision --runner --images --rounds",
     "env": "--device --precision --self-test",
     "ids sample": "n_ids --source --model --seed --backend --out --overwrite --exclude",

@@ -1,4 +1,4 @@
-"""Options that every command has, added to all of them in one place: `--json`, `--quiet`.
+"""Options that every command has, added to all of them in one place: `--json`, `--quiet`, `--config`.
 
 They are read before all others and reach no command's function: what they say holds for whatever it calls.
 """
@@ -6,6 +6,7 @@ They are read before all others and reach no command's function: what they say h
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -42,11 +43,19 @@ def _common(
             expose_value=False,
         ),
     ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="options from a TOML file, or the manifest.json of a set to make again; what is typed goes before",
+            expose_value=False,
+        ),
+    ] = None,
 ) -> None:
     pass
 
 
-NAMES = ("--json", "--quiet")
+NAMES = ("--json", "--quiet", "--config")
 """What every command has."""
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from v2f_engine.cli import common_options, saying
+from v2f_engine.cli import common_options, completion, config, saying
 from v2f_engine.models.file_hash import is_weights
 
 VECTORS = (".npy", ".npz", ".pt", ".pth", ".safetensors")
@@ -212,7 +212,7 @@ class _Typed:
     def is_typed(self, name: str) -> bool:
         parameter = self._names.get(name, "")
         source = self._context.get_parameter_source(parameter)
-        given = source is not None and source.name not in ("DEFAULT", "DEFAULT_MAP")
+        given = source is not None and source.name != "DEFAULT"  # what --config says counts as typed
         return given and self._context.params.get(parameter) is not None
 
     def holds(self, condition: str) -> bool:
@@ -251,7 +251,9 @@ class Refusing(TyperGroup):
         found = leaves(self)
         for words, command in found.items():
             _instrument(command, words)
+            config.configure(command, tuple(words.split()), lambda: [tuple(one.split()) for one in found])
         common_options.add_to(found.values())
+        completion.add_to(found)
 
 
 def leaves(group: Any, before: str = "") -> dict[str, Any]:
@@ -267,7 +269,7 @@ def _instrument(command: Any, words: str) -> None:
     original, rules = command.invoke, TABLE.get(words, ())
 
     def checked(context: Any) -> Any:
-        with saying.running(words), warnings.catch_warnings():
+        with saying.running(words), config.noted(context, words), warnings.catch_warnings():
             refuse_idle(context, rules)
             warnings.showwarning = _told(warnings.showwarning)
             return original(context)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from v2f_engine.cli import replay
 from v2f_engine.cli.flags import (
     EngineFlags,
     Exclude,
@@ -19,6 +20,7 @@ from v2f_engine.cli.flags import (
     grouped,
 )
 from v2f_engine.cli.progress import progress_bar
+from v2f_engine.cli.saying import note, result, say
 from v2f_engine.cli.steering import SteeringFlags
 from v2f_engine.ranges import recorded, stage
 
@@ -68,7 +70,7 @@ class IdentityFlags:
             self.identities,
             self.references,
             rate.recogniser,
-            lambda words: typer.echo(words, err=True),
+            note,
             self.reference_identity,
         )
         return IdentityOptions(
@@ -182,7 +184,7 @@ FIXED = {
 def typed(context: typer.Context) -> list[str]:
     """Parameters that were typed, among those that a published script fixes."""
     found = {name: context.get_parameter_source(name) for name in FIXED}
-    return [name for name, source in found.items() if source is not None and source.name == "COMMANDLINE"]
+    return [name for name, source in found.items() if source is not None and source.name != "DEFAULT"]
 
 
 def compared(script: str, departures: tuple[str, ...]) -> str:
@@ -224,24 +226,23 @@ def generate(
     asked = asked.as_published(chosen) if drawing.as_published else asked.settled(chosen)
     if drawing.as_published:
         told = f"; as typed: {', '.join('--' + name.replace('_', '-') for name in kept)}" if kept else ""
-        typer.echo(f"as published by {asked.script.name}{told}", err=True)
+        note(f"as published by {asked.script.name}{told}")
 
     with progress_bar("generate", "images") as progress:
-        report = generation.run(asked, progress, progress.say)
-    typer.echo(
+        report = generation.run(asked, progress, progress.say, replay.checking(context))
+    result(**vars(report))
+    say(
         f"{report.identities} identities, {report.images} images in {report.out} "
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
-    typer.echo(f"identities     {report.people}")
-    typer.echo(f"published      {compared(report.script, report.departures)}")
+    say(f"identities     {report.people}")
+    say(f"published      {compared(report.script, report.departures)}")
     for line in report.start_up.lines(before=imported.seconds["import"]):
-        typer.echo(line)
+        say(line)
     if report.self_test != "not measured":
-        typer.echo(f"kernels        {report.self_test}")
+        say(f"kernels        {report.self_test}")
     if report.failed:
-        typer.echo(
-            f"FAILED         {report.failed} images came out constant twice; see the attribute 'failed'"
-        )
+        say(f"FAILED         {report.failed} images came out constant twice; see the attribute 'failed'")
     if report.manifest is not None:
-        typer.echo(f"contact sheet  {report.contact_sheet}")
-        typer.echo(f"manifest       {report.manifest}")
+        say(f"contact sheet  {report.contact_sheet}")
+        say(f"manifest       {report.manifest}")

@@ -20,12 +20,13 @@ from v2f_engine.cli import (
     machine,
     prove,
     render,
+    resume,
     saying,
     train,
     train_attributes,
     train_generator,
-)
     ui,
+)
 from v2f_engine.cli.dependent import Refusing
 from v2f_engine.version import VERSION
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     cls=Refusing,
     help="Face-recognition training sets of people who do not exist.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,10 +75,11 @@ app.command("features")(dataset.features)
 app.command("convert")(dataset.convert)
 app.command("verify")(dataset.verify)
 app.command("repair")(dataset.repair)
+app.command("resume")(resume.resume)
 app.command("inspect")(dataset.inspect)
+app.command("ui")(ui.ui)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.command("env")(machine.env)
-app.command("ui")(ui.ui)
 
 
 def main() -> None:

@@ -25,6 +25,9 @@ from typing import Annotated, Any
 
 import typer
 
+from v2f_engine.asked import RUNNING
+from v2f_engine.cli import saying
+
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="replace files that are there; never folders of datasets or trainings"),
@@ -65,7 +68,8 @@ def claimed(
     _check_names(claim.files, endings)
     _refuse_inputs(claim.files)
     if claim.complete() and not tells:
-        typer.echo(f"already complete: {', '.join(map(str, claim.files))} (the same command wrote it before)")
+        saying.result(**{**claim.told(), "out": claim.files[0], "already_complete": True})
+        saying.say(f"already complete: {', '.join(map(str, claim.files))} (the same command wrote it before)")
         raise typer.Exit(0)
     claim.begin(room)
     try:
@@ -73,7 +77,7 @@ def claimed(
     except BaseException:
         claim.give_up()
         raise
-    claim.finish()
+    claim.finish(saying.now().values)
 
 
 def beside(measured: Path | str, name: str) -> Path:
@@ -242,8 +246,17 @@ class Claim:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
-    def finish(self) -> None:
+    def told(self) -> dict[str, Any]:
+        """What the command gave when it wrote them."""
+        found = self._read() or {}
+        given = found.get("result")
+        return given if isinstance(given, dict) else {}
+
+    def finish(self, result: Mapping[str, Any] | None = None) -> None:
         """Notes what was written.
+
+        Args:
+            result: what the command gave, to be given again when it is repeated.
 
         Raises:
             OutputFolderError: a command with other settings began to write here while this one worked.
@@ -258,7 +271,7 @@ class Claim:
                 f"{_differing(found['settings'], self.settings)}. Run them again with a name each."
             )
         hashes = {self._key(file): _sha256(file) for file in self.files if os.path.lexists(file)}
-        write_atomically(self.record, self._bytes(hashes))
+        write_atomically(self.record, self._bytes(hashes, result or {}))
 
     def _key(self, file: Path) -> str:
         return os.path.relpath(file, self.record.parent)
@@ -273,8 +286,13 @@ class Claim:
                 found.append(None)
         return found
 
-    def _bytes(self, hashes: Mapping[str, str] | None) -> bytes:
-        record = {"schema": SCHEMA, "settings": dict(self.settings), "files": hashes}
+    def _bytes(self, hashes: Mapping[str, str] | None, result: Mapping[str, Any] | None = None) -> bytes:
+        record: dict[str, Any] = {"schema": SCHEMA, "settings": dict(self.settings), "files": hashes}
+        if result:
+            record["result"] = saying.plain(result)
+        command = RUNNING.get()
+        if hashes is None and command is not None:  # of no use once the files are whole
+            record["asked"] = command.to_json()
         return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
 
     def _read(self) -> dict[str, Any] | None:

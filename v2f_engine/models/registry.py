@@ -118,6 +118,11 @@ def write_card(folder: Path, licence: str, about: Mapping[str, Any]) -> Path:
     return path
 
 
+def names(kind: str) -> tuple[str, ...]:
+    """Known names of a kind, `generator` or `recogniser`: the embedded ones, then the published."""
+    return (*EMBEDDED[kind], *(name for name, entry in PUBLISHED.items() if entry.kind == kind))
+
+
 def models_folder() -> Path:
     """Where published weights are looked for: `~/.cache/v2f_engine`."""
     return Path.home() / ".cache" / "v2f_engine"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine import notebook
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.formats import get_format
+from v2f_engine.data.formats import get_format, open_dataset
+from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import Plan
@@ -23,6 +25,7 @@ from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions, OutputOptions, WorkerOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.pipeline.given import REFERENCES
+from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.pipeline.published import Asked, Script, departures, script_for
 from v2f_engine.pipeline.self_test import self_tested
 from v2f_engine.pipeline.shard_source import OPEN
@@ -61,6 +64,7 @@ class GenerateReport:
         start_up: where the first seconds went, the rate after them, and kernels compiled.
         people: where the identities come from: the source, with its hash.
         script, departures: the published script that does the same, and how this run differs from it.
+        complete: False where a signal stopped the run and its handler let us go on.
     """
 
     out: Path
@@ -77,6 +81,39 @@ class GenerateReport:
     people: str = ""
     script: str = ""
     departures: tuple[str, ...] = ()
+    complete: bool = True
+
+    @property
+    def status(self) -> str:
+        """`complete` or `stopped`."""
+        return "complete" if self.complete else "stopped"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The set, opened.
+
+        Raises:
+            DatasetError: it is not finished, or the null format, which stores nothing.
+        """
+        return open_dataset(self.out)
+
+    def _repr_html_(self) -> str:
+        values = {
+            "status": self.status,
+            "made now": f"{self.written:,} images, {self.images_per_second:,.0f} a second",
+            "people from": self.people,
+            "constant images": self.failed or None,
+            "differs from the published script": "; ".join(self.departures),
+        }
+        sheet = self.contact_sheet
+        shown = (
+            ""
+            if sheet is None
+            else notebook.img(sheet.read_bytes(), "contact sheet", "max-height:70vh;width:auto;")
+        )
+        return notebook.facts(
+            f"{self.out}: {self.images:,} images of {self.identities:,} people", values, shown
+        )
 
 
 WORTH_A_SELF_TEST = 100
@@ -255,34 +292,84 @@ class Request:
         return chosen
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Everything of a run before its first byte.
+
+    Args:
+        engine, control: what makes the images.
+        table: the identities.
+        manifest: of the dataset, without records: settings, plan, format, encoder.
+        departures: how it differs from the published script.
+    """
+
+    engine: Engine
+    control: WithinMemory | None
+    table: Identities
+    manifest: Manifest
+    departures: tuple[str, ...]
+
+
+def refuse_impossible(asked: Request) -> None:
+    """Looks at place, disk, memory and time before anything is loaded.
+
+    Raises:
+        OutputFolderError, DiskFull, ConfigError: see `room.refuse_beyond`.
+    """
+    people, output = asked.identities, asked.output
+    count = len(people.identities) if people.identities is not None else people.n_ids or 0
+    encoder, stored = output.encoder.describe(), get_format(output.format).stores
+    refuse_beyond(output.out, count, asked.images.images_per_id, encoder, stored=stored)
+
+
+def prepare(
+    asked: Request,
+    notify: Callable[[str], None] | None = None,
+    identities: Callable[[IdentityOptions, int], Identities] | None = None,
+) -> Prepared:
+    """Loads the engine and samples the people; writes nothing.
+
+    Args:
+        identities: gives the table, of the options that a model has settled and the seed; `identity_table` by default.
+    """
+    images, output = asked.images, asked.output
+    engine = Engine.open(asked.engine, notify)
+    control = None if asked.attributes is None else engine.control(asked.attributes)
+    with stage("identities"):
+        table = (identities or identity_table)(asked.identities.for_model(engine.people), images.seed)
+    plan = Plan.of(len(table), images.images_per_id, output.images_per_shard)
+    settings = {
+        "seed": images.seed,
+        "identities": table.describe(),
+        **images.describe(),
+        **engine.describe(),
+        **({} if control is None else {"attributes": control.describe()}),
+    }
+    manifest = manifest_for(output.format, plan, output.encoder.describe(), settings)
+    return Prepared(engine, control, table, manifest, asked.departures(engine.precision))
+
+
 def run(
     asked: Request,
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
+    before: Callable[[Manifest], None] = lambda manifest: None,
 ) -> GenerateReport:
-    """`generate`, of options that are together already."""
-    executor, images, output = asked.executor, asked.images, asked.output
+    """`generate`, of options that are together already.
+
+    Args:
+        before: called with the manifest of what will be made, before the folder is looked at; may refuse it.
+    """
+    executor, images, output, script = asked.executor, asked.images, asked.output, asked.script
     check_options(executor, asked.workers.options)
-    people, stored = asked.identities, get_format(output.format).stores
-    count = len(people.identities) if people.identities is not None else people.n_ids or 0
-    refuse_beyond(output.out, count, images.images_per_id, output.encoder.describe(), stored=stored)
-    script = asked.script
+    refuse_impossible(asked)
     with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
-        engine = Engine.open(asked.engine, notify)
-        engine_people = engine.people
-        control = None if asked.attributes is None else engine.control(asked.attributes)
-        with stage("identities"):
-            table = identity_table(asked.identities.for_model(engine.people), images.seed)
-        plan = Plan.of(len(table), images.images_per_id, output.images_per_shard)
-        differs = asked.departures(engine.precision)
-        settings = {
-            "seed": images.seed,
-            "identities": table.describe(),
-            **images.describe(),
-            **engine.describe(),
-            **({} if control is None else {"attributes": control.describe()}),
-        }
-        note, beside = clock.progress(progress), {IDENTITIES: table.to_bytes}
+        ready = prepare(asked, notify)
+        engine, control, table = ready.engine, ready.control, ready.table
+        manifest, differs, people = ready.manifest, ready.departures, engine.people
+        del ready
+        before(manifest)
+        plan, note, beside = manifest.plan, clock.progress(progress), {IDENTITIES: table.to_bytes}
 
         def make(ids: range) -> Iterable[ImageBatch]:
             return clock.batches(engine.batches(table, images, ids, control))
@@ -294,7 +381,7 @@ def run(
                 clock.writing()
                 written = write_dataset(
                     output.out,
-                    settings,
+                    manifest.settings,
                     plan,
                     make,
                     format=output.format,
@@ -307,7 +394,7 @@ def run(
             del engine, control, test, make  # workers have their own; on a GPU this one's memory is theirs
             written = write_scaled(
                 output.out,
-                manifest_for(output.format, plan, output.encoder.describe(), settings),
+                manifest,
                 Source(OPEN, {"model": str(asked.engine.model), "fetch": asked.engine.fetch}),
                 Workforce(
                     executor, asked.workers.workers, asked.engine.device, options=asked.workers.options
@@ -316,9 +403,7 @@ def run(
                 attachments=beside,
             )
         start_up = clock.report(kernels.compiled)
-    report = _report(
-        output.out, plan, written, clock.seconds, self_test, start_up, origin(table, engine_people)
-    )
+    report = _report(output.out, plan, written, clock.seconds, self_test, start_up, origin(table, people))
     return replace(report, script=script.name, departures=differs)
 
 
@@ -390,6 +475,7 @@ def _report(
         self_test=self_test,
         start_up=start_up,
         people=people,
+        complete=written.complete,
     )
 
 

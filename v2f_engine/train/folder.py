@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from v2f_engine.asked import NAME, RUNNING
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import OutputFolderError
 from v2f_engine.train.checkpoint import Checkpoints
@@ -64,6 +65,8 @@ def open_folder(
                 "of that training to go on with it."
             )
     write_atomically(folder / SETTINGS, (json.dumps(now, indent=1, sort_keys=True) + "\n").encode())
+    if (command := RUNNING.get()) is not None:
+        write_atomically(folder / NAME, command.to_bytes())
 
 
 def _begun_with(folder: Path) -> dict[str, Any] | None:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from v2f_engine import disk
-from v2f_engine.data.layout import LEDGER, LOCK, MANIFEST, QUEUE, RUN, STAGING, WORK
+from v2f_engine.asked import RUNNING
+from v2f_engine.atomic import write_file
+from v2f_engine.data.layout import COMMAND, LEDGER, LOCK, MANIFEST, QUEUE, RUN, STAGING, WORK
 from v2f_engine.data.records import ledger
 from v2f_engine.data.records.manifest import Manifest, differences
 from v2f_engine.data.records.pieces import Piece, are_there, check_piece, write_piece
@@ -92,6 +94,8 @@ def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments
             manifest.save(work / RUN, writer)
         records = {}
     with disk.named_errors(root):
+        if (command := RUNNING.get()) is not None:
+            write_file(work / COMMAND, command.to_bytes(), writer)
         disk.remove(work / QUEUE)
         remove_orphans(root)
         attached = tuple(attach(root, name, content(), writer) for name, content in attachments.items())

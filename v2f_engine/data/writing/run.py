@@ -22,7 +22,7 @@ from v2f_engine import disk
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.formats.protocol import Place, ReadShard, Sample
 from v2f_engine.data.formats.staging import read_staged
-from v2f_engine.data.layout import LEDGER, MANIFEST, OLD_SHEET, QUEUE, RUN, SHEET, STAGING, WORK
+from v2f_engine.data.layout import COMMAND, LEDGER, MANIFEST, OLD_SHEET, QUEUE, RUN, SHEET, STAGING, WORK
 from v2f_engine.data.records.card import write_card
 from v2f_engine.data.records.ledger import Ledger
 from v2f_engine.data.records.manifest import Manifest
@@ -182,7 +182,7 @@ class DatasetRun:
     def clear(self) -> None:
         """Empties `.v2f/` but for the lock: the manifest has taken the place of all of it."""
         self.close()
-        for name in (QUEUE, LEDGER, STAGING, RUN):
+        for name in (QUEUE, LEDGER, STAGING, COMMAND, RUN):
             disk.remove(self.root / WORK / name)
 
     def close(self) -> None:

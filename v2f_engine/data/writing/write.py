@@ -12,7 +12,8 @@ from typing import Any
 
 from v2f_engine import disk
 from v2f_engine.config import at_least
-from v2f_engine.data.formats import get_format
+from v2f_engine.data.formats import get_format, open_dataset
+from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.layout import MANIFEST, SHEETS
 from v2f_engine.data.records.manifest import Manifest, software_versions
 from v2f_engine.data.records.plan import Plan
@@ -61,6 +62,20 @@ class WriteReport:
     complete: bool
     manifest: Path | None
     contact_sheet: Path | None
+
+    @property
+    def status(self) -> str:
+        """`complete` or `stopped`."""
+        return "complete" if self.complete else "stopped"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The set, opened.
+
+        Raises:
+            DatasetError: it is not finished, or the null format, which stores nothing.
+        """
+        return open_dataset(self.path)
 
     @property
     def images_per_s(self) -> float:
@@ -180,7 +195,7 @@ def _kept(run: DatasetRun) -> str:
     images, plan = sum(record.count for record in run.records.values()), run.manifest.plan
     of = f" of {plan.images:,}" if plan.uniform else ""
     shards = f"{len(run.records):,} of {plan.shards:,} shards"
-    return f"{images:,}{of} images ({shards}) kept in {run.root}; the same command resumes"
+    return f"{images:,}{of} images ({shards}) kept in {run.root}; the same command resumes, or `v2f resume {run.root}`"
 
 
 def _sheet(root: Path, finished: Manifest) -> Path | None:

@@ -1,0 +1,83 @@
+"""`--config SET/manifest.json`: a set's manifest as the options that made it, and what is said of the copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2f_engine.cli.saying import note
+
+if TYPE_CHECKING:
+    from v2f_engine.data.records.manifest import Manifest
+    from v2f_engine.pipeline.replay import Replayed
+
+KEY = "v2f.replayed"
+"""Of a context's `meta`."""
+
+
+def replayed(path: Path, words: tuple[str, ...], typed: Collection[str]) -> tuple[dict[str, Any], Replayed]:
+    """Option -> value of the command that made the set, and what its run is held to.
+
+    Args:
+        path: a `manifest.json`, or `.v2f/run.json` of a set that is not finished.
+        words: of the command that is to make it again.
+        typed: options typed beside it, without dashes.
+
+    Raises:
+        ConfigError: no manifest, or one of another command.
+        DatasetError: a manifest that was changed.
+    """
+    from v2f_engine.data.layout import RUN, WORK
+    from v2f_engine.data.records.manifest import Manifest
+    from v2f_engine.errors import ConfigError
+    from v2f_engine.pipeline.replay import Replayed, maker_of, options_of
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file. Expected TOML, or the manifest.json of a set.")
+    manifest = Manifest.load(path)
+    folder = path.parent.parent if path.parent.name == WORK and path.name == RUN else path.parent
+    maker = maker_of(manifest.settings)
+    if maker in ("generate", "render") and (maker,) != words:
+        raise ConfigError(
+            f"{path} is the manifest of a set that `v2f {maker}` made: `v2f {maker} --config {path} --out COPY` makes "
+            f"it again; `v2f {' '.join(words)}` takes a TOML file."
+        )
+    whole = options_of(manifest, folder, typed)
+    there = _there(manifest, folder)
+    named = set(typed) - {
+        "out",
+        "config",
+        "workers",
+        "executor",
+        "executor-option",
+        "fetch",
+        "processes",
+        "json",
+        "quiet",
+    }
+    return whole, Replayed(manifest, path, {name: there.get(name, "as by default") for name in sorted(named)})
+
+
+def checking(context: Any) -> Callable[[Manifest], None]:
+    """Called with the manifest of what a command will make: says how it stands to the one that is replayed, if any."""
+    held_to: Replayed | None = context.meta.get(KEY)
+
+    def check(now: Manifest) -> None:
+        if held_to is not None:
+            note(held_to.told)
+            for line in held_to.check(now):
+                note(f"warning: {line}")
+
+    return check
+
+
+def _there(manifest: Any, folder: Path) -> dict[str, Any]:
+    """What the set itself was made with, as far as it can be told."""
+    from v2f_engine.errors import ConfigError
+    from v2f_engine.pipeline.replay import options_of
+
+    try:
+        return options_of(manifest, folder)
+    except ConfigError:
+        return {}
