@@ -9,7 +9,11 @@
     for batch in engine.images(identities, images_per_id=50, seed=0):
         batch.images    # uint8 [B, 112, 112, 3]
 
-Names are imported when they are first used, so `import v2f_engine` costs neither torch nor a GPU.
+    faces = v2f.open_dataset("faces")
+    image, label = faces[0]
+
+Names are imported when they are first used, so `import v2f_engine` costs neither torch nor a GPU. The tour is
+docs/python.md.
 """
 
 from __future__ import annotations
@@ -21,11 +25,23 @@ from v2f_engine.threads import settled
 from v2f_engine.version import VERSION
 
 if TYPE_CHECKING:
+    from v2f_engine import errors as errors
+    from v2f_engine.attributes.control import AttributeControl as AttributeControl
     from v2f_engine.batch import ImageBatch as ImageBatch
+    from v2f_engine.data.formats import open_dataset as open_dataset
+    from v2f_engine.data.formats.dataset import Dataset as Dataset
+    from v2f_engine.data.records.verify import verify_dataset as verify_dataset
+    from v2f_engine.data.training.training_set import open_training_set as open_training_set
+    from v2f_engine.data.writing.convert import convert_dataset as convert_dataset
+    from v2f_engine.errors import V2FError as V2FError
+    from v2f_engine.models.vec2face import Vec2Face as Vec2Face
     from v2f_engine.pipeline import Engine as Engine
     from v2f_engine.pipeline import GenerateReport as GenerateReport
     from v2f_engine.pipeline import generate as generate
+    from v2f_engine.pipeline import load_identities as load_identities
     from v2f_engine.pipeline import repair as repair
+    from v2f_engine.pipeline.makers.posed import PoseCondition as PoseCondition
+    from v2f_engine.vectors.perturbation import Perturbation as Perturbation
     from v2f_engine.vectors.sampling import Identities as Identities
     from v2f_engine.vectors.sampling import sample_identities as sample_identities
 
@@ -34,28 +50,54 @@ __version__ = VERSION
 settled()  # threads wait as they should only if that is said before torch is loaded
 
 _HOMES = {
+    "AttributeControl": "v2f_engine.attributes.control",
+    "Dataset": "v2f_engine.data.formats.dataset",
     "Engine": "v2f_engine.pipeline",
     "GenerateReport": "v2f_engine.pipeline",
-    "generate": "v2f_engine.pipeline",
-    "repair": "v2f_engine.pipeline",
     "Identities": "v2f_engine.vectors.sampling",
-    "sample_identities": "v2f_engine.vectors.sampling",
     "ImageBatch": "v2f_engine.batch",
+    "Perturbation": "v2f_engine.vectors.perturbation",
+    "PoseCondition": "v2f_engine.pipeline.makers.posed",
+    "V2FError": "v2f_engine.errors",
+    "Vec2Face": "v2f_engine.models.vec2face",
+    "convert_dataset": "v2f_engine.data.writing.convert",
+    "generate": "v2f_engine.pipeline",
+    "load_identities": "v2f_engine.pipeline",
+    "open_dataset": "v2f_engine.data.formats",
+    "open_training_set": "v2f_engine.data.training.training_set",
+    "repair": "v2f_engine.pipeline",
+    "sample_identities": "v2f_engine.vectors.sampling",
+    "verify_dataset": "v2f_engine.data.records.verify",
 }
+"""Name -> module; `errors` is a module itself."""
 
 __all__ = [
+    "AttributeControl",
+    "Dataset",
     "Engine",
     "GenerateReport",
     "Identities",
     "ImageBatch",
+    "Perturbation",
+    "PoseCondition",
+    "V2FError",
+    "Vec2Face",
     "__version__",
+    "convert_dataset",
+    "errors",
     "generate",
+    "load_identities",
+    "open_dataset",
+    "open_training_set",
     "repair",
     "sample_identities",
+    "verify_dataset",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("v2f_engine.errors")
     if name not in _HOMES:
         raise AttributeError(
             f"module 'v2f_engine' has no attribute {name!r}; it offers {', '.join(sorted(_HOMES))}"

@@ -9,7 +9,15 @@ what a resumed run had already written.
 
 from v2f_engine.pipeline.engine import COMPUTE_BATCH, Engine
 from v2f_engine.pipeline.generation import GenerateReport, generate
-from v2f_engine.pipeline.given import identities_from
+from v2f_engine.pipeline.given import identities_from, load_identities
 from v2f_engine.pipeline.shard_source import repair
 
-__all__ = ["COMPUTE_BATCH", "Engine", "GenerateReport", "generate", "identities_from", "repair"]
+__all__ = [
+    "COMPUTE_BATCH",
+    "Engine",
+    "GenerateReport",
+    "generate",
+    "identities_from",
+    "load_identities",
+    "repair",
+]

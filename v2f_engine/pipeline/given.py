@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import one_of
+from v2f_engine.config import a_path, one_of
 from v2f_engine.data.layout import MANIFEST
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.registry import locate
@@ -75,6 +75,19 @@ def people_of(model: str | Path) -> People:
     if is_artefact(model):
         return People.of(served_model(Path(model), open_artefact(model)))
     return People.of(locate(model, "generator"))
+
+
+def load_identities(path: str | Path) -> Identities:
+    """The identities in a file: a table that `Identities.save` or `v2f ids` wrote, or vectors `[N, 512]` of elsewhere.
+
+    Args:
+        path: a `.safetensors`, `.npy`, `.npz` or `.pt`.
+
+    Raises:
+        VectorError: no such file, or rows that are no vectors; the message names them.
+        ConfigError: no path.
+    """
+    return given_vectors(a_path("path", path))
 
 
 def given_vectors(path: str | Path) -> Identities:

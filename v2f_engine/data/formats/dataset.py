@@ -8,17 +8,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine import notebook
 from v2f_engine.batch import IMAGE_SIZE, ImageBatch
 from v2f_engine.data.formats.account import Account
 from v2f_engine.data.gate.decode import decode
 from v2f_engine.data.gate.resize import Resized
 from v2f_engine.data.layout import MANIFEST
 from v2f_engine.data.records.manifest import Manifest
+from v2f_engine.errors import RowError, V2FError
+from v2f_engine.indexing import Rows, chosen
 
 
 class Record(NamedTuple):
@@ -41,6 +44,10 @@ class Dataset(ABC):
     `manifest` is the one beside the data, where this engine wrote it.
     `labels` is int64 `[N]`. `record(i)` is (encoded bytes, label); `image(i)` the decoded uint8 `[H, W, 3]`
     RGB. Safe to use from several threads, and after a fork.
+
+    `dataset[i]` is the decoded (image, label), so that a torch `DataLoader` takes a dataset as it is;
+    `dataset[10:20]`, a mask or row numbers an `ImageBatch`. Going through a dataset gives `record`s, encoded, as
+    whoever copies or converts reads them. A notebook shows the first people.
     """
 
     composite = False
@@ -124,16 +131,61 @@ class Dataset(ABC):
         """(encoded bytes, label) of image `index`.
 
         Raises:
-            IndexError: no such image.
+            RowError: no such image.
             DatasetError: the record is broken.
         """
         if not 0 <= index < len(self):
-            raise IndexError(f"{self.path}: record {index} does not exist; there are {len(self)}.")
+            raise RowError(f"{self.path}: record {index} does not exist; there are {len(self)}.")
         return self.data(index), int(self.labels[index])
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
         for index in range(len(self)):
             yield self.record(index)
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> tuple[NDArray[np.uint8], int]: ...
+    @overload
+    def __getitem__(self, rows: Rows) -> ImageBatch: ...
+    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> tuple[NDArray[np.uint8], int] | ImageBatch:
+        """(image uint8 `[H, W, 3]`, label) of one row, or an `ImageBatch` of several; negative rows from the end.
+
+        Raises:
+            RowError: a row that is not there, or no index.
+            DatasetError: a record is broken, or of several one is neither 112x112 nor square.
+        """
+        place = chosen(str(self.path), rows, len(self))
+        if isinstance(place, int):
+            return self.image(place), int(self.labels[place])
+        numbers = np.arange(len(self), dtype=np.int64)[place] if isinstance(place, slice) else place
+        return ImageBatch(self.images(numbers), self.labels[numbers], self._image_numbers(numbers))
+
+    def _image_numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """int64: how many images of the same person come before each of `rows`."""
+        people, found = np.unique(self.labels[rows], return_inverse=True)
+        places = [np.flatnonzero(self.labels == person) for person in people]
+        counted = (np.searchsorted(places[who], row) for who, row in zip(found, rows, strict=True))
+        return np.fromiter(counted, np.int64, len(rows))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, {self.format}, {len(self):,} images)"
+
+    def _repr_html_(self) -> str:
+        try:
+            labels, names = self.labels, self.class_names
+            rows = [
+                (
+                    names[label] if names is not None and label < len(names) else f"label {label}",
+                    self.images(places[: notebook.IMAGES]),
+                    len(places) - len(places[: notebook.IMAGES]),
+                )
+                for label, places in notebook.by_person(labels)
+            ]
+        except V2FError as error:
+            return notebook.facts(str(self.path), {"cannot be shown": error})
+        people = len(np.unique(labels))
+        more = people - len(rows)
+        title = f"{self.path}: {len(self):,} images of {people:,} people ({self.format})"
+        return notebook.faces(title, rows, f"and {more:,} more people" if more else "")
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Image `index`, decoded: uint8 `[H, W, 3]`, RGB."""

@@ -44,6 +44,11 @@ class VerifyReport:
     def ok(self) -> bool:
         return not self.faults
 
+    @property
+    def status(self) -> str:
+        """`intact` or `broken`."""
+        return "intact" if self.ok else "broken"
+
 
 def verify_dataset(path: str | Path, level: str = "full", threads: int = 2) -> VerifyReport:
     """Compares a finished dataset with its manifest.

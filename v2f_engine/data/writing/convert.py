@@ -45,6 +45,25 @@ class ConvertReport:
     told: tuple[str, ...] = ()
     """What a user should know of how the source was read."""
 
+    @property
+    def complete(self) -> bool:
+        """False where a signal stopped it."""
+        return self.manifest is not None
+
+    @property
+    def status(self) -> str:
+        """`complete` or `stopped`."""
+        return "complete" if self.complete else "stopped"
+
+    @property
+    def dataset(self) -> Dataset:
+        """The new set, opened.
+
+        Raises:
+            DatasetError: it is not finished.
+        """
+        return open_dataset(self.path)
+
 
 def convert_dataset(
     src: str | Path,
