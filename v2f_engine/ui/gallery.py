@@ -69,7 +69,11 @@ class Gallery:
         return np.asarray(rows[who.number])
 
     def key(self, who: Who) -> int:
-        """What keys that person's noise and masks: the number in the set where `v2f generate` makes it."""
+        """What keys that person's noise and masks: the number in the set where `v2f generate` makes it.
+
+        Two people of different seeds may have the same: their images are then moved alike from different vectors.
+        """
+        self.vector(who)
         return int(self.table.keys[who.number]) if who.kind == "table" and self.table else who.number
 
     def _own_people(self, who: Who) -> Identities:

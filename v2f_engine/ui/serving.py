@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from v2f_engine.errors import ConfigError, MissingDependency
 from v2f_engine.ui.guard import is_loopback
+from v2f_kernels._extras import install
 
 if TYPE_CHECKING:
     from v2f_engine.ui.begun import Begun
 
-INSTALL = "pip install 'v2f-engine[ui]'"
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -72,7 +72,7 @@ def serve(begun: Begun, host: str, port: int, *, opens: bool, say: Callable[[str
 
         from v2f_engine.ui.app import Page, application
     except ImportError as error:
-        raise MissingDependency(f"The page needs {error.name}; install it with: {INSTALL}") from error
+        raise MissingDependency(f"The page needs {error.name}; install it with: {install('ui')}") from error
 
     listens = listening(host, port)
     errors: list[BaseException] = []
