@@ -17,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from v2f_kernels._cpu_shapes import cpu_shapes
+from v2f_kernels._extras import install
 from v2f_kernels._shapes import ANY, SHAPES, TRAINED
 from v2f_kernels._tuned import DEFAULT, Pick, Table, tables
 from v2f_kernels._tuned import op_named as op_named
@@ -189,9 +190,7 @@ def choose(
     chunk = None
     if kind == "cuda":
         if not seen.has_triton:
-            raise BackendUnavailable(
-                "A GPU's kernels need triton: pip install 'v2f-engine[gpu]', or use device='cpu'."
-            )
+            raise BackendUnavailable(f"A GPU's kernels need triton: {install('gpu')}, or use device='cpu'.")
         name = next(iter(seen.gpus[int(where.partition(":")[2]) :]), "")
         listed = tables() if known is None else known
         own = [listed[name]] if name in listed and name != DEFAULT else []

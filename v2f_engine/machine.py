@@ -8,7 +8,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from v2f_kernels._cudnn.library import HOW
+from v2f_kernels._cudnn.library import BRINGS
+from v2f_kernels._extras import install
 
 from v2f_engine.config import one_of
 from v2f_engine.errors import BackendUnavailable, ConfigError
@@ -51,7 +52,9 @@ class Machine:
             find_spec("triton") is not None,
             tuple(torch.cuda.get_device_name(index) for index in range(count)),
             no_extension(),
-            "" if find_spec("cudnn") else f"nvidia-cudnn-frontend is not installed: {HOW}",
+            ""
+            if find_spec("cudnn")
+            else f"nvidia-cudnn-frontend is not installed: {install('cudnn')} ({BRINGS})",
         )
 
 

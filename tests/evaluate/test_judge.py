@@ -130,7 +130,7 @@ def test_images_are_picked_by_place() -> None:
 
 def test_without_dlib_the_install_line_is_given(monkeypatch, folder, capsys) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(MissingDependency, match=r"v2f-engine\[judge\]"):
+    with pytest.raises(MissingDependency, match=r"pip install -e .*\[judge\]"):
         FaceFinder.load()
     assert judge.main(arguments(folder, "--faces", "5")) != 0
     assert "--faces 0" in capsys.readouterr().err

@@ -20,7 +20,7 @@ enlist()
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (None, "pip install 'v2f-engine\\[cudnn\\]'"),
+        (None, r"pip install -e '.+\[cudnn\]'"),
         (
             {"__version__": "9.0"},
             "expected nvidia-cudnn-frontend 1.32 or later as the package `cudnn`, found 9.0",

@@ -20,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from v2f_kernels._extras import install
+
 from v2f_engine import orphans
 from v2f_engine.data.gate.pictures import IMAGE_SUFFIXES
 from v2f_engine.errors import DatasetError, MissingDependency, V2FError
@@ -87,7 +89,7 @@ def _network(path: Path) -> str:
     try:
         onnx = import_module("onnx")
     except ImportError as error:
-        raise MissingDependency("An ONNX file is read with onnx: pip install 'v2f-engine[onnx]'.") from error
+        raise MissingDependency(f"An ONNX file is read with onnx: {install('onnx')}.") from error
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except Exception as error:  # protobuf's errors share no base class

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from v2f_kernels._extras import install
 
 from v2f_engine.errors import MissingDependency
 
@@ -35,7 +36,7 @@ class FaceFinder:
             import face_recognition_models as models
         except ImportError as error:
             raise MissingDependency(
-                f"Detecting faces needs {error.name}; install it with: pip install 'v2f-engine[judge]'"
+                f"Detecting faces needs {error.name}; install it with: {install('judge')}"
             ) from error
         cnn = dlib.cnn_face_detection_model_v1(models.cnn_face_detector_model_location())
         return cls(dlib.get_frontal_face_detector(), cnn)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from v2f_kernels._extras import install
 
 from v2f_engine.config import one_of
 from v2f_engine.errors import ConfigError, MissingDependency
@@ -117,9 +118,7 @@ def trace(graph: GeneratorGraph | DecoderGraph, opset: int) -> ONNXProgram:
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise MissingDependency(
-            "Export needs onnx and onnxscript: pip install 'v2f-engine[onnx]'."
-        ) from error
+        raise MissingDependency(f"Export needs onnx and onnxscript: {install('onnx')}.") from error
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with torch.no_grad(), _quietly():
         program = torch.onnx.export(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from v2f_kernels._extras import install
 
 from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.errors import (
@@ -53,9 +54,7 @@ class OnnxEmbedder:
         try:
             import onnxruntime as ort
         except ImportError as error:
-            raise MissingDependency(
-                "ONNX recognisers need onnxruntime: pip install 'v2f-engine[onnx]'."
-            ) from error
+            raise MissingDependency(f"ONNX recognisers need onnxruntime: {install('onnx')}.") from error
         path, output = split_entry(path)
         if not path.is_file():
             raise ModelNotFound(f"{path}: there is no such file.")
@@ -199,7 +198,7 @@ class OnnxEmbedder:
             import onnx
         except ImportError as error:
             raise MissingDependency(
-                "Whether this ONNX model normalises by itself is read with onnx: pip install 'v2f-engine[onnx]', "
+                f"Whether this ONNX model normalises by itself is read with onnx: {install('onnx')}, "
                 "or state mean and std."
             ) from error
         graph = onnx.load(str(path), load_external_data=False).graph

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from v2f_kernels._extras import install
+
 from v2f_engine.errors import CheckpointError, MissingDependency, ModelNotFound, V2FWarning
 from v2f_engine.models.file_hash import file_sha256, split_entry
 
@@ -231,7 +233,7 @@ def _fetch(entry: Published, folder: Path) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise MissingDependency("Fetching needs huggingface_hub: pip install 'v2f-engine[hub]'.") from error
+        raise MissingDependency(f"Fetching needs huggingface_hub: {install('hub')}.") from error
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return Path(hf_hub_download(repo_id=entry.repository, filename=entry.file, local_dir=folder))

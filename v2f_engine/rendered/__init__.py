@@ -17,6 +17,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from v2f_kernels._extras import install
+
 from v2f_engine.errors import MissingDependency
 
 if TYPE_CHECKING:
@@ -43,6 +45,6 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name in ("numba", "cv2", "llvmlite"):
             raise MissingDependency(
-                f"rendering people needs {error.name}; install it with: pip install 'v2f-engine[rendered]'"
+                f"rendering people needs {error.name}; install it with: {install('rendered')}"
             ) from error
         raise

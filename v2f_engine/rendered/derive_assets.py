@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from v2f_kernels._extras import install
 
 from v2f_engine.errors import DatasetError, MissingDependency
 
@@ -113,9 +114,7 @@ def derive(wheel_path: Path, out: Path) -> None:
     try:
         import cv2
     except ImportError as error:
-        raise MissingDependency(
-            "reading the region masks needs opencv: pip install 'v2f-engine[rendered]'"
-        ) from error
+        raise MissingDependency(f"reading the region masks needs opencv: {install('rendered')}") from error
     digest = hashlib.sha256(wheel_path.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
         raise DatasetError(

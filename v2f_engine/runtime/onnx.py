@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from v2f_kernels._extras import install
 
 from v2f_engine.errors import ArtefactError, BackendUnavailable, ConfigError, MissingDependency
 from v2f_engine.ranges import stage
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from v2f_engine.backends import Choice
     from v2f_engine.models.weights import LoadedModel
 
-INSTALL = "pip install 'v2f-engine[onnx]'"
 _DOMAINS = ("", "ai.onnx")
 _NO_CPU_KERNELS = ("bf16",)
 """Its CPU provider calls such a Conv an invalid graph (1.32)."""
@@ -40,7 +40,7 @@ def onnxruntime() -> Any:
     try:
         import onnxruntime as ort
     except ImportError as error:
-        raise MissingDependency(f"The onnx runner needs onnxruntime: {INSTALL}.") from error
+        raise MissingDependency(f"The onnx runner needs onnxruntime: {install('onnx')}.") from error
     return ort
 
 
@@ -56,7 +56,7 @@ def check_structure(path: Path, sidecar: Sidecar) -> Any:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise MissingDependency(f"Reading an ONNX file needs onnx: {INSTALL}.") from error
+        raise MissingDependency(f"Reading an ONNX file needs onnx: {install('onnx')}.") from error
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from v2f_kernels._extras import install
+
 from v2f_engine.errors import ConfigError, MissingDependency
 from v2f_engine.ui.guard import is_loopback
-from v2f_kernels._extras import install
 
 if TYPE_CHECKING:
     from v2f_engine.ui.begun import Begun
-
 
 
 def listening(host: str, port: int) -> socket.socket:

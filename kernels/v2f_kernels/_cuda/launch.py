@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from v2f_kernels._cuda.compile import Shape, load, shape_for
+from v2f_kernels._extras import install
 from v2f_kernels._op import BackendUnavailable
 
 Argument = torch.Tensor | np.generic | None
@@ -51,7 +52,7 @@ class CupyLauncher:
         try:
             import cupy
         except ImportError as error:
-            raise BackendUnavailable(f"`pip install v2f-engine[gpu]` brings CuPy ({error})") from error
+            raise BackendUnavailable(f"{install('gpu')} brings CuPy ({error})") from error
         index = torch.cuda.current_device() if device.index is None else device.index
         properties = torch.cuda.get_device_properties(index)
         attributes = cupy.cuda.Device(index).attributes

@@ -6,9 +6,11 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from v2f_kernels._extras import install
+
 OLDEST = (1, 32)
 """The version that plans were built with; earlier ones have other names for parts of it."""
-HOW = "pip install 'v2f-engine[cudnn]' (nvidia-cudnn-frontend and what it needs, about 100 MB; cuDNN comes with torch)"
+BRINGS = "nvidia-cudnn-frontend and what it needs, about 100 MB; cuDNN comes with torch"
 
 
 @cache
@@ -22,12 +24,14 @@ def cudnn() -> Any:
     try:
         found = import_module("cudnn")
     except ImportError as error:
-        raise ImportError(f"cuDNN's frontend cannot be imported ({error}): {HOW}") from error
+        raise ImportError(
+            f"cuDNN's frontend cannot be imported ({error}): {install('cudnn')} ({BRINGS})"
+        ) from error
     version = str(getattr(found, "__version__", "unknown"))
     if not hasattr(found, "pygraph") or _numbers(version) < OLDEST:
         raise ImportError(
             f"expected nvidia-cudnn-frontend {'.'.join(map(str, OLDEST))} or later as the package `cudnn`, found"
-            f" {version} at {getattr(found, '__file__', 'an unknown place')}: {HOW}"
+            f" {version} at {getattr(found, '__file__', 'an unknown place')}: {install('cudnn')} ({BRINGS})"
         )
     try:
         found.backend_version()

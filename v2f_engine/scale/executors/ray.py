@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from v2f_kernels._extras import install
+
 from v2f_engine.errors import BackendUnavailable, ConfigError, MissingDependency
 from v2f_engine.scale.executors import Ended
 from v2f_engine.scale.job import Job, Limits
@@ -37,9 +39,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingDependency(
-            "The executor 'ray' needs Ray. Install it: pip install 'v2f-engine[scale]'"
-        ) from error
+        raise MissingDependency(f"The executor 'ray' needs Ray. Install it: {install('scale')}") from error
     return ray
 
 

@@ -10,6 +10,8 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from v2f_kernels._extras import install
+
 from v2f_engine.data.layout import QUEUE, WORK
 from v2f_engine.errors import ConfigError, MissingDependency
 from v2f_engine.scale.executors import Ended
@@ -24,7 +26,7 @@ def _submitit() -> Any:
         import submitit
     except ImportError as error:
         raise MissingDependency(
-            "The executor 'slurm' needs submitit. Install it: pip install 'v2f-engine[scale]'"
+            f"The executor 'slurm' needs submitit. Install it: {install('scale')}"
         ) from error
     return submitit
 

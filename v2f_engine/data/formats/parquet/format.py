@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from v2f_kernels._extras import install
+
 from v2f_engine import disk
 from v2f_engine.atomic import DurableFile
 from v2f_engine.data.formats.dataset import Dataset
@@ -34,7 +36,7 @@ try:
     import pyarrow.parquet as pq
 except ImportError as error:
     raise MissingDependency(
-        "The parquet format needs pyarrow. Install it with: pip install 'v2f-engine[parquet]'"
+        f"The parquet format needs pyarrow. Install it with: {install('parquet')}"
     ) from error
 
 ROWS_PER_GROUP = 1_000
