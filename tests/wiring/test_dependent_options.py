@@ -12,20 +12,20 @@ from wiring_case import commands, names_of, own_of, play
 from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 
 ALWAYS: dict[str, str] = {
-    "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
+    "generate": "--dry-run --ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
     "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers "
     "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder",
-    "render": "--ids --images --out --format --seed --first --processes --quality",
-    "features": "dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
+    "render": "--dry-run --ids --images --out --format --seed --first --processes --quality",
+    "features": "--dry-run dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
     "--threads --bf16 --device",
-    "convert": "source target",
+    "convert": "--dry-run source target",
     "verify": "dataset --full",
     "repair": "dataset --model --device --fetch",
     "inspect": "file --split",
     "resume": "place",
     "bench": "what --model --device --precision --runner --images --rounds",
     "env": "--device --precision --self-test",
-    "ids sample": "n_ids --source --model --seed --backend --out --overwrite --exclude",
+    "ids sample": "--dry-run n_ids --source --model --seed --backend --out --overwrite --exclude",
     "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
     "ids fit": "features --images --out --overwrite --length --components --shrinkage",
     "ids plan": "n_ids --source --model --seed --backend --max-candidates --plot",
@@ -33,14 +33,14 @@ ALWAYS: dict[str, str] = {
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --target-cosine --seed --max-rounds "
     "--max-made --backend --images",
-    "train recogniser": "data --recipe --mask --split --on-bad --held-out --out --depth "
+    "train recogniser": "--dry-run data --recipe --mask --split --on-bad --held-out --out --depth "
     "--margin --m --sample-rate --lr --dropout --set --stepping --validate "
     "--epochs --steps --minutes --batch --fp32 --start-from --threads --in-memory --checkpoint-every --seed --device",
-    "train generator": "data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
+    "train generator": "--dry-run data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
     "--base-lr --critic-width --accumulate --as-published --set --stepping --epochs --steps --minutes --batch --fp32 "
     "--start-from --dropout --checkpoint-every --watch-every --log-every --seed --device",
-    "train estimator": "name data --out --judge --steps --minutes --batch --seed --device --overwrite",
-    "train pose": "data --recipe --epochs --on-bad --model --recogniser --vgg --out --steps --minutes --batch "
+    "train estimator": "--dry-run name data --out --judge --steps --minutes --batch --seed --device --overwrite",
+    "train pose": "--dry-run data --recipe --epochs --on-bad --model --recogniser --vgg --out --steps --minutes --batch "
     "--lr --limit --split --seed --device",
     "evaluate separability": "data --threshold --radius --real --groups --out --overwrite",
     "evaluate consistency": "data --out --overwrite",
@@ -48,7 +48,7 @@ ALWAYS: dict[str, str] = {
     "evaluate verification": "sets --images --recogniser --bf16 --device --channels --mean --std --out --overwrite",
     "evaluate ijb": "meta --features --crops --name --scores --curve --out --overwrite",
     "evaluate report": "data --recogniser --bf16 --device --channels --mean --std --images "
-    "--split --threshold --gallery  "
+    "--split --threshold --gallery --beside "
     "--accuracy --card --out --overwrite",
     "evaluate table": "results --table --format --out",
     "export onnx": "--out --model --precision --part --opset --masks --check --fetch --overwrite",

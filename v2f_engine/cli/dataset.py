@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import Fetch, Split, tell
-from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import note, result, say
 from v2f_engine.models.file_hash import is_weights
@@ -37,11 +38,16 @@ def convert(
     ] = None,
     precision: Annotated[str, typer.Option(help="of the new weights: fp32, fp16, bf16")] = "fp32",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Convert a dataset to another format, pairs to a .bin, or a published checkpoint to safetensors."""
     if is_weights(source):
         from v2f_engine.models.weights import convert as convert_weights
 
+        if dry_run:
+            room = source.stat().st_size if source.is_file() else 0
+            say_plan(would_write(overwrite, target, endings=(".safetensors", ".pth"), room=room), out=target)
+            return
         with claimed(overwrite, target, endings=(".safetensors", ".pth")):
             digest = convert_weights(source, target, precision=precision)
             result(out=target, sha256=digest, precision=precision)
@@ -52,14 +58,22 @@ def convert(
         from v2f_engine.data.writing.convert_pairs import convert_pairs
 
         check_pictures([source], images)
+        if dry_run:
+            say_plan(would_write(overwrite, target), out=target)
+            return
         with claimed(overwrite, target):
             pairs = convert_pairs(source, target, images, resize=resize)
             result(out=target, pairs=pairs.pairs, same=pairs.same)
         tell(source, pairs.told)
         say(f"{pairs.pairs:,} pairs in {target}, {pairs.same:,} of one person")
         return
-    from v2f_engine.data.writing.convert import convert_dataset
+    from v2f_engine.data.writing.convert import convert_dataset, foresee_conversion
 
+    if dry_run:
+        seen, lines = foresee_conversion(source, target, format, split=split, resize=resize)
+        tell(source, lines)
+        say_plan(seen.lines(), **vars(seen))
+        return
     with progress_bar("convert", "images") as progress:
         report = convert_dataset(source, target, format, split=split, resize=resize, progress=progress)
     tell(source, report.told)
@@ -150,12 +164,23 @@ def features(
     threads: Annotated[int, typer.Option(help="that decode images")] = 1,
     bf16: Annotated[bool, typer.Option(help="convolutions in bfloat16 (torch recognisers)")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    dry_run: DryRun = False,
 ) -> None:
     """Extract the features of every image; after a kill the same command goes on."""
     from v2f_engine.data.training.features_file import RECORD
     from v2f_engine.models.embedder import open_embedder
-    from v2f_engine.train.extract import store_features
+    from v2f_engine.train.extract import foresee_features, store_features
 
+    if dry_run:
+        embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
+        foreseen = foresee_features(
+            dataset, out, embedder, subset=mask, split=split, on_bad=on_bad, batch=batch
+        )
+        places = would_write(
+            overwrite, out, out.with_suffix(RECORD), endings=(".npy", ".lmdb"), room=foreseen.bytes
+        )
+        say_plan([*places, *foreseen.lines()], out=out, **vars(foreseen))
+        return
     with claimed(overwrite, out, out.with_suffix(RECORD), endings=(".npy", ".lmdb")):
         embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
         for told in embedder.notes:

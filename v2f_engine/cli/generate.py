@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from v2f_engine.cli import replay
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import (
     EngineFlags,
     Exclude,
@@ -206,6 +207,7 @@ def generate(
     drawing: DrawingFlags,
     steering: SteeringFlags,
     workers: WorkerFlags,
+    dry_run: DryRun = False,
     context: typer.Context,
 ) -> None:
     """Generate a face dataset of people who do not exist."""
@@ -228,6 +230,14 @@ def generate(
         told = f"; as typed: {', '.join('--' + name.replace('_', '-') for name in kept)}" if kept else ""
         note(f"as published by {asked.script.name}{told}")
 
+    if dry_run:
+        from v2f_engine.pipeline.foreseen import foresee
+
+        seen = foresee(asked, note, replay.checking(context))
+        about = {name: value for name, value in vars(seen).items() if name not in ("written", "manifest")}
+        published = ("published", compared(seen.script, seen.departures))
+        say_plan([*seen.lines(), published], **{**vars(seen.written), **about})
+        return
     with progress_bar("generate", "images") as progress:
         report = generation.run(asked, progress, progress.say, replay.checking(context))
     result(**vars(report))

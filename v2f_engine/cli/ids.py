@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, Rescale, grouped
-from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import result, say
 
@@ -85,11 +86,24 @@ def sample(
     ] = Path("identities.safetensors"),
     overwrite: Overwrite = False,
     exclude: Exclude = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Sample separable identity vectors."""
     from v2f_engine.vectors.identities import BYTES_PER_IDENTITY, ENDINGS
     from v2f_engine.vectors.sampling import sample_identities
 
+    if dry_run:
+        from v2f_engine.vectors.planner import plan_identities
+
+        places = would_write(overwrite, out, endings=ENDINGS, room=BYTES_PER_IDENTITY * max(0, n_ids))
+        known = rate.calibrated(stream.max_cosine)
+        limit = stream.limit if known is None else known.threshold
+        plan = plan_identities(n_ids, stream.found, limit, seed=stream.seed, backend=stream.backend)
+        plan.refuse_if_saturated()
+        facts = [(line[:12].strip(), line[12:]) for line in plan.lines()]
+        say_plan([*places, *facts], out=out, identities=n_ids, seconds=plan.seconds, memory=plan.memory,
+                 candidates=plan.candidates, max_candidates=plan.max_candidates)  # fmt: skip
+        return
     with claimed(overwrite, out, endings=ENDINGS, room=BYTES_PER_IDENTITY * max(0, n_ids)):
         known = rate.calibrated(stream.max_cosine)
         with progress_bar("sample", "identities") as progress:

@@ -80,6 +80,39 @@ def claimed(
     claim.finish(saying.now().values)
 
 
+def would_write(
+    overwrite: bool, *files: Path | None, endings: tuple[str, ...] = (), room: int = 0
+) -> list[tuple[str, str]]:
+    """What `claimed` would find, for `--dry-run`: the same refusals, and nothing written.
+
+    Returns:
+        (name, words) of the files and of what is there.
+    """
+    from v2f_engine import disk
+
+    claim = Claim(tuple(file for file in files if file is not None), overwrite, asked())
+    _check_names(claim.files, endings)
+    _refuse_inputs(claim.files)
+    whole = claim.complete()
+    for file in claim.files:
+        disk.refuse_unwritable(file.parent)
+    free = disk.free_bytes(claim.files[0].absolute().parent)
+    if not whole:
+        claim.refuse_full(claim.files[0].parent, free, room)
+    there = [file for file in claim.files if os.path.lexists(file)]
+    state = (
+        "all of it, by this command: nothing is left to do" if whole
+        else "nothing" if not there
+        else f"{_named(there)} {'replaced' if overwrite else 'gone on with'}"
+    )  # fmt: skip
+    size = f"about {disk.in_words(room)}; " if room else ""
+    return [
+        ("out", ", ".join(map(str, claim.files))),
+        ("there", state),
+        ("disk", f"{size}{disk.in_words(free)} are free"),
+    ]
+
+
 def beside(measured: Path | str, name: str) -> Path:
     """Where results about `measured` lie unless told otherwise: `MEASURED.evaluation/NAME`, next to it.
 
@@ -209,7 +242,7 @@ class Claim:
         """Makes the folders, looks whether they can be written, and notes what is begun."""
         from v2f_engine import disk
         from v2f_engine.atomic import write_atomically
-        from v2f_engine.errors import DiskFull, OutputFolderError
+        from v2f_engine.errors import OutputFolderError
 
         self._before = self.record.read_bytes() if self.record.is_file() else None
         self._stats = self._look()
@@ -225,13 +258,19 @@ class Claim:
                     f"{folder} cannot be written ({error.strerror}), so {self.files[0].name} has no place there. Give "
                     "--out, a file in a folder that this user may write."
                 ) from error
-            free = disk.free_bytes(folder)
-            if free < room:
-                raise DiskFull(
-                    f"{self.files[0]}: needs about {disk.in_words(room)} ({room:,} bytes), {disk.in_words(free)} "
-                    f"({free:,} bytes) are free. Make room or give --out on another disk; nothing was begun."
-                )
+            self.refuse_full(folder, disk.free_bytes(folder), room)
         write_atomically(self.record, self._bytes(None))
+
+    def refuse_full(self, folder: Path, free: int, room: int) -> None:
+        """Raises DiskFull where less than `room` bytes are free."""
+        from v2f_engine import disk
+        from v2f_engine.errors import DiskFull
+
+        if free < room:
+            raise DiskFull(
+                f"{self.files[0]}: needs about {disk.in_words(room)} ({room:,} bytes), {disk.in_words(free)} "
+                f"({free:,} bytes) are free in {folder}. Make room or give --out on another disk; nothing was begun."
+            )
 
     def give_up(self) -> None:
         """After an error: where nothing was written, there is nothing to remember."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from v2f_engine.cli import replay
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import result, say
 
@@ -22,23 +25,54 @@ def render(
     first: Annotated[int, typer.Option(help="number of the first person")] = 0,
     processes: Annotated[int, typer.Option(help="render processes; changes nothing else")] = 2,
     quality: Annotated[int, typer.Option(help="JPEG quality")] = 95,
+    dry_run: DryRun = False,
+    *,
+    context: typer.Context,
 ) -> None:
     """Render people who do not exist, with exact pose, expression and light of every image."""
     from v2f_engine.data.records.plan import Plan
     from v2f_engine.data.writing.encode import Encoder
-    from v2f_engine.data.writing.write import write_dataset
+    from v2f_engine.data.writing.write import manifest_for, write_dataset
     from v2f_engine.rendered import WORLD_VERSION, render_people
 
+    settings, plan, encoder = (
+        {"world": WORLD_VERSION, "seed": seed, "first": first},
+        Plan.of(ids, images),
+        Encoder(quality=quality),
+    )
+    manifest = manifest_for(format, plan, encoder.describe(), settings)
+    replay.checking(context)(manifest)
+    if dry_run:
+        from dataclasses import replace
+
+        from v2f_engine.data.writing.forecast import forecast, probed
+
+        seen = forecast(
+            out,
+            manifest,
+            lambda: probed(render_people(seed, range(first, first + ids), min(images, 8)), encoder),
+        )
+        share = min(processes, os.cpu_count() or 1)
+        how = f"{seen.measured} by one process; so many at a time: {share}"
+        if share > 1 and seen.images_per_second:
+            seen = replace(
+                seen,
+                seconds=seen.seconds / share,
+                images_per_second=share * seen.images_per_second,
+                measured=how,
+            )
+        say_plan(seen.lines(), **vars(seen))
+        return
     with progress_bar("render", "images") as progress:
         report = write_dataset(
             out,
-            {"world": WORLD_VERSION, "seed": seed, "first": first},
-            Plan.of(ids, images),
+            settings,
+            plan,
             lambda chosen: render_people(
                 seed, range(first + chosen.start, first + chosen.stop), images, processes
             ),
             format=format,
-            encoder=Encoder(quality=quality),
+            encoder=encoder,
             progress=progress,
         )
     result(

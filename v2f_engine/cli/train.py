@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import Minutes, Split, Steps, grouped, tell
 from v2f_engine.cli.saying import result, say
 
@@ -214,6 +215,7 @@ def recogniser(
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 500,
     seed: Annotated[int | None, typer.Option(help="the recipe's by default")] = None,
     device: str = "cpu",
+    dry_run: DryRun = False,
 ) -> None:
     """Train a recogniser with margin softmax; several ranks: `torchrun ... -m v2f_engine train recogniser ...`."""
     from v2f_engine.data.training.memory_set import MemorySet
@@ -221,7 +223,7 @@ def recogniser(
     from v2f_engine.disk import refuse_unwritable
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.held_out import hold_out
-    from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
+    from v2f_engine.train.recogniser import RecogniserTraining, foresee_recogniser, train_recogniser
     from v2f_engine.train.recogniser_values import with_values
     from v2f_engine.train.stepping import require_stepping
 
@@ -250,6 +252,11 @@ def recogniser(
             apart = open_training_set(others.held_out, **plain)
         elif others.held_out_people:
             people, apart = hold_out(people, others.held_out_people)
+        if dry_run:
+            seen = foresee_recogniser(people, settings, group, sets)
+            if group.first:
+                say_plan(seen.lines(), **vars(seen))
+            return
         train_recogniser(people, settings, apart, group=group, validation=sets)
         if group.first:
             result(**trained(out, out / "recogniser.safetensors"))

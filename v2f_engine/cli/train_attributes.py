@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import Minutes, Split, Steps
-from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.saying import result, say
 from v2f_engine.cli.train import trained
 
@@ -28,6 +29,7 @@ def estimator(
     seed: int = 0,
     device: str = "cpu",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train an estimator on rendered people, whose pose and blur are known exactly."""
     from v2f_engine.config import one_of
@@ -56,6 +58,21 @@ def estimator(
         seed=seed,
         device=device,
     )
+    if dry_run:
+        read = None if data is None else len(read_labelled(data, labels).images)
+        told = (
+            f"{people:,} people of 16 images, rendered first"
+            if read is None
+            else f"{read:,} images of {data}"
+        )
+        length = (
+            f"{minutes:g} minutes" if minutes else f"{budget.steps:,} steps of {batch} images, not timed here"
+        )
+        lines = would_write(overwrite, out, endings=(".safetensors",))
+        say_plan(
+            [*lines, ("data", told), ("budget", length)], out=out, steps=budget.steps, minutes=budget.minutes
+        )
+        return
     with claimed(overwrite, out, endings=(".safetensors",)):
         faces = render_labelled(render_seed, people, 16, 2) if data is None else read_labelled(data, labels)
         train_estimator(faces, settings)
@@ -97,6 +114,7 @@ def pose(
     split: Split = None,
     seed: int = 0,
     device: str = "cpu",
+    dry_run: DryRun = False,
 ) -> None:
     """Train the pose model of Vec2Face+; several ranks: `torchrun ... -m v2f_engine train pose ...`.
 
@@ -107,7 +125,7 @@ def pose(
     from v2f_engine.models.weights import load_generator, load_recogniser
     from v2f_engine.train.distributed import joined
     from v2f_engine.train.loop import Budget
-    from v2f_engine.train.pose import PoseTraining, train_pose
+    from v2f_engine.train.pose import PoseTraining, foresee_pose, train_pose
     from v2f_engine.train.pose_data import read_pose_data
 
     changes: dict[str, Any] = {"lr": lr, "vgg": vgg, "seed": seed}
@@ -121,6 +139,11 @@ def pose(
     reader = as_rgb(load_recogniser(recogniser).model)
     with joined(device) as group:
         faces = read_pose_data(data, reader.to(group.device), limit, split, on_bad)
+        if dry_run:
+            seen = foresee_pose(faces, load_generator(model).model, reader, settings, group)
+            if group.first:
+                say_plan(seen.lines(), **vars(seen))
+            return
         train_pose(faces, load_generator(model).model, reader, settings, group)
         if group.first:
             result(**trained(out, out / "pose.safetensors"))

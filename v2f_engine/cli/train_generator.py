@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import grouped, tell
 from v2f_engine.cli.saying import note, result, say
 from v2f_engine.cli.train import BudgetFlags, HeldOutFlags, RowFlags, RunFlags, trained
@@ -116,6 +117,7 @@ def generator(
     log_every: Annotated[int, typer.Option(help="steps between lines of the log")] = 50,
     seed: int = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda; under torchrun one GPU a rank")] = "auto",
+    dry_run: DryRun = False,
 ) -> None:
     """Train a Vec2Face; several GPUs: `torchrun --nproc-per-node 8 -m v2f_engine train generator ...`."""
     from dataclasses import replace
@@ -125,7 +127,7 @@ def generator(
     from v2f_engine.models.iresnet import as_rgb
     from v2f_engine.models.weights import load_recogniser
     from v2f_engine.train.distributed import joined
-    from v2f_engine.train.generator import GeneratorTraining, train_generator
+    from v2f_engine.train.generator import GeneratorTraining, foresee_generator, train_generator
     from v2f_engine.train.generator_values import with_values
     from v2f_engine.train.held_out import hold_out
     from v2f_engine.train.stepping import require_stepping
@@ -157,6 +159,11 @@ def generator(
             images, apart = hold_out(images, others.held_out_people)
         if apart is None and group.first:
             note("no held-out people: nothing will be validated (--held-out, --held-out-people)")
+        if dry_run:
+            seen = foresee_generator(images, reader, settings, group)
+            if group.first:
+                say_plan(seen.lines(), **vars(seen))
+            return
         train_generator(images, reader, settings, apart, group=group)
         if group.first:
             result(**trained(out, out / "generator.safetensors"))

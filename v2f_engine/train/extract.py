@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,72 @@ def store_features(
         for done in (table, table.with_suffix(RECORD)):
             done.unlink()
     return record
+
+
+@dataclass(frozen=True)
+class FeaturesForecast:
+    """What `store_features` would do: rows, numbers each, bytes, and the time of a recogniser measured on a batch.
+
+    `kept` rows were committed by an interrupted run.
+    """
+
+    rows: int
+    dim: int
+    kept: int
+    bytes: int
+    images_per_second: float
+    seconds: float
+    measured: str
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(name, words) for people."""
+        kept = f", {self.kept:,} of them kept from before" if self.kept else ""
+        return [
+            ("rows", f"{self.rows:,} of {self.dim} numbers{kept}"),
+            (
+                "time",
+                f"{self.seconds / 60:,.1f} minutes at {self.images_per_second:,.1f} images/s, {self.measured}",
+            ),
+        ]
+
+
+def foresee_features(
+    dataset: str | Path,
+    out: str | Path,
+    embedder: Embedder,
+    *,
+    subset: str | Path | None = None,
+    split: str | None = None,
+    on_bad: str = "refuse",
+    batch: int = 128,
+) -> FeaturesForecast:
+    """What `store_features` would do, and what it would raise before its first byte; writes nothing."""
+    at_least("batch", batch, 1)
+    data = open_training_set(
+        dataset, None, subset, split=split, on_bad=on_bad, with_features=False, with_landmarks=False
+    )
+    out = Path(out)
+    table = out if out.suffix == ".npy" else out.with_suffix(".features.npy")
+    rows, spent = list(range(min(len(data), batch))), 0.0
+    for _ in range(2):  # the first warms up
+        started = time.perf_counter()
+        features = _embed(embedder, data.read(rows).images, batch)
+        spent = time.perf_counter() - started
+    _check(features, rows, data, on_bad)
+    kept = 0
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = int(json.loads(table.with_name(f".{table.name}.progress").read_text())["done"])
+    size = len(data) * embedder.dim * 4 * (2 if out.suffix == ".lmdb" else 1)
+    rate = len(rows) / max(1e-9, spent)
+    return FeaturesForecast(
+        len(data),
+        embedder.dim,
+        kept,
+        size,
+        rate,
+        (len(data) - kept) / rate,
+        f"measured here on {len(rows)} images",
+    )
 
 
 def _extract(

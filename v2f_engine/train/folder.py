@@ -44,6 +44,16 @@ def open_folder(
     """
     if not group.first:
         return
+    now = refuse_other(folder, settings, kind, absent)
+    write_atomically(folder / SETTINGS, (json.dumps(now, indent=1, sort_keys=True) + "\n").encode())
+    if (command := RUNNING.get()) is not None:
+        write_atomically(folder / NAME, command.to_bytes())
+
+
+def refuse_other(
+    folder: Path, settings: Mapping[str, Any], kind: str, absent: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """`open_folder` without its lock and its note: only looks. Returns what would be noted."""
     now = {"training": kind, **json.loads(json.dumps(dict(settings), default=str))}
     before = _begun_with(folder)
     if before is None:
@@ -64,9 +74,7 @@ def open_folder(
                 f"{folder} belongs to a training with other settings: {differing}. Give another --out, or the settings "
                 "of that training to go on with it."
             )
-    write_atomically(folder / SETTINGS, (json.dumps(now, indent=1, sort_keys=True) + "\n").encode())
-    if (command := RUNNING.get()) is not None:
-        write_atomically(folder / NAME, command.to_bytes())
+    return now
 
 
 def _begun_with(folder: Path) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, wr
 from v2f_engine.train.curves import VALIDATION, plot_curves
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.folder import open_folder
+from v2f_engine.train.foreseen import TrainingForecast, bytes_of, foresee
 from v2f_engine.train.generator_settings import AsPublished as AsPublished
 from v2f_engine.train.generator_settings import GeneratorTraining as GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer as GeneratorTrainer
@@ -186,6 +187,27 @@ def train_generator(
         finally:
             run.close()
     return trainer.ema.eval()
+
+
+def foresee_generator(
+    data: TrainingSet, recogniser: IResNet, settings: GeneratorTraining, group: Ranks | None = None
+) -> TrainingForecast:
+    """What `train_generator` would do, and what it would raise; writes nothing."""
+    group = group or Ranks(device=settings.device)
+    settings.require_vgg()
+    require_stepping(settings.stepping, group)
+    settings = settings.on(group.world)
+    trainer = open_trainer(data, recogniser, settings, group)
+    try:
+        return foresee(
+            settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "generator", settings.ends(len(data)),
+            settings.batch, (len(data), data.classes), lambda number: trainer.step(number, 0.0),
+            lambda: training_state(trainer.modules(), trainer.optimizers()), bytes_of(trainer.ema),
+            device=str(group.device),
+            precision="bf16" if settings.bf16 else "fp16 AMP" if settings.fp16_amp else "fp32",
+        )  # fmt: skip
+    finally:
+        trainer.batches.close()
 
 
 def open_trainer(

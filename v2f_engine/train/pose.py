@@ -30,6 +30,7 @@ from v2f_engine.models.weights import save_weights
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.folder import open_folder
+from v2f_engine.train.foreseen import TrainingForecast, bytes_of, foresee
 from v2f_engine.train.loop import LOG, Loop, cut_log
 from v2f_engine.train.losses import identity_loss
 from v2f_engine.train.optim import set_lr
@@ -214,6 +215,24 @@ def train_pose(
     finally:
         trainer.batches.close()
     return trainer
+
+
+def foresee_pose(
+    data: PoseSource, base: Vec2Face, recogniser: IResNet, settings: PoseTraining, group: Ranks | None = None
+) -> TrainingForecast:
+    """What `train_pose` would do, and what it would raise; writes nothing."""
+    trainer = PoseTrainer(data, base, recogniser, settings, group)
+    settings = trainer.settings
+    try:
+        weights = bytes_of(trainer.model.generator) + bytes_of(trainer.model.pose)
+        return foresee(
+            settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "pose", settings.ends(len(data)),
+            settings.batch, (len(data), 0), lambda number: trainer.step(number, 0.0),
+            lambda: training_state(trainer.trained(), {"optimizer": trainer.optimizer}), weights,
+            device=str(trainer.group.device), precision="bf16" if settings.bf16 else "fp32", absent=NEWER,
+        )  # fmt: skip
+    finally:
+        trainer.batches.close()
 
 
 def _run(trainer: PoseTrainer, loop: Loop, checkpoints: Checkpoints) -> None:

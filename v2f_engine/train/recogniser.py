@@ -31,6 +31,7 @@ from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, wr
 from v2f_engine.train.curves import plot_curves
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.folder import SETTINGS, open_folder
+from v2f_engine.train.foreseen import TrainingForecast, bytes_of, foresee
 from v2f_engine.train.head import ShardedHead
 from v2f_engine.train.head_checkpoint import read_head, whole_steps
 from v2f_engine.train.loop import LOG, Loop, cut_log
@@ -238,6 +239,35 @@ def train_recogniser(
             training = {"steps": run.loop.step, "classes": data.classes}
             save_recogniser(settings.out / "recogniser.safetensors", model, training)
     return model
+
+
+def foresee_recogniser(
+    data: TrainingSet,
+    settings: RecogniserTraining,
+    group: Ranks | None = None,
+    validation: Validation | None = None,
+) -> TrainingForecast:
+    """What `train_recogniser` would do, and what it would raise; writes nothing."""
+    trainer = open_trainer(data, settings, group)
+    settings = trainer.settings
+    known = {**settings.to_json(), "data": {"images": len(data), "classes": data.classes}}
+    if validation is not None:
+        known["validation"] = validation.described()
+    else:
+        _refuse_unvalidated(settings.out)
+
+    def step(number: int) -> None:
+        rows = trainer.rows(number)
+        trainer.step(trainer.prepare(number, data.read(rows)), number, 0.0)
+
+    modules = {"recogniser": trainer.model, "head": _Weight(trainer.head)}
+    optimizers = {"optimizer": trainer.optimizer, "head": trainer.head_optimizer}
+    return foresee(
+        settings.out, known, "recogniser", settings.ends(len(data), trainer.group.world), settings.batch,
+        (len(data), data.classes), step, lambda: training_state(modules, optimizers), bytes_of(trainer.model),
+        device=str(trainer.group.device), absent=BEFORE,
+        precision="fp16 AMP" if settings.fp16_amp else "bf16" if settings.bf16 else "fp32",
+    )  # fmt: skip
 
 
 def open_trainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,19 @@ from v2f_engine.data.formats import get_format, open_dataset
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.gate.decode import codec_of, size_of
+from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import MAX_IMAGES_PER_SHARD, Plan
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.face_bytes import FACE, Survey, face_bytes
+from v2f_engine.data.writing.forecast import WRITING, Forecast, Probe, forecast, png_bytes
 from v2f_engine.data.writing.run import DatasetRun
 from v2f_engine.data.writing.signals import stop_request
 from v2f_engine.data.writing.sink import ShardSink
 from v2f_engine.data.writing.write import OnProgress, complete, manifest_for
 from v2f_engine.errors import ConfigError, DatasetError, OutputFolderError
 
+LOOKED_AT = 512
+"""Pictures that a forecast reads, from all over the source."""
 PROBED = 64
 """Pictures whose sizes are looked at before anything is written; each other is when its turn comes."""
 
@@ -96,6 +101,53 @@ def convert_dataset(
             pictures that are not 112x112 without `resize`, or not square with it.
         ConfigError, OutputFolderError, DiskFull: as in `write_dataset`.
     """
+    job, manifest, told = _opened(src, dst, format, encoder, split, resize, images_per_shard)
+
+    def make(run: DatasetRun) -> float:
+        _make_missing(run, job, progress)
+        return 0.0
+
+    written = complete(Path(dst), manifest, make, lambda _: job.fill)
+    return ConvertReport(
+        path=written.path,
+        format=format,
+        images=len(job.source),
+        images_written=written.images_written,
+        identities=manifest.plan.identities,
+        told=(*told, *job.told),
+        manifest=written.manifest,
+    )
+
+
+def foresee_conversion(
+    src: str | Path, dst: str | Path, format: str, *, split: str | None = None, resize: bool = False
+) -> tuple[Forecast, tuple[str, ...]]:
+    """What `convert_dataset` would do, and what the source tells; raises what it would. Writes nothing."""
+    job, manifest, told = _opened(src, dst, format, None, split, resize, MAX_IMAGES_PER_SHARD)
+    rows = np.unique(np.linspace(0, len(job.source) - 1, num=min(len(job.source), LOOKED_AT), dtype=np.int64))
+
+    def probe() -> Probe:
+        started = time.perf_counter()
+        sizes = tuple(len(job.data(row)) for row in rows.tolist())
+        each = (time.perf_counter() - started) / len(rows) + 1 / WRITING
+        how = f"reading measured here on {len(rows)} images, writing taken as {WRITING:,} images/s"
+        sheet = float(np.mean([png_bytes(job.source.image(row)) for row in rows[:16].tolist()]))
+        names = 0 if job.attributes is None else len(job.attributes.dtype.names or ()) - 2
+        return Probe(sizes, 1 / each, how, names, sheet)
+
+    return forecast(Path(dst), manifest, probe, images=len(job.source)), (*told, *job.told)
+
+
+def _opened(
+    src: str | Path,
+    dst: str | Path,
+    format: str,
+    encoder: Encoder | None,
+    split: str | None,
+    resize: bool,
+    images_per_shard: int,
+) -> tuple[_Job, Manifest, tuple[str, ...]]:
+    """Everything of a conversion before its first byte: the job, the new set's manifest, what the source tells."""
     source = open_dataset(src, split=split)
     if Path(src).is_dir() and Path(src).resolve() in Path(dst).resolve().parents:
         raise OutputFolderError(
@@ -110,21 +162,7 @@ def convert_dataset(
     manifest = manifest_for(
         format, job.plan(images_per_shard), job.encoder, {"converted_from": job.describe()}
     )
-
-    def make(run: DatasetRun) -> float:
-        _make_missing(run, job, progress)
-        return 0.0
-
-    written = complete(Path(dst), manifest, make, lambda _: job.fill)
-    return ConvertReport(
-        path=written.path,
-        format=format,
-        images=len(source),
-        images_written=written.images_written,
-        identities=manifest.plan.identities,
-        told=(*told, *job.told),
-        manifest=written.manifest,
-    )
+    return job, manifest, tuple(told)
 
 
 def _make_missing(run: DatasetRun, job: _Job, progress: OnProgress | None) -> None:
@@ -166,7 +204,7 @@ class _Job:
         self._counts = counts
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         self._order = np.argsort(ranks, kind="stable")
-        self._attributes = source.attributes()
+        self.attributes = source.attributes()
         if encoder is not None:
             self.encoder: dict[str, Any] = encoder.describe()
         elif source.manifest is not None:
@@ -226,11 +264,11 @@ class _Job:
         for identity in sink.shard.identities:
             rows = self._order[self._starts[identity] : self._starts[identity + 1]]
             for image, row in enumerate(rows.tolist()):
-                sink.write(Sample(identity, image, self._data(row)))
-            if self._attributes is not None:
-                sink.add_attributes(_attributes_of(self._attributes[rows], identity))
+                sink.write(Sample(identity, image, self.data(row)))
+            if self.attributes is not None:
+                sink.add_attributes(_attributes_of(self.attributes[rows], identity))
 
-    def _data(self, row: int) -> bytes:
+    def data(self, row: int) -> bytes:
         data, where = self.source.record(row)[0], self.source.where(row)
         if self._survey is not None:
             return face_bytes(data, where, self._anew, () if self._encoder is not None else (self._codec,))

@@ -60,8 +60,7 @@ def open_run(
             foreign files, is being written by another process, or cannot be written.
     """
     with disk.named_errors(root):
-        if root.exists() and not root.is_dir():
-            raise OutputFolderError(f"{root} is a file; expected a folder, or nothing yet.")
+        _refuse_file(root)
         _refuse_foreign(root)
     with locked(root):
         state = _state(root, manifest, writer, attachments or {})
@@ -74,25 +73,19 @@ def open_run(
 
 def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments) -> DatasetRun | Manifest:
     work = root / WORK
-    if (root / MANIFEST).exists():
-        found = Manifest.load(root / MANIFEST)
-        _refuse_other(root, found, manifest)
+    found, records = looked_at(root, manifest)
+    if found is not None:
         with disk.named_errors(root):
             DatasetRun(root, found, {}, writer).clear()
             remove_orphans(root)
         return found
     if (work / RUN).exists():
-        found = Manifest.load(work / RUN)
-        _refuse_other(root, found, manifest)
-        manifest = found  # keeps the versions of the software that began it
-        records = _intact(root, ledger.read(work / LEDGER, manifest.plan))
+        manifest = Manifest.load(work / RUN)  # keeps the versions of the software that began it
     else:
-        _refuse_foreign(root)
         with disk.named_errors(root):
             for name in (LEDGER, STAGING):
                 disk.remove(work / name)
             manifest.save(work / RUN, writer)
-        records = {}
     with disk.named_errors(root):
         if (command := RUNNING.get()) is not None:
             write_file(work / COMMAND, command.to_bytes(), writer)
@@ -102,19 +95,51 @@ def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments
     return DatasetRun(root, manifest, records, writer, attachments=attached)
 
 
+def looked_at(
+    root: Path, manifest: Manifest, *, full: bool = True
+) -> tuple[Manifest | None, dict[int, ShardRecord]]:
+    """What lies at `root` of the set that `manifest` describes; only reads.
+
+    Args:
+        full: whether the bytes of committed shards are hashed, or their sizes looked at.
+
+    Returns:
+        The finished set's manifest, or None; and of an unfinished one the records of intact shards, by number.
+
+    Raises:
+        OutputFolderError: a file, foreign files, or a set of other settings.
+    """
+    _refuse_file(root)
+    if (root / MANIFEST).exists():
+        found = Manifest.load(root / MANIFEST)
+        _refuse_other(root, found, manifest)
+        return found, {}
+    if (root / WORK / RUN).exists():
+        begun = Manifest.load(root / WORK / RUN)
+        _refuse_other(root, begun, manifest)
+        return None, _intact(root, ledger.read(root / WORK / LEDGER, begun.plan), full)
+    _refuse_foreign(root)
+    return None, {}
+
+
 def attach(root: Path, name: str, content: bytes, writer: str) -> Piece:
     """Writes an attachment, unless it is there already; returns its piece."""
     piece = Piece("file", name, len(content), hashlib.sha256(content).hexdigest())
     return write_piece(root, name, content, writer) if check_piece(root, piece, full=True) else piece
 
 
-def _intact(root: Path, records: Mapping[int, ShardRecord]) -> dict[int, ShardRecord]:
-    """The records whose pieces are all there with the recorded size and sha256."""
+def _intact(root: Path, records: Mapping[int, ShardRecord], full: bool) -> dict[int, ShardRecord]:
+    """The records whose pieces are all there with the recorded size, and sha256 where `full`."""
     return {
         number: record
         for number, record in sorted(records.items())
-        if are_there(root, record.pieces, full=True)
+        if are_there(root, record.pieces, full=full)
     }
+
+
+def _refuse_file(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise OutputFolderError(f"{root} is a file; expected a folder, or nothing yet.")
 
 
 def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:

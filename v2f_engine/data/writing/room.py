@@ -63,8 +63,8 @@ def refuse_beyond(
     each = bytes_per_image(encoder)
     asked = (
         f"{identities:,} identities of {images_per_id:,} images are {images:,} images, about "
-        f"{disk.in_words(images * each)} at {disk.in_words(each)} an image; making them takes {_span(images / SLOW)} "
-        f"at {SLOW} images/s (two cores) and {_span(images / FAST)} at {FAST:,} images/s (a large GPU)"
+        f"{disk.in_words(images * each)} at {disk.in_words(each)} an image; making them takes {span(images / SLOW)} "
+        f"at {SLOW} images/s (two cores) and {span(images / FAST)} at {FAST:,} images/s (a large GPU)"
     )
     free = disk.free_bytes(root.absolute())
     if stored and images * each * SURE > free:
@@ -82,9 +82,11 @@ def refuse_beyond(
         raise ConfigError(f"{root}: {asked}. Ask for fewer.")
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Seconds as people say them."""
     for unit, size in (("years", YEAR_S), ("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= size:
             return f"{seconds / size:,.1f} {unit}"
+    if seconds < 1.5:
+        return "a second" if seconds >= 0.5 else "less than a second"
     return f"{seconds:.0f} seconds"
