@@ -17,6 +17,7 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "DiskFull",
+    "HubError",
     "MissingDependency",
     "ModelNotFound",
     "NonFiniteLoss",
@@ -83,6 +84,10 @@ class DatasetError(V2FError):
     """A dataset, shard or record that is broken, or that is not what its name says."""
 
     hint = "`v2f inspect` says what a file or folder holds."
+
+
+class HubError(V2FError):
+    """The Hugging Face Hub refuses, cannot be reached, or holds something else; the message has the cure of each."""
 
 
 class OutputFolderError(V2FError):

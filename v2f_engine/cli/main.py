@@ -16,6 +16,7 @@ from v2f_engine.cli import (
     evaluate_table,
     export,
     generate,
+    hub,
     ids,
     machine,
     prove,
@@ -77,6 +78,8 @@ app.command("verify")(dataset.verify)
 app.command("repair")(dataset.repair)
 app.command("resume")(resume.resume)
 app.command("inspect")(dataset.inspect)
+app.command("push")(hub.push)
+app.command("pull")(hub.pull)
 app.command("ui")(ui.ui)
 app.command("bench", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(bench.bench)
 app.command("env")(machine.env)
