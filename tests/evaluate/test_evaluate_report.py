@@ -111,7 +111,7 @@ def test_a_page_is_whole_self_contained_and_escaped() -> None:
     assert outline.fetched == []
     assert "script" not in outline.seen
     assert "made &lt;script&gt;" in text
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 7
     for row in VERIFICATION:
         assert f"{row.average:.2f}" in text
         assert row.source.url in text

@@ -182,8 +182,9 @@ def coverage(sets: int, resamples: int) -> dict[str, float]:
     for name in ("unique_share", "own_nearest"):  # of forty people: these fall with the size of the set
         middle = float(np.mean([run[name].value for run in runs]))
         found[name] = np.mean([_holds(run[name], middle) for run in runs])
-    pairs = [Interval(run["eer"].value, *wilson(run["eer"].value, 240), 240, "wilson") for run in runs]
-    found["eer over pairs"] = np.mean([_holds(one, truth["eer"].value) for one in pairs])
+    which = "false_non_match_rate"
+    pairs = [Interval(run[which].value, *wilson(run[which].value, 240), 240, "wilson") for run in runs]
+    found["over pairs"] = np.mean([_holds(one, truth[which].value) for one in pairs])
     return {name: float(share) for name, share in found.items()}
 
 
@@ -194,17 +195,17 @@ def _holds(one: Interval, truth: float) -> bool:
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """60 sets: a coverage of 95 % is found above 86 % with a probability of 99.9 %."""
     found = coverage(60, 100)
-    over_pairs = found.pop("eer over pairs")
+    over_pairs = found.pop("over pairs")
     assert {name: share for name, share in found.items() if share < 0.86} == {}
-    assert over_pairs < found["eer"]
+    assert over_pairs < 0.8  # 240 pairs taken for as many trials
 
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_in_many_sets() -> None:
     found = coverage(400, 400)
-    over_pairs = found.pop("eer over pairs")
+    over_pairs = found.pop("over pairs")
     assert {name: share for name, share in found.items() if share < 0.92} == {}
-    assert over_pairs < 0.9
+    assert over_pairs < 0.75
 
 
 @pytest.mark.slow

@@ -213,6 +213,7 @@ REPORT = Scene(
             "0.25", (CALIBRATE, "fmr", 0.25), (REPORTING, "fmr", 0.25), also="--reference {strangers}"
         ),
         "--gallery": case("{gallery}", (REPORTING, "gallery.name", "gallery")),
+        "--beside": case("{strangers}", (REPORTING, "beside.0.name", "strangers")),
         "--accuracy": case("mine={verification}", (REPORTING, "accuracy.0.name", "mine")),
         "--card": case(None, (CARD, "root", "{faces}"), also="--no-card", spies=WHOLE),
         **OVERWRITE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,9 @@ import typer
 
 from v2f_engine.cli.evaluate import SetFlags, ThresholdFlags
 from v2f_engine.cli.flags import grouped
-from v2f_engine.cli.outputs import Overwrite, beside, claimed
+from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.outputs import beside as next_to
+from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import note, result, say
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ def report(
     *,
     sets: SetFlags,
     apart: ThresholdFlags,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="a set to compare it with, measure by measure, with intervals; may be repeated"),
+    ] = None,
     gallery: Annotated[
         Path | None, typer.Option(help="real people who must not be in it, for leakage")
     ] = None,
@@ -32,11 +39,17 @@ def report(
     card: Annotated[bool, typer.Option(help="write the measures into the dataset's card")] = True,
     out: Annotated[
         Path | None,
-        typer.Option(help="HTML, a JSON beside it; in DATA.evaluation/ next to the data by default"),
+        typer.Option(
+            help="HTML, a JSON beside it; in DATA.evaluation/ next to the data by default: report.html, or "
+            "report_beside_OTHER.html"
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Everything about a dataset on one page: faces, separability, leakage, accuracy beside published sets, origin."""
+    """Everything about a dataset on one page, or of several side by side: faces, separability, leakage, origin.
+
+    Every measure has an interval of 95 %; with --beside a difference is said in words, or that there is none to tell.
+    """
     import json
     import shlex
     import sys
@@ -44,7 +57,8 @@ def report(
     from v2f_engine.atomic import write_atomically
     from v2f_engine.evaluate.report import make_report, page
 
-    out = out or beside(data, "report.html")
+    others = tuple(beside or ())
+    out = out or next_to(data, f"{page_name(data, others)}.html")
     with claimed(overwrite, out, out.with_suffix(".json"), endings=(".html", ".htm")):
         accuracies = [_accuracy(text) for text in accuracy or ()]
         apart.check_first(data, sets)
@@ -52,22 +66,63 @@ def report(
         cosine, why = apart.limit(data, sets, known)
         source = sets.read(data, split=sets.split)
         real = None if gallery is None else sets.read(gallery)
-        made = make_report(
-            source,
-            threshold=cosine,
-            threshold_from=why,
-            gallery=real,
-            reference=known,
-            fmr=apart.fmr if apart.threshold is None and known is not None else None,
-            accuracy=accuracies,
-            command=shlex.join(["v2f", *sys.argv[1:]]),
-        )
+        compared = [sets.read(other) for other in others]
+        with progress_bar("intervals", "resamples") as progress:
+            made = make_report(
+                source,
+                threshold=cosine,
+                threshold_from=why,
+                gallery=real,
+                reference=known,
+                beside=compared,
+                fmr=apart.fmr if apart.threshold is None and known is not None else None,
+                accuracy=accuracies,
+                command=shlex.join(["v2f", *sys.argv[1:]]),
+                progress=progress,
+            )
         write_atomically(out.with_suffix(".json"), (json.dumps(made.record, sort_keys=True) + "\n").encode())
         write_atomically(out, page(made).encode())
         result(out=out, record=out.with_suffix(".json"), **made.record)
+    for words in plain_words(made.record):
+        say(words)
     say(f"{out}  {out.stat().st_size / 1e6:.1f} MB   {out.with_suffix('.json').name}")
     if card and source.dataset is not None and source.dataset.manifest is not None and data.is_dir():
         _write_card(data, source.dataset.manifest, made.record)
+
+
+def page_name(data: Path, others: Sequence[Path]) -> str:
+    """What the page is called without its ending: a comparison never has the name of a single report.
+
+    Raises:
+        ConfigError: a set beside itself, or twice.
+    """
+    from v2f_engine.errors import ConfigError
+
+    places = [path.resolve() for path in (data, *others)]
+    for place, path in enumerate(places):
+        if path in places[:place]:
+            raise ConfigError(
+                f"--beside {others[place - 1]} is {'DATA itself' if path == places[0] else 'given twice'}: expected "
+                "another set in each place. Leave it out, or give the other set's path."
+            )
+    names = ["".join(c if c.isalnum() or c in "-." else "_" for c in path.name)[:60] for path in places[1:]]
+    return "_beside_".join(["report", "_and_".join(names)]) if names else "report"
+
+
+def plain_words(record: dict[str, Any]) -> list[str]:
+    """What --beside found of each measure, a line each."""
+    from v2f_engine.evaluate.report.measures import MEASURES, difference_text, value_text
+
+    lines = []
+    for other in record.get("beside", ()):
+        lines.append(f"{record['dataset']['name']} beside {other['name']}")
+        for measure in MEASURES:
+            ours, theirs = record["intervals"].get(measure.name), other["intervals"].get(measure.name)
+            if ours is not None or theirs is not None:
+                values = f"{value_text(measure, ours)}, {value_text(measure, theirs)}"
+                words = difference_text(measure, other["differences"].get(measure.name))
+                lines.append(f"  {measure.title}: {values}; {words}")
+    return lines
 
 
 def _write_card(data: Path, manifest: Manifest, record: dict[str, Any]) -> None:
@@ -89,10 +144,10 @@ def card_measures(record: dict[str, Any]) -> dict[str, str]:
     measures = {
         "recogniser": reader,
         "threshold": f"cosine {record['threshold']:.3f} ({record['threshold_from']})",
-        "unique identities": f"{100 * apart['unique_share']:.2f} % of {apart['identities']:,}",
-        "equal error rate": f"{100 * apart['eer']:.2f} %, {apart['images']:,} images",
-        "mean pair cosine within identities": f"{alike['pair_cosine']:.3f}",
-        "images nearest to their own identity": f"{100 * alike['own_nearest']:.2f} %",
+        "unique identities": _told(record, apart, "unique_share", f" of {apart['identities']:,}"),
+        "equal error rate": _told(record, apart, "eer", f", {apart['images']:,} images"),
+        "mean pair cosine within identities": _told(record, alike, "pair_cosine"),
+        "images nearest to their own identity": _told(record, alike, "own_nearest"),
     }
     if record["leakage"] is None:
         return {**measures, "leakage": "not measured"}
@@ -108,6 +163,17 @@ def card_measures(record: dict[str, Any]) -> dict[str, str]:
                     f"{100 * pairs['share']:.3g} %, {pairs['count']:,} of {pairs['total']:,}"
                 )
     return measures
+
+
+def _told(record: dict[str, Any], section: dict[str, Any], name: str, of: str = "") -> str:
+    """A measure with what it is of and its interval, or that there is too little to tell it."""
+    from v2f_engine.evaluate.report.measures import KNOWN, TOO_FEW, interval_text
+
+    if section[name] is None:
+        return TOO_FEW
+    unit, found = KNOWN[name].unit, record["intervals"].get(name)
+    ends = "" if found is None or found["low"] is None else f" (95 %: {interval_text(KNOWN[name], found)})"
+    return f"{unit.bare(section[name])}{unit.sign}{of}{ends}"
 
 
 def _accuracy(text: str) -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.data.records.card import flat, licence_chain
+from v2f_engine.data.records.card import flat
+from v2f_engine.data.records.licences import licence_chain
 from v2f_engine.data.writing.encode import Encoder
-from v2f_engine.evaluate.consistency import measure_consistency
-from v2f_engine.evaluate.dcface import measure_uniqueness
+from v2f_engine.errors import ConfigError
+from v2f_engine.evaluate.intervals import LEVEL, Interval, difference
 from v2f_engine.evaluate.leakage import (
     PUBLISHED,
     Leakage,
@@ -21,18 +22,20 @@ from v2f_engine.evaluate.leakage import (
     lowest_rate,
     measure_leakage,
 )
-from v2f_engine.evaluate.plots import axis_start, roc
+from v2f_engine.evaluate.plots import axis_start
 from v2f_engine.evaluate.report.charts import histogram
-from v2f_engine.evaluate.separability import Separability, measure_separability
+from v2f_engine.evaluate.report.readings import Readings, read_faces
+from v2f_engine.evaluate.report.section import measure_section
+from v2f_engine.evaluate.resample import resamples_of
+from v2f_engine.evaluate.set_intervals import Extra
 from v2f_engine.evaluate.source import FeatureSource
-from v2f_engine.vectors.separability import separability_curve
 
-ROWS, COLUMNS = 8, 8
+ROWS, COLUMNS = 16, 8
 PAIRS = 12
 THUMBNAIL = Encoder(quality=88)
-CURVE_POINTS = 50
-POINTS = 240
-"""Of a ROC: more than pixels."""
+
+Progress = Callable[[int, int], None]
+Pair = tuple[bytes | None, bytes | None, float]
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Report:
         record: JSON values.
         faces: encoded JPEGs, identities by rows.
         pairs: (synthetic JPEG or None, gallery JPEG or None, cosine) of the worst leaks.
+        others: the faces of each set beside it.
     """
 
     record: dict[str, Any]
     faces: list[list[bytes]] = field(repr=False)
-    pairs: list[tuple[bytes | None, bytes | None, float]] = field(repr=False)
+    pairs: list[Pair] = field(repr=False)
+    others: list[list[list[bytes]]] = field(default_factory=list, repr=False)
 
 
 def make_report(
@@ -57,58 +62,157 @@ def make_report(
     threshold_from: str,
     gallery: FeatureSource | None = None,
     reference: FeatureSource | None = None,
+    beside: Sequence[FeatureSource] = (),
     fmr: float | None = None,
     accuracy: Sequence[dict[str, Any]] = (),
     command: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Report:
-    """Measures a dataset for its report.
+    """Measures a dataset for its report, each measure with an interval of 95 %.
 
     Args:
         source: the dataset's features, with its images.
         threshold, threshold_from: cosine above which two are one person, and where that comes from.
         gallery: real people who must not be found in it.
         reference: a set of known people, measured alike for comparison.
+        beside: sets compared with it, measure by measure, read by the same recogniser.
         fmr: rate of the threshold, where it is known: leakage by chance follows from it.
         accuracy: records of `v2f evaluate verification` of recognisers trained on the set, each with a `name`.
         command: that makes the report again.
+        seed: of the resamples.
+        progress: called with (resamples done, in all), over all sets.
 
     Raises:
-        ConfigError, VectorError, DatasetError: as the measurements.
+        ConfigError, VectorError, DatasetError: as the measurements; sets of features that do not compare.
     """
+    check_alike(source, beside)
+    counted = [one for one in (source, reference, *beside) if one is not None]
+    bars = _bars_of(counted, progress)
     record: dict[str, Any] = {
         "dataset": _describe(source),
         "recogniser": source.recogniser,
         "threshold": threshold,
         "threshold_from": threshold_from,
-        **_measures(source, threshold),
-        "reference": None
-        if reference is None
-        else {"name": reference.name, **_measures(reference, threshold)},
+        "resampling": {
+            "level": LEVEL,
+            "seed": seed,
+            "resamples": min(resamples_of(len(_numbers(one))) for one in counted),
+        },
         "leakage": None,
         "accuracy": list(accuracy),
         "command": command,
     }
-    pairs: list[tuple[bytes | None, bytes | None, float]] = []
-    if gallery is not None:
-        leaks = _leaks(source, gallery, threshold, fmr)
-        record["leakage"] = {
-            "gallery_name": gallery.name,
-            **leaks.to_json(),
-            "histogram": _bars(leaks.cosine),
-        }
+    readings = read_faces(source)
+    leaks = None if gallery is None else _leaks(source, gallery, threshold, fmr)
+    record |= measure_section(
+        source, threshold, _extra(source, readings, leaks, threshold), seed=seed, progress=bars[0]
+    )
+    record["readings"] = None if readings is None else readings.to_json()
+    pairs: list[Pair] = []
+    if gallery is not None and leaks is not None:
+        record["leakage"] = _leakage_json(leaks, gallery)
         shown = leaks.worst[:PAIRS]
         pairs = [(_jpeg(source, row), _jpeg(gallery, other), cosine) for row, other, cosine in shown]
-    return Report(record, _faces(source), pairs)
+    record["reference"] = (
+        None
+        if reference is None
+        else {
+            "name": reference.name,
+            **measure_section(reference, threshold, Extra(), seed=seed, progress=bars[1]),
+        }
+    )
+    record["beside"] = [
+        _compared(record["intervals"], one, threshold, gallery, fmr, seed, bar)
+        for one, bar in zip(beside, bars[len(bars) - len(beside) :], strict=True)
+    ]
+    return Report(record, _faces(source), pairs, [_faces(one) for one in beside])
+
+
+def check_alike(source: FeatureSource, beside: Sequence[FeatureSource]) -> None:
+    """Raises ConfigError for features of two lengths or of two recognisers: their cosines say nothing of each other."""
+    for one in beside:
+        if one.features.shape[1:] != source.features.shape[1:]:
+            raise ConfigError(
+                f"--beside {one.name}: features of {one.features.shape[1]} numbers do not compare with those of "
+                f"{source.name}, {source.features.shape[1]}; read both by one recogniser."
+            )
+        ours, theirs = (known.recogniser.get("sha256") for known in (source, one))
+        if ours and theirs and ours != theirs:
+            raise ConfigError(
+                f"--beside {one.name} was read by {one.recogniser.get('name')}, {source.name} by "
+                f"{source.recogniser.get('name')}: cosines of two recognisers do not compare. Give the pictures of "
+                "both, or features by one recogniser."
+            )
+
+
+def _bars_of(counted: Sequence[FeatureSource], progress: Progress | None) -> list[Progress | None]:
+    """One for each set, of one bar over all of them."""
+    each = [resamples_of(len(_numbers(one))) for one in counted]
+
+    def part(before: int) -> Progress | None:
+        if progress is None:
+            return None
+        return lambda done, _: progress(before + done, sum(each))
+
+    return [part(sum(each[:place])) for place in range(len(each))]
+
+
+def _compared(
+    first: dict[str, Any],
+    other: FeatureSource,
+    threshold: float,
+    gallery: FeatureSource | None,
+    fmr: float | None,
+    seed: int,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """The record of a set beside the first, with the differences: the first less this one."""
+    readings = read_faces(other)
+    leaks = None if gallery is None else _leaks(other, gallery, threshold, fmr)
+    section = measure_section(
+        other, threshold, _extra(other, readings, leaks, threshold), seed=seed, progress=progress
+    )
+    theirs = section["intervals"]
+    return {
+        "name": other.name,
+        "dataset": _describe(other),
+        "recogniser": other.recogniser,
+        **section,
+        "readings": None if readings is None else readings.to_json(),
+        "leakage": None if leaks is None or gallery is None else _leakage_json(leaks, gallery),
+        "differences": {
+            name: difference(Interval(**first[name]), Interval(**theirs[name])).to_json()
+            for name in first
+            if name in theirs
+        },
+    }
+
+
+def _extra(
+    source: FeatureSource, readings: Readings | None, leaks: Leakage | None, threshold: float
+) -> Extra:
+    """What belongs to images beside their features."""
+    if source.labels is None:
+        return Extra()
+    numbers = _numbers(source)
+    values = {}
+    if readings is not None:
+        places = np.searchsorted(numbers, readings.labels)
+        values = {name: (found, places) for name, found in readings.values.items()}
+    shares = {}
+    if leaks is not None:
+        shares["leakage"] = (leaks.cosine > threshold, np.searchsorted(numbers, source.labels))
+    return Extra(values, shares)
 
 
 def _describe(source: FeatureSource) -> dict[str, Any]:
     dataset = source.dataset
     manifest = None if dataset is None else dataset.manifest
-    table = source.table()
     description: dict[str, Any] = {
         "name": source.name,
-        "identities": len(table.groups),
-        "images": len(table),
+        "identities": len(_numbers(source)),
+        "images": len(source.features),
         "format": "features" if dataset is None else dataset.format,
         "settings": [],
         "licences": [],
@@ -122,31 +226,8 @@ def _describe(source: FeatureSource) -> dict[str, Any]:
     return description
 
 
-def _measures(source: FeatureSource, threshold: float) -> dict[str, Any]:
-    table = source.table()
-    measured = measure_separability(table, threshold=threshold)
-    curve = separability_curve(
-        table.centres, threshold=threshold, step=max(1, measured.identities // CURVE_POINTS)
-    )
-    return {
-        "separability": {**measured.to_json(), "curve": [curve.first.tolist(), curve.unique.tolist()]},
-        "dcface": measure_uniqueness(table, radius=1 - threshold).to_json(),
-        "consistency": measure_consistency(table).to_json(),
-        "scores": _scores(measured),
-    }
-
-
-def _scores(measured: Separability) -> dict[str, Any]:
-    """Histograms and curves, thinned to what a drawing needs."""
-    low = axis_start(min(measured.genuine.min(), measured.impostor.min()))
-    false, true = roc(measured.genuine, measured.impostor, POINTS)
-    return {
-        "low": low,
-        "genuine": histogram(measured.genuine, low, 1.0),
-        "impostor": histogram(measured.impostor, low, 1.0),
-        "false_match": false.tolist(),
-        "true_match": true.tolist(),
-    }
+def _leakage_json(leaks: Leakage, gallery: FeatureSource) -> dict[str, Any]:
+    return {"gallery_name": gallery.name, **leaks.to_json(), "histogram": _bars(leaks.cosine)}
 
 
 def _bars(cosine: NDArray[np.float64]) -> dict[str, Any]:
@@ -169,16 +250,23 @@ def _leaks(source: FeatureSource, gallery: FeatureSource, threshold: float, fmr:
     return replace(found, above=(own, *found.above))
 
 
+def _numbers(source: FeatureSource) -> NDArray[np.int64]:
+    """The identities, ascending.
+
+    Raises:
+        ConfigError: nobody says who is on which row.
+    """
+    return np.unique(source.table().labels) if source.labels is None else np.unique(source.labels)
+
+
 def _faces(source: FeatureSource) -> list[list[bytes]]:
     """The first images of identities spread over the set."""
     if source.dataset is None or source.labels is None:
         return []
-    groups = source.table().groups
-    chosen = np.unique(np.linspace(0, len(groups) - 1, min(ROWS, len(groups))).astype(int))
-    return [
-        [data for row in groups[place][:COLUMNS].tolist() if (data := _jpeg(source, row)) is not None]
-        for place in chosen.tolist()
-    ]
+    numbers = _numbers(source)
+    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(ROWS, len(numbers))).astype(int))
+    rows = (np.flatnonzero(source.labels == numbers[place])[:COLUMNS] for place in chosen)
+    return [[data for row in some.tolist() if (data := _jpeg(source, row)) is not None] for some in rows]
 
 
 def _jpeg(source: FeatureSource, row: int) -> bytes | None:

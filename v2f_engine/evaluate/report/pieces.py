@@ -1,9 +1,17 @@
-"""Tables and images as HTML."""
+"""Tables, images and numbers as HTML, and the sets of a page with their colours."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from v2f_engine.evaluate.report.measures import TOO_FEW
+
+COLOURS = ("var(--blue)", "var(--pink)", "var(--amber)", "var(--sky)")
+"""Of the set and of those beside it, in turn."""
+REFERENCE = "var(--green)"
 
 
 def table(
@@ -20,15 +28,44 @@ def table(
         f"<tr{' class=own' if own else ''}>{''.join(cell('td', place, text) for place, text in enumerate(cells))}</tr>"
         for own, cells in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        '<div class="scroll" tabindex="0"><table>'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def image(data: bytes | None, what: str) -> str:
+    """A picture within the page, or its name where there is none."""
     if data is None:
-        return f'<span class="blank">{what}</span>'
-    return f'<img alt="{what}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+        return f'<span class="blank">{escape(what)}</span>'
+    text = base64.b64encode(data).decode()
+    return f'<img alt="{escape(what)}" width="112" height="112" src="data:image/jpeg;base64,{text}">'
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """A share as percent."""
-    return f"{100 * share:.{digits}f} %"
+def strips(rows: Sequence[Sequence[bytes]]) -> str:
+    """Faces, one identity a strip."""
+    found = []
+    for place, row in enumerate(rows, 1):
+        pictures = "".join(image(data, f"identity {place}, image {n}") for n, data in enumerate(row, 1))
+        found.append(f"<div>{pictures}</div>")
+    return f'<div class="faces">{"".join(found)}</div>'
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share as percent; `too few` where there is none."""
+    return TOO_FEW if share is None else f"{100 * share:.{digits}f} %"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number; `too few` where there is none."""
+    return TOO_FEW if value is None else f"{value:.{digits}f}"
+
+
+def sets_of(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+    """(name, what was measured, colour): the set, its reference, those beside it."""
+    found = [(str(record["dataset"]["name"]), record, COLOURS[0])]
+    if record["reference"] is not None:
+        found.append((str(record["reference"]["name"]), record["reference"], REFERENCE))
+    for place, one in enumerate(record["beside"]):
+        found.append((str(one["name"]), one, COLOURS[1 + place % (len(COLOURS) - 1)]))
+    return found
