@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -61,13 +63,14 @@ def test_a_stopped_generation_says_what_is_kept_and_the_same_command_resumes(
     said, errors = process.communicate(timeout=60)
     assert process.returncode == STATUS[number], errors
     assert said == "", "an unfinished set told as a finished one"
-    last = errors.strip().splitlines()[-1]
+    last, again = errors.strip().splitlines()[-2:]
     found = re.fullmatch(
         rf"stopped by {number.name}: (\d+) of 600 images \((\d+) of 30 shards\) kept in {out}; "
-        "the same command resumes.",
+        rf"the same command resumes, or `v2f resume {out}`\.",
         last,
     )
     assert found, last
+    assert again == f"  v2f {shlex.join(generation(out))}"
     assert int(found[2]) == committed(out)
     assert not (out / MANIFEST).exists()
     if number == signal.SIGINT:
@@ -150,5 +153,93 @@ def test_every_long_command_ends_with_the_signal_s_status(
     process.send_signal(number)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == STATUS[number], errors
-    assert f"stopped by {number.name}" in errors.strip().splitlines()[-1]
+    assert f"stopped by {number.name}" in errors.strip().splitlines()[-2]
     assert str(out) not in said
+
+
+def early(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """`v2f`, interrupted as it begins to import a module: in the first tenth of a second."""
+    program = f"""
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupts())
+sys.argv[0] = "/usr/bin/v2f"
+from v2f_engine.cli import main
+main()
+"""
+    return subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "module", ["v2f_engine.threads", "typer", "v2f_engine.cli.ids", "v2f_engine.cli.dependent", "torch"]
+)
+def test_ctrl_c_in_the_first_moment_is_a_line(module: str) -> None:
+    done = early(module, "env", "--json")
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("stopped by SIGINT")
+    if module != "v2f_engine.threads":  # by whom it was called is not known there
+        assert json.loads(done.stdout)["status"] == "stopped"
+
+
+CHECKPOINTS = "--batch 4 --fp32 --checkpoint-every 2 --steps 100000"
+
+
+@pytest.mark.parametrize(
+    ("line", "begun_by", "kept"),
+    [
+        ("render --ids 2000 --images 2 --processes 1 --format imagefolder --out {out}", f"{WORK}/run.json", "images"),
+        ("train recogniser {faces} " + CHECKPOINTS + " --out {out}", "checkpoints/*.json", "the checkpoint of step"),
+        ("ids prove 400 --compute-batch 4 --out {out}/p.safetensors", "p.work/*.safetensors", "finished pieces"),
+        ("evaluate report {faces} --out {out}/r.html", ".r.html.v2f.json", "nothing was kept"),
+        ("features {faces} --out {out}/f.npy", ".f.npy.v2f.json", "nothing was kept"),
+    ],
+    ids=lambda value: str(value).partition(" {")[0] if "{" in str(value) else "",
+)  # fmt: skip
+def test_the_words_are_true_of_the_disk(
+    line: str, begun_by: str, kept: str, faces: Path, tmp_path: Path
+) -> None:
+    """A real process, a real Ctrl-C: what is said to be kept is there, what is not is not; the command is given."""
+    out = tmp_path / "out"
+    typed = line.format(faces=faces, out=out).split()
+    process = begun(*typed)
+    wait_for(lambda: list(out.glob(begun_by)), process)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    said, again = errors.strip().splitlines()[-2:]
+    assert kept in said, errors
+    assert again == f"  v2f {shlex.join(typed)}"
+    if kept == "nothing was kept":
+        left = [path.name for path in out.rglob("*") if path.suffix in (".npy", ".html", ".json", ".png")]
+        assert [name for name in left if not name.endswith(".v2f.json")] == []
+        return
+    assert "the same command resumes, or `v2f resume " in said
+    if step := re.search(r"checkpoint of step ([\d,]+)", said):
+        found = sorted((out / "checkpoints").glob("*.json"))
+        assert int(found[-1].stem) >= int(step[1].replace(",", "")) >= 2
+    if pieces := re.search(r"(\d+) finished pieces", said):
+        assert len(list((out / "p.work").glob("*.safetensors"))) == int(pieces[1])
+
+
+def test_features_go_on_where_they_say(faces: Path, tmp_path: Path) -> None:
+    """Rows that were committed are counted in the words, with the file that says so."""
+    from v2f_engine.asked import Asked
+    from v2f_engine.cli.stopped import words
+    from v2f_engine.stopping import Stopped
+
+    for name, state in (("f.npy", ".f.npy.progress"), ("f.lmdb", ".f.features.npy.progress")):
+        out = tmp_path / name
+        asked = Asked("features", str(tmp_path), {"out": str(out)})
+        stop = Stopped(signal.SIGINT)
+        assert "nothing was kept" in words(stop, ["features", "x"], asked)
+        (tmp_path / state).write_text(json.dumps({"done": 8192}))
+        assert f"8,192 images are kept beside {out}; the same command resumes" in words(stop, [], asked)

@@ -18,11 +18,19 @@ docs/python.md.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import sys
 
-from v2f_engine.threads import settled
-from v2f_engine.version import VERSION
+try:
+    from importlib import import_module
+    from typing import TYPE_CHECKING, Any
+
+    from v2f_engine.threads import settled
+    from v2f_engine.version import VERSION
+except KeyboardInterrupt:
+    if sys.argv[0].rpartition("/")[2] not in ("v2f", "-m"):  # a program of somebody else
+        raise
+    print("stopped by SIGINT; nothing was begun.", file=sys.stderr)  # noqa: T201
+    raise SystemExit(130) from None
 
 if TYPE_CHECKING:
     from v2f_engine import errors as errors

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from v2f_engine.errors import V2FError
 
 RESUME = "the command that began it goes on where it stopped when it is repeated"
-RESUMING = ("generate", "render", "convert", "features", "ids prove", "train")
-"""Commands that go on after a stop; of the others nothing is kept."""
-
 FETCH = "What was cut short or changed on its way is copied or fetched again."
 DAMAGED = re.compile(
     r"damaged|truncated|cut short|cut off|checksum|ends (after|before|early|inside)|incomplete"
@@ -122,18 +119,6 @@ def named(error: OSError | MemoryError) -> tuple[str, str]:
 def _where(error: OSError) -> str:
     name = error.filename if error.filename is not None else "standard output or a file"
     return os.fsdecode(name) if isinstance(name, bytes) else str(name)
-
-
-def stopped(error: BaseException, argv: Sequence[str]) -> str:
-    """What is said after a signal: what the room that was at work kept, or what is known of the command."""
-    by = f"stopped by {error}" if error.args else "stopped"
-    notes = getattr(error, "__notes__", [])
-    if notes:
-        return f"{by}: {'; '.join(notes)}."
-    words = " ".join(argv)
-    if any(words.startswith(command) for command in RESUMING):
-        return f"{by}; what was committed is intact, the same command resumes."
-    return f"{by}; nothing was kept."
 
 
 def close_stdout() -> None:

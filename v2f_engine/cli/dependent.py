@@ -17,6 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from v2f_engine.asked import RUNNING
 from v2f_engine.cli import common_options, completion, config, saying
 from v2f_engine.models.file_hash import is_weights
 
@@ -270,6 +271,7 @@ def _instrument(command: Any, words: str) -> None:
 
     def checked(context: Any) -> Any:
         with saying.running(words), config.noted(context, words), warnings.catch_warnings():
+            saying.now().asked = RUNNING.get()
             refuse_idle(context, rules)
             warnings.showwarning = _told(warnings.showwarning)
             return original(context)

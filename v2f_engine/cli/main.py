@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from v2f_engine import stopping
 from v2f_engine.cli import (
+    align,
+    advice,
     bench,
     dataset,
     evaluate,
@@ -23,12 +26,14 @@ from v2f_engine.cli import (
     render,
     resume,
     saying,
+    stopped,
     train,
     train_attributes,
     train_generator,
     ui,
 )
 from v2f_engine.cli.dependent import Refusing
+from v2f_engine.errors import V2FError
 from v2f_engine.version import VERSION
 
 app = typer.Typer(
@@ -72,6 +77,7 @@ evaluate.app.command("table")(evaluate_table.table)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(export.app, name="export")
 app.command("render")(render.render)
+app.command("align")(align.align)
 app.command("features")(dataset.features)
 app.command("convert")(dataset.convert)
 app.command("verify")(dataset.verify)
@@ -90,10 +96,6 @@ def main() -> None:
 
     With `--json` the command's object, or the error's, is the only thing on stdout.
     """
-    from v2f_engine import stopping
-    from v2f_engine.cli import advice
-    from v2f_engine.errors import V2FError
-
     argv = sys.argv[1:]
     saying.begin(argv)
     try:
@@ -113,7 +115,7 @@ def main() -> None:
         code = _mistyped(error)
     except (stopping.Stopped, KeyboardInterrupt) as error:
         code = getattr(error, "exit_code", 130)
-        words = advice.stopped(error, argv)
+        words = stopped.words(error, argv, saying.now().asked)
         print(words, file=sys.stderr)
         saying.end("stopped", message=words)
     except Exception as error:  # a fault of ours: its traceback is for us, its object for the script

@@ -24,6 +24,8 @@ from typing import Any
 
 import typer
 
+from v2f_engine.asked import Asked
+
 
 @dataclass
 class Saying:
@@ -35,7 +37,7 @@ class Saying:
         quiet: whether errors alone are said.
         values: what the command gave so far.
         begun: whether its work began: `--help` and `--version` are answers of their own.
-        words: where sentences go while the command runs.
+        asked: the command that began, as typed, for what is said when it is stopped.
     """
 
     command: str = ""
@@ -43,6 +45,7 @@ class Saying:
     quiet: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     begun: bool = False
+    asked: Asked | None = None
 
 
 OWN = ("command", "status")
