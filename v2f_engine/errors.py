@@ -23,6 +23,7 @@ __all__ = [
     "NonFiniteLoss",
     "OutOfMemory",
     "OutputFolderError",
+    "PhotographsRefused",
     "RowError",
     "SaturationError",
     "ShardsFailed",
@@ -88,6 +89,12 @@ class DatasetError(V2FError):
 
 class HubError(V2FError):
     """The Hugging Face Hub refuses, cannot be reached, or holds something else; the message has the cure of each."""
+
+
+class PhotographsRefused(V2FError):
+    """Photographs without a face that could be aligned; the message counts why. All others are done."""
+
+    exit_code = 3
 
 
 class OutputFolderError(V2FError):

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from v2f_engine.cli.main import app
 from v2f_engine.errors import ConfigError, DatasetError, VectorError
-from v2f_engine.evaluate.crops import TEMPLATE, read_crops, similarity, warp
+from v2f_engine.evaluate.crops import read_crops
 from v2f_engine.evaluate.ijb import FPRS, measure_ijb, read_protocol, template_features, tpr_at_fpr
+from v2f_engine.faces.geometry import TEMPLATE, similarity, warp
 
 WHO = """1.jpg 10 1
 2.jpg 10 1

@@ -26,6 +26,7 @@ from v2f_engine.cli import (
     render,
     resume,
     saying,
+    show,
     stopped,
     train,
     train_attributes,
@@ -83,6 +84,7 @@ app.command("convert")(dataset.convert)
 app.command("verify")(dataset.verify)
 app.command("repair")(dataset.repair)
 app.command("resume")(resume.resume)
+app.command("show")(show.show)
 app.command("inspect")(dataset.inspect)
 app.command("push")(hub.push)
 app.command("pull")(hub.pull)

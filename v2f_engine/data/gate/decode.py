@@ -44,16 +44,17 @@ def codec_of(data: bytes, where: str) -> str:
     )
 
 
-def decode(data: bytes, where: str) -> NDArray[np.uint8]:
+def decode(data: bytes, where: str, max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
     """The image in `data` as uint8 `[H, W, 3]`, RGB.
 
     Args:
         where: what to call the image in messages, e.g. `"train.rec: record 17"`.
+        max_side: pixels that a side may have.
 
     Raises:
-        DatasetError: of no codec that is read, damaged, or a side above 4096 pixels.
+        DatasetError: of no codec that is read, damaged, or a side above `max_side`.
     """
-    return _DECODERS[codec_of(data, where)](data, where)
+    return _DECODERS[codec_of(data, where)](data, where, max_side)
 
 
 def size_of(data: bytes, where: str) -> tuple[int, int]:
@@ -85,26 +86,26 @@ def is_turned(data: bytes, where: str) -> bool:
     return _pillow(data, where, codec, lambda image: _stated_orientation(image.info)) in orientation.TURNED
 
 
-def _check_size(height: int, width: int, where: str) -> None:
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise DatasetError(f"{where}: {height}x{width} pixels; expected sides of 1 to {MAX_SIDE}.")
+def _check_size(height: int, width: int, where: str, max_side: int) -> None:
+    if not (1 <= height <= max_side and 1 <= width <= max_side):
+        raise DatasetError(f"{where}: {height}x{width} pixels; expected sides of 1 to {max_side}.")
 
 
-def _jpeg_size(data: bytes, where: str) -> tuple[int, int]:
+def _jpeg_size(data: bytes, where: str, max_side: int = MAX_SIDE) -> tuple[int, int]:
     import simplejpeg
 
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise DatasetError(f"{where}: damaged JPEG ({error}).") from error
-    _check_size(height, width, where)
+    _check_size(height, width, where, max_side)
     return height, width
 
 
-def _jpeg(data: bytes, where: str) -> NDArray[np.uint8]:
+def _jpeg(data: bytes, where: str, max_side: int) -> NDArray[np.uint8]:
     import simplejpeg
 
-    _jpeg_size(data, where)
+    _jpeg_size(data, where, max_side)
     try:
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
     except ValueError as error:
@@ -112,15 +113,15 @@ def _jpeg(data: bytes, where: str) -> NDArray[np.uint8]:
     return orientation.upright(image, orientation.of_jpeg(data))
 
 
-def _pillow(data: bytes, where: str, codec: str, use: Callable[[Any], Any]) -> Any:
+def _pillow(data: bytes, where: str, codec: str, use: Callable[[Any], Any], max_side: int = MAX_SIDE) -> Any:
     """`use` of the image that Pillow opens as `codec`."""
     from PIL import Image
 
     if codec == "webp":
-        _check_size(*_webp_size(data, where), where)
+        _check_size(*_webp_size(data, where), where, max_side)
     try:
         with Image.open(io.BytesIO(data), formats=(codec.upper(),)) as image:
-            _check_size(image.height, image.width, where)
+            _check_size(image.height, image.width, where, max_side)
             return use(image)
     except DatasetError:
         raise
@@ -185,16 +186,16 @@ def _webp_size(data: bytes, where: str) -> tuple[int, int]:
     raise DatasetError(f"{where}: damaged WebP (a first chunk called {kind!r}).")
 
 
-def _by_pillow(codec: str) -> Callable[[bytes, str], NDArray[np.uint8]]:
-    def read(data: bytes, where: str) -> NDArray[np.uint8]:
-        found: NDArray[np.uint8] = _pillow(data, where, codec, _pixels)
+def _by_pillow(codec: str) -> Callable[[bytes, str, int], NDArray[np.uint8]]:
+    def read(data: bytes, where: str, max_side: int) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] = _pillow(data, where, codec, _pixels, max_side)
         return found
 
     return read
 
 
 _NAMES = {"png": "PNG", "bmp": "BMP", "webp": "WebP"}
-_DECODERS: Mapping[str, Callable[[bytes, str], NDArray[np.uint8]]] = {
+_DECODERS: Mapping[str, Callable[[bytes, str, int], NDArray[np.uint8]]] = {
     "jpeg": _jpeg,
     **{codec: _by_pillow(codec) for codec in _NAMES},
 }
