@@ -93,6 +93,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[name].write_text(json.dumps({"recogniser": {"name": name}, "average": accuracy, "sets": sets}))
     made["meta"], made["other_meta"] = ijb(root / "meta", rng), ijb(root / "other_meta", rng)
     made["broken"], made["also_broken"] = broken(root / "broken", made), broken(root / "also_broken", made)
+    for name in ("unfinished", "also_unfinished"):
+        made[name] = root / name
+        (made[name] / ".v2f").mkdir(parents=True)
+        (made[name] / ".v2f" / "run.json").touch()
     return made
 
 

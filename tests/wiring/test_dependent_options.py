@@ -12,20 +12,24 @@ from wiring_case import commands, names_of, own_of, play
 from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 
 ALWAYS: dict[str, str] = {
-    "generate": "--dry-run --ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
+    "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
     "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers "
-    "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder",
-    "render": "--dry-run --ids --images --out --format --seed --first --processes --quality",
-    "features": "--dry-run dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
-    "--threads --bf16 --device",
-    "convert": "--dry-run source target",
+    "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --dry-run",
+    "render": "--ids --images --out --format --seed --first --processes --quality --dry-run",
+    "features": "dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
+    "--threads --bf16 --device --dry-run",
+    "convert": "source target --dry-run",
     "verify": "dataset --full",
     "repair": "dataset --model --device --fetch",
     "inspect": "file --split",
     "resume": "place",
+    "show": "place --toml",
+    "push": "source repository --private --revision --yes",
+    "pull": "repository --out --revision",
     "bench": "what --model --device --precision --runner --images --rounds",
+    "ui": "--model --vectors --out --host --port --open --recogniser --device --precision --fetch",
     "env": "--device --precision --self-test",
-    "ids sample": "--dry-run n_ids --source --model --seed --backend --out --overwrite --exclude",
+    "ids sample": "n_ids --source --model --seed --backend --out --overwrite --exclude --dry-run",
     "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
     "ids fit": "features --images --out --overwrite --length --components --shrinkage",
     "ids plan": "n_ids --source --model --seed --backend --max-candidates --plot",
@@ -33,15 +37,16 @@ ALWAYS: dict[str, str] = {
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --target-cosine --seed --max-rounds "
     "--max-made --backend --images",
-    "train recogniser": "--dry-run data --recipe --mask --split --on-bad --held-out --out --depth "
+    "train recogniser": "data --recipe --mask --split --on-bad --held-out --out --depth "
     "--margin --m --sample-rate --lr --dropout --set --stepping --validate "
-    "--epochs --steps --minutes --batch --fp32 --start-from --threads --in-memory --checkpoint-every --seed --device",
-    "train generator": "--dry-run data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
+    "--epochs --steps --minutes --batch --fp32 --start-from --threads --in-memory --checkpoint-every --seed --device "
+    "--dry-run",
+    "train generator": "data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
     "--base-lr --critic-width --accumulate --as-published --set --stepping --epochs --steps --minutes --batch --fp32 "
-    "--start-from --dropout --checkpoint-every --watch-every --log-every --seed --device",
-    "train estimator": "--dry-run name data --out --judge --steps --minutes --batch --seed --device --overwrite",
-    "train pose": "--dry-run data --recipe --epochs --on-bad --model --recogniser --vgg --out --steps --minutes --batch "
-    "--lr --limit --split --seed --device",
+    "--start-from --dropout --checkpoint-every --watch-every --log-every --seed --device --dry-run",
+    "train estimator": "name data --out --judge --steps --minutes --batch --seed --device --overwrite --dry-run",
+    "train pose": "data --recipe --epochs --on-bad --model --recogniser --vgg --out --steps --minutes --batch "
+    "--lr --limit --split --seed --device --dry-run",
     "evaluate separability": "data --threshold --radius --real --groups --out --overwrite",
     "evaluate consistency": "data --out --overwrite",
     "evaluate leakage": "synthetic gallery --threshold --fmr --worst --backend --out --overwrite",

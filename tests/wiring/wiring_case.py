@@ -78,6 +78,16 @@ OVERWRITE: dict[str, Case] = {"--overwrite": case(None, (CLAIM, "overwrite", Tru
 """What every command that writes files offers."""
 
 
+SAY_PLAN = "v2f_engine.cli.dry_run:say_plan"
+
+
+def dry_run(*seen: tuple[str, str, Any], **further: Any) -> dict[str, Case]:
+    """What every long command offers: its plan is said, by `seen` or where plans are said."""
+    return {
+        "--dry-run": case(None, *(seen or ((SAY_PLAN, "lines", lambda lines: len(lines) > 2),)), **further)
+    }
+
+
 @functools.cache
 def root() -> click.Command:
     """The command line, built once: reading its annotations takes 0.2 s."""

@@ -6,7 +6,7 @@ import json
 from subprocess import CompletedProcess
 from typing import Any
 
-from wiring_case import CLAIM, Case, Scene, case
+from wiring_case import CLAIM, Case, Scene, case, dry_run
 from wiring_spies import give, stop, through
 
 CHOOSE = "v2f_engine.backends:choose"
@@ -68,6 +68,7 @@ GENERATE = Scene(
     {
         "--ids": case("2", (OPEN_RUN, "manifest.plan.identities", 2)),
         "--images": case("1", (DRAW, "image", lambda image: image.max() == 0)),
+        **dry_run(),
         "--out": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
         "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
         "--format": case("webdataset", (LINE, "run.format.name", "webdataset")),
@@ -187,6 +188,7 @@ RENDER = Scene(
     {
         "--ids": case("4", (RENDER_PEOPLE, "identities", range(4))),
         "--images": case("5", (RENDER_PEOPLE, "images_per_id", 5)),
+        **dry_run(spies={RENDER_PEOPLE: through}),
         "--out": case("{out}-elsewhere", (LINE, "run.root", "{out}-elsewhere")),
         "--format": case("recordio", (LINE, "run.format.name", "recordio")),
         "--seed": case("9", (RENDER_PEOPLE, "seed", 9)),
@@ -209,12 +211,25 @@ REPAIR = Scene(
     },
 )
 
+RESUME = Scene(
+    "resume",
+    "<place={unfinished}>",
+    {
+        "place": case(
+            "{also_unfinished}",
+            ("v2f_engine.cli.resume:_of_set", "place", "{also_unfinished}"),
+            spies={"v2f_engine.cli.resume:_of_set": stop},
+        ),
+    },
+)
+
 PAIRS = "v2f_engine.data.writing.convert_pairs:convert_pairs"
 CONVERT = Scene(
     "convert",
     "<source={faces}> <target={out}>",
     {
         "--overwrite": case(None, (CLAIM, "overwrite", True), instead="{reader} {out}.safetensors"),
+        **dry_run(),
         "source": case("{strangers}", ("v2f_engine.data.formats:open_dataset", "path", "{strangers}")),
         "target": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
         "--format": case("recordio", (OPEN_RUN, "manifest.format", "recordio")),
@@ -306,4 +321,19 @@ ENV = Scene(
     {SELF_TEST: give("alike")},
 )
 
-SCENES = (GENERATE, RENDER, REPAIR, CONVERT, VERIFY, INSPECT, BENCH, ENV)
+LOOKED_AT = "v2f_engine.cli.show:looked_at"
+SHOW = Scene(
+    "show",
+    "<place={strangers}>",
+    {
+        "place": case("{faces}", (LOOKED_AT, "place", "{faces}")),
+        "--toml": case(
+            None,
+            ("v2f_engine.cli.show:as_toml", "command", "generate"),
+            instead="{broken}",
+            spies={"v2f_engine.pipeline.replay:options_of": give({"ids": 2})},
+        ),
+    },
+)
+
+SCENES = (GENERATE, RENDER, REPAIR, RESUME, SHOW, CONVERT, VERIFY, INSPECT, BENCH, ENV)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-from wiring_case import CLAIM, OVERWRITE, Scene, case
+from wiring_case import CLAIM, OVERWRITE, Scene, case, dry_run
 from wiring_generate import CHOOSE, EXCLUSION, GENERATOR, RECOGNISER, RUNNER, STREAM
 from wiring_spies import give, stop
 
@@ -46,6 +46,7 @@ SAMPLE = Scene(
     "<n_ids=5> --out {out}.safetensors --source gaussian",
     {
         **OVERWRITE,
+        **dry_run(),
         "n_ids": case("6", (TAKE, "n", 6)),
         "--out": case(
             "{out}-b.safetensors",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from wiring_case import OVERWRITE, Scene, case
+from wiring_case import OVERWRITE, Scene, case, dry_run
 from wiring_generate import GENERATOR, RECOGNISER
 from wiring_spies import give, stop
 
@@ -56,6 +56,9 @@ RECOGNISER_SCENE = Scene(
         "--held-out": case("{strangers}", (TRAINER, "held_out.dataset.path", "{strangers}")),
         "--held-out-people": case(
             "3", (HOLD_OUT, "people", 3), (TRAINER, "data.classes", 5), (TRAINER, "held_out.classes", 3)
+        ),
+        **dry_run(
+            ("v2f_engine.train.recogniser:foresee_recogniser", "settings.batch", lambda batch: batch > 0)
         ),
         "--out": case("{out}-b", (TRAINER, "settings.out", "{out}-b")),
         "--depth": case("iresnet18", (TRAINER, "settings.model.layers", (2, 2, 2, 2))),
@@ -127,6 +130,9 @@ GENERATOR_SCENE = Scene(
             "3", (HOLD_OUT, "people", 3), (GENERATING, "data.classes", 5), (GENERATING, "held_out.classes", 3)
         ),
         "--vgg": case("{pictures}", (GENERATING, "settings.vgg", "{pictures}")),
+        **dry_run(
+            ("v2f_engine.train.generator:foresee_generator", "settings.batch", lambda batch: batch > 0)
+        ),
         "--out": case("{out}-b", (GENERATING, "settings.out", "{out}-b")),
         "--size": case(
             "large",
@@ -177,6 +183,7 @@ ESTIMATOR_SCENE = Scene(
         **OVERWRITE,
         "name": case("quality", (ESTIMATING, "settings.recipe", "quality"), (READ, "names", ("blur",))),
         "data": case("{strangers}", (READ, "path", "{strangers}")),
+        **dry_run(),
         "--out": case("{out}-b.safetensors", (ESTIMATING, "settings.out", "{out}-b.safetensors")),
         "--judge": case(None, (ESTIMATING, "settings.model", lambda model: model is not None)),
         "--people": case("3", (RENDER, "identities", range(3)), instead="pose", spies={RENDER: stop}),
@@ -209,6 +216,7 @@ POSE_SCENE = Scene(
         "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}")),
         "--vgg": case("{pictures}", (POSING, "settings.vgg", "{pictures}")),
+        **dry_run(("v2f_engine.train.pose:foresee_pose", "settings.batch", lambda batch: batch > 0)),
         "--out": case("{out}-b", (POSING, "settings.out", "{out}-b")),
         "--steps": case("4", (POSING, "settings.budget.steps", 4)),
         "--minutes": case("5", (POSING, "settings.budget.minutes", 5.0)),
@@ -237,6 +245,7 @@ FEATURES_SCENE = Scene(
     {
         **OVERWRITE,
         "dataset": case("{strangers}", (OPEN, "path", "{strangers}")),
+        **dry_run(),
         "--out": case("{out}-b.npy", ("v2f_engine.atomic:write_atomically", "path", "{out}-b.json")),
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}")),
         "--mask": case("{index}", ("v2f_engine.data.training.stored_set:StoredSet", "subset", np.arange(14))),

@@ -89,7 +89,7 @@ def argv(asked: Asked) -> list[str]:
     Raises:
         ConfigError: a command or an option that this version does not have.
     """
-    command = _commands().get(asked.command)
+    command = commands().get(asked.command)
     parameters = {} if command is None else {parameter.name: parameter for parameter in command.params}
     unknown = sorted(asked.options.keys() - parameters.keys())
     if command is None or unknown:
@@ -128,7 +128,8 @@ def read_command(path: Path) -> Asked | None:
         return None
 
 
-def _commands() -> dict[str, Any]:
+def commands() -> dict[str, Any]:
+    """Words -> command, of all there are."""
     from typer.main import get_command
 
     from v2f_engine.cli.dependent import leaves
@@ -166,7 +167,7 @@ def _of_set(place: Path) -> Begun:
             f"{place} is not finished, was begun without a note of its command, and its settings do not tell all of "
             f"it: {error} Repeat the command that began it."
         ) from error
-    command = _commands()[maker]
+    command = commands()[maker]
     from v2f_engine.cli.config import by_name
 
     parameters = by_name(command)
@@ -198,12 +199,12 @@ def _of_training(place: Path) -> Begun | None:
             f"{place} is a training's, begun from Python or by an earlier version: nothing in it says with which data. "
             "Repeat the command that began it; it goes on from the newest whole checkpoint."
         )
-    if (whole := _used_up(place, noted)) is not None:
+    if (whole := used_up(place, noted)) is not None:
         raise _refused(whole)
     return Begun(_at(noted, place), place / NAME)
 
 
-def _used_up(place: Path, noted: Asked) -> str | None:
+def used_up(place: Path, noted: Asked | None) -> str | None:
     """Why a training is at its end, where its budget is a number of steps."""
     from v2f_engine.train.folder import SETTINGS
     from v2f_engine.train.loop import LOG, read_log
@@ -218,7 +219,7 @@ def _used_up(place: Path, noted: Asked) -> str | None:
         return None
     return (
         f"{place} is complete: {last:,} of {steps:,} steps, {', '.join(weights)}. To train on, repeat `v2f "
-        f"{noted.command}` with a longer budget (--steps)."
+        f"{'train' if noted is None else noted.command}` with a longer budget (--steps)."
     )
 
 

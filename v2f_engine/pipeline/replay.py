@@ -60,9 +60,10 @@ def options_of(manifest: Manifest, folder: Path, typed: Collection[str] = ()) ->
             "jpeg-quality": encoder.get("quality", 95),
             "jpeg-encoder": encoder.get("library", "simplejpeg"),
             "images-per-shard": plan.identities_per_shard * plan.images_per_id,
-            **_engine(asked, typed),
+            **_model(asked, typed),
             **_noise(asked),
             **_attributes(asked, typed),
+            **_machine(asked),
         }
     else:
         raise ConfigError(_not_ours(manifest, folder))
@@ -127,7 +128,7 @@ def _sampled(table: Mapping[str, Any], model: str, seed: int) -> dict[str, Any] 
     return {"source": "gaussian", **limit} if table["source_sha256"] == GaussianSource().sha256 else None
 
 
-def _engine(asked: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
+def _model(asked: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
     from v2f_engine.models.registry import names
 
     runner, name = asked["runner"], str(asked["model"]["name"])
@@ -137,15 +138,18 @@ def _engine(asked: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
             f"the set was made with {'an engine of ' if served else 'weights called '}{name!r} (sha256 "
             f"{str(asked['model']['sha256'])[:12]}), which its manifest knows by hash alone: name the file, --model."
         )
+    return {"model": name, "masks": _masks(asked["masks"]), "rounding": asked.get("rounding", "nearest")}
+
+
+def _machine(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a machine chose where nobody did."""
+    runner = asked["runner"]
     cuda = "cuda" in str(runner.get("device", runner.get("provider", ""))).lower()
     return {
-        "model": name,
-        "masks": _masks(asked["masks"]),
         "device": "cuda" if cuda else "cpu",
         "precision": runner["precision"],
         "runner": runner["runner"],
         "compute-batch": runner["batch_size"],
-        "rounding": asked.get("rounding", "nearest"),
     }
 
 
