@@ -3,6 +3,9 @@
 A stage is a range for a profiler (Nsight Systems) where the nvtx package is installed, and seconds where somebody
 listens (`recorded`). With neither it is nothing; listened to, it costs about a microsecond, and there are some twenty
 in a batch of 256 images.
+
+What a person who waits should read of it goes another way: `doing("steering: iteration 12 of at most 40")`, to whoever
+watches (`watched`); the first stages of a run say themselves what they do.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib import import_module
@@ -79,8 +82,38 @@ def _annotate() -> Any:
     return import_module("nvtx").annotate if find_spec("nvtx") else None
 
 
+SAID: Mapping[str, str] = {
+    "import": "importing",
+    "load weights": "loading weights",
+    "prepare network": "preparing the network",
+    "warm up": "warming up",
+    "capture": "capturing the CUDA graph",
+    "identities": "sampling identities",
+}
+"""Stage -> words of it, for those that are waited for before anything is counted."""
+_watchers: list[Callable[[str], object]] = []
+
+
+@contextmanager
+def watched(told: Callable[[str], object]) -> Iterator[None]:
+    """Inside the block `told` is called with what is going on, from any thread; the innermost block's alone."""
+    _watchers.append(told)
+    try:
+        yield
+    finally:
+        _watchers.remove(told)
+
+
+def doing(words: Callable[[], str]) -> None:
+    """Tells whoever watches what is going on; `words` is called only if somebody does."""
+    if _watchers:
+        _watchers[-1](words())
+
+
 def stage(name: str) -> AbstractContextManager[Any]:
     """A range called `name` in the domain `v2f`; a no-op where nvtx is not installed and nobody listens."""
+    if _watchers and name in SAID:
+        doing(lambda: SAID[name])
     annotate = _annotate()
     inner: AbstractContextManager[Any] = nullcontext() if annotate is None else annotate(name, domain=DOMAIN)
     return _Timed(name, inner) if _listeners else inner

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.models.image_decoder import levels_of
 from v2f_engine.models.mask_schedule import N_TOKENS
 from v2f_engine.models.vec2face import Vec2Face
+from v2f_engine.ranges import doing
 
 LOST = 1e6
 """Added to the score of an iterate that lost what is required: any that kept it is better."""
@@ -323,6 +325,7 @@ class Steerer:
             for _ in range(self.settings.look_every):
                 self.before(holds)
                 self.advance()
+            doing(partial(self._words, done, total))
             ended = np.flatnonzero(~state.active.cpu().numpy() & (holds >= 0))
             if len(ended):
                 yield holds[ended].copy(), torch.from_numpy(ended).to(self.device)
@@ -330,6 +333,11 @@ class Steerer:
                 fill(ended)
                 if progress is not None:
                     progress(done, total)
+
+    def _words(self, done: int, total: int) -> str:
+        """For a person who waits: how far the sample is that is steered longest."""
+        furthest = int((self.slots.count * self.slots.active).max())
+        return f"steering: iteration {furthest} of at most {self.settings.iterations}, {done} of {total} faces done"
 
     def _queue(
         self,

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from v2f_engine.cli import saying
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 
 class Bar:
-    """Call it with (done, in all)."""
+    """Call it with (done, in all).
 
-    def __init__(self, bar: tqdm[Any]) -> None:
+    Args:
+        bar: tqdm's.
+        every: seconds between two texts of `doing` at the least.
+    """
+
+    def __init__(self, bar: tqdm[Any], every: float = 0.2) -> None:
         self._bar = bar
+        self._every, self._told = every, -math.inf
 
     def __call__(self, done: int, total: int) -> None:
         self._bar.total = total
+        if done > self._bar.n:
+            self._bar.set_postfix_str("", refresh=False)  # what was going on until then
         self._bar.update(done - self._bar.n)
+
+    def doing(self, words: str) -> None:
+        """What is going on behind the counts, at their end."""
+        now = time.monotonic()
+        if now - self._told >= self._every:
+            self._told = now
+            self._bar.set_postfix_str(words)
 
     def say(self, sentence: str) -> None:
         """A line of its own above the bar."""
@@ -34,11 +53,20 @@ def progress_bar(what: str, unit: str) -> Iterator[Bar]:
 
     from tqdm import tqdm
 
-    quiet = not sys.stderr.isatty()
+    from v2f_engine.ranges import watched
+
+    log = not sys.stderr.isatty()
     bar = tqdm(
-        desc=what, unit=f" {unit}", mininterval=30.0 if quiet else 0.2, smoothing=0.1, dynamic_ncols=True
+        desc=what,
+        unit=f" {unit}",
+        mininterval=30.0 if log else 0.2,
+        smoothing=0.1,
+        dynamic_ncols=True,
+        disable=saying.now().quiet,
     )
+    shown = Bar(bar, 10.0 if log else 0.2)
     try:
-        yield Bar(bar)
+        with watched(shown.doing):
+            yield shown
     finally:
         bar.close()

@@ -31,6 +31,7 @@ from v2f_engine.pipeline.finish import sound
 from v2f_engine.pipeline.makers import Made, Maker
 from v2f_engine.pipeline.makers.plain import Plain
 from v2f_engine.pipeline.memory import WithinMemory
+from v2f_engine.ranges import doing
 from v2f_engine.runtime import NetworkRunner, Runner, network_runner, with_rows
 
 ROUNDS = 16
@@ -154,6 +155,7 @@ class Before:
         count = len(draws.identity)
         if self.control.reference == "vector" or not count:
             return draws.centres
+        doing(lambda: f"looking at {REFERENCES} faces of each of {count} identities before they are steered")
         row = np.repeat(np.arange(count), REFERENCES)
         image = REFINING - 1 - np.tile(np.arange(REFERENCES, dtype=np.int64), count)
         size = self.unsteered.maker.batch
@@ -172,6 +174,7 @@ class Before:
         Each is as long as it was; in a published form, as it became.
         """
         row = np.arange(len(draws.identity))
+        doing(lambda: f"refining {len(row)} identities")
         draw = draws.at(row, np.full(len(row), REFINING), perturbed=False)
         draw = _with_goals(self.control, draw, np.zeros_like(draw.image))
         made, _ = sound(self._refining, draw, self._refining(draw))
