@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
+from ui_page import HOST, TABLE, Line
 
 from v2f_engine.options import EngineOptions
 from v2f_engine.pipeline import identities_from
@@ -19,9 +20,7 @@ from v2f_engine.ui.studio import Studio
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.sampling import sample_identities
 
-Line = dict[str, Any]
-HOST = "http://127.0.0.1:8765"
-TABLE_SEED, TABLE = 77, 12
+TABLE_SEED = 77
 
 
 @pytest.fixture(scope="session")
@@ -76,8 +75,3 @@ def row(client: TestClient) -> Callable[..., list[Line]]:
         return [json.loads(line) for line in answer.text.splitlines()]
 
     return ask
-
-
-def images(lines: list[Line]) -> list[Line]:
-    """Those of a row that are images."""
-    return [line for line in lines if line["kind"] == "image"]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Line
 from starlette.testclient import TestClient
+from ui_page import Line
 
 from v2f_engine.ui.desk import Check, Desk, Emit, Superseded
 from v2f_engine.ui.studio import Studio

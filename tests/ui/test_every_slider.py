@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Line, images
+from ui_page import Line, images
 
 from v2f_engine.attributes.control import AttributeControl
 from v2f_engine.attributes.estimators import load_estimator

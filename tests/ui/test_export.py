@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Line, images
 from starlette.testclient import TestClient
 from typer.main import get_command
+from ui_page import Line, images
 
 from v2f_engine.cli.main import app
 from v2f_engine.data.formats import open_dataset

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import HOST
 from starlette.testclient import TestClient
+from ui_page import HOST
 
 from v2f_engine.options import EngineOptions
 from v2f_engine.ui.app import PAGE, Page, application

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TABLE, Line, images
 from PIL import Image
 from starlette.testclient import TestClient
+from ui_page import TABLE, Line, images
 
 from v2f_engine.data.gate.decode import decode
 from v2f_engine.ui import app, uploads

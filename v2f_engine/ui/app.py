@@ -103,6 +103,7 @@ class Page:
                 "pose_model": studio.pose_model is not None,
                 "table": 0 if gallery.table is None else len(gallery.table),
                 "out": shown(self.begun.out),
+                "absolute": self.begun.out.is_absolute(),
                 "sliders": {name: asdict(one) for name, one in {**SLIDERS, **COUNTS}.items()},
                 "formats": OFFERED,
                 "tray": [studio.card(one) for one in gallery.kept],

@@ -73,22 +73,27 @@ class Order:
 
     def command(self, begun: Begun, pose_model: str | None, place: Path) -> str:
         """The command line that writes the same bytes into another folder, or resumes this one."""
-        engine = self.settings.engine_options(begun.engine, pose_model)
+        engine, name = self.settings.engine_options(begun.engine, pose_model), in_sight(begun, place)
         how = {"--device": engine.device, "--precision": engine.precision}
         words = [
             *("v2f", "generate", "--model", shown(engine.model)),
             *(word for name, value in how.items() if value != "auto" for word in (name, value)),
-            *("--vectors", f"{shown(place)}.safetensors", "--images", str(self.images)),
+            *("--vectors", f"{name}.safetensors", "--images", str(self.images)),
             *self.settings.words(pose_model is not None),
-            *("--format", self.format, "--executor", "inline", "--out", shown(place)),
+            *("--format", self.format, "--executor", "inline", "--out", name),
         ]
         return shlex.join(words)
 
 
 def shown(place: str | Path) -> str:
-    """A path as the page may show it: as typed, or of an absolute one its last two parts."""
+    """A path as the page may show it: as typed, or of an absolute one its last part."""
     path = Path(place)
-    return path.as_posix() if not path.is_absolute() else "/".join(path.parts[1:][-2:])
+    return path.name if path.is_absolute() else path.as_posix()
+
+
+def in_sight(begun: Begun, place: Path) -> str:
+    """A set's folder as the page may show it."""
+    return f"{shown(begun.out)}/{place.name}"
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class Exports:
             place = _claimed(self.begun.out, table)
             command = order.command(self.begun, self.pose_model, place)
             total = len(table) * order.images
-            self.state = State("running", 0, total, shown(place), command, "loading the model")
+            self.state = State("running", 0, total, in_sight(self.begun, place), command, "loading the model")
             self._unwanted.clear()
             request = order.request(self.begun, self.pose_model, table, place)
             self._thread = threading.Thread(target=self._write, args=(request,), name="v2f-ui-export")

@@ -328,6 +328,8 @@ function exported(state) {
   const of = `${state.done.toLocaleString("en")} of ${state.total.toLocaleString("en")} pictures`;
   $("export-words").textContent = state.status === "running" ? `${of}, ${state.words}` : state.status === "complete" ? `${state.words}: in ${state.folder}` : `${of}: ${state.words}`;
   $("command").textContent = state.command;
+  const where = there.absolute ? `that holds ${there.out}` : "in which v2f ui was started";
+  $("command-words").textContent = `Typed in the folder ${where}, this goes on where a stopped set ended; with another --out it writes the same bytes there.`;
   $("write").disabled = !there.tray.length || state.status === "running";
 }
 
