@@ -62,14 +62,15 @@ FOLDERS = {
     "generate": "generate --ids 2 --images 1 --out {o}",
     "render": "render --ids 2 --images 1 --out {o}",
     "convert": "convert {faces} {o}",
+    "pull": "pull owner/name --out {o}",
     "train recogniser": "train recogniser {faces} --steps 1 --out {o}",
     "train generator": "train generator {faces} --steps 1 --out {o} --device cpu",
     "train pose": "train pose {faces} --steps 1 --out {o}",
 }
 """Commands that write a folder."""
-TWICE = {
 NUMBERED = {"ui"}
 """Commands whose sets take the next free number below a folder: `tests/ui/test_export.py`."""
+TWICE = {
     "ids sample": ("--seed 1", "--seed 2"),
     "ids fit": ("", "--components 4"),
     "ids plan": ("", "--max-cosine 0.2"),

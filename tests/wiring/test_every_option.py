@@ -15,8 +15,10 @@ import pytest
 import wiring_evaluate
 import wiring_export
 import wiring_generate
+import wiring_hub
 import wiring_ids
 import wiring_train
+import wiring_ui
 from wiring_case import (
     Case,
     Played,
@@ -33,7 +35,15 @@ from wiring_case import (
 
 SCENES = {
     scene.command: scene
-    for table in (wiring_generate, wiring_ids, wiring_train, wiring_evaluate, wiring_export)
+    for table in (
+        wiring_generate,
+        wiring_ids,
+        wiring_train,
+        wiring_evaluate,
+        wiring_export,
+        wiring_hub,
+        wiring_ui,
+    )
     for scene in table.SCENES
 }
 CASES = [(command, name, case) for command, scene in SCENES.items() for name, case in cases_of(scene)]

@@ -88,13 +88,14 @@ def pull(
 ) -> None:
     """Fetch a set or weights from the Hugging Face Hub; every byte is compared, nothing of it is run."""
     from v2f_engine.hub import client
+    from v2f_engine.hub.landing import landing
     from v2f_engine.hub.pull import pull as fetch
     from v2f_engine.hub.pull import wanted
 
     api = client.connect()
-    asked = wanted(api, repository, revision)
-    out = out or Path(asked.place.name.rpartition("/")[2])
-    with progress_bar("pull", "B") as progress:
+    out = out or Path(client.split_name(repository)[1].rpartition("/")[2])
+    with landing(out), progress_bar("pull", "B") as progress:
+        asked = wanted(api, repository, revision)
         done = fetch(api, asked, out, progress, bars=_bars())
     result(
         out=out, files=done.files, bytes=done.bytes, fetched=done.fetched, kind=done.kind, commit=done.commit

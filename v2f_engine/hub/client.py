@@ -27,8 +27,8 @@ LOGIN = "`hf auth login`, or a token in HF_TOKEN"
 SAID: dict[int, str] = {
     401: f"the token is not valid there. {LOGIN} of https://huggingface.co/settings/tokens",
     402: "the account has no room left for it",
-    403: "the token may not write there, or the name is somebody else's. Give a name below your own, and a token "
-    "that may write",
+    403: "this token does not allow it. To push, give a name below your own and a token that may write; to pull, one "
+    "that may read there",
     412: "somebody else wrote there at the same time. Repeat the command: it looks again",
     413: "the Hub found it too large. Convert the set to webdataset or parquet: fewer, larger files",
     429: "the Hub asks for a pause. Repeat the command in some minutes: it goes on where it stopped",

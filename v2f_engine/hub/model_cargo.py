@@ -17,6 +17,8 @@ from v2f_engine.models.file_hash import file_sha256
 from v2f_engine.models.registry import CARD as ABOUT
 from v2f_engine.models.registry import MINI
 
+STATISTICS = "statistics.safetensors"
+"""Where identity vectors for a generator come from; bound to it by the hashes on the card beside both."""
 HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "MIT": "mit", "Apache-2.0": "apache-2.0"}
 """SPDX names -> those of the Hub."""
 
@@ -116,10 +118,10 @@ def cargo_of_weights(weights: Path) -> Cargo:
     known = known_of(weights, sha256)
     card = model_card(known, weights.name, sha256, seen.summary).encode()
     items = [Item(weights.name, weights, weights.stat().st_size, sha256)]
-    for name, recorded in (known.files or {}).items():
-        path = weights.with_name(name)
-        if name != weights.name and path.is_file() and file_sha256(path) == recorded:
-            items.append(Item(name, path, path.stat().st_size, recorded))
+    files = known.files or {}
+    vectors = weights.with_name(STATISTICS)
+    if STATISTICS in files and vectors.is_file() and file_sha256(vectors) == files[STATISTICS]:
+        items.append(Item(STATISTICS, vectors, vectors.stat().st_size, files[STATISTICS]))
     if known.files:
         about = weights.with_name(ABOUT)
         items.append(Item(ABOUT, about, about.stat().st_size))

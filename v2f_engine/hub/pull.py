@@ -7,9 +7,6 @@ interrupted pull is taken for no set, and the same command goes on.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,16 +19,13 @@ from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.data.layout import MANIFEST, WORK
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.verify import verify_manifest
-from v2f_engine.errors import DatasetError, DiskFull, HubError, OutputFolderError
+from v2f_engine.errors import DatasetError, HubError
 from v2f_engine.hub.cargo import DERIVED
-from v2f_engine.hub.client import KINDS, Found, Held, Place, look, named, read, shown, split_name
+from v2f_engine.hub.client import KINDS, LOGIN, Found, Held, Place, look, named, read, shown, split_name
+from v2f_engine.hub.landing import claim, refuse_full
 
-STATE = "pull.json"
-"""In `OUT/.v2f`: of which repository and commit OUT is being filled."""
 ON_ITS_WAY = "arriving"
 """In `OUT/.v2f`: huggingface_hub's folder, with the beginnings of files."""
-SPARE = 64 << 20
-"""Bytes that a disk keeps free beside what is fetched."""
 THREADS = 4
 
 
@@ -97,8 +91,6 @@ def wanted(api: Any, typed: str, revision: str | None = None) -> Wanted:
         if found is not None:
             break
     else:
-        from v2f_engine.hub.client import LOGIN
-
         raise HubError(
             f"{name}: no dataset or model of this name at the Hub, or a private one that this token may not see. Check "
             f"the name; {LOGIN}."
@@ -107,11 +99,11 @@ def wanted(api: Any, typed: str, revision: str | None = None) -> Wanted:
     place = Place(place.kind, name, found.commit)
     if place.kind == "dataset" and MANIFEST in found.files:
         return _of_ours(api, place, found)
-    shown = tuple(file for file in found.files.values() if not is_hidden(file.name))
-    if not shown:
+    seen = tuple(file for file in found.files.values() if not is_hidden(file.name))
+    if not seen:
         raise HubError(f"{place.url}: holds no file.")
-    left = tuple(sorted(set(found.files) - {file.name for file in shown}))
-    return Wanted(place, tuple(sorted(shown, key=lambda file: file.name)), None, left)
+    left = tuple(sorted(set(found.files) - {file.name for file in seen}))
+    return Wanted(place, tuple(sorted(seen, key=lambda file: file.name)), None, left)
 
 
 def refuse_escapes(place: Place, names: Sequence[str] | dict[str, Held]) -> None:
@@ -148,7 +140,7 @@ def pull(
     Args:
         api: `client.connect()`.
         asked: what `wanted` found.
-        out: a new or empty folder, or one that a pull of the same commit began.
+        out: a new or empty folder, or one that a pull of the same commit began; claimed (`landing`).
         progress: called with (bytes there, bytes in all).
         bars: let huggingface_hub show those of single large files.
 
@@ -162,9 +154,9 @@ def pull(
         _refuse_faults(asked, out, keep=True)
         return _pulled(asked, 0)
     with disk.named_errors(out):
-        _claim(asked, out)
+        claim(out, asked.place.kind, asked.place.name, asked.place.revision)
         missing = [file for file in asked.files if not _is_there(out / file.name, file)]
-        _refuse_full(asked, out, sum(file.size for file in missing))
+        refuse_full(out, sum(file.size for file in missing))
         done = asked.bytes - sum(file.size for file in missing)
         progress(done, asked.bytes)
         for file in _arriving(api, asked.place, out, missing, bars):
@@ -173,7 +165,7 @@ def pull(
         _refuse_faults(asked, out, keep=False)
         if manifest is not None:
             write_file(out / MANIFEST, manifest[1], "pull")
-        shutil.rmtree(out / WORK)
+        disk.remove(out / WORK)
     return _pulled(asked, len(missing))
 
 
@@ -213,38 +205,6 @@ def _of_ours(api: Any, place: Place, found: Found) -> Wanted:
     return Wanted(place, files, (manifest, content), left)
 
 
-def _claim(asked: Wanted, out: Path) -> None:
-    """Makes `out`, or sees that a pull of the same commit began it."""
-    state = {"kind": asked.place.kind, "name": asked.place.name, "commit": asked.place.revision}
-    note = out / WORK / STATE
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        try:
-            before = json.loads(note.read_bytes())
-        except (OSError, ValueError):
-            before = None
-        if before != state:
-            whose = (
-                f"a pull of {before.get('name')}, commit {str(before.get('commit'))[:12]}"
-                if isinstance(before, dict)
-                else "something else"
-            )
-            raise OutputFolderError(
-                f"{out} holds {whose}. Give --out, a new folder, or empty this one; nothing was fetched."
-            )
-        return
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_file(note, json.dumps(state).encode(), "pull")
-
-
-def _refuse_full(asked: Wanted, out: Path, needed: int) -> None:
-    free = disk.free_bytes(out)
-    if needed + SPARE > free:
-        raise DiskFull(
-            f"{out}: needs {disk.in_words(needed)} ({needed:,} bytes), {disk.in_words(free)} ({free:,} bytes) are "
-            "free. Make room or give --out on another disk; nothing was fetched."
-        )
-
-
 def _is_there(path: Path, file: Held) -> bool:
     """Whether a file is where it belongs, by its size; its bytes are compared in the end."""
     return path.is_file() and not path.is_symlink() and path.stat().st_size == file.size
@@ -260,8 +220,8 @@ def _arriving(api: Any, place: Place, out: Path, files: Sequence[Held], bars: bo
                 place.name, file.name, repo_type=place.kind, revision=place.revision, local_dir=work
             )
         target = out / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
+        disk.make_folder(target.parent)
+        disk.rename(Path(path), target)
         return file
 
     pool = ThreadPoolExecutor(THREADS, "v2f-pull")
@@ -296,7 +256,7 @@ def _refuse_faults(asked: Wanted, out: Path, *, keep: bool) -> None:
             (out / file.name).unlink(missing_ok=True)
     raise HubError(
         f"{asked.place.url}: what arrived is not what was pushed: {said}. Repeat the command: it fetches them again. "
-        "If it says the same, they are damaged at the Hub; whoever pushed them repeats `v2f push`."
+        "If it says the same, what lies at the Hub is damaged: tell whoever pushed it."
     )
 
 
