@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: browser docs cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
+.PHONY: helps browser docs cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -72,6 +72,9 @@ fuzz: setup-dev             ## 100,000 damaged files of 16 kinds (`make test` ha
 formats: setup-dev          ## write the tables of docs/formats.md; damage 18,000 sets of every layout, and let the command inspect each layout
 	PYTHONPATH=.:kernels $(BIN)/python tests/strangers/formats_table.py
 	$(BIN)/pytest -q -s -m slow tests/strangers/test_damaged_layouts.py tests/strangers/test_every_layout.py
+
+helps: setup-dev            ## write the helps of all commands as tests/test_help.py compares them
+	PYTHONPATH=.:kernels $(BIN)/python tests/test_help.py
 
 fuzz-guided: setup-dev      ## coverage-guided fuzzing of the readers for 10 minutes (installs atheris)
 	$(BIN)/pip install -q atheris

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from v2f_engine.asked import RUNNING
-from v2f_engine.cli import common_options, completion, config, saying
+from v2f_engine.cli import common_options, completion, config, help, saying
 from v2f_engine.models.file_hash import is_weights
 
 VECTORS = (".npy", ".npz", ".pt", ".pth", ".safetensors")
@@ -255,6 +255,7 @@ class Refusing(TyperGroup):
             config.configure(command, tuple(words.split()), lambda: [tuple(one.split()) for one in found])
         common_options.add_to(found.values())
         completion.add_to(found)
+        help.add_to(found)
 
 
 def leaves(group: Any, before: str = "") -> dict[str, Any]:

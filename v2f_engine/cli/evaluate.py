@@ -121,7 +121,7 @@ class ThresholdFlags:
             help="known people, a dataset or a file of their features, on whom the threshold is calibrated at --fmr"
         ),
     ] = None
-    fmr: float = 1e-4
+    fmr: Annotated[float, typer.Option(help="false-match rate of --reference")] = 1e-4
 
     def check_first(self, data: Path, sets: SetFlags) -> None:
         """Refuses what gives no threshold before anything is read through a network.

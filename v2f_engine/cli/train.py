@@ -214,7 +214,7 @@ def recogniser(
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 500,
     seed: Annotated[int | None, typer.Option(help="the recipe's by default")] = None,
-    device: str = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda; under torchrun one GPU a rank")] = "cpu",
     dry_run: DryRun = False,
 ) -> None:
     """Train a recogniser with margin softmax; several ranks: `torchrun ... -m v2f_engine train recogniser ...`."""

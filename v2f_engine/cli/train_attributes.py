@@ -25,9 +25,9 @@ def estimator(
     render_seed: Annotated[int, typer.Option(help="of those people")] = 101,
     steps: Steps = None,
     minutes: Minutes = None,
-    batch: int = 64,
-    seed: int = 0,
-    device: str = "cpu",
+    batch: Annotated[int, typer.Option(help="images a step")] = 64,
+    seed: Annotated[int, typer.Option(help="decides every draw and every order")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda; under torchrun one GPU a rank")] = "cpu",
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -112,8 +112,8 @@ def pose(
     ] = "refuse",
     limit: Annotated[int | None, typer.Option(help="use no more images than this")] = None,
     split: Split = None,
-    seed: int = 0,
-    device: str = "cpu",
+    seed: Annotated[int, typer.Option(help="decides every draw and every order")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda; under torchrun one GPU a rank")] = "cpu",
     dry_run: DryRun = False,
 ) -> None:
     """Train the pose model of Vec2Face+; several ranks: `torchrun ... -m v2f_engine train pose ...`.

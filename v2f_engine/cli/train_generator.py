@@ -115,7 +115,7 @@ def generator(
     checkpoint_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 200,
     watch_every: Annotated[int, typer.Option(help="steps between validations")] = 1000,
     log_every: Annotated[int, typer.Option(help="steps between lines of the log")] = 50,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="decides every draw and every order")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda; under torchrun one GPU a rank")] = "auto",
     dry_run: DryRun = False,
 ) -> None:
