@@ -53,7 +53,7 @@ def batches(identities: range) -> Iterator[ImageBatch]:
 
 
 def _hugging_face(
-    column: str, *words: str, files: str = "", folder: bool = False
+    column: str, *words: str, files: str = "", folder: bool = False, below: str = ""
 ) -> Callable[[Path], tuple[int, int]]:
     def read(root: Path) -> tuple[int, int]:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -61,7 +61,13 @@ def _hugging_face(
 
         datasets.disable_progress_bars()
         with tempfile.TemporaryDirectory() as cache:
-            more = {"data_dir": str(root)} if folder else {"data_files": str(root / files)} if files else {}
+            more = (
+                {"data_dir": str(root / below)}
+                if folder
+                else {"data_files": str(root / files)}
+                if files
+                else {}
+            )
             table = datasets.load_dataset(*(words or (str(root),)), split="train", cache_dir=cache, **more)
             return len(table), len(set(table[column]))
 
@@ -93,6 +99,49 @@ def _webdataset(root: Path) -> tuple[int, int]:
     return len(rows), len({int(label) for _, label in rows})
 
 
+def _streamed(column: str) -> Callable[[Path], tuple[int, int]]:
+    def read(root: Path) -> tuple[int, int]:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        import datasets
+
+        rows = list(datasets.load_dataset(str(root), split="train", streaming=True))
+        return len(rows), len({row[column] for row in rows})
+
+    return read
+
+
+def _named(column: str) -> Callable[[Path], tuple[int, int]]:
+    """The people's names as the card gives them: `000000`, ... in order."""
+
+    def read(root: Path) -> tuple[int, int]:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        import datasets
+
+        datasets.disable_progress_bars()
+        with tempfile.TemporaryDirectory() as cache:
+            table = datasets.load_dataset(str(root), split="train", cache_dir=cache)
+            names = table.features[column].names
+            assert names == [f"{identity:06d}" for identity in range(CLASSES)]
+            return len(table), len(names)
+
+    return read
+
+
+def _croissant(root: Path) -> tuple[int, int]:
+    """Tars are unpacked into a cache by their relative names, so each set needs a cache of its own (1.1.1)."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["CROISSANT_CACHE"] = cache
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mlcroissant"]:
+            del sys.modules[name]
+        import mlcroissant
+
+        found = mlcroissant.Dataset(str(root / "croissant.json"))
+        assert not found.metadata.ctx.issues.errors
+        rows = list(found.records("faces"))
+        assert all(row["faces/image"].size == (112, 112) for row in rows)
+        return len(rows), len({row["faces/label"] for row in rows})
+
+
 def _pandas(root: Path) -> tuple[int, int]:
     import pandas
 
@@ -110,6 +159,17 @@ CLIENTS = (
            _hugging_face("label", "parquet", folder=True)),
     Client("load_dataset('webdataset', data_files=SET/shard-*.tar)", "webdataset", ("datasets",),
            _hugging_face("cls", "webdataset", files="shard-*.tar")),
+    Client("load_dataset('imagefolder', data_dir=SET/images)", "imagefolder", ("datasets",),
+           _hugging_face("label", "imagefolder", folder=True, below="images")),
+    Client("load_dataset(SET, streaming=True), imagefolder", "imagefolder", ("datasets",), _streamed("label")),
+    Client("load_dataset(SET, streaming=True), webdataset", "webdataset", ("datasets",), _streamed("cls")),
+    Client("load_dataset(SET, streaming=True), parquet", "parquet", ("datasets",), _streamed("label")),
+    Client("names of load_dataset(SET), imagefolder", "imagefolder", ("datasets",), _named("label")),
+    Client("names of load_dataset(SET), webdataset", "webdataset", ("datasets",), _named("cls")),
+    Client("names of load_dataset(SET), parquet", "parquet", ("datasets",), _named("label")),
+    Client("mlcroissant records('faces'), imagefolder", "imagefolder", ("mlcroissant",), _croissant),
+    Client("mlcroissant records('faces'), webdataset", "webdataset", ("mlcroissant",), _croissant),
+    Client("mlcroissant records('faces'), parquet", "parquet", ("mlcroissant",), _croissant),
     Client("torchvision ImageFolder(SET/images)", "imagefolder", ("torchvision",), _image_folder),
     Client("timm create_dataset('', SET/images)", "imagefolder", ("timm",), _timm),
     Client("webdataset.WebDataset(SET/shard-*.tar)", "webdataset", ("webdataset",), _webdataset),
