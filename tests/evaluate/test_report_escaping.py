@@ -77,6 +77,7 @@ def report() -> Report:
         threshold_from="n",
         gallery=people(2),
         reference=people(3),
+        beside=[people(4)],
         accuracy=[{"name": "n", "average": 0.9, "sets": sets}],
         command="n",
     )
@@ -99,7 +100,7 @@ def renamed(value: Any, name: str, key: str = "") -> Any:
 
 
 @given(NAMES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_name_adds_no_element_and_no_attribute(report: Report, name: str) -> None:
     plain = elements(replace(report, record=renamed(report.record, "a name")))
     assert elements(replace(report, record=renamed(report.record, name or "a"))) == plain

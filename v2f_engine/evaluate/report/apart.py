@@ -14,7 +14,7 @@ from v2f_engine.evaluate.report.pieces import number, percent, sets_of, table
 RED = "var(--red)"
 OWN = "var(--blue)"
 READ = {
-    "yaw": ("Yaw", "yaw, degrees; left of the picture below 0", -75.0, 75.0),
+    "yaw": ("Yaw", "yaw, degrees", -75.0, 75.0),
     "quality": ("Quality", "quality, points of the embedded estimator", 10.0, 40.0),
 }
 """Reading -> title, axis and its ends."""
@@ -39,7 +39,7 @@ def apart(record: Mapping[str, Any]) -> str:
     drawn = [(name, one, colour) for name, one, colour in sets if one["scores"] is not None]
     blocks = [
         f"<div><h3>Cosines of image pairs{'' if len(sets) == 1 else ': ' + escape(name)}</h3>"
-        + _histogram(name, one["scores"], record)
+        + _histogram(name, one["scores"], [other["scores"] for _, other, _ in drawn], record)
         + "</div>"
         for name, one, _ in drawn
     ]
@@ -92,11 +92,14 @@ def _row(name: str, record: Mapping[str, Any], *, own: bool) -> tuple[bool, list
     ]
 
 
-def _histogram(name: str, scores: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    top = max(max(scores["genuine"][1]), max(scores["impostor"][1]))
+def _histogram(
+    name: str, scores: Mapping[str, Any], of_all: list[Mapping[str, Any]], record: Mapping[str, Any]
+) -> str:
+    """On axes that all sets share."""
+    top = max(max(max(one["genuine"][1]), max(one["impostor"][1])) for one in of_all)
     return chart(
         f"Histogram of cosines of genuine and impostor pairs of {name}",
-        Axis("cosine", scores["low"], 1.0),
+        Axis("cosine", min(one["low"] for one in of_all), 1.0),
         Axis("density", 0.0, top * 1.08),
         [area("different people", scores["impostor"], RED), area("same person", scores["genuine"], OWN)],
         [Mark(record["threshold"], "threshold")],

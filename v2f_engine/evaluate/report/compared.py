@@ -30,8 +30,30 @@ def in_words(record: Mapping[str, Any]) -> list[str]:
     found = []
     for other in record["beside"]:
         told = [_sentence(known[name], record, other) for name in LEADING]
-        found += [text for text in told if text]
+        found += [_summary(other), *(text for text in told if text)]
     return found
+
+
+def _summary(other: Mapping[str, Any]) -> str:
+    """How many measures differ, and for whom that is good."""
+    found = [
+        (measure, other["differences"][measure.name])
+        for measure in MEASURES
+        if measure.name in other["differences"]
+    ]
+    told = [(measure, one) for measure, one in found if one["verdict"] != "unknown"]
+    signs = [judged(measure, one) for measure, one in told]
+    differ = sum(one["verdict"] != "alike" for _, one in told)
+    name = f"<b>{escape(str(other['name']))}</b>"
+    if not told:
+        return f"Beside {name} no measure can be compared: too few."
+    better, worse = signs.count(1), signs.count(-1)
+    ways = ", ".join(
+        f"{count} {way}" for count, way in ((better, "better"), (worse, "worse"), (differ - better - worse, "neither"))
+        if count
+    )  # fmt: skip
+    rest = f": {ways}" if ways else ""
+    return f"Beside {name}: {differ} of {len(told)} measures differ{rest}."
 
 
 def _sentence(measure: Measure, record: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -75,7 +97,7 @@ def _beside(record: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         )
     return (
         f"<h2>Beside {names[1]}</h2>"
-        + table(("measure", *names, "difference"), rows, words=3)
+        + table(("measure", *names, "difference"), rows, words=3, stacked=True)
         + "".join(f'<p class="note">{note}</p>' for note in notes)
         + f'<p class="note">{names[0]} less {names[1]}; below each figure its interval of 95 %. Of twenty measures '
         "one is expected to differ by chance alone.</p>"

@@ -38,14 +38,14 @@ def accuracy(record: Mapping[str, Any]) -> str:
     shown = {column.table for result in results for column in result.values}
     which = ["verification", *(["challenging"] if "challenging" in shown else [])]
     text += (
-        "<h3>What others have published</h3>"
+        f"<details{' open' if own else ''}><summary>What others have published</summary>"
         '<p class="note">Percent, as stated by the source named; not measured here. Trainers differ, so differences '
         "below about 0.3 between sources mean nothing.</p>"
     )
     for one in make_tables(results, which=which):
         head = (*HEAD, *(column.name for column in one.columns), "source")
         text += table(head, [(line.ours, _cells(one, line, own)) for line in one])
-    return text
+    return text + "</details>"
 
 
 def _result(place: int, entry: Mapping[str, Any]) -> Result:

@@ -15,13 +15,21 @@ REFERENCE = "var(--green)"
 
 
 def table(
-    head: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]], *, words: int | tuple[int, ...] = ()
+    head: Sequence[str],
+    rows: Iterable[tuple[bool, Sequence[str]]],
+    *,
+    words: int | tuple[int, ...] = (),
+    stacked: bool = False,
 ) -> str:
-    """A table that scrolls sideways in a narrow window; `words` are columns of text, which may break."""
+    """A table that scrolls sideways in a narrow window, or is `stacked` there: the cells of a row below each other.
+
+    `words` are columns of text, which may break; what stands in `head` is HTML.
+    """
     wordy = {words} if isinstance(words, int) else set(words)
 
     def cell(tag: str, place: int, text: str) -> str:
-        return f"<{tag}{' class=words' if place in wordy else ''}>{text}</{tag}>"
+        named = f' data-name="{head[place]}"' if stacked and tag == "td" and 0 < place < len(head) - 1 else ""
+        return f"<{tag}{' class=words' if place in wordy else ''}{named}>{text}</{tag}>"
 
     top = "".join(cell("th", place, text) for place, text in enumerate(head))
     body = "".join(
@@ -29,7 +37,7 @@ def table(
         for own, cells in rows
     )
     return (
-        '<div class="scroll" tabindex="0"><table>'
+        f'<div class="scroll{" stack" if stacked else ""}" tabindex="0"><table>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -56,7 +56,13 @@ td.words code{white-space:normal}
 @media(max-width:560px){main{padding:20px 14px 48px}h1{font-size:1.6rem}h2{margin-top:38px}
 .tiles{grid-template-columns:1fr 1fr}.tile b{font-size:1.3rem}.faces div{grid-template-columns:repeat(6,1fr)}
 .faces img:nth-child(n+7){display:none}.chart text{font-size:19px}.chart .axis{font-size:20px}
-th,td{padding:6px 8px}td:first-child{max-width:150px;white-space:normal}}
+th,td{padding:6px 8px}td:first-child{max-width:150px;white-space:normal}
+.stack thead{display:none}.stack table,.stack tbody{display:block}
+.stack tr{display:grid;grid-template-columns:1fr 1fr;padding:8px 10px;border-bottom:1px solid var(--line)}
+.stack td small{white-space:normal}.stack tr:last-child{border:0}.stack td{border:0;padding:1px 0;text-align:left}
+.stack td:first-child,.stack td:last-child{grid-column:1/-1;max-width:none}.stack td:first-child{font-weight:650}
+.stack td[data-name]::before{content:attr(data-name);display:block;font-size:.78rem;color:var(--soft);
+overflow:hidden;text-overflow:ellipsis}}
 @media print{:root{color-scheme:light}.scroll{overflow:visible}h2,h3{break-after:avoid}
 tr,figure,.tile,.faces div,.pair{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 main{max-width:none;padding:0}body{font-size:11pt}}
