@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine; `make browser` installs one"
 )
 expect = playwright.expect
+expect.set_options(timeout=30_000)
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 PATIENCE = 60_000
@@ -94,7 +95,7 @@ def opened(browser: Any, server: Server) -> Callable[..., Any]:
         context.on("request", lambda request: one.asked.append(request.url))
         one.page.on("console", lambda line: one.complaints.append(line.text) if line.type != "log" else None)
         one.page.on("pageerror", lambda error: one.complaints.append(str(error)))
-        one.page.set_default_timeout(20_000)
+        one.page.set_default_timeout(30_000)
         one.page.goto(server.address, timeout=PATIENCE)
         drawn(one.page)
         yield one
@@ -155,12 +156,12 @@ def test_on_a_desktop(opened: Callable[..., Any], server: Server) -> None:
         face = server.folder / "face.png"
         Image.fromarray(np.full((112, 90, 3), 90, np.uint8)).save(face)
         page.locator("#file").set_input_files(face)
-        expect(page.locator("#problem")).to_contain_text("112x90 pixels; expected aligned faces")
+        expect(page.locator("#problem")).to_contain_text("90x112 pixels, expected an aligned face")
         one.complaints.clear()  # the browser says that 400 was answered
         face.write_bytes(ours)
         Image.open(face).convert("RGB").resize((160, 160)).save(face)
         page.locator("#file").set_input_files(face)
-        expect(page.locator("#reference-words")).to_contain_text("resized to 112x112: 1 picture of 160x160")
+        expect(page.locator("#reference-words")).to_contain_text("your picture has 160x160 pixels")
         expect(page.locator("#who")).to_have_text("Uploaded face 1")
         drawn(page, 3, "3 images")
         expect(page.locator("#problem")).to_be_hidden()

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from ui_page import TABLE, Line, images
 
 from v2f_engine.data.gate.decode import decode
+from v2f_engine.errors import MissingDependency
 from v2f_engine.ui import app, uploads
 from v2f_engine.ui.asked import Who
 from v2f_engine.ui.gallery import FACES, Gallery
@@ -134,12 +135,49 @@ def test_an_uploaded_face_is_a_person(client: TestClient, row: Row, studio: Stud
     assert float(centres[0] @ centres[1]) > 0.8
 
 
-def test_another_size_is_resized_and_said(client: TestClient, row: Row) -> None:
+@pytest.fixture
+def without_align(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the extra that finds faces."""
+
+    def absent() -> None:
+        raise MissingDependency("install it with: pip install 'v2f-engine[align]'")
+
+    monkeypatch.setattr(uploads, "_finder", absent)
+
+
+def shown(row: Row, width: int, height: int) -> bytes:
+    """The face of person 2 as a photograph of that size, grey around it."""
     own = decode(base64.b64decode(images(row({"number": 2}))[0]["src"].partition(",")[2]), "own")
+    photograph = Image.new("RGB", (width, height), (128, 128, 128))
+    side = min(width, height) - 20
+    photograph.paste(Image.fromarray(own).resize((side, side)), ((width - side) // 2, (height - side) // 2))
     held = io.BytesIO()
-    Image.fromarray(own).resize((224, 224)).save(held, "PNG")
-    answer = client.post("/api/face", content=held.getvalue()).json()
-    assert answer["told"][0] == "your picture was resized to 112x112: 1 picture of 224x224"
+    photograph.save(held, "PNG")
+    return held.getvalue()
+
+
+def test_another_size_is_resized_and_said(client: TestClient, row: Row, without_align: None) -> None:
+    (told, *_) = client.post("/api/face", content=shown(row, 224, 224)).json()["told"]
+    assert told.startswith(
+        "your picture has 224x224 pixels: taken for an aligned face and resized to 112x112"
+    )
+    assert "v2f-engine[align]" in told
+
+
+def test_a_photograph_is_aligned_where_that_is_installed(client: TestClient, row: Row) -> None:
+    pytest.importorskip("dlib")
+    pytest.importorskip("face_recognition_models")
+    answer = client.post("/api/face", content=shown(row, 300, 380)).json()
+    assert answer["told"][0] == "your picture has 300x380 pixels: its face was found and aligned."
+    refused = client.post("/api/face", content=encoded((112, 90)))
+    assert (refused.status_code, "no face was found in it" in refused.json()["words"]) == (400, True)
+    two = Image.new("RGB", (400, 200))
+    for left in (0, 200):
+        two.paste(Image.open(io.BytesIO(shown(row, 200, 200))), (left, 0))
+    held = io.BytesIO()
+    two.save(held, "PNG")
+    refused = client.post("/api/face", content=held.getvalue())
+    assert (refused.status_code, "several faces" in refused.json()["words"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +185,10 @@ def test_another_size_is_resized_and_said(client: TestClient, row: Row) -> None:
     [
         (b"", "empty"),
         (b"GIF89a...", "expected a JPEG or PNG"),
-        (encoded((112, 90)), "112x90 pixels; expected aligned faces"),
+        (
+            encoded((112, 90)),
+            "90x112 pixels, expected an aligned face of 112x112: finding its face needs more",
+        ),
         (encoded(8), "8x8 pixels"),
         (encoded(112)[:300], "your picture"),
         (encoded(112, "JPEG")[:400] + b"\0" * 10, "your picture"),
@@ -157,13 +198,17 @@ def test_another_size_is_resized_and_said(client: TestClient, row: Row) -> None:
         ),
     ],
 )
-def test_what_is_no_aligned_face_is_refused(client: TestClient, data: bytes, words: str) -> None:
+def test_what_is_no_aligned_face_is_refused(
+    client: TestClient, without_align: None, data: bytes, words: str
+) -> None:
     answer = client.post("/api/face", content=data)
     assert answer.status_code == 400
     assert words in answer.json()["words"]
 
 
-def test_an_upload_is_never_written(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_is_never_written(
+    client: TestClient, without_align: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = Path(tempfile.mkdtemp(dir=Path.cwd()))
     monkeypatch.setattr(tempfile, "tempdir", str(spool))
     opened = []
