@@ -96,3 +96,38 @@ def test_env_says_what_runs_and_why() -> None:
     assert done.returncode == 0, done.stderr
     assert "attention" in done.stdout
     assert "precision" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("message", "hinted"),
+    [
+        ("a.npy: expected float16, float32 or float64 entries, found int64.", True),
+        ("a.pt: holds a dict; expected a tensor of vectors.", True),
+        ("a.npz: a zip, but not of one .npy array: 3 members.", True),
+        ("a.npy: 1 of 10 rows are duplicates: row 1 repeats 0.", False),
+        ("a.npy: 5 of 5 rows are constant (all entries equal); rows 0, 1.", False),
+        ("a.npy: 10 rows of features, lab.npy: 3 labels. Expected a label for every row.", False),
+        ("a.npy: expected shape [N, 512], found [10, 100].", False),
+    ],
+)
+def test_another_container_is_advised_only_where_it_would_help(message: str, hinted: bool) -> None:
+    from v2f_engine.cli.advice import advice
+    from v2f_engine.errors import VectorError
+
+    error = VectorError(message)
+    assert advice(error, ["ids", "check"]) == (error.hint if hinted else "")
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (("ids", "sample", "5", "--out", "a.npy", "--seed", "1", "--out", "b.npy"), "--out"),
+        (("render", "--ids", "1", "--ids=1"), "--ids"),
+        (("verify", "x", "--full", "--fast"), "--full or --fast"),
+        (("env", "--json", "--json"), "--json"),
+    ],
+)
+def test_an_option_that_holds_one_value_is_not_given_twice(line: tuple[str, ...], named: str) -> None:
+    done = v2f(*line)
+    assert done.returncode == 2
+    assert f"error (ConfigError): {named} is given more than once" in done.stderr

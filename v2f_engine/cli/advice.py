@@ -22,6 +22,8 @@ DAMAGED = re.compile(
     r"damaged|truncated|cut short|cut off|checksum|ends (after|before|early|inside)|incomplete"
 )
 """Words of messages about bytes that are not what was written: the only ones that a second copy cures."""
+CONTAINER = re.compile(r"entries, found|a zip|tensor|not a readable|: holds|cannot be read")
+"""Words of messages about how vectors are stored: the only ones that another container cures."""
 
 
 def advice(error: V2FError, argv: Sequence[str]) -> str:
@@ -39,7 +41,11 @@ def advice(error: V2FError, argv: Sequence[str]) -> str:
         state = _of_ours(path)
         if state:
             return state
-    return f"{error.hint} {FETCH}" if DAMAGED.search(message) else error.hint
+    if DAMAGED.search(message):
+        return f"{error.hint} {FETCH}"
+    if isinstance(error, VectorError) and not CONTAINER.search(message):
+        return ""  # rows that are alike, people without images: the message has the cure
+    return error.hint
 
 
 def _paths(argv: Sequence[str]) -> Iterator[Path]:
