@@ -66,6 +66,8 @@ def whole_number(what: str, value: Any, minimum: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigError(f"{what} must be a whole number, found {value!r:.60} ({type(value).__name__}).")
     found = operator.index(value)
+    if found.bit_length() > 64:
+        raise ConfigError(f"{what} must fit into 64 bits, found a number of {found.bit_length()}.")
     if minimum is not None and found < minimum:
         raise ConfigError(f"{what} must be at least {minimum}, found {found}.")
     return found

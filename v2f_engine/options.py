@@ -199,6 +199,8 @@ class ImageOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "images_per_id", whole_number("images_per_id", self.images_per_id, 1))
         object.__setattr__(self, "mask_batch", whole_number("mask_batch", self.mask_batch, 1))
+        between("mask_batch", self.mask_batch, 1, 2**62)
+        between("images_per_id", self.images_per_id, 1, 2**32)
         one_of("sigma_shares", self.sigma_shares, SIGMA_SHARES)
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if not isinstance(self.perturbation, Perturbation):

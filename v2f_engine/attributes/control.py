@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from v2f_engine.arguments import MAPPING, NUMBER
 from v2f_engine.attributes.counted import CountedSettings, CountedSteerer
 from v2f_engine.attributes.forms import FORMS, Form
 from v2f_engine.attributes.from_file import attribute_from_file
@@ -27,7 +28,7 @@ from v2f_engine.attributes.targets import (
     pose,
     published_plus,
 )
-from v2f_engine.config import at_least, between, one_of
+from v2f_engine.config import at_least, between, one_of, yes_or_no
 from v2f_engine.errors import ConfigError, ModelNotFound
 from v2f_engine.models.features import to_network
 
@@ -121,6 +122,11 @@ class AttributeControl:
     rate: float | None = None
 
     def __post_init__(self) -> None:
+        MAPPING("goals", self.goals)
+        MAPPING("tolerance", self.tolerance)
+        yes_or_no("plus", self.plus)
+        if self.rate is not None:
+            NUMBER("rate", self.rate)
         one_of("use", self.use, USES)
         one_of("steering", self.steering, FORMS)
         if self.iterations is not None:

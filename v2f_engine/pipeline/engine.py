@@ -11,8 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.arguments import (
+    COUNT,
+    FUNCTION,
+    GALLERY,
+    MASKS,
+    NUMBER,
+    NUMBER_OR_WORD,
+    PATH,
+    RANGE,
+    SWITCH,
+    VECTORS,
+    VECTORS_OR_PATH,
+    WORD,
+    takes,
+)
 from v2f_engine.batch import ImageBatch
-from v2f_engine.config import one_of, whole_number, yes_or_no
+from v2f_engine.config import one_of, whole_number
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
@@ -76,6 +91,7 @@ class Engine:
         self.plain = WithinMemory(Plain(runner))
 
     @classmethod
+    @takes(model=PATH, device=WORD, precision=WORD, masks=MASKS, runner=WORD, fetch=SWITCH, rounding=WORD)
     def load(
         cls,
         model: str | Path = "mini",
@@ -100,7 +116,14 @@ class Engine:
             BackendUnavailable: a device or runner that this machine lacks, with the reason.
         """
         asked = EngineOptions(
-            model, device, precision, masks or "generate", compute_batch, runner, fetch, rounding
+            model,
+            device,
+            precision,
+            "generate" if masks is None else masks,
+            compute_batch,
+            runner,
+            fetch,
+            rounding,
         )
         engine = cls.open(asked)
         engine.usual = masks is None
@@ -153,6 +176,10 @@ class Engine:
         """Where this model's people come from, and what it says of vectors from elsewhere."""
         return People.of(self.loaded)
 
+    @takes(
+        max_cosine=NUMBER_OR_WORD, fmr=NUMBER, calibration=VECTORS_OR_PATH, seed=COUNT, exclude=GALLERY,
+        exclude_cosine=NUMBER, max_candidates=COUNT, progress=FUNCTION,
+    )  # fmt: skip
     def sample_identities(
         self,
         n: int,
@@ -192,6 +219,9 @@ class Engine:
         )
         return replace(table, provenance={**table.provenance, "model": self.loaded.name})
 
+    @takes(
+        identities=VECTORS, images_per_id=COUNT, seed=COUNT, batch_size=COUNT, select=RANGE, rescale=SWITCH
+    )
     def images(
         self,
         identities: Identities | Vectors,
@@ -235,11 +265,7 @@ class Engine:
             OutOfMemory: see `pipeline.memory`.
         """
         asked = self._asked(images_per_id, seed, perturbation, mask_batch, sigma_shares, control)
-        table, rescale = _table(identities), yes_or_no("rescale", rescale)
-        if select is not None and not isinstance(select, range):
-            raise ConfigError(
-                f"select must be a range of identities, found {select!r:.60} ({type(select).__name__})."
-            )
+        table = _table(identities)
         if rescale or select is None:
             table = self.people.admitted(table, rescale)
         elif len(chosen := table.part(slice(select.start, select.stop, select.step))):
@@ -277,6 +303,7 @@ class Engine:
 
         return ImageStream(start, len(draws), size)
 
+    @takes(identities=VECTORS, images_per_id=COUNT, seed=COUNT, rescale=SWITCH)
     def dataset(
         self,
         identities: Identities | Vectors,
@@ -319,7 +346,7 @@ class Engine:
         asked = self._asked(images_per_id, seed, perturbation, 1, "drawn", opened)
         return shared_out(
             self,
-            self.people.admitted(_table(identities), yes_or_no("rescale", rescale)),
+            self.people.admitted(_table(identities), rescale),
             asked,
             control,
             transform=transform,

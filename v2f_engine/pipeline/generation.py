@@ -11,6 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine import notebook
+from v2f_engine.arguments import (
+    CONDITION,
+    COUNT,
+    FUNCTION,
+    GALLERY,
+    MAPPING,
+    MASKS,
+    NUMBER,
+    PATH,
+    SWITCH,
+    VECTORS,
+    VECTORS_OR_PATH,
+    WORD,
+    takes,
+)
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format, open_dataset
 from v2f_engine.data.formats.dataset import Dataset
@@ -120,6 +135,34 @@ WORTH_A_SELF_TEST = 100
 """Batches: the self-test is about six of computing, so on a CPU at most 6 %; a GPU does it beside generation."""
 
 
+@takes(
+    n_ids=COUNT,
+    images_per_id=COUNT,
+    out=PATH,
+    model=PATH,
+    format=WORD,
+    identities=VECTORS,
+    max_cosine=NUMBER,
+    fmr=NUMBER,
+    calibration=VECTORS_OR_PATH,
+    exclude=GALLERY,
+    rescale=SWITCH,
+    seed=COUNT,
+    device=WORD,
+    precision=WORD,
+    jpeg_encoder=WORD,
+    masks=MASKS,
+    attributes=CONDITION,
+    rounding=WORD,
+    sigma_shares=WORD,
+    as_published=SWITCH,
+    runner=WORD,
+    fetch=SWITCH,
+    executor=WORD,
+    executor_options=MAPPING,
+    progress=FUNCTION,
+    notify=FUNCTION,
+)
 def generate(
     n_ids: int | None = None,
     images_per_id: int = 50,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from v2f_engine.arguments import PATH, SWITCH, WORD, takes
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.layout import ATTACHED, IDENTITIES, MANIFEST
 from v2f_engine.data.records.manifest import Manifest, flat
@@ -74,6 +75,7 @@ def open_images(
     return lambda identities: engine.batches(table, images, identities)
 
 
+@takes(path=PATH, model=PATH, device=WORD, fetch=SWITCH)
 def repair(
     path: str | Path, *, model: str | None = None, device: str = "auto", fetch: bool = False
 ) -> tuple[int, ...]:

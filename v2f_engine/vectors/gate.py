@@ -58,7 +58,7 @@ def check_vectors(
     if array.ndim != 2 or not len(array) or (dimension is not None and array.shape[1] != dimension):
         raise VectorError(f"{what}: expected shape [N >= 1, {dimension or 'D'}], found {list(array.shape)}.")
     native = array.dtype == np.float32 and array.dtype.isnative and array.flags.c_contiguous
-    rows = array.view(np.float32) if native else np.empty(array.shape, np.float32)
+    rows = array if native else np.empty(array.shape, np.float32)
     for start in range(0, len(array), BLOCK):
         part = array[start : start + BLOCK]
         if not native:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine import notebook
+from v2f_engine.arguments import COUNT, PATH, VECTORS, WORD, takes
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import OutputFolderError, VectorError
 from v2f_engine.indexing import Rows, chosen
@@ -208,6 +209,7 @@ class Identities:
         return notebook.facts(f"{len(self):,} identities of {self.shape[1]} numbers", about)
 
     @classmethod
+    @takes(vectors=VECTORS, name=WORD, dimension=COUNT)
     def from_vectors(
         cls, vectors: Any, name: str = "given vectors", dimension: int | None = None
     ) -> Identities:
@@ -234,6 +236,7 @@ class Identities:
         """JSON values for manifests."""
         return {"count": len(self), "table_hash": self.table_hash, **self.provenance}
 
+    @takes(path=PATH)
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file, atomically, with the table's hash in its metadata; a `.npy` of the vectors alone.
 
@@ -260,6 +263,7 @@ class Identities:
         return tensor_bytes(tensors, {"format": FORMAT, "about": about})
 
     @classmethod
+    @takes(path=PATH)
     def load(cls, path: str | Path) -> Identities:
         """Reads what `save` wrote and checks its hash.
 

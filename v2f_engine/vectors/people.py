@@ -232,7 +232,7 @@ class People:
                 f"{name}: {why}. Its faces may be alike: {self.model} draws its own people from {self.source.name} "
                 f"(sha256 {self.source.sha256[:12]}): Engine.sample_identities, v2f ids sample --model, no --source.",
                 V2FWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def foreign(self, sha256: str, rows: Float32) -> str:

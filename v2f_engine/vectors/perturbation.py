@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from v2f_kernels import _cosine
 
+from v2f_engine.arguments import NUMBERS
 from v2f_engine.backends import function
 from v2f_engine.config import between, one_of
 from v2f_engine.errors import ConfigError, VectorError
@@ -60,9 +61,11 @@ class Perturbation:
 
     def __post_init__(self) -> None:
         one_of("perturbation unit", self.unit, RANGES)
+        object.__setattr__(self, "levels", NUMBERS("perturbation levels", self.levels))
+        object.__setattr__(self, "weights", NUMBERS("perturbation weights", self.weights))
         if not self.levels or len(self.levels) != len(self.weights):
             raise ConfigError(
-                f"A perturbation needs one weight per level, found {self.levels} and {self.weights}."
+                f"A perturbation needs one weight per level, found levels {self.levels} and weights {self.weights}."
             )
         if any(not w >= 0 for w in self.weights) or abs(math.fsum(self.weights) - 1) > 1e-6:
             raise ConfigError(f"Perturbation weights must be positive and sum to 1, found {self.weights}.")
@@ -73,6 +76,8 @@ class Perturbation:
     @classmethod
     def target_cosine(cls, *cosines: float, weights: tuple[float, ...] | None = None) -> Perturbation:
         """Levels by the cosine to the centre that they should give; equal weights by default."""
+        if weights is not None:
+            weights = NUMBERS("weights", weights)
         equal = (1 / len(cosines),) * len(cosines) if cosines else ()
         return cls(tuple(cosines), equal if weights is None else weights, "cosine")
 

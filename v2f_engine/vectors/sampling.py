@@ -17,6 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from v2f_kernels.reject_similar import Kept
 
+from v2f_engine.arguments import (
+    COUNT,
+    FUNCTION,
+    GALLERY,
+    NUMBER,
+    NUMBER_OR_WORD,
+    PATH,
+    VECTORS_OR_PATH,
+    WORD,
+    takes,
+)
 from v2f_engine.backends import function
 from v2f_engine.config import at_least, between, one_of, whole_number
 from v2f_engine.errors import ConfigError, SaturationError
@@ -38,6 +49,10 @@ Progress = Callable[[int, int, int], None]
 __all__ = ["Identities", "IdentityStream", "sample_identities"]
 
 
+@takes(
+    model=PATH, max_cosine=NUMBER_OR_WORD, fmr=NUMBER, calibration=VECTORS_OR_PATH, seed=COUNT,
+    exclude=GALLERY, exclude_cosine=NUMBER, max_candidates=COUNT, backend=WORD, block=COUNT, progress=FUNCTION,
+)  # fmt: skip
 def sample_identities(
     n: int,
     *,

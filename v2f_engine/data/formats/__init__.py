@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from v2f_engine.arguments import PATH, WORD, takes
 from v2f_engine.config import one_of
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Format, Readable
@@ -96,6 +97,7 @@ def detect_format(path: Path) -> str:
     )
 
 
+@takes(path=PATH, format=WORD, split=WORD)
 def open_dataset(path: str | Path, format: str | None = None, *, split: str | None = None) -> Dataset:
     """Opens a dataset for reading, whoever wrote it.
 

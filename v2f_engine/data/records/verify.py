@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from v2f_engine.config import one_of
+from v2f_engine.arguments import COUNT, PATH, WORD, takes
+from v2f_engine.config import one_of, whole_number
 from v2f_engine.data.layout import MANIFEST, WORK
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.pieces import Piece, check_piece
@@ -50,6 +51,7 @@ class VerifyReport:
         return "intact" if self.ok else "broken"
 
 
+@takes(path=PATH, level=WORD, threads=COUNT)
 def verify_dataset(path: str | Path, level: str = "full", threads: int = 2) -> VerifyReport:
     """Compares a finished dataset with its manifest.
 
@@ -63,6 +65,7 @@ def verify_dataset(path: str | Path, level: str = "full", threads: int = 2) -> V
         ConfigError: an unknown level.
     """
     one_of("level", level, LEVELS)
+    whole_number("threads", threads, 1)
     root = Path(path)
     if not (root / MANIFEST).is_file():
         state = (

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine import npy
+from v2f_engine.arguments import ARRAY_OR_PATH, PATH, SWITCH, WORD, takes
 from v2f_engine.config import one_of
 from v2f_engine.data.formats import open_dataset
 from v2f_engine.data.training.features_file import Features, check_features, check_record, map_features
@@ -16,6 +17,10 @@ from v2f_engine.data.training.stored_set import StoredSet
 from v2f_engine.errors import DatasetError, VectorError
 
 
+@takes(
+    path=PATH, features=ARRAY_OR_PATH, subset=ARRAY_OR_PATH, split=WORD, on_bad=WORD,
+    with_features=SWITCH, with_landmarks=SWITCH,
+)  # fmt: skip
 def open_training_set(
     path: str | Path,
     features: str | Path | Features | None = None,
@@ -43,6 +48,10 @@ def open_training_set(
         DatasetError: no such dataset, or one without what was asked for.
         VectorError: features of the wrong shape, dtype or length, or (refused) content; row numbers are given.
     """
+    if features is not None and not isinstance(features, (str, Path)):
+        features = np.asarray(features)
+    if subset is not None and not isinstance(subset, (str, Path)):
+        subset = np.asarray(subset)
     skip = one_of("on_bad", on_bad, ("refuse", "skip")) == "skip"
     dataset = open_dataset(path, split=split)
     held = probe(dataset)

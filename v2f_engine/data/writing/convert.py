@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine import disk
+from v2f_engine.arguments import COUNT, FUNCTION, PATH, SWITCH, WORD, takes
 from v2f_engine.atomic import aborted_on_error
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format, open_dataset
@@ -70,6 +71,9 @@ class ConvertReport:
         return open_dataset(self.path)
 
 
+@takes(
+    src=PATH, dst=PATH, format=WORD, split=WORD, resize=SWITCH, images_per_shard=COUNT, progress=FUNCTION
+)  # fmt: skip
 def convert_dataset(
     src: str | Path,
     dst: str | Path,

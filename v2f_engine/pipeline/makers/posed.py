@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from v2f_engine.arguments import MAPPING
 from v2f_engine.attributes.goals import Goal, draw_goals
-from v2f_engine.config import one_of
+from v2f_engine.config import a_path, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models import landmarks
 from v2f_engine.models.features import to_network
@@ -62,6 +63,11 @@ class PoseCondition:
     heights: str | None = None
 
     def __post_init__(self) -> None:
+        MAPPING("goals", self.goals)
+        if not isinstance(self.pictures, (tuple, list)):
+            raise ConfigError(f"pictures must be a tuple of paths, found {self.pictures!r:.60}.")
+        for picture in self.pictures:
+            a_path("pictures", picture)
         unknown = set(self.goals) - {"yaw", "pitch"}
         if unknown:
             raise ConfigError(f"a pose model takes yaw and pitch; found {sorted(unknown)}.")
