@@ -37,8 +37,8 @@ def main(out: Path) -> None:
         nn.Conv2d(3, 16, 7, 4), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
         nn.Linear(512, faces.rows.classes),
     )  # fmt: skip
-    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    for epoch in range(6):
+    optimizer = torch.optim.Adam(network.parameters(), 4e-3)
+    for epoch in range(8):
         losses, right = [], 0
         for images, people in DataLoader(faces, batch_size=16, shuffle=True):
             logits = network(images)

@@ -22,7 +22,9 @@ def main(out: Path, port: int | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     exported = export_onnx("mini", out / "mini.onnx", check_images=8)
     parity = exported.parity
-    print(f"{exported.path}: at most {parity.max_grey} grey levels off, identity cosine {parity.min_cosine:.4f}")
+    print(
+        f"{exported.path}: at most {parity.max_grey} grey levels off, identity cosine {parity.min_cosine:.4f}"
+    )
     engine = v2f.Engine.load(exported.path)
     people = engine.sample_identities(10, seed=0)
 
