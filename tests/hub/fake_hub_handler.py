@@ -23,7 +23,7 @@ ROUTES = (
     ("POST", rf"/api/{REPO}/commit/(?P<revision>[^/]+)", "commit"),
     ("POST", rf"/api/{REPO}/branch/(?P<revision>[^/]+)", "branch"),
     ("POST", rf"/api/{REPO}/paths-info/(?P<revision>[^/]+)", "paths"),
-    ("GET", rf"/api/{REPO}/tree/(?P<revision>[^/]+)", "tree"),
+    ("GET", rf"/api/{REPO}/tree/(?P<revision>[^/]+)(?:/(?P<path>.+))?", "tree"),
     ("GET", rf"/api/{REPO}/refs", "refs"),
     ("GET", rf"/api/{REPO}(?:/revision/(?P<revision>[^/]+))?", "info"),
     ("POST", rf"{PAGE}\.git/info/lfs/objects/batch", "batch"),
@@ -229,13 +229,24 @@ class Handler(BaseHTTPRequestHandler):
                     "author": repo.name.split("/")[0], "siblings": siblings, "downloads": 0, "likes": 0,
                     "gated": False, "disabled": False})  # fmt: skip
 
-    def _tree(self, repo: Repo, body: bytes, revision: str) -> None:
-        files = sorted(repo.commits[repo.at(revision) or ""].items())
+    def _tree(self, repo: Repo, body: bytes, revision: str, path: str | None) -> None:
+        """Files and folders below `path`; all of them, or its own alone, a page at a time."""
+        files = repo.commits[repo.at(revision) or ""]
+        top = f"{path}/" if path else ""
+        listed = {name: _entry(name, file) for name, file in files.items() if name.startswith(top)}
+        if path and not listed:
+            raise Refused(404, "EntryNotFound", f"{path} does not exist on {revision}")
+        for name in list(listed):
+            below = name.removeprefix(top).split("/")[:-1]
+            for depth in range(1, len(below) + 1):
+                folder = top + "/".join(below[:depth])
+                listed[folder] = {"type": "directory", "path": folder, "oid": "0" * 40, "size": 0}
+        deep = self.query.get("recursive", "false").lower() == "true"
+        rows = [one for name, one in sorted(listed.items()) if deep or "/" not in name.removeprefix(top)]
         start = int(self.query.get("cursor", 0))
-        page = [_entry(path, file) for path, file in files[start : start + self.hub.page]]
-        more = start + self.hub.page < len(files)
-        url = f"{self.hub.url}{urlsplit(self.path).path}?recursive=True&cursor={start + self.hub.page}"
-        self._send(page, headers={"Link": f'<{url}>; rel="next"'} if more else None)
+        end = start + self.hub.page
+        url = f"{self.hub.url}{urlsplit(self.path).path}?recursive={deep}&cursor={end}"
+        self._send(rows[start:end], headers={"Link": f'<{url}>; rel="next"'} if end < len(rows) else None)
 
     def _paths(self, repo: Repo, body: bytes, revision: str) -> None:
         asked = parse_qs(body.decode()).get("paths", [])

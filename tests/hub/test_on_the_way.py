@@ -212,6 +212,7 @@ def test_a_strangers_set_is_fetched_read_and_not_run(hub: FakeHub, shards: Path,
         run("pull", "bob/broken", "--out", tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_weights_there_and_back(hub: FakeHub, tmp_path: Path) -> None:
     from v2f_engine.models.registry import MINI
 

@@ -181,6 +181,6 @@ def test_out_is_nobody_elses(hub: FakeHub, sets: dict[str, Path], tmp_path: Path
         run("pull", "ada/faces", "--out", tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["thesis.tex"]
     other = made(tmp_path / "other", "parquet", seed=2)
-    with pytest.raises(OutputFolderError, match="holds something else"):
+    with pytest.raises(OutputFolderError, match="holds another set"):
         run("pull", "ada/faces", "--out", other)
     assert verify_dataset(other).ok

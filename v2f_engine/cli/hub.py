@@ -94,9 +94,10 @@ def pull(
 
     api = client.connect()
     out = out or Path(client.split_name(repository)[1].rpartition("/")[2])
-    with landing(out), progress_bar("pull", "B") as progress:
+    with landing(out):
         asked = wanted(api, repository, revision)
-        done = fetch(api, asked, out, progress, bars=_bars())
+        with progress_bar("pull", "B") as progress:
+            done = fetch(api, asked, out, progress, bars=_bars())
     result(
         out=out, files=done.files, bytes=done.bytes, fetched=done.fetched, kind=done.kind, commit=done.commit
     )

@@ -59,6 +59,7 @@ def progress_bar(what: str, unit: str) -> Iterator[Bar]:
     bar = tqdm(
         desc=what,
         unit=f" {unit}",
+        unit_scale=unit == "B",
         mininterval=30.0 if log else 0.2,
         smoothing=0.1,
         dynamic_ncols=True,
