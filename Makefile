@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: helps browser docs cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
+.PHONY: ship image image-cuda helps browser docs cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -21,7 +21,7 @@ $(VENV)/ready: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csr
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/pip install -q -c constraints.txt -e '.[parquet,rendered,onnx,tensorrt-rtx,gates,scale,docs,ui,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[parquet,rendered,onnx,tensorrt-rtx,gates,scale,align,docs,ui,dev]'
 	touch $@
 
 setup: $(VENV)/ready        ## make the virtual environment and install the engine into it
@@ -38,9 +38,10 @@ browser:             ## Chromium for the tests of the page, by apt, where root m
 	  || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null) \
 	  || echo "no Chromium could be installed: the tests of the page are skipped"
 
-lint: setup-dev             ## ruff: style and common mistakes
+lint: setup-dev             ## ruff: style and common mistakes; typos: spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 
 types: setup-dev            ## mypy --strict over both packages
 	$(BIN)/mypy
@@ -126,6 +127,26 @@ prove-mini: setup-dev       ## 10,000 identities of the embedded model proven on
 
 docs: setup-dev             ## build the documentation site into out/site; read it by `python3 -m http.server -d out/site`
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+
+ship: setup-dev             ## wheel and sdist into dist/, looked at, and the wheel tried in a fresh environment that installs all it needs
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv out/ship-tools
+	out/ship-tools/bin/pip install -q twine check-wheel-contents cffconvert
+	out/ship-tools/bin/twine check --strict dist/*
+	out/ship-tools/bin/check-wheel-contents --toplevel v2f_engine,v2f_kernels dist/*.whl
+	out/ship-tools/bin/cffconvert --validate -i CITATION.cff
+	$(BIN)/pytest -q -m "slow or not slow" tests/test_packaging.py
+
+# docker, podman, or `buildah`, whose word for it is the same
+CONTAINERS ?= docker
+RELEASE = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' v2f_engine/version.py)
+
+image:               ## a container image for a CPU, v2f-engine; CONTAINERS=podman
+	$(CONTAINERS) build --build-arg VERSION=$(RELEASE) -t v2f-engine:$(RELEASE) -t v2f-engine .
+
+image-cuda:          ## a container image for an NVIDIA card, v2f-engine:cuda
+	$(CONTAINERS) build --build-arg VERSION=$(RELEASE) -f Dockerfile.cuda -t v2f-engine:cuda .
 
 clean:               ## remove what building and testing left behind
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks out

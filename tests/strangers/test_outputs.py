@@ -61,6 +61,7 @@ FOREIGN = {
 FOLDERS = {
     "generate": "generate --ids 2 --images 1 --out {o}",
     "render": "render --ids 2 --images 1 --out {o}",
+    "align": "align {faces} --out {o}",
     "convert": "convert {faces} {o}",
     "pull": "pull owner/name --out {o}",
     "train recogniser": "train recogniser {faces} --steps 1 --out {o}",

@@ -16,6 +16,7 @@ ALWAYS: dict[str, str] = {
     "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers "
     "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --dry-run",
     "render": "--ids --images --out --format --seed --first --processes --quality --dry-run",
+    "align": "photographs --out --several --min-side --codec --processes --skip-bad",
     "features": "dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
     "--threads --bf16 --device --dry-run",
     "convert": "source target --dry-run",

@@ -9,6 +9,8 @@ from typing import Any
 from wiring_case import CLAIM, Case, Scene, case, dry_run
 from wiring_spies import give, stop, through
 
+from v2f_engine.faces.align import Alignment
+
 CHOOSE = "v2f_engine.backends:choose"
 CONTROL = "v2f_engine.attributes.control:Control"
 DRAW = "v2f_engine.vectors.perturbation:Perturbation.draw"
@@ -199,6 +201,22 @@ RENDER = Scene(
     {RENDER_PEOPLE: stop},
 )
 
+ALIGN_ALL = "v2f_engine.faces.align:align"
+ALIGN = Scene(
+    "align",
+    "<photographs={strangers}> --out {out}",
+    {
+        "photographs": case("{faces}", (ALIGN_ALL, "source", "{faces}")),
+        "--out": case("{out}-elsewhere", (ALIGN_ALL, "out", "{out}-elsewhere")),
+        "--several": case("largest", (ALIGN_ALL, "options.several", "largest")),
+        "--min-side": case("31", (ALIGN_ALL, "options.min_side", 31)),
+        "--codec": case("jpeg", (ALIGN_ALL, "options.codec", "jpeg")),
+        "--processes": case("7", (ALIGN_ALL, "processes", 7)),
+        "--skip-bad": case(None, ("v2f_engine.cli.align:_end", "skip_bad", True)),
+    },
+    {ALIGN_ALL: give(Alignment((), 0, 0)), "v2f_engine.cli.align:_end": stop},
+)
+
 OPEN_IMAGES = "v2f_engine.pipeline.shard_source:open_images"
 REPAIR = Scene(
     "repair",
@@ -336,4 +354,4 @@ SHOW = Scene(
     },
 )
 
-SCENES = (GENERATE, RENDER, REPAIR, RESUME, SHOW, CONVERT, VERIFY, INSPECT, BENCH, ENV)
+SCENES = (GENERATE, RENDER, ALIGN, REPAIR, RESUME, SHOW, CONVERT, VERIFY, INSPECT, BENCH, ENV)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import result, say
+
+if TYPE_CHECKING:
+    from v2f_engine.faces import Alignment
 
 
 def align(
@@ -35,7 +38,6 @@ def align(
     ] = False,
 ) -> None:
     """Find the faces of photographs and align them to 112x112, as recognisers and the generator expect them."""
-    from v2f_engine.errors import PhotographsRefused
     from v2f_engine.faces import AlignOptions
     from v2f_engine.faces.align import align as align_all
     from v2f_engine.faces.outcomes import ALIGNED, CURES
@@ -49,13 +51,27 @@ def align(
     say(
         f"{report.pictures:,} photographs: {counts[ALIGNED]:,} faces in {out} ({report.written:,} written now)"
     )
-    bad = {outcome: count for outcome, count in counts.items() if count and outcome != ALIGNED}
-    for outcome, count in bad.items():
+    for outcome, count in _bad(report).items():
         say(f"  {outcome}: {count:,} ({CURES[outcome]})")
     say(f"every photograph and why: {table}")
+    _end(report, table, skip_bad)
+
+
+def _bad(report: Alignment) -> dict[str, int]:
+    """Outcomes but `aligned` -> how many, where there are any."""
+    from v2f_engine.faces.outcomes import ALIGNED
+
+    return {outcome: count for outcome, count in report.counts.items() if count and outcome != ALIGNED}
+
+
+def _end(report: Alignment, table: Path, skip_bad: bool) -> None:
+    """Raises PhotographsRefused where photographs gave no face, unless that was said to be well."""
+    from v2f_engine.errors import PhotographsRefused
+
+    bad = _bad(report)
     if bad and not skip_bad:
         raise PhotographsRefused(
             f"{sum(bad.values()):,} of {report.pictures:,} photographs gave no face: "
             + ", ".join(f"{outcome} {count:,}" for outcome, count in bad.items())
-            + f". {table} names each. All others are in {out}; --skip-bad takes it as done."
+            + f". {table} names each; all others are aligned, and --skip-bad takes that as done."
         )

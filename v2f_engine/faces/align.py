@@ -191,7 +191,8 @@ def _begin(about: Path, table: Path, source: Path, out: Path, options: AlignOpti
             )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputFolderError(
-            f"{out} is there already, and nothing says that faces were aligned into it. Give another folder."
+            f"{out} is there already{_first_of(out)}, and nothing says that faces were aligned into it. Give another "
+            "folder."
         )
     else:
         try:
@@ -206,6 +207,10 @@ def _begin(about: Path, table: Path, source: Path, out: Path, options: AlignOpti
     kept = chain.from_iterable(done.values())
     write_atomically(table, (",".join(HEADER) + "\n" + lines_of(kept)).encode())
     return done
+
+
+def _first_of(folder: Path) -> str:
+    return f" with {min(entry.name for entry in folder.iterdir())} in it" if folder.is_dir() else ""
 
 
 Made = list[tuple[Row, bytes]]

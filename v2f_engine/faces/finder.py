@@ -32,9 +32,8 @@ ORDER = (2, 3, 1, 0, 4)
 """Places of those in dlib's own order, which begins with the outer corner at the right."""
 LOOKS = (960, 1920)
 """Longest sides of the copies that are looked at, in pixels; the detector finds faces from 80 pixels on."""
-SMALLEST_COPY = 480
-"""A smaller picture is enlarged to it, four times at most."""
 ENLARGED = 4.0
+"""Times that a picture with sides below half of a look's is enlarged to them, at most."""
 TURNS = (-30.0, 30.0)
 """Degrees by which the copy is turned where upright no face is found; the detector allows for 15 more."""
 CNN_SIDE = 480
@@ -137,8 +136,7 @@ class Finder:
 def _copies(whole: Image.Image) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
     """What the frontal detector looks at, one after the other, and the similarity from the picture to each."""
     for side in LOOKS:
-        if side == LOOKS[0] or max(whole.size) > LOOKS[0]:
-            yield _copy(whole, side)
+        yield _copy(whole, side)
     upright, matrix = _copy(whole, LOOKS[0])
     for turn in TURNS:
         yield _turned(upright, matrix, turn)
@@ -147,7 +145,7 @@ def _copies(whole: Image.Image) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.
 def _copy(whole: Image.Image, longest: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """The picture with its longest side at most that many pixels, by area, or enlarged where it is small."""
     side = max(whole.size)
-    scale = min(longest / side, ENLARGED, max(1.0, SMALLEST_COPY / side))
+    scale = min(longest / side, ENLARGED, max(1.0, longest / 2 / side))
     width, height = (max(1, round(length * scale)) for length in whole.size)
     if (width, height) == whole.size:
         return np.asarray(whole), np.array([[1.0, 0, 0], [0, 1.0, 0]])

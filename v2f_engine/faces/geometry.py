@@ -12,7 +12,7 @@ TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 """Left eye, right eye, nose, left and right corner of the mouth, in pixels: ArcFace's alignment."""
-SAMPLES = 2
+SAMPLES = 4
 """Samples of a reduced picture along each side of a pixel of the crop; their mean is the pixel."""
 
 
@@ -76,11 +76,14 @@ def warp_by_area(
 ) -> NDArray[np.uint8]:
     """As `warp`, but every pixel of the picture counts where the crop is smaller than what it shows.
 
-    The part of the picture under the crop is reduced to the mean of whole blocks until a block is at least half a
-    pixel of the crop wide, and `SAMPLES` x `SAMPLES` bilinear samples of that are averaged for each pixel. Bilinear
-    alone would read four pixels of hundreds, and turn hair and skin into a pattern (aliasing).
+    The part of the picture under the crop is reduced to the means of whole blocks, a quarter to a half of the crop's
+    pixel wide, and `SAMPLES` x `SAMPLES` bilinear samples of that are averaged for each pixel. Bilinear alone would
+    read four pixels of hundreds, and turn hair and skin into a pattern (aliasing).
     """
-    block = max(1, int(1.0 / scale_of(matrix)))
+    scale = scale_of(matrix)
+    if scale >= 1:
+        return warp(image, matrix, side)
+    block = max(1, int(0.5 / scale))
     part, matrix = _under(image, matrix, side)
     if block > 1:
         part, matrix = _reduced(part, block), reduced_matrix(matrix, block)
@@ -89,7 +92,7 @@ def warp_by_area(
     )  # centres of pixels at +0.5
     drawn = warp(part, fine, side * SAMPLES).astype(np.uint16)
     sums = drawn.reshape(side, SAMPLES, side, SAMPLES, 3).sum((1, 3))
-    return np.asarray((sums + SAMPLES * SAMPLES // 2) // (SAMPLES * SAMPLES), np.uint8)
+    return np.asarray(np.rint(sums / SAMPLES**2), np.uint8)
 
 
 def reduced_matrix(matrix: NDArray[np.float64], block: int) -> NDArray[np.float64]:
@@ -123,4 +126,4 @@ def _reduced(image: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     whole = np.pad(image, ((0, -height % block), (0, -width % block), (0, 0)))
     sums = whole.reshape(len(whole) // block, block, -1, block, 3).sum((1, 3), dtype=np.uint32)
-    return np.asarray((sums + block * block // 2) // (block * block), np.uint8)
+    return np.asarray(np.rint(sums / block**2), np.uint8)
