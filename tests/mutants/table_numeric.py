@@ -9,6 +9,9 @@ BY_HAND = ("tests/train/test_step_by_hand.py",)
 VERIFY = ("tests/evaluate/test_evaluate_verification.py",)
 CELLS = ("tests/evaluate/test_report_cells.py",)
 PAGE = "v2f_engine/evaluate/report/page.py"
+APART = "v2f_engine/evaluate/report/apart.py"
+INTERVALS = ("tests/evaluate/test_intervals.py",)
+BESIDE = ("tests/evaluate/test_report_beside.py",)
 APPLY = "kernels/v2f_kernels/group_norm_silu/triton_apply.py"
 LOOPS = ("tests/kernels/test_interpreted_loops.py", "-m", "interpreter")
 LOST = ("tests/scale/test_lost_workers.py",)
@@ -166,45 +169,90 @@ MUTANTS = [
     Mutant(
         "the tile of the reference's EER shows ours",
         PAGE,
-        'beside(percent(real["separability"]["eer"]))',
-        'beside(percent(apart["eer"]))',
+        "percent(real[section][which])",
+        "percent(record[section][which])",
         CELLS,
     ),
     Mutant(
         "FMR100 stands in the cell of FMR1000",
-        PAGE,
-        '        missed["fmr1000"],\n',
-        '        missed["fmr100"],\n',
+        APART,
+        'with_ends(missed("fmr1000")',
+        'with_ends(missed("fmr100")',
         CELLS,
     ),
     Mutant(
         "the unique and the consistent share are swapped",
-        PAGE,
-        """        f"{three['unique']:.3f}",
-        f"{three['consistent']:.3f}",
+        APART,
+        """        number(three["unique"]),
+        number(three["consistent"]),
 """,
-        """        f"{three['consistent']:.3f}",
-        f"{three['unique']:.3f}",
+        """        number(three["consistent"]),
+        number(three["unique"]),
 """,
         CELLS,
     ),
     Mutant(
         "genuine and impostor cosines are drawn for each other",
-        PAGE,
-        """            area("different people", scores["impostor"], RED),
-            area("same person", scores["genuine"], BLUE),
-""",
-        """            area("different people", scores["genuine"], RED),
-            area("same person", scores["impostor"], BLUE),
-""",
+        APART,
+        'area("different people", scores["impostor"], RED), area("same person", scores["genuine"], OWN)',
+        'area("different people", scores["genuine"], RED), area("same person", scores["impostor"], OWN)',
         CELLS,
     ),
     Mutant(
         "the reference is the set itself",
         "v2f_engine/evaluate/report/measure.py",
-        "**_measures(reference, threshold)}",
-        "**_measures(source, threshold)}",
+        "**measure_section(reference, threshold",
+        "**measure_section(source, threshold",
         CELLS,
+    ),
+    Mutant(
+        "what is missed has the ends of what is matched",
+        APART,
+        '{**ends, "low": 1 - ends["high"], "high": 1 - ends["low"]}',
+        '{**ends, "low": ends["low"], "high": ends["high"]}',
+        CELLS,
+    ),
+    Mutant(
+        "a difference is the other set's less ours",
+        "v2f_engine/evaluate/report/measure.py",
+        "difference(Interval(**first[name]), Interval(**theirs[name]))",
+        "difference(Interval(**theirs[name]), Interval(**first[name]))",
+        BESIDE,
+    ),
+    Mutant(
+        "the ends of a difference take the wrong sides",
+        "v2f_engine/evaluate/intervals.py",
+        "below = math.hypot(one.value - one.low, other.high - other.value)",
+        "below = math.hypot(one.high - one.value, other.value - other.low)",
+        INTERVALS,
+    ),
+    Mutant(
+        "a pair of two people has the weight of one of them",
+        "v2f_engine/evaluate/resample.py",
+        "            product *= columns[some[:, 1]]\n",
+        "",
+        INTERVALS,
+    ),
+    Mutant(
+        "a person drawn twice is a stranger to himself",
+        "v2f_engine/evaluate/resample.py",
+        "(whole.sum(axis=1) ** 2 - (whole**2).sum(axis=1)) / 2",
+        "(whole.sum(axis=1) ** 2 - whole.sum(axis=1)) / 2",
+        INTERVALS,
+    ),
+    Mutant(
+        "identities are drawn without replacement",
+        "v2f_engine/evaluate/resample.py",
+        "drawn = (words * np.uint64(identities) >> np.uint64(32)).astype(np.int64)",
+        "drawn = words.argsort(axis=1).astype(np.int64)",
+        INTERVALS,
+    ),
+    Mutant(
+        "a rate's trials are its pairs",
+        "v2f_engine/evaluate/intervals.py",
+        "trials = spread / variance if spread > 0 and variance > 1e-18 else float(identities)",
+        "trials = 8.0 * identities",
+        INTERVALS,
     ),
     Mutant(
         "chance counts the set's images instead of the gallery's",
