@@ -141,6 +141,14 @@ def run_blocks(
     return out
 
 
+class Positions(nn.Embedding):
+    """An embedding that is not drawn while it has no memory: for that torch imports its compiler, 1.5 s of a start."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class TokenEmbedding(nn.Module):
     """Learned positions and the norm after them."""
 
@@ -148,8 +156,8 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.register_buffer("position_ids", torch.arange(TOKENS)[None])
-        self.position_embeddings = nn.Embedding(TOKENS, width)
+        self.register_buffer("position_ids", torch.arange(TOKENS, device="cpu")[None])
+        self.position_embeddings = Positions(TOKENS, width)
         self.LayerNorm = nn.LayerNorm(width, eps=NORM_EPS)
 
 

@@ -147,9 +147,12 @@ class IResNet(Bound):
         )
 
     def initialise(self) -> None:
-        """He-like start of the published trainers: convolutions N(0, 0.1), norms at identity."""
+        """He-like start of the published trainers: convolutions N(0, 0.1), norms at identity.
+
+        Weights without memory are left: a file's take their place, and to draw them torch would import its compiler.
+        """
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.normal_(module.weight, 0.0, 0.1)
 
     def stages(self, images: torch.Tensor, last: int = 4) -> list[torch.Tensor]:
