@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +44,6 @@ def render(
     manifest = manifest_for(format, plan, encoder.describe(), settings)
     replay.checking(context)(manifest)
     if dry_run:
-        from dataclasses import replace
-
         from v2f_engine.data.writing.forecast import forecast, probed
 
         seen = forecast(
@@ -68,8 +67,11 @@ def render(
             out,
             settings,
             plan,
-            lambda chosen: render_people(
-                seed, range(first + chosen.start, first + chosen.stop), images, processes
+            lambda chosen: (
+                replace(batch, identity=batch.identity - first)  # labels of a set begin at 0
+                for batch in render_people(
+                    seed, range(first + chosen.start, first + chosen.stop), images, processes
+                )
             ),
             format=format,
             encoder=encoder,

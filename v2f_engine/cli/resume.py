@@ -206,19 +206,19 @@ def _of_training(place: Path) -> Begun | None:
 
 def used_up(place: Path, noted: Asked | None) -> str | None:
     """Why a training is at its end, where its budget is a number of steps."""
+    from v2f_engine.train.checkpoint import head_of
     from v2f_engine.train.folder import SETTINGS
-    from v2f_engine.train.loop import LOG, read_log
 
     try:
-        steps = json.loads((place / SETTINGS).read_text())["budget"]["steps"]
-        last = max((int(line["step"]) for line in read_log(place / LOG)), default=0)
+        settings = json.loads((place / SETTINGS).read_text())
+        steps, weights = settings["budget"]["steps"], place / f"{settings['training']}.safetensors"
+        last = int(head_of(weights)["training"]["steps"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    weights = sorted(path.name for path in place.glob("*.safetensors"))
-    if steps is None or last < steps or not weights:
+    if steps is None or last < steps:
         return None
     return (
-        f"{place} is complete: {last:,} of {steps:,} steps, {', '.join(weights)}. To train on, repeat `v2f "
+        f"{place} is complete: {last:,} of {steps:,} steps, {weights.name}. To train on, repeat `v2f "
         f"{'train' if noted is None else noted.command}` with a longer budget (--steps)."
     )
 

@@ -172,6 +172,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def head_of(path: Path) -> dict[str, Any]:
+    """What a file of `write_tensors` says of itself, without its tensors; empty where it says nothing."""
+    try:
+        with safe_open(path, "pt") as file:
+            head = json.loads((file.metadata() or {}).get("head", "{}"))
+    except (OSError, ValueError, SafetensorError):
+        return {}
+    return head if isinstance(head, dict) else {}
+
+
 def training_state(
     modules: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
 ) -> dict[str, torch.Tensor]:

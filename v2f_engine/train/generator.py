@@ -20,7 +20,7 @@ from v2f_engine.data.training.notes import write_notes
 from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.vec2face import Vec2Face
-from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, write_tensors
+from v2f_engine.train.checkpoint import Checkpoints, head_of, restore, training_state, write_tensors
 from v2f_engine.train.curves import VALIDATION, plot_curves
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.folder import open_folder
@@ -129,6 +129,9 @@ class GeneratorRun:
     def finish(self) -> None:
         """Waits for the last checkpoint and draws the curves."""
         self.checkpoints.wait()
+        weights = self.out / "generator.safetensors"
+        if self.trainer.group.first and head_of(weights).get("training", {}).get("steps") != self.loop.step:
+            self.write_weights()  # a kill between the last checkpoint and its weights
         if self.trainer.group.first and self.watcher is None:  # a validation draws them too
             plot_curves(self.out)
 
