@@ -18,8 +18,6 @@ READ_ONLY: Mapping[str, str] = {
     r"ids prove": "faces of ten thousand; tests/test_proof_on_faces.py has it small",
     r"^v2f verify SET": "of the set that a cluster made",
     r"^v2f ids plan 10000000 --source gaussian": "25 s of pilot; its lines are compared by test_plans.py",
-    r"^v2f (push|pull) |^v2f verify copy|--model model/model": "the Hub; tests/hub has one on 127.0.0.1",
-    r"import mlcroissant": "a package that CI does not have; by hand in tests/strangers",
     r"^v2f align album": "photographs; tests/faces has some",
     r"train pose people": "tests/train/test_pose_training.py trains one",
 }
@@ -38,18 +36,15 @@ ELSEWHERE: Mapping[str, str] = {
 HELD: Mapping[str, str] = {
     "docs/walk.md:1": "tests/test_documented_walk.py",
     "docs/walk.md:2": "tests/test_documented_walk.py",
-    "docs/hub.md:0": "tests/hub/test_hub_page.py",
-    "docs/hub.md:2": "tests/hub/test_hub_page.py",
-    "docs/hub.md:3": "tests/hub/test_hub_page.py",
-    "docs/hub.md:4": "tests/hub/test_hub_page.py",
+    "docs/hub.md": "tests/hub/test_hub_page.py",
+    "docs/python.md": "tests/test_python_page.py",
 }
-"""Blocks that have a test of their own, by page and number."""
+"""Pages, and blocks by number, that have a test of their own, which runs them."""
 
 SMALLER: Mapping[str, str] = {
     r"--ids \d+": "--ids 6",
     r"--images \d+": "--images 3",
     r"--steps \d+": "--steps 2",
-    r"--iterations \d+": "--iterations 2",
     r"--held-out-people \d+": "--held-out-people 2",
     r"--workers \d+": "--workers 2",
     r"(ids (?:plan|sample)) (\d{4,})(?!.*\bgaussian)": r"\1 40",
@@ -77,8 +72,7 @@ def matching(table: Mapping[str, str], text: str) -> list[str]:
 
 def class_of(typed: Typed) -> list[str]:
     """The classes that an example falls into: there must be exactly one."""
-    found = []
-    if f"{typed.page}:{typed.block}" in HELD:
+    if {typed.page, f"{typed.page}:{typed.block}"} & HELD.keys():
         return ["held by another test"]
     if typed.words is None and not typed.python:
         return [f"elsewhere: {pattern}" for pattern in matching(ELSEWHERE, typed.text)]
