@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -338,3 +339,32 @@ def test_other_ranks_of_a_training_print_no_object(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     assert run(f"inspect {here['vectors']} --json").out == ""
+
+
+def test_stopped_and_gone_on_with(
+    here: dict[str, Path], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal is an object, too; that of `resume` is its own, with what the command that it went on with gave."""
+    from v2f_engine.cli.progress import Bar
+    from v2f_engine.stopping import Stopped
+
+    def stops(bar: Bar, done: int, total: int) -> None:
+        if done:
+            raise Stopped(signal.SIGINT)
+
+    out = tmp_path / "set"
+    small = (
+        f"--ids 3 --images 1 --images-per-shard 1 --model {here['small']} --source gaussian --compute-batch 2"
+    )
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Bar, "__call__", stops)
+        ran = run(f"generate {small} --out {out} --json")
+    found = object_of(ran.out)
+    assert (ran.code, found["command"], found["status"]) == (130, "generate", "stopped")
+    assert f"`v2f resume {out}`" in found["message"]
+    assert found["message"] in ran.err
+    ran = run(f"resume {out} --json --quiet")
+    found = object_of(ran.out)
+    assert (ran.code, found["command"], found["status"], found["images"]) == (0, "resume", "complete", 3)
+    assert 0 < found["written"] < 3
+    assert ran.err == ""

@@ -15,11 +15,13 @@ from v2f_engine.cli import saying
 
 
 def _json(asked: bool) -> None:
-    saying.now().json = asked
+    if not saying.now().depth:  # a command that is run by another speaks as that does
+        saying.now().json = asked
 
 
 def _quiet(asked: bool) -> None:
-    saying.now().quiet = asked
+    if not saying.now().depth:
+        saying.now().quiet = asked
 
 
 def _common(
@@ -74,7 +76,8 @@ def _refuse_twice(command: Any) -> None:
     original: Callable[[Any], Any] = command.make_parser
 
     def make_parser(context: Any) -> Any:
-        saying.now().command = context.command_path.partition(" ")[2]
+        if not saying.now().depth:
+            saying.now().command = context.command_path.partition(" ")[2]
         parser = original(context)
         parse = parser.parse_args
 

@@ -37,7 +37,8 @@ class Saying:
         quiet: whether errors alone are said.
         values: what the command gave so far.
         begun: whether its work began: `--help` and `--version` are answers of their own.
-        asked: the command that began, as typed, for what is said when it is stopped.
+        depth: of commands inside one another.
+        asked: the command that began last, as typed, for what is said when it is stopped.
     """
 
     command: str = ""
@@ -45,6 +46,7 @@ class Saying:
     quiet: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     begun: bool = False
+    depth: int = 0
     asked: Asked | None = None
 
 
@@ -104,8 +106,11 @@ def plain(value: Any) -> Any:
 @contextlib.contextmanager
 def running(command: str) -> Iterator[None]:
     """The work of a command: nothing but its object reaches stdout with --json, and nothing at all with --quiet."""
-    _now.command, _now.begun, _now.values = command, True, {}
+    if not _now.depth:  # else a command runs another, as `resume` does: the object is the outer one's
+        _now.command, _now.begun, _now.values = command, True, {}
+    _now.depth += 1
     with contextlib.ExitStack() as stack:
+        stack.callback(_left)
         if _now.quiet:
             nowhere = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(contextlib.redirect_stderr(nowhere))
@@ -115,6 +120,10 @@ def running(command: str) -> Iterator[None]:
         if _now.json or _now.quiet:
             stack.enter_context(_descriptor_elsewhere(os.devnull if _now.quiet else None))
         yield
+
+
+def _left() -> None:
+    _now.depth -= 1
 
 
 @contextlib.contextmanager
