@@ -21,9 +21,10 @@ from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.gate.decode import codec_of, size_of
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import MAX_IMAGES_PER_SHARD, Plan
+from v2f_engine.data.writing.contact_sheet import COLUMNS, ROWS
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.face_bytes import FACE, Survey, face_bytes
-from v2f_engine.data.writing.forecast import WRITING, Forecast, Probe, forecast, png_bytes
+from v2f_engine.data.writing.forecast import WRITING, Forecast, Probe, forecast
 from v2f_engine.data.writing.run import DatasetRun
 from v2f_engine.data.writing.signals import stop_request
 from v2f_engine.data.writing.sink import ShardSink
@@ -135,9 +136,10 @@ def foresee_conversion(
         sizes = tuple(len(job.data(row)) for row in rows.tolist())
         each = (time.perf_counter() - started) / len(rows) + 1 / WRITING
         how = f"reading measured here on {len(rows)} images, writing taken as {WRITING:,} images/s"
-        sheet = float(np.mean([png_bytes(job.source.image(row)) for row in rows[:16].tolist()]))
+        faces = tuple(job.source.image(row) for row in range(min(len(job.source), ROWS * COLUMNS)))
+        faces = tuple(face for face in faces if face.shape[:2] == (112, 112))
         names = 0 if job.attributes is None else len(job.attributes.dtype.names or ()) - 2
-        return Probe(sizes, 1 / each, how, names, sheet)
+        return Probe(sizes, 1 / each, how, names, faces)
 
     return forecast(Path(dst), manifest, probe, images=len(job.source)), (*told, *job.told)
 

@@ -6,12 +6,12 @@ Nothing is written to find out: a probe makes and encodes some of the images in 
 from __future__ import annotations
 
 import fcntl
-import io
 import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from v2f_engine import disk
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format
+from v2f_engine.data.gate.decode import decode
 from v2f_engine.data.layout import LOCK, MANIFEST, WORK
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.verify import verify_manifest
-from v2f_engine.data.writing.contact_sheet import COLUMNS, ROWS
+from v2f_engine.data.writing.contact_sheet import COLUMNS, ROWS, draw
 from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.open_run import looked_at
 from v2f_engine.data.writing.room import SHEET_BYTES, bytes_per_image, refuse_beyond, span
@@ -33,9 +34,9 @@ from v2f_engine.errors import DiskFull, OutputFolderError
 
 PROBE_S = 3.0
 """A probe makes images for as long, and no more of them than the set has."""
-BESIDE = 12_000
+BESIDE = 9_000
 """Bytes of manifest, card and Croissant description of a small set."""
-OF_A_SHARD = 1_200
+OF_A_SHARD = 900
 """Bytes that a shard adds to them, and to its own file."""
 WRITING = 30_000
 """Images/s that one thread writes where nothing is made anew; measured: 32,100 to 52,900 (`bench.cpu.writers`)."""
@@ -48,8 +49,8 @@ def _in_tar(size: int) -> int:
 
 
 def _in_lmdb(size: int) -> int:
-    """What does not fit half a page takes whole ones."""
-    return -(-(size + 16) // PAGE) * PAGE + 64 if size > PAGE // 2 - 64 else size + 64
+    """Whole pages, as our writer puts them."""
+    return -(-(size + 16) // PAGE) * PAGE + 64
 
 
 ON_DISK: dict[str, Callable[[int], int]] = {
@@ -61,6 +62,8 @@ ON_DISK: dict[str, Callable[[int], int]] = {
     "null": lambda size: 0,
 }
 """Format -> bytes that a picture of so many takes in it; measured on sets of 12 to 4,000 pictures."""
+EMPTY = {"lmdb": 6 * PAGE}
+"""Format -> bytes of a file without pictures."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +75,20 @@ class Probe:
         per_second: images/s; 0 where nothing was timed.
         how: where the rate comes from, for people.
         columns: attributes recorded of each image.
-        sheet: PNG bytes of one on a contact sheet.
+        faces: some of them as they are read again, uint8 `[112, 112, 3]`, for the contact sheet.
     """
 
     sizes: tuple[int, ...]
     per_second: float
     how: str
     columns: int = 0
-    sheet: float = SHEET_BYTES
+    faces: tuple[NDArray[np.uint8], ...] = ()
 
 
 def probed(batches: Iterable[ImageBatch], encoder: Encoder, seconds: float = PROBE_S) -> Probe:
     """Makes and encodes images for some seconds; the first batch is not timed where there is a second."""
     sizes: list[int] = []
-    sheet: list[int] = []
+    faces: list[NDArray[np.uint8]] = []
     columns, timed, first = 0, 0, 0
     started = begun = time.perf_counter()
     for number, batch in enumerate(batches):
@@ -93,8 +96,8 @@ def probed(batches: Iterable[ImageBatch], encoder: Encoder, seconds: float = PRO
         for image in batch.images:
             data = encode(np.ascontiguousarray(image))
             sizes.append(len(data))
-            if len(sheet) < 16:
-                sheet.append(png_bytes(image))
+            if len(faces) < ROWS * COLUMNS:
+                faces.append(decode(data, "an image of the probe"))
         columns = len(batch.attributes)
         if number == 0:
             begun, first = time.perf_counter(), len(batch)
@@ -105,20 +108,26 @@ def probed(batches: Iterable[ImageBatch], encoder: Encoder, seconds: float = PRO
     now = time.perf_counter()
     rate = timed / (now - begun) if timed else first / max(1e-9, begun - started)
     how = f"measured here on {timed or first} images{'' if timed else ', the first'}"
-    return Probe(tuple(sizes), rate, how, columns, float(np.mean(sheet)) if sheet else SHEET_BYTES)
+    return Probe(tuple(sizes), rate, how, columns, tuple(faces))
 
 
-def png_bytes(image: NDArray[np.uint8]) -> int:
-    """Of a face alone as the contact sheet encodes it."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.tell()
+def sheet_of(faces: Sequence[NDArray[np.uint8]], plan: Plan) -> int:
+    """Bytes of a contact sheet of the set's size; where there are too few faces they come again."""
+    rows, columns = min(ROWS, plan.identities), min(COLUMNS, plan.images_per_id)
+    if not faces:
+        return rows * columns * SHEET_BYTES
+    turn = cycle(faces)
+    captions = [plan.identity_name(number) for number in range(rows)]
+    return len(draw([[next(turn) for _ in range(columns)] for _ in range(rows)], captions=captions))
 
 
 def set_bytes(
-    format: str, plan: Plan, sizes: Sequence[float], images: int, columns: int, sheet: float
+    format: str,
+    plan: Plan,
+    sizes: Sequence[float],
+    images: int,
+    columns: int,
+    faces: Sequence[NDArray[np.uint8]],
 ) -> int:
     """About how many bytes the files of a finished set have, without its attachments.
 
@@ -126,14 +135,20 @@ def set_bytes(
         sizes: of some of its pictures, encoded.
         images: how many it holds.
         columns: attributes recorded of each image.
-        sheet: bytes of a face on the contact sheet.
+        faces: for the contact sheet.
     """
     if not get_format(format).stores:
         return 0
     each = float(np.mean([ON_DISK[format](math.ceil(size)) for size in sizes]))
-    shown = min(ROWS, plan.identities) * min(COLUMNS, plan.images_per_id)
-    aside = images * (8 + 4 * columns) if columns else 0
-    return int(each * images + aside + shown * sheet + plan.shards * OF_A_SHARD + BESIDE)
+    aside = images * (8 + 4 * columns) + plan.shards * 250 if columns else 0
+    return int(
+        each * images
+        + aside
+        + sheet_of(faces, plan)
+        + plan.shards * OF_A_SHARD
+        + EMPTY.get(format, 0)
+        + BESIDE
+    )
 
 
 @dataclass(frozen=True)
@@ -235,7 +250,7 @@ def forecast(
         )  # fmt: skip
     learned = probe()
     sizes = learned.sizes or (bytes_per_image(manifest.encoder),)
-    size = set_bytes(manifest.format, plan, sizes, images, learned.columns, learned.sheet) + attached * stored
+    size = set_bytes(manifest.format, plan, sizes, images, learned.columns, learned.faces) + attached * stored
     left = images - kept_images
     pictures = float(np.mean(sizes))
     most = (

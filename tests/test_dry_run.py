@@ -1,0 +1,209 @@
+"""`--dry-run`: nothing is written, and what it says is what the run then does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from v2f_engine.batch import ImageBatch
+from v2f_engine.cli.main import app
+from v2f_engine.data import Encoder, Plan, write_dataset
+from v2f_engine.data.formats import FORMATS
+from v2f_engine.data.writing.forecast import forecast, probed
+from v2f_engine.data.writing.write import manifest_for
+from v2f_engine.errors import ConfigError, DiskFull, OutputFolderError, SaturationError
+
+
+def v2f(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def tree(root: Path) -> dict[str, tuple[int, int]]:
+    """Everything below a folder, folders too: size and time of change."""
+    return {
+        str(path.relative_to(root)): (path.lstat().st_size, path.lstat().st_mtime_ns)
+        for path in root.rglob("*")
+    }
+
+
+def size(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
+Make = Callable[[range], Iterator[ImageBatch]]
+
+
+def people(images: int, rough: int) -> Make:
+    """Faces of blocks of so many pixels: the smaller, the larger their files; no two alike, sizes vary."""
+
+    def make(chosen: range) -> Iterator[ImageBatch]:
+        for i in chosen:
+            rng = np.random.default_rng(i)
+            coarse = rng.integers(0, 256, (images, 112 // rough, 112 // rough, 3), np.uint8)
+            faces = coarse.repeat(rough, 1).repeat(rough, 2)
+            columns = {"sigma": np.zeros(images, np.float32), "n_masked": np.zeros(images, np.float32)}
+            yield ImageBatch(faces, np.full(images, i), np.arange(images), columns)
+
+    return make
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "null"])
+@pytest.mark.parametrize(
+    ("identities", "images", "rough", "codec"),
+    [(1, 1, 16, "jpeg"), (3, 5, 8, "jpeg"), (40, 20, 28, "jpeg"), (12, 9, 4, "jpeg"), (7, 6, 16, "png")],
+)
+def test_bytes_images_and_shards_are_as_foretold(
+    format: str, identities: int, images: int, rough: int, codec: str, tmp_path: Path
+) -> None:
+    plan, encoder = Plan.of(identities, images, 60), Encoder(codec)
+    make = people(images, rough)
+    manifest = manifest_for(format, plan, encoder.describe(), {"seed": 0})
+    root = tmp_path / "set"
+    told = forecast(root, manifest, lambda: probed(make(range(min(identities, 4))), encoder))
+    assert list(tmp_path.iterdir()) == []
+    made = write_dataset(root, {"seed": 0}, plan, make, format=format, encoder=encoder)
+    assert (told.images, told.shards, told.state) == (made.images, made.shards_written, "new")
+    assert told.bytes == pytest.approx(size(root), rel=0.3)
+    assert told.most >= told.bytes
+    before = tree(tmp_path)
+    again = forecast(root, manifest, lambda: pytest.fail("nothing is missing"))
+    assert (again.state, again.kept_images, again.seconds) == ("complete", made.images, 0.0)
+    assert tree(tmp_path) == before
+
+
+def test_what_is_kept_of_an_interrupted_run_is_told(tmp_path: Path) -> None:
+    plan, encoder, root = Plan.of(6, 4, 8), Encoder(), tmp_path / "set"
+    make = people(4, 16)
+
+    def broken(chosen: range) -> Iterator[ImageBatch]:
+        if chosen.start >= 4:
+            raise KeyError
+        yield from make(chosen)
+
+    with pytest.raises(KeyError):
+        write_dataset(root, {"seed": 0}, plan, broken, format="webdataset", encoder=encoder)
+    manifest = manifest_for("webdataset", plan, encoder.describe(), {"seed": 0})
+    before = tree(tmp_path)
+    told = forecast(root, manifest, lambda: probed(make(range(2)), encoder))
+    assert (told.state, told.kept_shards, told.kept_images, told.shards) == ("begun", 2, 16, 3)
+    assert tree(tmp_path) == before
+    other = manifest_for("webdataset", plan, encoder.describe(), {"seed": 1})
+    with pytest.raises(OutputFolderError, match="--seed is 0 there, 1 now|settings.seed is 0 there, 1 now"):
+        forecast(root, other, lambda: pytest.fail("refused before"))
+
+
+def test_a_disk_that_is_too_small_is_known_from_the_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from v2f_engine import disk
+
+    plan, encoder = Plan.of(4, 4), Encoder()
+    manifest = manifest_for("webdataset", plan, encoder.describe(), {})
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 70_000)
+    with pytest.raises(DiskFull, match="70,000 bytes"):
+        forecast(tmp_path / "set", manifest, lambda: probed(people(4, 2)(range(4)), encoder))
+
+
+WORDS = "generate --ids 3 --images 2 --images-per-shard 2 --compute-batch 2 --device cpu"
+
+
+def test_a_generation_is_foretold_and_then_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = v2f(*WORDS.split(), "--dry-run")
+    assert list(tmp_path.iterdir()) == []
+    for words in (
+        "people         3, 6 images in 3 shards",
+        "cpu, bf16",
+        "statistics of mini",
+        "nothing was written",
+    ):
+        assert words in said or words.replace("bf16", "fp32") in said
+    v2f(*WORDS.split())
+    assert "all 3 shards (6 images)" in v2f(*WORDS.split(), "--dry-run")
+
+
+REFUSED: tuple[tuple[str, type[Exception]], ...] = (
+    ("--ids 1000000000000", DiskFull),
+    ("--out file", OutputFolderError),
+    ("--out foreign", OutputFolderError),
+    ("--sigma 0.3,", ConfigError),
+    ("--ids 100000 --max-cosine 0.1", SaturationError),
+    ("--by pose-model --yaw 3", ConfigError),
+)
+
+
+@pytest.mark.parametrize(("words", "error"), REFUSED)
+def test_what_the_run_would_refuse_is_refused(
+    words: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("foreign").mkdir()
+    Path("foreign/mine.txt").touch()
+    before = tree(tmp_path)
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(error):
+            v2f("generate", "--device", "cpu", *words.split(), *dry)
+        assert tree(tmp_path) == before
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("dry") / "people"
+    write_dataset(root, {}, Plan.of(6, 4), people(4, 8), format="webdataset", encoder=Encoder("png"))
+    return root
+
+
+OTHERS = (
+    ("convert {people} out", ("24 images in 1 shard", "webdataset")),
+    ("features {people} --batch 8 --out f.npy", ("24 of 512 numbers", "images/s, measured here on 8 images")),
+    ("ids sample 2500 --out i.safetensors", ("2,500 from 'mini'", "candidates")),
+    ("train recogniser {people} --steps 40 --batch 4 --fp32 --out run", ("40 steps of 4 images", "s a step")),
+    ("train estimator pose --steps 5 --out e.safetensors", ("500 people of 16 images", "5 steps of 64")),
+    pytest.param("render --ids 3 --images 2 --out r", ("6 images in 1 shard",), marks=pytest.mark.slow),
+    pytest.param(
+        "train generator {people} --steps 40 --batch 4 --fp32 --device cpu --out run", ("40 steps of 4 images",),
+        marks=pytest.mark.slow,
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "expected"), OTHERS)
+def test_other_commands_write_nothing(
+    words: str, expected: tuple[str, ...], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before, caches = tree(world.parent), set(os.listdir(tmp_path))
+    said = v2f(*words.format(people=world).split(), "--dry-run")
+    assert [text for text in (*expected, "nothing was written") if text not in said] == [], said
+    assert set(os.listdir(tmp_path)) == caches == set()
+    assert tree(world.parent) == before
+
+
+def test_minutes_are_honest(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow network is foretold to be slow: the rate is measured and not assumed."""
+    import time
+
+    from v2f_engine.models.embedder import TorchEmbedder
+
+    monkeypatch.chdir(tmp_path)
+    original = TorchEmbedder.__call__
+
+    def slow(self: Any, images: Any) -> Any:
+        time.sleep(0.8)
+        return original(self, images)
+
+    monkeypatch.setattr(TorchEmbedder, "__call__", slow)
+    said = v2f("features", world, "--batch", 8, "--out", "f.npy", "--dry-run")
+    rate = float(said.partition("minutes at ")[2].partition(" ")[0])
+    assert rate < 10
