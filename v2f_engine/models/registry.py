@@ -150,9 +150,11 @@ def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
     if str(model) in published:
         return _published(str(model), published[str(model)], fetch)
     path, entry = split_entry(Path(model).expanduser())
+    folder = path if (path / "model.safetensors").is_file() else None  # of Vec2Face.save_pretrained
+    path = path / "model.safetensors" if folder else path
     if path.is_file():
         bound = _bound_statistics(path) if kind == "generator" else None
-        name = f"{path.stem}#{entry}" if entry else path.stem
+        name = folder.name if folder else f"{path.stem}#{entry}" if entry else path.stem
         return Located(name, path, "unknown", bound or "gaussian", entry=entry)
     known = [*embedded, *published]
     near = difflib.get_close_matches(str(model), known, 1)

@@ -7,12 +7,15 @@ Source: Wu et al., "Vec2Face: Scaling Face Dataset Generation with Loosely Const
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from v2f_kernels._shapes import shape_class
 
+from v2f_engine.arguments import PATH, SWITCH, WORD, takes
+from v2f_engine.config import a_path
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.fmae import (
     NORM_EPS,
@@ -56,6 +59,8 @@ class Vec2Face(Bound):
     def __init__(self, config: Vec2FaceConfig) -> None:
         super().__init__()
         self.config = config
+        self.origin: dict[str, Any] = {}
+        """What is known of where the weights came from; `from_pretrained` fills it, `save_pretrained` hands it on."""
         self.wide_blocks = (
             False  # transformer blocks in fp32 with autocast off: the published AMP, training only
         )
@@ -86,6 +91,63 @@ class Vec2Face(Bound):
             config.residual_blocks,
             config.norm_groups,
         )
+
+    @classmethod
+    @takes(model=PATH, fetch=SWITCH, revision=WORD)
+    def from_pretrained(
+        cls, model: str | Path, *, fetch: bool = False, revision: str | None = None
+    ) -> Vec2Face:
+        """The generator of a name, a file, a folder of `save_pretrained`, or a repository `OWNER/NAME` of the Hub.
+
+        Args:
+            fetch: allow huggingface_hub to download what is not on this machine; nothing else does.
+            revision: branch, tag or commit of a repository.
+
+        Returns:
+            fp32, on the CPU, in eval mode; a pose network in the same file is `Engine.load`'s.
+
+        Raises:
+            ModelNotFound: unknown, or not on this machine.
+            CheckpointError: weights that are broken, unsafe or do not fit.
+            MissingDependency: a repository without huggingface_hub.
+        """
+        from v2f_engine.models.pretrained import loaded
+
+        return loaded(model, fetch, revision)
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, config: Any = None, model_card_kwargs: Any = None
+    ) -> None:
+        """Writes a folder that `from_pretrained`, `Engine.load` and the Hub read: see `models.pretrained`.
+
+        Args:
+            save_directory: new, or without a model in it.
+            config, model_card_kwargs: given by huggingface_hub; the network's own shape and card stand.
+
+        Raises:
+            OutputFolderError, DiskFull: it holds a model, or cannot be written.
+        """
+        from v2f_engine.models.pretrained import saved
+
+        saved(self, a_path("save_directory", save_directory))
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, **how: Any) -> str:
+        """Puts the folder of `save_pretrained` into a repository of the Hub, by `huggingface_hub.ModelHubMixin`.
+
+        Args:
+            repo_id: `OWNER/NAME`; made where it is missing.
+            private: whether a repository made now is seen by its owner alone.
+            how: further arguments of `ModelHubMixin.push_to_hub`: `commit_message`, `token`, `branch`, `create_pr`.
+
+        Returns:
+            the commit's address.
+
+        Raises:
+            MissingDependency, ConfigError: without huggingface_hub, or where the Hub refuses.
+        """
+        from v2f_engine.models.pretrained import pushed
+
+        return pushed(self, repo_id, private, how)
 
     def shapes(self) -> tuple[str, ...]:
         return tuple(shape_class(op, D=self.config.width) for op in self.uses)
