@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,30 @@ def test_a_killed_push_leaves_no_set_and_goes_on(hub: FakeHub, shards: Path, tmp
     assert MANIFEST not in hub.files("ada/faces")
     run("push", shards, "ada/faces", "--yes")
     assert hub.files("ada/faces") == tree(shards)
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(hub: FakeHub, shards: Path, tmp_path: Path) -> None:
+    run("push", shards, "ada/faces", "--yes")
+    words = [sys.executable, "-m", "v2f_engine", "pull", "ada/faces", "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    seen: list[str] = []
+
+    def interrupt(method: str, path: str, number: int) -> int | None:
+        seen.extend([path] if "/cdn/" in path else [])
+        if len(seen) == 3 and running.poll() is None:
+            os.kill(running.pid, signal.SIGINT)
+            time.sleep(1.0)
+        return None
+
+    hub.trouble = interrupt
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130
+    assert "stopped by SIGINT: what arrived in" in said
+    assert "the same command resumes" in said
+    assert not (tmp_path / "out" / MANIFEST).exists()
+    hub.trouble = lambda method, path, number: None
+    run("pull", "ada/faces", "--out", tmp_path / "out")
+    assert tree(tmp_path / "out") == tree(shards)
 
 
 def test_an_interrupted_pull_goes_on(hub: FakeHub, shards: Path, tmp_path: Path) -> None:

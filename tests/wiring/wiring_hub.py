@@ -13,6 +13,7 @@ PROSPECT = "v2f_engine.hub.push:prospect"
 PULL = "v2f_engine.hub.pull:pull"
 PUSH = "v2f_engine.hub.push:push"
 WANTED = "v2f_engine.hub.pull:wanted"
+PROSPECTED = SimpleNamespace(lines=list, missing=(1,), private=False, place=SimpleNamespace(url="there"))
 
 SCENES = (
     Scene(
@@ -28,7 +29,9 @@ SCENES = (
         {
             CONNECT: give(None),
             CARGO: give(SimpleNamespace(remarks=(), manifest=None)),
-            PROSPECT: give(SimpleNamespace(lines=list, missing=(1,), private=False)),
+            PROSPECT: give(
+                SimpleNamespace(lines=list, missing=(1,), private=False, place=SimpleNamespace(url="there"))
+            ),
             PUSH: stop,
         },
     ),

@@ -10,6 +10,7 @@ import typer
 
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import note, now, result, say
+from v2f_engine.stopping import saying_what_is_kept
 
 if TYPE_CHECKING:
     from v2f_engine.hub.pull import Pulled
@@ -44,7 +45,11 @@ def push(
     if goods.manifest is not None:
         note(f"comparing every byte of {source} with its manifest")
         cargo.refuse_damaged(source)
-    with progress_bar("push", "B") as progress:
+    kept = f"what arrived at {asked.place.url} is kept, and is no set until the manifest is there"
+    with (
+        saying_what_is_kept(lambda: f"{kept}; the same command resumes"),
+        progress_bar("push", "B") as progress,
+    ):
         done = send(api, asked, progress, bars=_bars())
     result(
         url=done.url,
@@ -96,7 +101,11 @@ def pull(
     out = out or Path(client.split_name(repository)[1].rpartition("/")[2])
     with landing(out):
         asked = wanted(api, repository, revision)
-        with progress_bar("pull", "B") as progress:
+        kept = f"what arrived in {out} is kept"
+        with (
+            saying_what_is_kept(lambda: f"{kept}; the same command resumes"),
+            progress_bar("pull", "B") as progress,
+        ):
             done = fetch(api, asked, out, progress, bars=_bars())
     result(
         out=out, files=done.files, bytes=done.bytes, fetched=done.fetched, kind=done.kind, commit=done.commit
