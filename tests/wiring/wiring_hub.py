@@ -29,9 +29,7 @@ SCENES = (
         {
             CONNECT: give(None),
             CARGO: give(SimpleNamespace(remarks=(), manifest=None)),
-            PROSPECT: give(
-                SimpleNamespace(lines=list, missing=(1,), private=False, place=SimpleNamespace(url="there"))
-            ),
+            PROSPECT: give(PROSPECTED),
             PUSH: stop,
         },
     ),
