@@ -117,8 +117,8 @@ def test_differences_name_each_setting_with_both_values_what_people_type_first()
         "lmdb", {"revision": "1"}, PLAN, {"codec": "jpeg"}, {"seed": 2, "model": {"sha": "a"}}, {}
     )
     assert differences(manifest(seed=1, model={"sha": "b"}), other) == [
-        "settings.seed is 1 there, 2 now",
-        'format is "webdataset" there, "lmdb" now',
+        "settings.seed is 1 there, 2 now (--seed)",
+        'format is "webdataset" there, "lmdb" now (--format)',
         'settings.model.sha is "b" there, "a" now',
     ]
     assert differences(manifest(seed=1), replace(manifest(seed=1), versions={"numpy": "3"})) == []

@@ -174,7 +174,7 @@ def differences(found: Manifest, asked: Manifest) -> list[str]:
         name for name in names if not _rank(name)[0]
     ]  # hashes that differ say nothing beside their cause
     return [
-        f"{name} is {left.get(name, 'absent')} there, {right.get(name, 'absent')} now"
+        f"{name} is {left.get(name, 'absent')} there, {right.get(name, 'absent')} now{_option(name)}"
         for name in typed or names
     ]
 
@@ -184,6 +184,32 @@ TYPED = ("settings.seed", "plan.identities", "plan.images_per_id", "format", "en
          "settings.precision", "settings.identities.max_cosine", "settings.identities.source",
          "settings.identities.exclude", "settings.converted_from")  # fmt: skip
 """Settings that options and arguments set, by their names here; others follow from them, or from the machine."""
+OPTIONS = {
+    "settings.seed": "--seed",
+    "plan.identities": "--ids",
+    "plan.identities_per_shard": "--images-per-shard",
+    "plan.images_per_id": "--images",
+    "format": "--format",
+    "encoder.quality": "--jpeg-quality, of `render` --quality",
+    "settings.model.name": "--model",
+    "settings.first": "--first",
+    "settings.perturbation.levels": "--sigma",
+    "settings.perturbation.weights": "--sigma-weights",
+    "settings.rounding": "--rounding",
+    "settings.mask_batch": "--mask-batch",
+    "settings.sigma_shares": "--sigma-shares",
+    "settings.runner.precision": "--precision",
+    "settings.runner.batch_size": "--compute-batch",
+    "settings.identities.max_cosine": "--max-cosine",
+    "settings.identities.source": "--source",
+}
+"""Setting -> the option that sets it."""
+
+
+def _option(name: str) -> str:
+    return f" ({OPTIONS[name]})" if name in OPTIONS else ""
+
+
 DERIVED = ("sha256", "hash", "drawn", "count", "library", "version")
 """Parts of names that nobody types."""
 
