@@ -97,7 +97,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-RUN = sorted({one.page for one in ALL if class_of(one)[0].startswith("run")})
+RUN = sorted({one.page for one in ALL if class_of(one)[:1] in (["run"], ["run small"])})
 SLOW = {"docs/train_your_own.md", "docs/export.md", "docs/serve.md", "docs/attributes.md"}
 """Pages that train, export or steer: with the slow tests."""
 
