@@ -9,8 +9,8 @@ import typer
 
 from v2f_engine import stopping
 from v2f_engine.cli import (
-    align,
     advice,
+    align,
     bench,
     dataset,
     evaluate,
