@@ -23,7 +23,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = {"v2f_engine/": "v2f_engine/", "kernels/v2f_kernels/": "v2f_kernels/"}
 """A folder of the clone -> what it is in a wheel."""
 BESIDE = {
-    "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "README.md", "constraints.txt", "pyproject.toml", "setup.py",
+    "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "README.md",
+    "constraints.txt", "pyproject.toml", "setup.py",
 }  # fmt: skip
 """What an sdist holds of the clone's root."""
 MADE = {"PKG-INFO", "setup.cfg"}

@@ -33,7 +33,7 @@ ORDER = (2, 3, 1, 0, 4)
 LOOKS = (960, 1920)
 """Longest sides of the copies that are looked at, in pixels; the detector finds faces from 80 pixels on."""
 ENLARGED = 4.0
-"""Times that a picture with sides below half of a look's is enlarged to them, at most."""
+"""Times that a small picture is enlarged for a look, at most: to half the first one's side, to all of the second's."""
 TURNS = (-30.0, 30.0)
 """Degrees by which the copy is turned where upright no face is found; the detector allows for 15 more."""
 CNN_SIDE = 480
@@ -135,17 +135,19 @@ class Finder:
 
 def _copies(whole: Image.Image) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
     """What the frontal detector looks at, one after the other, and the similarity from the picture to each."""
-    for side in LOOKS:
-        yield _copy(whole, side)
-    upright, matrix = _copy(whole, LOOKS[0])
+    upright, matrix = _copy(whole, LOOKS[0], enlarged=0.5)
+    yield upright, matrix
+    yield _copy(whole, LOOKS[1], enlarged=1.0)
     for turn in TURNS:
         yield _turned(upright, matrix, turn)
 
 
-def _copy(whole: Image.Image, longest: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The picture with its longest side at most that many pixels, by area, or enlarged where it is small."""
+def _copy(
+    whole: Image.Image, longest: int, enlarged: float = 0.5
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The picture with its longest side at most that many pixels, by area, and at least a share of them."""
     side = max(whole.size)
-    scale = min(longest / side, ENLARGED, max(1.0, longest / 2 / side))
+    scale = min(longest / side, ENLARGED, max(1.0, enlarged * longest / side))
     width, height = (max(1, round(length * scale)) for length in whole.size)
     if (width, height) == whole.size:
         return np.asarray(whole), np.array([[1.0, 0, 0], [0, 1.0, 0]])
