@@ -18,6 +18,7 @@ READ_ONLY: Mapping[str, str] = {
     r"ids prove": "faces of ten thousand; tests/test_proof_on_faces.py has it small",
     r"^v2f verify SET": "of the set that a cluster made",
     r"^v2f ids plan 10000000 --source gaussian": "25 s of pilot; its lines are compared by test_plans.py",
+    r"--config ": "a file or manifest of the reader's; the tests of --config replay real ones",
     r"^v2f ui": "serves until stopped; tests/ui drives it in a browser",
     r"^v2f align album": "photographs; tests/faces has some",
     r"train pose people": "tests/train/test_pose_training.py trains one",
@@ -28,7 +29,7 @@ ELSEWHERE: Mapping[str, str] = {
     r"^make \S+": "a target of the Makefile: looked up",
     r"^source \.venv": "the shell's",
     r"^python3\.11 -m venv|-env/bin/|mxnet_check": "another environment, by hand; the page has the date",
-    r"^pip (install|uninstall|download) ": "pip's; tests/test_install_words.py and tests/test_packaging.py hold the extras",
+    r"^pip (install|uninstall|download) ": "pip's; tests/test_install_words.py holds the extras",
     r"^python -m build": "a wheel, which tests/test_packaging.py builds and looks at",
     r"^docker run": "a container runtime",
     r"^for format in": "another environment's sets, by hand",
@@ -41,6 +42,7 @@ HELD: Mapping[str, str] = {
     "docs/walk.md:1": "tests/test_documented_walk.py",
     "docs/walk.md:2": "tests/test_documented_walk.py",
     "docs/hub.md": "tests/hub/test_hub_page.py",
+    "docs/ui.md": "tests/ui/test_browser.py",
     "docs/python.md": "tests/test_python_page.py",
 }
 """Pages, and blocks by number, that have a test of their own, which runs them."""
