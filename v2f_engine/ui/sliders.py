@@ -47,7 +47,7 @@ class Slider:
 SLIDERS: Mapping[str, Slider] = {
     "yaw": Slider(-60, 60, 1, 0, "°"),
     "pitch": Slider(-30, 30, 1, 0, "°"),
-    "quality": Slider(20, 36, 0.5, 28, " points"),
+    "quality": Slider(20, 36, 0.5, 28),
     "sigma": Slider(0, 1.2, 0.05, 0.5),
     "cosine": Slider(0.5, 1, 0.01, 0.85),
     "masks": Slider(0.1, 1, 0.05, 0.3),
