@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from v2f_kernels._extras import install
+
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import ConfigError, MissingDependency, ModelNotFound, OutputFolderError, V2FError
 from v2f_engine.models.registry import CARD, EMBEDDED, PUBLISHED, write_card
@@ -96,7 +98,7 @@ def pushed(network: Vec2Face, repository: str, private: bool, how: Mapping[str, 
     try:
         from huggingface_hub import ModelHubMixin
     except ImportError as error:
-        raise MissingDependency("Pushing needs huggingface_hub: pip install 'v2f-engine[hub]'.") from error
+        raise MissingDependency(f"Pushing needs huggingface_hub: {install('hub')}.") from error
     try:
         push: Any = ModelHubMixin.push_to_hub  # it asks of `self` nothing but save_pretrained
         return str(push(network, repository, private=private, **how))
@@ -115,7 +117,7 @@ def _from_hub(repository: str, fetch: bool, revision: str | None) -> Path:
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingDependency(
-            f"{repository} is no folder here, and the Hub's cache needs huggingface_hub: pip install 'v2f-engine[hub]'."
+            f"{repository} is no folder here, and the Hub's cache needs huggingface_hub: {install('hub')}."
         ) from error
 
     def get(name: str) -> Path:
