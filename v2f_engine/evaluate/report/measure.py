@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.records.card import flat
 from v2f_engine.data.records.licences import licence_chain
-from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.errors import ConfigError
 from v2f_engine.evaluate.intervals import LEVEL, Interval, difference
 from v2f_engine.evaluate.leakage import (
@@ -24,15 +23,14 @@ from v2f_engine.evaluate.leakage import (
 )
 from v2f_engine.evaluate.plots import axis_start
 from v2f_engine.evaluate.report.charts import histogram
+from v2f_engine.evaluate.report.pictured import faces_of, jpeg_of, numbers_of
 from v2f_engine.evaluate.report.readings import Readings, read_faces
 from v2f_engine.evaluate.report.section import measure_section
 from v2f_engine.evaluate.resample import resamples_of
 from v2f_engine.evaluate.set_intervals import Extra
 from v2f_engine.evaluate.source import FeatureSource
 
-ROWS, COLUMNS = 16, 8
 PAIRS = 12
-THUMBNAIL = Encoder(quality=88)
 
 Progress = Callable[[int, int], None]
 Pair = tuple[bytes | None, bytes | None, float]
@@ -97,7 +95,7 @@ def make_report(
         "resampling": {
             "level": LEVEL,
             "seed": seed,
-            "resamples": min(resamples_of(len(_numbers(one))) for one in counted),
+            "resamples": min(resamples_of(len(numbers_of(one))) for one in counted),
         },
         "leakage": None,
         "accuracy": list(accuracy),
@@ -113,7 +111,7 @@ def make_report(
     if gallery is not None and leaks is not None:
         record["leakage"] = _leakage_json(leaks, gallery)
         shown = leaks.worst[:PAIRS]
-        pairs = [(_jpeg(source, row), _jpeg(gallery, other), cosine) for row, other, cosine in shown]
+        pairs = [(jpeg_of(source, row), jpeg_of(gallery, other), cosine) for row, other, cosine in shown]
     record["reference"] = (
         None
         if reference is None
@@ -126,7 +124,7 @@ def make_report(
         _compared(record["intervals"], one, threshold, gallery, fmr, seed, bar)
         for one, bar in zip(beside, bars[len(bars) - len(beside) :], strict=True)
     ]
-    return Report(record, _faces(source), pairs, [_faces(one) for one in beside])
+    return Report(record, faces_of(source), pairs, [faces_of(one) for one in beside])
 
 
 def check_alike(source: FeatureSource, beside: Sequence[FeatureSource]) -> None:
@@ -148,7 +146,7 @@ def check_alike(source: FeatureSource, beside: Sequence[FeatureSource]) -> None:
 
 def _bars_of(counted: Sequence[FeatureSource], progress: Progress | None) -> list[Progress | None]:
     """One for each set, of one bar over all of them."""
-    each = [resamples_of(len(_numbers(one))) for one in counted]
+    each = [resamples_of(len(numbers_of(one))) for one in counted]
 
     def part(before: int) -> Progress | None:
         if progress is None:
@@ -195,7 +193,7 @@ def _extra(
     """What belongs to images beside their features."""
     if source.labels is None:
         return Extra()
-    numbers = _numbers(source)
+    numbers = numbers_of(source)
     values = {}
     if readings is not None:
         places = np.searchsorted(numbers, readings.labels)
@@ -211,7 +209,7 @@ def _describe(source: FeatureSource) -> dict[str, Any]:
     manifest = None if dataset is None else dataset.manifest
     description: dict[str, Any] = {
         "name": source.name,
-        "identities": len(_numbers(source)),
+        "identities": len(numbers_of(source)),
         "images": len(source.features),
         "format": "features" if dataset is None else dataset.format,
         "settings": [],
@@ -248,27 +246,3 @@ def _leaks(source: FeatureSource, gallery: FeatureSource, threshold: float, fmr:
     chance = None if fmr is None else by_chance(fmr, len(gallery.features))
     own = above_threshold("one person", threshold, found.cosine, chance)
     return replace(found, above=(own, *found.above))
-
-
-def _numbers(source: FeatureSource) -> NDArray[np.int64]:
-    """The identities, ascending.
-
-    Raises:
-        ConfigError: nobody says who is on which row.
-    """
-    return np.unique(source.table().labels) if source.labels is None else np.unique(source.labels)
-
-
-def _faces(source: FeatureSource) -> list[list[bytes]]:
-    """The first images of identities spread over the set."""
-    if source.dataset is None or source.labels is None:
-        return []
-    numbers = _numbers(source)
-    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(ROWS, len(numbers))).astype(int))
-    rows = (np.flatnonzero(source.labels == numbers[place])[:COLUMNS] for place in chosen)
-    return [[data for row in some.tolist() if (data := _jpeg(source, row)) is not None] for some in rows]
-
-
-def _jpeg(source: FeatureSource, row: int) -> bytes | None:
-    image = source.image(row)
-    return None if image is None else THUMBNAIL.encode(image)
