@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,16 @@ def test_a_name_that_is_no_test_would_be_seen() -> None:
     assert "test_a_name_that_is_no_test_would_be_seen" in names_of(here)
     assert "test_of_nothing" not in names_of(here)
     assert "rows" not in names_of(here)
+
+
+def test_hooks_run_what_the_environment_holds() -> None:
+    """`.pre-commit-config.yaml`: ruff, its format, typos, types, the floors, each by a program of `make setup-dev`."""
+    yaml = pytest.importorskip("yaml")
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = {hook["id"]: hook["entry"] for repo in repos for hook in repo["hooks"]}
+    assert {"ruff", "ruff-format", "typos", "mypy", "floors"} <= hooks.keys()
+    assert {repo["repo"] for repo in repos} == {"local"}  # nothing is fetched
+    for name, entry in hooks.items():
+        programs = [Path(word).name for word in entry.split() if word.startswith(".venv/bin/")]
+        assert programs, name
+        assert all((Path(sys.prefix) / "bin" / program).is_file() for program in programs), name
