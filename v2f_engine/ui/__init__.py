@@ -3,6 +3,6 @@
     page (static/) -> guard -> app -> desk (one thread, the newest request wins) -> studio -> pipeline.Engine
                                    -> export (a thread of its own) -> pipeline.generation.run
 
-Starlette and uvicorn serve three files of our own. Gradio would have been shorter to write; it brings 22 packages more, and
-reports its use unless it is told not to. What promises to work offline and to tell nobody should not need such a switch.
+Starlette and uvicorn serve three files of our own. Gradio would have been shorter to write; it brings 22 packages more,
+and reports its use unless it is told not to. What promises to work offline and to tell nobody should need no switch.
 """
