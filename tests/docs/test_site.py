@@ -20,7 +20,7 @@ from typer.main import get_command
 from v2f_engine.cli.main import app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-EXTERNAL = {"https://squidfunk.github.io/mkdocs-material/"}
+EXTERNAL = {"https://semver.org/spec/v2.0.0.html", "https://keepachangelog.com/en/1.1.0/"}
 """Addresses outside that pages link to; a reader follows them, nothing fetches them."""
 
 
