@@ -169,6 +169,10 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
 """Option -> its rows."""
 
 ELSEWHERE = {
-    "--executor-option": "of Slurm and Ray alone; held by tests/scale and, as typed, by wiring_generate"
+    "--config": "tests/test_replay.py and tests/wiring/test_config.py: the options that a file says",
+    "--dry-run": "tests/test_dry_run.py: no byte at all",
+    "--json": "tests/wiring/test_saying.py: what is printed",
+    "--quiet": "tests/wiring/test_saying.py: what is printed",
+    "--executor-option": "of Slurm and Ray alone; held by tests/scale and, as typed, by wiring_generate",
 }
 """Options that nothing on one machine shows, and what holds them."""
