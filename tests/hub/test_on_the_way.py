@@ -240,6 +240,7 @@ def test_a_strangers_set_is_fetched_read_and_not_run(hub: FakeHub, shards: Path,
 @pytest.mark.slow
 def test_weights_there_and_back(hub: FakeHub, tmp_path: Path) -> None:
     from v2f_engine.models.registry import MINI
+    from v2f_engine.models.vec2face import Vec2Face
 
     source = MINI / "generator.safetensors"
     said = run("push", source, "ada/mini", "--yes")
@@ -252,6 +253,10 @@ def test_weights_there_and_back(hub: FakeHub, tmp_path: Path) -> None:
     said = run("pull", "ada/mini", "--out", tmp_path / "out")
     assert "sound: " in said
     assert (tmp_path / "out" / "generator.safetensors").read_bytes() == source.read_bytes()
+    Vec2Face.from_pretrained("mini").save_pretrained(tmp_path / "saved")
+    run("push", tmp_path / "saved" / "model.safetensors", "ada/saved", "--yes")
+    assert hub.files("ada/saved", kind="model") == tree(tmp_path / "saved"), "the library's own folder, whole"
+    Vec2Face.from_pretrained("ada/saved", fetch=True)
     copy = tmp_path / "mine" / "generator.safetensors"
     copy.parent.mkdir()
     from safetensors.numpy import load_file, save_file

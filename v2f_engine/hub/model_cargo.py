@@ -17,6 +17,8 @@ from v2f_engine.models.file_hash import file_sha256
 from v2f_engine.models.registry import CARD as ABOUT
 from v2f_engine.models.registry import MINI
 
+CONFIG = "config.json"
+"""What `Vec2Face.from_pretrained` reads; beside weights that `save_pretrained` wrote."""
 STATISTICS = "statistics.safetensors"
 """Where identity vectors for a generator come from; bound to it by the hashes on the card beside both."""
 HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "MIT": "mit", "Apache-2.0": "apache-2.0"}
@@ -125,6 +127,12 @@ def cargo_of_weights(weights: Path) -> Cargo:
     if known.files:
         about = weights.with_name(ABOUT)
         items.append(Item(ABOUT, about, about.stat().st_size))
-    items.append(Item(CARD, card, len(card)))
+        config = weights.with_name(CONFIG)
+        items += [Item(CONFIG, config, config.stat().st_size)] if config.is_file() else []
+    beside = weights.with_name(CARD)
+    written = (
+        bool(known.files) and beside.is_file() and b"\nlibrary_name: v2f-engine\n" in beside.read_bytes()
+    )
+    items.append(Item(CARD, beside, beside.stat().st_size) if written else Item(CARD, card, len(card)))
     said = known.licence if known.licence != "unknown" else "unknown: state it on the card once it is there"
     return Cargo("model", seen.summary, said, tuple(items), 1)
