@@ -19,6 +19,7 @@ READ_ONLY: Mapping[str, str] = {
     r"^v2f verify SET": "of the set that a cluster made",
     r"^v2f ids plan 10000000 --source gaussian": "25 s of pilot; its lines are compared by test_plans.py",
     r"--config ": "a file or manifest of the reader's; the tests of --config replay real ones",
+    r"report a --beside b": "four sets; the line before it, of two, is run",
     r"^v2f ui": "serves until stopped; tests/ui drives it in a browser",
     r"^v2f align album": "photographs; tests/faces has some",
     r"train pose people": "tests/train/test_pose_training.py trains one",

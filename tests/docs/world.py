@@ -133,6 +133,8 @@ class World:
 MAKERS: Mapping[str, Callable[[World], Path]] = {
     "faces": lambda world: world.faces(0),
     "known": lambda world: world.faces(1),
+    "gen1": lambda world: world.faces(0),
+    "rendered": lambda world: world.faces(1),
     "people": lambda world: world.faces(2),
     "others": lambda world: world.faces(3),
     "WebFace4M.lmdb": World.lmdb,
