@@ -12,7 +12,7 @@ from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import Minutes, Split, Steps, grouped, tell
 from v2f_engine.cli.saying import result, say
 
-app = typer.Typer(help="Train a recogniser or a generator.", no_args_is_help=True)
+app = typer.Typer(help="Train a generator, a recogniser, a pose model or an estimator.", no_args_is_help=True)
 
 IN_MEMORY = 53_000
 """Images that are read once and held: 2 GB."""
