@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 ROOT = Path(__file__).parent
 
@@ -42,7 +42,11 @@ def extensions() -> list:
 
 
 setup(
-    packages=[*find_packages(".", include=["v2f_engine", "v2f_engine.*"]), *find_packages("kernels")],
+    # Namespaces as well: folders of assets without an `__init__.py` are packages to setuptools, which warns of each.
+    packages=[
+        *find_namespace_packages(".", include=["v2f_engine", "v2f_engine.*"], exclude=["*.__pycache__*"]),
+        *find_namespace_packages("kernels", exclude=["*.__pycache__*"]),
+    ],
     package_data={
         "v2f_engine": ["py.typed", "assets/**/*", "ui/static/*"],
         "v2f_kernels": ["py.typed", "tuned/*.json", "*/*.cu", "_cuda/*.cuh"],

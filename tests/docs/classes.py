@@ -62,7 +62,7 @@ SMALLER: Mapping[str, str] = {
     r"iterations=\d+": "iterations=2",
     r"--recogniser (glintr100\.onnx|magface\.pth|r50\.pth|arcface\.onnx)": "--recogniser mini",
     r"examples/brightness": "{root}/examples/brightness",
-    r"\[17, 4, 17\]": "[3, 1, 3]",
+    r"\[17, 4, 17, 9\]": "[3, 1, 3, 2]",
 }
 """Pattern -> what stands in its place where an example is tried small: counts, steps, and weights of others."""
 
