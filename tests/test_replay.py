@@ -51,7 +51,7 @@ GENERATED = {
 STEERED = {
     "steered": "--yaw -30,30 --quality 24 --iterations 2 --steer-rate 0.05 --tolerance yaw=7 --min-cosine 0.61",
     "unsigned": "--yaw 20 --unsigned --iterations 2 --dead-zone 0.2",
-    "as published": "--as-published --iterations 4",
+    "as published": "--as-published --yaw 20 --iterations 4",
     "refined and steered": "--pitch 5 --quality 23:25 --steer both --steering plus --iterations 4",
 }
 CASES = [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from v2f_engine.batch import ImageBatch
@@ -14,7 +17,8 @@ from v2f_engine.cli.main import app
 from v2f_engine.cli.show import looked_at
 from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.layout import MANIFEST, RUN, WORK
-from v2f_engine.errors import ConfigError
+from v2f_engine.data.writing.contact_sheet import MARGIN
+from v2f_engine.errors import ConfigError, OutputFolderError
 
 
 def v2f(*words: object) -> str:
@@ -68,6 +72,60 @@ def test_an_unfinished_set(tmp_path: Path) -> None:
     assert "1 of 3 shards (2 images) are committed" in v2f("show", tmp_path / "set")
     with pytest.raises(ConfigError, match="tells no options"):
         v2f("show", tmp_path / "set", "--toml")
+    v2f("show", tmp_path / "set", "--pictures", tmp_path / "some.png")
+    assert rows_of(tmp_path / "some.png") == 1
+
+
+def rows_of(sheet: Path) -> int:
+    """People on a contact sheet: rows of faces, which are apart by white lines."""
+    with Image.open(sheet) as opened:
+        inked = (np.asarray(opened.convert("RGB"))[:, -MARGIN - 60] < 250).any(-1).astype(int)
+    return int((np.diff(inked, prepend=0) == 1).sum())
+
+
+FORMS = {
+    "ours": ("webdataset", (112, 112), "set"),
+    "ours in one file": ("lmdb", (112, 112), "set"),
+    "a stranger's, wide": ("imagefolder", (96, 160), "set/images"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pictures_of_any_set(form: str, tmp_path: Path) -> None:
+    format, (height, width), place = FORMS[form]
+    colours = np.random.default_rng(0).integers(0, 200, (12, 2, 3), np.uint8)
+
+    def people(chosen: range):  # type: ignore[no-untyped-def]
+        for i in chosen:
+            faces = np.tile(colours[i][:, None, None], (1, 112, 112, 1))
+            yield ImageBatch(faces, np.full(2, i), np.arange(2))
+
+    write_dataset(tmp_path / "set", {}, Plan.of(12, 2), people, format=format, encoder=Encoder("png"))
+    for picture in (tmp_path / "set" / "images").rglob("*.png"):
+        with Image.open(picture) as opened:
+            shaped = opened.resize((width, height))
+        shaped.save(picture)
+    sheet = tmp_path / "sheet.png"
+    assert str(sheet) in v2f("show", tmp_path / place, "--pictures", sheet)
+    assert rows_of(sheet) == 10
+    with Image.open(sheet) as opened:
+        drawn = np.asarray(opened.convert("RGB"))
+    faces = drawn[MARGIN : MARGIN + 112, -MARGIN - 112 : -MARGIN]
+    assert (faces[56, 56] == colours[0, 1]).all()
+    whole = (faces == colours[0, 1]).all(-1)
+    assert whole.any(1).sum() == pytest.approx(112 * min(1, height / width), abs=1)
+    assert whole.any(0).sum() == pytest.approx(112 * min(1, width / height), abs=1)
+    sheet.write_bytes(b"mine")
+    with pytest.raises(OutputFolderError):
+        v2f("show", tmp_path / place, "--pictures", sheet)
+    assert sheet.read_bytes() == b"mine"
+
+
+def test_options_for_a_file_are_printed_in_silence_too(rendered: Path) -> None:
+    words = [sys.executable, "-m", "v2f_engine", "show", str(rendered), "--toml", "--quiet"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert tomllib.loads(done.stdout) == {"render": {"ids": 2, "images": 2, "seed": 4}}
+    assert done.stderr == ""
 
 
 def test_a_training_a_table_weights_and_strangers(rendered: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.open_run import open_run
 from v2f_engine.data.writing.run import DatasetRun
 from v2f_engine.data.writing.sink import ShardSink
+from v2f_engine.data.writing.write import manifest_for
 from v2f_engine.errors import DatasetError
 
 Fill = Callable[[ShardSink, list[tuple[int, int]]], None]
@@ -83,3 +85,23 @@ def test_wrong_order_is_refused_by_both(tmp_path: Path, places: list[tuple[int, 
     for name, fill in (("alone", one_by_one), ("batch", in_batches(100))):
         with pytest.raises(DatasetError, match=words):
             shard(tmp_path / name, Plan(6, 4, 3), fill, places)
+
+
+def test_room_is_asked_for_while_a_thread_commits(tmp_path: Path) -> None:
+    """Whoever draws asks how much the next shard takes while the writer records one: both are right."""
+    run = DatasetRun(tmp_path, manifest_for("imagefolder", Plan.of(8, 1, 1), Encoder().describe(), {}), {})
+
+    class Meanwhile:
+        """A record during whose reading another is committed."""
+
+        count, pieces = 1, (SimpleNamespace(bytes=100),)
+
+        def __getattribute__(self, name: str) -> object:
+            run._records.setdefault(len(run.records), SimpleNamespace(count=1, pieces=()))
+            return super().__getattribute__(name)
+
+    for ask in (run.bytes_for_next, run.bytes_needed):
+        run._records.clear()
+        run._records[0] = Meanwhile()
+        assert ask() >= 50
+        assert len(run.records) > 1

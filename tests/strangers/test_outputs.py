@@ -50,6 +50,7 @@ FOREIGN = {
     "evaluate ijb": ("evaluate ijb {folder} --features {features} --out {o}.json", ".json .png"),
     "evaluate report": ("evaluate report {faces} --out {o}.html", ".html .json"),
     "evaluate table": ("evaluate table --out {o}.md", ".md"),
+    "show": ("show {faces} --pictures {o}.png", ".png"),
     "convert": ("convert {weights} {o}.safetensors", ".safetensors"),
     "features": ("features {faces} --out {o}.npy", ".npy .json"),
     "export onnx": ("export onnx --out {o}.onnx", ".onnx .onnx.json"),
@@ -150,7 +151,7 @@ def test_every_command_that_writes_is_in_these_tables() -> None:
         return {k: v for name, one in inner.items() for k, v in walk(one, (*words, name)).items()}
 
     found = walk(get_command(app), ())
-    writing = {name for name, options in found.items() if options & {"out", "target", "plot"}}
+    writing = {name for name, options in found.items() if options & {"out", "target", "plot", "pictures"}}
     assert writing == set(FOREIGN) | set(FOLDERS) | NUMBERED
     assert {name for name, options in found.items() if "overwrite" in options} == set(FOREIGN)
 

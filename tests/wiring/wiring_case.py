@@ -138,8 +138,20 @@ def typed(scene: Scene, name: str, case: Case, with_it: bool, places: Mapping[st
         words += shlex.split(word) if word else []
     words += shlex.split(case.also)
     if with_it and name.startswith("-"):
+        words = _without(words, next(p for p in commands()[scene.command].params if name in names_of(p)))
         words += [name] if case.words is None else [name, *shlex.split(f"'{case.words}'")]
     return [word.format(**places) for word in [*scene.command.split(), *words]]
+
+
+def _without(words: list[str], parameter: click.Parameter) -> list[str]:
+    """A line without an option that holds one value: typed twice it is refused."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        if word not in names_of(parameter) or getattr(parameter, "multiple", False):
+            kept.append(word)
+        elif not getattr(parameter, "is_flag", False):
+            next(rest)
+    return kept
 
 
 @dataclass(frozen=True)

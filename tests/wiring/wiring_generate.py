@@ -351,6 +351,8 @@ SHOW = Scene(
             instead="{broken}",
             spies={"v2f_engine.pipeline.replay:options_of": give({"ids": 2})},
         ),
+        "--pictures": case("{out}.png", ("v2f_engine.atomic:write_file", "path", "{out}.png")),
+        "--overwrite": case(None, (CLAIM, "overwrite", True), also="--pictures {out}.png"),
     },
 )
 

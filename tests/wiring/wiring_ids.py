@@ -172,7 +172,11 @@ PLAN = Scene(
             (PLOT.format("saturation"), "path", "{out}.png"),
             spies={
                 PLOT.format("saturation"): stop,
-                PILOT: give(SimpleNamespace(lines=tuple, refuse_if_saturated=lambda: None)),
+                PILOT: give(
+                    SimpleNamespace(
+                        lines=tuple, feasible=True, to_json=dict, refuse_if_saturated=lambda: None
+                    )
+                ),
             },
         ),
     },

@@ -19,6 +19,7 @@ WITHOUT: Mapping[str, str] = {
     "--split": "the only one",
     "--mask": "all rows",
     "--plot": "not drawn",
+    "--pictures": "not drawn",
     "--exclude": "nobody",
     "--labels": "a dataset's own",
     "--images": ALL,

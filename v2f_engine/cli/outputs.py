@@ -35,8 +35,8 @@ Overwrite = Annotated[
 
 SCHEMA = "v2f-output/1"
 NOT_DECISIVE = frozenset(
-    {"out", "overwrite", "backend", "batch", "card", "device", "fetch", "max_made", "max_rounds", "plot", "report",
-     "target", "threads", "timing_cache"}
+    {"out", "overwrite", "backend", "batch", "card", "device", "fetch", "max_made", "max_rounds", "pictures", "plot",
+     "report", "target", "threads", "timing_cache"}
 )  # fmt: skip
 """Parameters that name the outputs, or that decide speed, place or bounds of the work only."""
 PROBE = 1 << 20

@@ -206,7 +206,7 @@ def _of_training(place: Path) -> Begun | None:
 
 def used_up(place: Path, noted: Asked | None) -> str | None:
     """Why a training is at its end, where its budget is a number of steps."""
-    from v2f_engine.train.checkpoint import head_of
+    from v2f_engine.train.checkpoint import Checkpoints, head_of
     from v2f_engine.train.folder import SETTINGS
 
     try:
@@ -217,6 +217,9 @@ def used_up(place: Path, noted: Asked | None) -> str | None:
         return None
     if steps is None or last < steps:
         return None
+    kept = Checkpoints(place / "checkpoints", lambda words: None).steps()
+    if kept and kept[-1] < steps:
+        return None  # the weights came before the last checkpoint; where there is no checkpoint, all were removed
     return (
         f"{place} is complete: {last:,} of {steps:,} steps, {weights.name}. To train on, repeat `v2f "
         f"{'train' if noted is None else noted.command}` with a longer budget (--steps)."

@@ -39,6 +39,7 @@ class Saying:
         begun: whether its work began: `--help` and `--version` are answers of their own.
         depth: of commands inside one another.
         asked: the command that began last, as typed, for what is said when it is stopped.
+        answer: a file that was asked for on stdout, which is no sentence: not even `--quiet` keeps it back.
     """
 
     command: str = ""
@@ -48,6 +49,7 @@ class Saying:
     begun: bool = False
     depth: int = 0
     asked: Asked | None = None
+    answer: str | None = None
 
 
 OWN = ("command", "status")
@@ -82,6 +84,17 @@ def note(words: str) -> None:
 def result(**values: Any) -> None:
     """Adds what a script wants to know; numbers stay numbers, paths become texts, NaN and infinities null."""
     _now.values.update(values)
+
+
+def answer(text: str) -> None:
+    """What was asked for on stdout, such as a file to be redirected: printed at the end, with `--quiet` too.
+
+    With `--json` stdout belongs to the object, so it is on stderr, or with `--quiet` nowhere; give it as a result too.
+    """
+    if _now.quiet and not _now.json:
+        _now.answer = text
+    else:
+        say(text)
 
 
 def plain(value: Any) -> Any:
@@ -155,6 +168,8 @@ def end(status: str, **values: Any) -> None:
         status: complete, error or stopped.
         values: of an error: `error`, its name; `message`; `advice`.
     """
+    if status == "complete" and _now.answer is not None:
+        print(_now.answer)
     if not _now.json or os.environ.get("RANK", "0") != "0":  # of several ranks one speaks
         return
     whole = {**_now.values, **values}

@@ -1,4 +1,4 @@
-"""`v2f show`: what a set, a training or a file is, from what it says of itself; nothing is hashed or decoded."""
+"""`v2f show`: what a set, a training or a file is, from what it says of itself; nothing is hashed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from v2f_engine.cli.saying import result, say
+from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.saying import answer, result, say
 
 if TYPE_CHECKING:
     from v2f_engine.data.records.manifest import Manifest
@@ -28,6 +29,7 @@ class Shown:
         facts: the same and more for a script.
         options: option -> value of the command that made it, where that can be told.
         command: that command's words.
+        sheet: draws its first people as PNG, where it is a set.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class Shown:
     facts: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] | None = None
     command: str = ""
+    sheet: Callable[[], bytes] | None = None
 
 
 def show(
@@ -50,6 +53,13 @@ def show(
             "--toml", help="print the options that made it as a file for --config, and nothing else"
         ),
     ] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="PNG of a set's first people, a row each; of an unfinished one as far as it is there"
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say what something is: counts, settings, state, measures, licences, how to read it or go on with it."""
     from v2f_engine.errors import ConfigError
@@ -62,10 +72,32 @@ def show(
                 f"{place}: {shown.kind} tells no options: only sets of `v2f generate` and `v2f render` and what was "
                 "interrupted do."
             )
-        say(as_toml(shown.command, shown.options))
+        text = as_toml(shown.command, shown.options)
+        result(toml=text)
+        answer(text)
         return
+    if pictures is not None:
+        shown = _drawn(place, shown, pictures, overwrite)
     for name, words in (("what", f"{place}: {shown.kind}"), *shown.lines):
         say(f"{name:<14} {words}")
+
+
+def _drawn(place: Path, shown: Shown, out: Path, overwrite: bool) -> Shown:
+    """Writes the picture of a set; what was shown, with where it is.
+
+    Raises:
+        ConfigError: no set, or one without a picture. DatasetError: a picture is broken.
+    """
+    from v2f_engine.atomic import write_file
+    from v2f_engine.errors import ConfigError
+
+    if shown.sheet is None:
+        raise ConfigError(f"{place}: {shown.kind} has no pictures to draw. Expected a set, finished or not.")
+    with claimed(overwrite, out, endings=(".png",), tells=True):
+        write_file(out, shown.sheet(), "show")
+        result(pictures=out)
+    lines = tuple((name, words) for name, words in shown.lines if name != "pictures")
+    return replace(shown, lines=(*lines, ("pictures", str(out))))
 
 
 def as_toml(command: str, options: Mapping[str, Any]) -> str:
@@ -178,7 +210,7 @@ def _set(place: Path) -> Shown:
         "versions": manifest.versions, "measured": measured, "licences": chain, "contact_sheet": sheet,
         "complete": True,
     }  # fmt: skip
-    return Shown("a finished set", tuple(lines), facts, options, maker)
+    return Shown("a finished set", tuple(lines), facts, options, maker, lambda: _sheet(place))
 
 
 def _typed(options: Mapping[str, Any]) -> str:
@@ -225,7 +257,9 @@ def _unfinished(place: Path) -> Shown:
     from v2f_engine.data.layout import LEDGER, RUN, WORK
     from v2f_engine.data.records import ledger
     from v2f_engine.data.records.manifest import Manifest
+    from v2f_engine.data.writing.contact_sheet import sheet_of_samples
     from v2f_engine.data.writing.forecast import refuse_locked
+    from v2f_engine.data.writing.run import DatasetRun
     from v2f_engine.errors import ConfigError, OutputFolderError
 
     manifest = Manifest.load(place / WORK / RUN)
@@ -256,7 +290,14 @@ def _unfinished(place: Path) -> Shown:
         "identities": plan.identities, "images": plan.images, "shards": plan.shards, "format": manifest.format,
         "kept_shards": len(records), "kept_images": images, "settings": manifest.settings, "complete": False,
     }  # fmt: skip
-    return Shown("an unfinished set", tuple(lines), facts, options, maker)
+
+    def sheet() -> bytes:
+        run = DatasetRun(place, manifest, dict(records), persistent=False)
+        if not records:
+            raise ConfigError(f"{place}: none of its shards is committed yet, so there is nothing to draw.")
+        return sheet_of_samples(lambda number: run.samples(number) if number in records else iter(()), plan)
+
+    return Shown("an unfinished set", tuple(lines), facts, options, maker, sheet)
 
 
 def _training(place: Path) -> Shown:
@@ -423,4 +464,11 @@ def _strangers(place: Path) -> Shown:
         "identities": account.identities,
         "account": account.lines(),
     }
-    return Shown("a set of others", tuple(lines), facts)
+    return Shown("a set of others", tuple(lines), facts, sheet=lambda: _sheet(place))
+
+
+def _sheet(place: Path) -> bytes:
+    from v2f_engine.data.formats import open_dataset
+    from v2f_engine.data.writing.contact_sheet import sheet_of_dataset
+
+    return sheet_of_dataset(open_dataset(place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,17 @@ from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.gate.decode import decode
 from v2f_engine.data.records.plan import Plan
-from v2f_engine.errors import ConfigError
+from v2f_engine.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from v2f_engine.data.formats.dataset import Dataset
 
 ROWS, COLUMNS = 10, 10
 GAP = 4
 MARGIN = 12
 TEXT_SIZE = 14
+LONGEST = 24
+"""Characters of a person's name; strangers' folders may have hundreds."""
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 
 
@@ -112,6 +118,32 @@ def sheet_of_samples(read: Callable[[int], Iterable[Sample]], plan: Plan) -> byt
     return draw(rows, captions=captions)
 
 
+def sheet_of_dataset(data: Dataset) -> bytes:
+    """The same of any dataset, ours or a stranger's: people in order of appearance, pictures of any size and shape.
+
+    Raises:
+        DatasetError: it holds no picture, or one of those drawn is broken.
+    """
+    if not len(data):
+        raise DatasetError(f"{data.path}: holds no picture. Expected at least one to draw.")
+    labels = data.labels
+    people, first = np.unique(labels, return_index=True)
+    shown = [int(people[place]) for place in np.argsort(first)[:ROWS]]
+    rows = [
+        [_fitted(data.image(int(row))) for row in np.flatnonzero(labels == label)[:COLUMNS]]
+        for label in shown
+    ]
+    return draw(rows, captions=[_caption(data, label) for label in shown])
+
+
+def _caption(data: Dataset, label: int) -> str:
+    names = data.class_names
+    if names is not None and 0 <= label < len(names):
+        name = names[label]
+        return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    return str(label) if data.manifest is None else data.manifest.plan.identity_name(label)
+
+
 def _first(read: Callable[[int], Iterable[Sample]], plan: Plan) -> Iterator[Sample]:
     for number in range(plan.shards):
         yield from read(number)
@@ -124,3 +156,18 @@ def _face(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE)))
+
+
+def _fitted(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`image` within 112x112 in its own shape, on white."""
+    height, width = image.shape[:2]
+    if height == width:
+        return _face(image)
+    from PIL import Image
+
+    scale = IMAGE_SIZE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    paper = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), _PAPER)
+    place = (IMAGE_SIZE - size[0]) // 2, (IMAGE_SIZE - size[1]) // 2
+    paper.paste(Image.fromarray(image).resize(size), place)
+    return np.asarray(paper)

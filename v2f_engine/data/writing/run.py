@@ -121,7 +121,7 @@ class DatasetRun:
         """Estimate of the bytes still to be written: from the committed shards, or from what faces usually take."""
         per_image = self._bytes_per_image() or bytes_per_image(self.manifest.encoder)
         images = self.manifest.plan.images
-        left = images - sum(record.count for record in self._records.values())
+        left = images - sum(record.count for record in self._committed())
         return int(per_image * (left + images * self.format.staged)) + sheet_bytes(self.manifest.plan)
 
     def bytes_for_next(self) -> int:
@@ -132,8 +132,13 @@ class DatasetRun:
         return int(per_image * self.manifest.plan.images * self.format.staged)
 
     def _bytes_per_image(self) -> float | None:
-        done = sum(record.count for record in self._records.values())
-        return sum(p.bytes for r in self._records.values() for p in r.pieces) / done if done else None
+        records = self._committed()
+        done = sum(record.count for record in records)
+        return sum(piece.bytes for record in records for piece in record.pieces) / done if done else None
+
+    def _committed(self) -> list[ShardRecord]:
+        """The records at one moment: whoever draws asks for room while a thread commits."""
+        return list(self._records.copy().values())
 
     def check_room(self) -> None:
         """Raises ENOSPC before minutes of work go into something that cannot fit."""
