@@ -11,8 +11,8 @@ from mkdocs.structure.files import File, Files
 URI = "examples.md"
 HEAD = """# Examples
 
-Each runs by itself on a CPU in seconds, `python examples/NAME.py`, and is run by the tests. `--out DIR` says where its
-results go.
+Eight run by themselves on a CPU in seconds, `python examples/NAME.py`, and are run by the tests; `--out DIR` says where
+their results go. `brightness_attribute.py` is what `v2f generate --attribute` loads.
 
 """
 

@@ -47,8 +47,9 @@ def test_an_intact_dataset(dataset: Path) -> None:
     report = verify_dataset(dataset)
     assert report.ok
     assert (report.shards, report.broken, report.faults) == (3, (), ())
-    size = sum(path.stat().st_size for path in files(dataset) if path.name != MANIFEST)
-    assert report.bytes == size, "every byte but the manifest's own belongs to a piece"
+    sizes = [path.stat().st_size for path in files(dataset) if path.name != MANIFEST]
+    assert report.bytes == sum(sizes), "every byte but the manifest's own belongs to a piece"
+    assert report.files == len(sizes), "as many as somebody counts who looks into the folder"
 
 
 def test_every_flipped_bit_is_found(dataset: Path, tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def verify(
         files=report.files, bytes=report.bytes, broken=report.broken, broken_files=report.broken_names,
         faults=report.faults, strays=report.strays, misleading=report.misleading,
     )  # fmt: skip
-    say(f"{report.shards} shards, {report.files} files checked, {len(report.broken)} broken")
+    shards = f"{report.shards:,} {'shard' if report.shards == 1 else 'shards'}"
+    say(f"{shards}, {report.files:,} files checked, {len(report.broken)} broken")
     for fault in report.faults:
         say(f"  {fault}")
     for name in report.strays:

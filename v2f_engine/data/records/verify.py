@@ -23,7 +23,7 @@ class VerifyReport:
     """What `verify_dataset` found.
 
     Args:
-        shards, files: how many were checked (files: pieces of shards and of the dataset).
+        shards, files: how many were checked; one in which several shards lie counts once.
         bytes: their size by the manifest.
         broken: numbers of the broken shards.
         broken_names: names of the broken files.
@@ -93,7 +93,7 @@ def verify_manifest(root: Path, manifest: Manifest, full: bool, threads: int = 2
     faults += [(None, name, fault) for name, fault in _lengths(root, manifest)]
     return VerifyReport(
         shards=len(manifest.shards),
-        files=len(pieces),
+        files=_files(manifest),
         bytes=sum(piece.bytes for _, piece in pieces),
         broken=tuple(sorted({number for number, _, _ in faults if number is not None})),
         broken_names=frozenset(name for _, name, _ in faults),
@@ -107,6 +107,15 @@ def _all_pieces(manifest: Manifest) -> Iterator[tuple[int | None, Piece]]:
             yield shard.number, piece
     for piece in manifest.files:
         yield None, piece
+
+
+def _files(manifest: Manifest) -> int:
+    """How many files the manifest vouches for."""
+    pieces = [piece for _, piece in _all_pieces(manifest)]
+    in_folders = sum(
+        shard.count for shard in manifest.shards if any(piece.kind == "folders" for piece in shard.pieces)
+    )
+    return len({piece.name for piece in pieces if piece.kind != "folders"}) + in_folders
 
 
 def _lengths(root: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
