@@ -141,7 +141,10 @@ def _holds_rows(value: Any) -> bool:
         return False
     speaks = ("__array__", "__dlpack__", "__cuda_array_interface__")
     if any(hasattr(value, name) for name in speaks):
-        return getattr(value, "shape", (0,)) != ()
+        try:
+            return getattr(value, "shape", (0,)) != ()
+        except RuntimeError:  # a nested tensor has none
+            return False
     return isinstance(value, (list, tuple)) and (not value or hasattr(value[0], "__len__"))
 
 

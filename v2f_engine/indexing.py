@@ -16,6 +16,14 @@ Rows = slice | range | Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.boo
 """What chooses several rows: a slice, a range, a list or array of row numbers, a mask with one entry a row."""
 
 
+def rows_of(numbers: range) -> slice:
+    """What a range counts, as a slice: `range(2, -1, -1)` ends at row 0, and not before the last row."""
+    if not numbers:
+        return slice(0, 0)
+    stop = None if numbers.step < 0 and numbers.stop < 0 else numbers.stop
+    return slice(numbers.start, stop, numbers.step)
+
+
 def chosen(what: str, index: Any, count: int) -> int | slice | NDArray[np.int64]:
     """`index` into `count` rows: one row's number, or several as a slice or as int64 `[M]`, none of them negative.
 
@@ -32,6 +40,10 @@ def chosen(what: str, index: Any, count: int) -> int | slice | NDArray[np.int64]
         except TypeError as error:
             raise RowError(f"{what}: cannot be cut by {index!r:.60} ({error}).") from error
         return index
+    if isinstance(index, np.ma.MaskedArray):
+        raise RowError(
+            f"{what}: expected row numbers or a mask, found a masked array: give index.compressed()."
+        )
     array = index if isinstance(index, np.ndarray) else None
     if isinstance(index, Integral) and index is not True and index is not False:
         return _one(what, operator.index(index), count)

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.errors import ConfigError
+from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.indexing import rows_of
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import ImageOptions
 from v2f_engine.randomness import Purpose, uniforms
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import Inputs
 from v2f_engine.vectors.dealing import dealt
-from v2f_engine.vectors.gate import check_vectors
+from v2f_engine.vectors.gate import DIMENSION, check_vectors
 from v2f_engine.vectors.identities import Identities
 
 
@@ -121,7 +122,11 @@ class Draws:
         chosen = range(len(vectors)) if select is None else select
         if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(vectors):
             raise ConfigError(f"select {chosen} reaches outside the {len(vectors)} identities given.")
-        rows = slice(chosen.start, chosen.stop, chosen.step)
+        if vectors.shape[1] != DIMENSION:
+            raise VectorError(
+                f"identities: expected vectors of {DIMENSION} entries, found {vectors.shape[1]}: of another extractor."
+            )
+        rows = rows_of(chosen)
         return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], images, masks, len(vectors))
 
     def __len__(self) -> int:

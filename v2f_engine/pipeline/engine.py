@@ -29,6 +29,7 @@ from v2f_engine.arguments import (
 from v2f_engine.batch import ImageBatch
 from v2f_engine.config import one_of, whole_number
 from v2f_engine.errors import ConfigError
+from v2f_engine.indexing import rows_of
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.draws import Draws
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     import torch
 
     from v2f_engine.attributes.control import AttributeControl
+    from v2f_engine.export.unexported import UnexportedOnnx
     from v2f_engine.models.weights import LoadedModel
     from v2f_engine.pipeline.makers.posed import PoseCondition
     from v2f_engine.pipeline.streamed import StreamedFaces
@@ -130,8 +132,13 @@ class Engine:
         return engine
 
     @classmethod
-    def open(cls, asked: EngineOptions, notify: Callable[[str], None] | None = None) -> Engine:
-        """`load`, of options that are together already; `notify` hears of what takes long once."""
+    def open(
+        cls, asked: EngineOptions, notify: Callable[[str], None] | None = None, *, exporting: bool = True
+    ) -> Engine:
+        """`load`, of options that are together already; `notify` hears of what takes long once.
+
+        Without `exporting` nothing is written: `export.unexported` stands for a file that is not there yet.
+        """
         with stage("import"):
             from v2f_engine import backends
             from v2f_engine.models.weights import LoadedModel, load_generator
@@ -145,13 +152,19 @@ class Engine:
             batch = COMPUTE_BATCH[choice.device.split(":")[0]]
             batch = batch if largest is None else min(batch, largest)
         schedule = asked.schedule
+        stand_in = None
         if served is None and name == "onnx":
-            served = _exported_for(asked, choice.device, notify or (lambda sentence: None))
-        if served is not None and asked.rounding != "nearest":
+            if not exporting:
+                stand_in = _unexported_for(asked, choice.device, batch)
+            if stand_in is None:
+                served = _exported_for(asked, choice.device, notify or (lambda sentence: None))
+        if (served or stand_in) is not None and asked.rounding != "nearest":
             raise ConfigError(
                 f"rounding {asked.rounding!r} (--rounding): runner {name!r} runs an exported generator, which rounds "
                 "to the nearest level inside its file. Use a model's weights with runner 'eager' or 'cuda_graph'."
             )
+        if stand_in is not None:
+            return cls(stand_in[0], stand_in[1], schedule, asked=asked)
         with stage("load weights"):
             loaded = served or load_generator(asked.model, fetch=asked.fetch)
         if isinstance(loaded, LoadedModel):
@@ -268,7 +281,7 @@ class Engine:
         table = _table(identities)
         if rescale or select is None:
             table = self.people.admitted(table, rescale)
-        elif len(chosen := table.part(slice(select.start, select.stop, select.step))):
+        elif len(chosen := table.part(rows_of(select))):
             self.people.admitted(
                 chosen
             )  # the rows to be made: a loop over parts of a large table looks at each once
@@ -441,17 +454,33 @@ def _file_runner(model: str | Path, runner: str, precision: str) -> tuple[Served
     return served_model(path, sidecar), sidecar.kind, largest
 
 
+def _export_precision(asked: EngineOptions, device: str) -> str:
+    """`auto` is fp32 on a CPU, where onnxruntime has no bf16, and fp16 on a GPU."""
+    return asked.precision if asked.precision != "auto" else "fp16" if device.startswith("cuda") else "fp32"
+
+
+def _unexported_for(
+    asked: EngineOptions, device: str, batch: int
+) -> tuple[LoadedModel, UnexportedOnnx] | None:
+    """The weights and what stands for their ONNX file; None where that is there. Raises as `UnexportedOnnx`."""
+    from v2f_engine.export.onnx import cache_of
+    from v2f_engine.export.unexported import UnexportedOnnx
+    from v2f_engine.models.weights import load_generator
+    from v2f_engine.runtime.artefact import sidecar_path
+
+    loaded, precision = load_generator(asked.model, fetch=asked.fetch), _export_precision(asked, device)
+    if sidecar_path(cache_of(loaded, precision, asked.schedule)).is_file():
+        return None
+    return loaded, UnexportedOnnx(loaded, precision, asked.schedule, device, batch)
+
+
 def _exported_for(asked: EngineOptions, device: str, notify: Callable[[str], None]) -> ServedModel:
-    """The model as an ONNX file, exported on first use; `auto` is fp32 on a CPU, where onnxruntime has no bf16,
-    and fp16 on a GPU. Raises as `export.onnx.cached_onnx`."""
+    """The model as an ONNX file, exported on first use. Raises as `export.onnx.cached_onnx`."""
     from v2f_engine.export.onnx import cached_onnx
 
-    precision = asked.precision
-    if precision == "auto":
-        precision = "fp16" if device.startswith("cuda") else "fp32"
     return cached_onnx(
         asked.model,
-        precision,
+        _export_precision(asked, device),
         asked.schedule,
         fetch=asked.fetch,
         progress=lambda step: notify(f"exporting {asked.model} to ONNX, once for these weights: {step}"),

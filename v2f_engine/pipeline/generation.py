@@ -68,7 +68,7 @@ class GenerateReport:
 
     Args:
         out: folder of the dataset.
-        identities, images: how many of each it holds.
+        identities, images: how many of each it holds when it is complete.
         written: images made by this call (fewer than `images` after a resume).
         seconds: wall time of this call.
         images_per_second: `written / seconds`, encoding and writing included.
@@ -123,11 +123,14 @@ class GenerateReport:
         sheet = self.contact_sheet
         shown = (
             ""
-            if sheet is None
+            if sheet is None or not sheet.is_file()
             else notebook.img(sheet.read_bytes(), "contact sheet", "max-height:70vh;width:auto;")
         )
         return notebook.facts(
-            f"{self.out}: {self.images:,} images of {self.identities:,} people", values, shown
+            f"{self.out}: {self.images:,} images of {self.identities:,} people"
+            + ("" if self.complete else ", not finished"),
+            values,
+            shown,
         )
 
 
@@ -369,14 +372,17 @@ def prepare(
     asked: Request,
     notify: Callable[[str], None] | None = None,
     identities: Callable[[IdentityOptions, int], Identities] | None = None,
+    *,
+    exporting: bool = True,
 ) -> Prepared:
-    """Loads the engine and samples the people; writes nothing.
+    """Loads the engine and samples the people; writes nothing but the file that `--runner onnx` exports on first use.
 
     Args:
+        exporting: whether it may, see `Engine.open`.
         identities: gives the table, of the options that a model has settled and the seed; `identity_table` by default.
     """
     images, output = asked.images, asked.output
-    engine = Engine.open(asked.engine, notify)
+    engine = Engine.open(asked.engine, notify, exporting=exporting)
     control = None if asked.attributes is None else engine.control(asked.attributes)
     with stage("identities"):
         table = (identities or identity_table)(asked.identities.for_model(engine.people), images.seed)

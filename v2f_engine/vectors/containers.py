@@ -74,21 +74,34 @@ def as_rows(array: NDArray[Any], what: str, dimension: int | None) -> NDArray[An
 
 
 def from_tensor(value: Any) -> NDArray[Any]:
-    """A torch tensor, on any device and of any float type, as an array; bfloat16, which NumPy lacks, as float32."""
+    """A torch tensor, on any device and of any float type, as an array; those that NumPy lacks as float32.
+
+    Raises:
+        VectorError: one that is not dense, or has no entries.
+    """
     import torch
 
-    if (
-        not isinstance(value, torch.Tensor)
-        or value.layout != torch.strided
-        or value.is_quantized
-        or value.is_meta
-    ):
-        kind = getattr(value, "layout", type(value).__name__)
-        raise VectorError(f"tensor: expected a dense one with entries, found {kind}. Give tensor.to_dense().")
-    held = value.detach().cpu()
-    if held.is_conj() or held.is_neg():
-        held = held.resolve_conj().resolve_neg()
-    return np.asarray((held.float() if held.dtype == torch.bfloat16 else held).numpy())
+    numpys = (torch.float16, torch.float32, torch.float64)
+    if not isinstance(value, torch.Tensor) or value.is_meta or value.is_quantized or value.is_nested:
+        kind = str(getattr(value, "dtype", type(value).__name__))
+        kind += "".join(f", {name}" for name in ("meta", "nested") if getattr(value, f"is_{name}", False))
+        cure = ".dequantize()" if getattr(value, "is_quantized", False) else " as an ordinary float tensor"
+        raise VectorError(f"tensor: expected a dense one with entries, found {kind}. Give it{cure}.")
+    if value.layout != torch.strided:
+        raise VectorError(
+            f"tensor: expected a dense one with entries, found {value.layout}. Give tensor.to_dense()."
+        )
+    try:
+        held = value.detach().cpu()
+        if held.is_conj() or held.is_neg():
+            held = held.resolve_conj().resolve_neg()
+        unknown = held.dtype.is_floating_point and held.dtype not in numpys
+        return np.asarray((held.float() if unknown else held).numpy())
+    except (RuntimeError, TypeError) as error:  # FakeTensor and other subclasses without entries
+        said = str(error).splitlines()[0][:120]
+        raise VectorError(
+            f"tensor: expected one with entries, found {type(value).__name__} ({said})."
+        ) from error
 
 
 def _one(path: Path, found: Mapping[str, Any]) -> Any:

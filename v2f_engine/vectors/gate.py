@@ -86,8 +86,8 @@ def from_any(vectors: Any, what: str) -> NDArray[Any]:
             f"{what}: expected an array [N, 512], found a masked one: what stands under its mask would be taken for "
             "features. Give the rows that count, as array.compress_rows() has them, or array.data."
         )
-    if isinstance(vectors, np.ndarray):
-        return vectors
+    if isinstance(vectors, np.ndarray):  # np.matrix keeps two axes whatever is taken of it
+        return np.asarray(vectors) if isinstance(vectors, np.matrix) else vectors
     if type(vectors).__module__.split(".")[0] == "torch" and hasattr(vectors, "detach"):
         from v2f_engine.vectors.containers import from_tensor
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.errors import ArtefactError, V2FWarning, VectorError
+from v2f_engine.vectors.gate import SHORTEST, refuse_rows
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.sources import MINI, GaussianSource, StatisticsSource, VectorSource, find_source
 from v2f_engine.vectors.statistics import load_statistics
@@ -156,7 +157,10 @@ class People:
         Raises:
             VectorError: with the median found and expected, and the rows outside.
         """
+        if not len(rows):
+            return
         found = lengths(rows)
+        refuse_rows(~np.isfinite(found), what, "are not finite (NaN or infinity)")
         middle, low, high = float(np.median(found)), self.length / ROW, self.length * ROW
         bad = np.flatnonzero((found < low) | (found > high))
         apart = len(rows) >= FEW and not self.length / MEDIAN <= middle <= self.length * MEDIAN
@@ -194,7 +198,9 @@ class People:
 
     def rescaled(self, table: Identities) -> Identities:
         """The table with every vector as long as the model's median, and a provenance that says so."""
-        factor = self.length / lengths(table.vectors)
+        found = lengths(table.vectors)
+        refuse_rows(~(np.isfinite(found) & (found >= SHORTEST)), "identities", "have no length")
+        factor = self.length / found
         vectors = (table.vectors * factor[:, None]).astype(np.float32)
         about = {**table.provenance, "rescaled_to": round(self.length, 4)}
         return replace(table, vectors=vectors, provenance=about)
@@ -242,7 +248,7 @@ class People:
         if sha256 in _named():
             return f"sampled from {_named()[sha256]!r}, which is not the source of {self.model}"
         own = self._own_directions
-        if own is None or rows.shape[1] != len(own):
+        if own is None or not len(rows) or rows.shape[1] != len(own):
             return ""
         assert isinstance(self.source, StatisticsSource)
         apart = rows[:LOOKED_AT].astype(np.float64) - self.source.statistics.mean
