@@ -335,3 +335,21 @@ def test_a_wrong_type_is_an_error_that_names_the_argument(
         )
         assert isinstance(raised.value, ValueError)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_says_what_it_is(engine: v2f.Engine) -> None:
+    told = engine.runner.describe()
+    assert repr(engine) == f"Engine('mini', cpu, {told['precision']}, runner 'eager')"
+
+
+def test_an_argument_that_nobody_knows_is_refused_in_pythons_words() -> None:
+    """A wrapper that binds the arguments once said it without the function's name."""
+    with pytest.raises(TypeError, match=r"generate\(\) got an unexpected keyword argument 'fromat'"):
+        v2f.generate(2, fromat="lmdb")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"open_dataset\(\) missing 1 required positional argument: 'path'"):
+        v2f.open_dataset()  # type: ignore[call-arg]
+
+
+def test_a_fraction_is_named_as_it_was_given(people: v2f.Identities) -> None:
+    with pytest.raises(RowError, match=r"found float 1\.5"):
+        people[1.5]  # type: ignore[call-overload]

@@ -8,6 +8,7 @@ Where an argument's default is None, None passes. What a value means, and whethe
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -163,7 +164,9 @@ def takes(**checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = signature.bind(*args, **kwargs).arguments
+            given: Mapping[str, Any] = {}
+            with contextlib.suppress(TypeError):  # the call below says it better: Python names the function
+                given = signature.bind(*args, **kwargs).arguments
             for name, check in checks.items():
                 if name in given and not (given[name] is None and name in optional):
                     check(name, given[name])

@@ -58,7 +58,9 @@ def chosen(what: str, index: Any, count: int) -> int | slice | NDArray[np.int64]
         return np.zeros(0, np.int64)
     if array is None or array.ndim != 1 or array.dtype.kind not in "iub":
         found = (
-            f"{type(index).__name__} {index!r:.40}" if array is None else f"{array.dtype} {list(array.shape)}"
+            f"{type(index).__name__} {index!r:.40}"
+            if array is None or array.ndim == 0
+            else f"{array.dtype} {list(array.shape)}"
         )
         raise RowError(
             f"{what}: expected a row number, a slice, row numbers [M] or a mask [{count}], found {found}."

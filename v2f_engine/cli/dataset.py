@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -207,8 +208,14 @@ def features(
     bad = record["bad"]
     say(
         f"{record['dataset']['rows']} images, {record['dim']} numbers each, in {out}: {used['name']}, "
-        f"{used['channels']}, (x - {used['mean']:g}) / {used['std']:g}, {bad['count']} bad {bad['by_kind']}"
+        f"{used['channels']}, (x - {used['mean']:g}) / {used['std']:g}, {_of_bad(bad)}"
     )
+
+
+def _of_bad(bad: Mapping[str, Any]) -> str:
+    """`0 bad rows`, or how many of which kind."""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(bad["by_kind"].items()))
+    return f"{bad['count']:,} bad rows" + (f": {kinds}" if kinds else "")
 
 
 def inspect(

@@ -421,6 +421,11 @@ class Engine:
         centres = normals(seed, Purpose.PERTURBATION, image, image, 512)
         return (centres, *self.masks.draw(seed, image, image))
 
+    def __repr__(self) -> str:
+        told = self.runner.describe()  # an exported file's says no device
+        how = [str(told[name]) for name in ("device", "precision") if name in told]
+        return f"Engine({', '.join([repr(self.loaded.name), *how, 'runner ' + repr(told['runner'])])})"
+
     def describe(self) -> dict[str, Any]:
         """Everything about this engine that decides an image's bytes, for manifests."""
         masks = self.masks
