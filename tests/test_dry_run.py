@@ -17,7 +17,7 @@ from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.formats import FORMATS
 from v2f_engine.data.writing.forecast import forecast, probed
 from v2f_engine.data.writing.write import manifest_for
-from v2f_engine.errors import ConfigError, DiskFull, OutputFolderError, SaturationError
+from v2f_engine.errors import BackendUnavailable, ConfigError, DiskFull, OutputFolderError, SaturationError
 
 
 def v2f(*words: object) -> str:
@@ -51,7 +51,7 @@ def people(images: int, rough: int) -> Make:
             rng = np.random.default_rng(i)
             coarse = rng.integers(0, 256, (images, 112 // rough, 112 // rough, 3), np.uint8)
             faces = coarse.repeat(rough, 1).repeat(rough, 2)
-            columns = {"sigma": np.zeros(images, np.float32), "n_masked": np.zeros(images, np.float32)}
+            columns = {name: np.zeros(images, np.float32) for name in ("sigma", "n_masked", "yaw", "pitch")}
             yield ImageBatch(faces, np.full(images, i), np.arange(images), columns)
 
     return make
@@ -132,6 +132,38 @@ def test_a_generation_is_foretold_and_then_done(tmp_path: Path, monkeypatch: pyt
     assert "all 3 shards (6 images)" in v2f(*WORDS.split(), "--dry-run")
 
 
+@pytest.mark.slow
+def test_onnx_is_foretold_without_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is exported; what the exported file's run refuses is refused; once it is there, it is what runs."""
+    from v2f_engine.export.onnx import cached_onnx
+    from v2f_engine.models.mask_schedule import MASK_SCHEDULES
+
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    monkeypatch.setattr("v2f_engine.models.registry.Path.home", lambda: home)
+    words = [*WORDS.split(), "--runner", "onnx", "--dry-run"]
+    said = v2f(*words)
+    assert list(tmp_path.iterdir()) == []
+    assert f"exported first to {home}" in said
+    assert "runner onnx, 2 images a call" in said
+    for more, error in REFUSED_OF_ONNX:
+        with pytest.raises(error):
+            v2f(*words, *more.split())
+    assert list(tmp_path.iterdir()) == []
+    cached_onnx("mini", "fp32", MASK_SCHEDULES["generate"])
+    before = tree(home)
+    said = v2f(*words)
+    assert "exported first" not in said
+    assert "runner onnx, 2 images a call" in said
+    assert tree(tmp_path)["home"]
+    assert tree(home) == before
+
+
+REFUSED_OF_ONNX = (
+    ("--precision bf16", BackendUnavailable),
+    ("--yaw 3", ConfigError),
+    ("--rounding truncate", ConfigError),
+)
 REFUSED: tuple[tuple[str, type[Exception]], ...] = (
     ("--ids 1000000000000", DiskFull),
     ("--out file", OutputFolderError),
@@ -169,7 +201,14 @@ OTHERS = (
     ("features {people} --batch 8 --out f.npy", ("24 of 512 numbers", "images/s, measured here on 8 images")),
     ("ids sample 2500 --out i.safetensors", ("2,500 from 'mini'", "candidates")),
     ("train recogniser {people} --steps 40 --batch 4 --fp32 --out run", ("40 steps of 4 images", "s a step")),
-    ("train estimator pose --steps 5 --out e.safetensors", ("500 people of 16 images", "5 steps of 64")),
+    (
+        "train estimator pose {people} --steps 5 --batch 4 --out e.safetensors",
+        ("24 images of", "5 steps of 4 images", "s a step, measured here on 3 of them"),
+    ),
+    pytest.param(
+        "train estimator pose --steps 5 --batch 4 --out e.safetensors", ("500 people of 16 images", "minutes"),
+        marks=pytest.mark.slow,
+    ),
     pytest.param("render --ids 3 --images 2 --out r", ("6 images in 1 shard",), marks=pytest.mark.slow),
     pytest.param(
         "train generator {people} --steps 40 --batch 4 --fp32 --device cpu --out run", ("40 steps of 4 images",),

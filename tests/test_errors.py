@@ -17,8 +17,8 @@ from v2f_engine.errors import V2FError
 
 NO_IMPORT = ("v2f_engine.__main__",)
 """Modules that run something when they are imported."""
-SIGNALS = ("Stopped",)
-"""Ends by a signal: no errors, so no `except Exception` may hold them up."""
+SIGNALS = ("Stopped", "Superseded")
+"""Ends by a signal, or of work that nobody waits for any more: no errors."""
 
 
 def modules() -> Iterator[ModuleType]:

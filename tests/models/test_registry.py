@@ -161,7 +161,7 @@ def test_fetching_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fetching_without_huggingface_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingDependency, match=r"v2f-engine\[hub\]"):
+    with pytest.raises(MissingDependency, match=r"pip install .*\[hub\]"):
         load_generator("vec2face", fetch=True)
 
 

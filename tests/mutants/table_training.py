@@ -78,8 +78,8 @@ MUTANTS = [
     Mutant(
         "a generator's folder is there before its graph is refused",
         f"{TRAIN}/generator.py",
-        "    require_stepping(settings.stepping, group)\n",
-        "",
+        "    require_stepping(settings.stepping, group)\n    settings = settings.on(group.world)\n    with",
+        "    settings = settings.on(group.world)\n    with",
         STEPPING,
     ),
     Mutant(

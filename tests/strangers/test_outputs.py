@@ -341,9 +341,9 @@ def test_suffixes_decide_the_format(places: dict[str, Path], tmp_path: Path, run
         "ids sample 1000000000000 --out {o}.npy",
         "ids prove 1000000000000 --out {o}.safetensors",
         "generate --ids 1000000000000 --out {o}",
-        "generate --ids 10 --images 1000000000000 --out {o}",
+        "generate --ids 1000 --images 4000000000 --out {o}",
         "generate --ids 1000000000000 --format null --out {o}",
-        "generate --ids 10 --images 1000000000000 --format null --out {o}",
+        "generate --ids 1000 --images 4000000000 --format null --out {o}",
         "render --ids 1000000000000 --out {o}",
     ],
 )

@@ -5,13 +5,18 @@ The commands are those of the tree with an option `--recogniser`, each run as it
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from test_every_option import SCENES
 from wiring_case import Case, Seen, commands, missing, names_of, play, spies_of, typed
+from wiring_ui import SERVE
+
+from v2f_engine.ui.studio import Studio
 
 NAMED = sorted(
     name for name, command in commands().items() if any("--recogniser" in names_of(p) for p in command.params)
@@ -19,6 +24,15 @@ NAMED = sorted(
 WITH_GRADIENTS = {"train generator", "train pose"}
 """Losses are taken through the recogniser: an ONNX graph has no gradients."""
 OPENED = "v2f_engine.models.embedder:open_embedder"
+
+
+def studio(call: Callable[[], Any], arguments: Mapping[str, Any]) -> None:
+    """What the page needs is opened, and nothing is served."""
+    Studio(arguments["begun"])
+
+
+LATER = {"ui": {SERVE: studio}}
+"""Command -> what stands for serving, where a recogniser is opened once that begins."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +55,7 @@ def test_a_graph_is_opened(command: str, graph: Path, places: dict[str, Path], t
     asked: Case = told[0] if isinstance(told, tuple) else told
     case = replace(asked, words="{graph}", seen=(Seen(OPENED, "source", "{graph}"),))
     here = {**places, "graph": graph, "out": tmp_path / "out"}
-    spies = {**spies_of(scene, asked), **spies_of(scene, case)}
+    spies = {**spies_of(scene, asked), **spies_of(scene, case), **LATER.get(command, {})}
     played = play(typed(scene, "--recogniser", case, True, here), spies)
     if command in WITH_GRADIENTS:
         assert "an ONNX graph has no gradients" in played.ended

@@ -26,7 +26,7 @@ from options_of_generate import (
     Row,
 )
 from safetensors.torch import load_file, save_file
-from wiring_case import commands, play
+from wiring_case import commands, play, without
 
 from v2f_engine.data.formats import open_dataset
 from v2f_engine.data.layout import IDENTITIES
@@ -115,8 +115,9 @@ def make(more_places: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     def run(words: str, anew: bool = False) -> Set:
         if anew or words not in known:
             out = root / f"set{len(list(root.iterdir()))}"
-            line = f"{STEM} {words} --out {out}".format(**more_places)
-            assert play(line.split(), {}).ended == "", line
+            own = f"{words} --out {out}".format(**more_places).split()
+            line = [*without(STEM.format(**more_places).split(), "generate", own), *own]
+            assert play(line, {}).ended == "", line
             made = Set.at(out)
             if anew:
                 return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,18 +138,24 @@ def typed(scene: Scene, name: str, case: Case, with_it: bool, places: Mapping[st
         words += shlex.split(word) if word else []
     words += shlex.split(case.also)
     if with_it and name.startswith("-"):
-        words = _without(words, next(p for p in commands()[scene.command].params if name in names_of(p)))
+        words = without(words, scene.command, [name])
         words += [name] if case.words is None else [name, *shlex.split(f"'{case.words}'")]
     return [word.format(**places) for word in [*scene.command.split(), *words]]
 
 
-def _without(words: list[str], parameter: click.Parameter) -> list[str]:
-    """A line without an option that holds one value: typed twice it is refused."""
+def without(words: list[str], command: str, options: Collection[str]) -> list[str]:
+    """Words of a command without those of its options that hold one value: typed twice they are refused."""
+    takes = {
+        name: not getattr(parameter, "is_flag", False)
+        for parameter in commands()[command].params
+        if names_of(parameter) & set(options) and not getattr(parameter, "multiple", False)
+        for name in names_of(parameter)
+    }
     kept, rest = [], iter(words)
     for word in rest:
-        if word not in names_of(parameter) or getattr(parameter, "multiple", False):
+        if word not in takes:
             kept.append(word)
-        elif not getattr(parameter, "is_flag", False):
+        elif takes[word]:
             next(rest)
     return kept
 

@@ -13,6 +13,9 @@ from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.saying import result, say
 from v2f_engine.cli.train import trained
 
+IMAGES, PROCESSES = 16, 2
+"""Of a person that is rendered for an estimator, and at a time."""
+
 
 def estimator(
     name: Annotated[str, typer.Argument(help="pose or quality")],
@@ -39,6 +42,8 @@ def estimator(
         LABELS,
         RECIPES,
         EstimatorTraining,
+        foresee_estimator,
+        probe_rendering,
         read_labelled,
         render_labelled,
         train_estimator,
@@ -59,22 +64,32 @@ def estimator(
         device=device,
     )
     if dry_run:
-        read = None if data is None else len(read_labelled(data, labels).images)
-        told = (
-            f"{people:,} people of 16 images, rendered first"
-            if read is None
-            else f"{read:,} images of {data}"
-        )
-        length = (
-            f"{minutes:g} minutes" if minutes else f"{budget.steps:,} steps of {batch} images, not timed here"
-        )
+        from v2f_engine.data.writing.room import span
+
         lines = would_write(overwrite, out, endings=(".safetensors",))
+        rendering = 0.0
+        if data is None:
+            faces, rate = probe_rendering(render_seed)
+            rendering = people * IMAGES / (rate * PROCESSES)
+            told = f"{people:,} people of {IMAGES} images, rendered first: {span(rendering)} by {PROCESSES} processes"
+        else:
+            faces = read_labelled(data, labels)
+            told = f"{len(faces):,} images of {data}"
+        each, how = foresee_estimator(faces, settings)
+        seconds = 60 * (budget.minutes or 0) if budget.steps is None else budget.steps * each
+        length = f"{budget.minutes:g} minutes" if budget.steps is None else f"{budget.steps:,} steps"
         say_plan(
-            [*lines, ("data", told), ("budget", length)], out=out, steps=budget.steps, minutes=budget.minutes
-        )
+            [*lines, ("data", told), ("budget", f"{length} of {batch:,} images"),
+             ("time", f"{span(seconds + rendering)}: {each:,.3f} s a step, {how}")],
+            out=out, steps=budget.steps, minutes=budget.minutes, seconds=seconds + rendering, step_seconds=each,
+        )  # fmt: skip
         return
     with claimed(overwrite, out, endings=(".safetensors",)):
-        faces = render_labelled(render_seed, people, 16, 2) if data is None else read_labelled(data, labels)
+        faces = (
+            render_labelled(render_seed, people, IMAGES, PROCESSES)
+            if data is None
+            else read_labelled(data, labels)
+        )
         train_estimator(faces, settings)
         result(out=settings.out, weights=settings.out, estimator=name, sha256=file_sha256(settings.out))
     say(f"{settings.out}")

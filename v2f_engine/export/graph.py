@@ -104,6 +104,14 @@ def part_of(model: Vec2Face, part: str, precision: str, n_dropped: int) -> Gener
     return made.eval()
 
 
+def require_exporter() -> None:
+    """Raises MissingDependency where torch lacks what it exports with."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency(f"Export needs onnx and onnxscript: {install('onnx')}.") from error
+
+
 def trace(graph: GeneratorGraph | DecoderGraph, opset: int) -> ONNXProgram:
     """The ONNX program of a part, with a dynamic batch called `batch`.
 
@@ -115,10 +123,7 @@ def trace(graph: GeneratorGraph | DecoderGraph, opset: int) -> ONNXProgram:
         raise ConfigError(
             f"opset {opset} is not offered: 20 (InstanceNormalization) or 21 (GroupNormalization)."
         )
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency(f"Export needs onnx and onnxscript: {install('onnx')}.") from error
+    require_exporter()
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with torch.no_grad(), _quietly():
         program = torch.onnx.export(

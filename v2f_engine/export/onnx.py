@@ -121,10 +121,7 @@ def export_onnx(
     one_of("part", part, PARTS)
     one_of("precision", precision, PRECISIONS)
     loaded = model if isinstance(model, LoadedModel) else load_generator(model, fetch=fetch)
-    if loaded.pose is not None:
-        raise ConfigError(
-            f"{loaded.path}: has a landmark condition, which the exported graph does not take yet."
-        )
+    refuse_pose(loaded)
     started = time.perf_counter()
     progress("trace")
     quantised = precision in quantise.LEVELS
@@ -172,6 +169,14 @@ def export_onnx(
         size = sum((folder / name).stat().st_size for name in names)
         put_in_place(folder, out.parent, [*names, *copied, sidecar_path(staged).name])
     return Exported(out, sidecar, parity, layers, size, seconds)
+
+
+def refuse_pose(loaded: LoadedModel) -> None:
+    """Raises ConfigError for a network that takes landmarks."""
+    if loaded.pose is not None:
+        raise ConfigError(
+            f"{loaded.path}: has a landmark condition, which the exported graph does not take yet."
+        )
 
 
 def measure_onnx(path: Path, loaded: LoadedModel, judge: Judge) -> Parity:
@@ -249,6 +254,12 @@ def put_in_place(folder: Path, target: Path, names: list[str]) -> None:
         (folder / name).replace(target / name)
 
 
+def cache_of(loaded: LoadedModel, precision: str, masks: MaskSchedule) -> Path:
+    """Where `cached_onnx` keeps the file of these weights."""
+    name = f"{loaded.sha256[:16]}-{precision}-{masks.n_dropped}-{VERSION}.onnx"
+    return models_folder() / "exported" / name
+
+
 def cached_onnx(
     model: str | Path,
     precision: str,
@@ -262,8 +273,7 @@ def cached_onnx(
     Raises as `export_onnx`; a kept file that is damaged is refused by name, not replaced.
     """
     loaded = load_generator(model, fetch=fetch)
-    name = f"{loaded.sha256[:16]}-{precision}-{masks.n_dropped}-{VERSION}.onnx"
-    path = models_folder() / "exported" / name
+    path = cache_of(loaded, precision, masks)
     if not sidecar_path(path).is_file():
         export_onnx(loaded, path, precision=precision, masks=masks, check_images=0, progress=progress)
     return ServedModel(loaded.name, path, loaded.sha256, loaded.licence, loaded.statistics, loaded.max_cosine)

@@ -90,7 +90,7 @@ def foresee(
             return identity_table(settled, seed)
         return identity_table(replace(settled, n_ids=FIRST), seed)
 
-    ready = prepare(asked, notify, people)
+    ready = prepare(asked, notify, people, exporting=False)
     count = asked.identities.n_ids or len(ready.table)
     manifest = ready.manifest
     if len(ready.table) != count:
@@ -112,6 +112,7 @@ def foresee(
         faster = written.images_per_second * workers
         written = replace(written, images_per_second=faster, seconds=written.seconds / workers, measured=how)
     told = engine.runner.describe()
+    first = [words] if (words := getattr(engine.runner, "first", "")) else []
     if not get_format(output.format).stores:
         written = replace(written, state="nothing stored")
     return Foreseen(
@@ -120,7 +121,7 @@ def foresee(
         verdict=_verdict(planned[0] if planned else None, len(ready.table), count),
         device=str(told.get("device", told.get("provider", "unknown"))),
         precision=str(told["precision"]),
-        runner=f"{told['runner']}, {told['batch_size']} images a call",
+        runner=", ".join([told["runner"], f"{told['batch_size']} images a call", *first]),
         backends=_backends(told.get("backends")),
         executor="one process" if executor == "inline" else f"executor {executor}",
         memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

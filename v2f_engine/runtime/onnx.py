@@ -109,11 +109,7 @@ class OnnxSession:
         self.path = Path(path)
         self.sidecar = open_artefact(self.path)
         ort = onnxruntime()
-        self.provider, options = _provider(ort, device)
-        if self.sidecar.precision in _NO_CPU_KERNELS and self.provider == "CPUExecutionProvider":
-            raise BackendUnavailable(
-                f"{self.path}: onnxruntime has no CPU kernels for {self.sidecar.precision}. Export fp32 or fp16."
-            )
+        self.provider, options = provider_for(ort, device, self.sidecar.precision, self.path)
         check_structure(self.path, self.sidecar)
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = threads or torch.get_num_threads()
@@ -133,12 +129,21 @@ class OnnxSession:
         return made
 
 
-def _provider(ort: Any, device: str) -> tuple[str, dict[str, Any]]:
+def provider_for(ort: Any, device: str, precision: str, path: Path) -> tuple[str, dict[str, Any]]:
+    """(provider, its options) of a device for a file of that precision.
+
+    Raises:
+        BackendUnavailable: this onnxruntime has no provider for the device, or no kernel for the precision.
+    """
     kind, _, index = device.partition(":")
     name = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[kind]
     if name not in ort.get_available_providers():
         raise BackendUnavailable(
             f"This onnxruntime ({ort.__version__}) has no {name}: pip install onnxruntime-gpu, or device='cpu'."
+        )
+    if precision in _NO_CPU_KERNELS and kind == "cpu":
+        raise BackendUnavailable(
+            f"{path}: onnxruntime has no CPU kernels for {precision}. Export fp32 or fp16."
         )
     return name, {"device_id": index or "0"} if kind == "cuda" else {}
 

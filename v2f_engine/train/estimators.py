@@ -7,7 +7,8 @@ noise, which puts good pictures where the feature norms of MagFace have them (22
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from v2f_engine.attributes.estimators import Estimator, EstimatorConfig, save_estimator
+from v2f_engine.batch import ImageBatch
 from v2f_engine.config import at_least, one_of
 from v2f_engine.data.formats import open_dataset
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.features import to_network
+from v2f_engine.train.foreseen import timed_steps
 from v2f_engine.train.loop import Budget, Loop
 from v2f_engine.train.optim import adamw, cosine, set_lr
 from v2f_engine.train.order import rows_of_step
@@ -115,7 +118,23 @@ def render_labelled(seed: int, people: int, images: int, processes: int) -> Labe
     """People of one seed with all their attributes, rendered now."""
     from v2f_engine.rendered import render_people
 
-    batches = list(render_people(seed, range(people), images, processes))
+    return _labelled(list(render_people(seed, range(people), images, processes)))
+
+
+def probe_rendering(seed: int) -> tuple[Labelled, float]:
+    """A few faces of the first people of a seed, and images/s of one process; the first person is not timed."""
+    from v2f_engine.rendered import render_people
+
+    batches: list[ImageBatch] = []
+    began = 0.0
+    for batch in render_people(seed, range(3), 4, 1):
+        batches.append(batch)
+        began = began or time.perf_counter()
+    timed = sum(len(batch) for batch in batches[1:])
+    return _labelled(batches), timed / (time.perf_counter() - began)
+
+
+def _labelled(batches: Sequence[ImageBatch]) -> Labelled:
     names = batches[0].attributes
     return Labelled(
         np.concatenate([batch.images for batch in batches]),
@@ -201,6 +220,55 @@ def exact(
     return torch.from_numpy(np.stack([one(output) for output in config.outputs], 1))
 
 
+class EstimatorTrainer:
+    """A network under training, its optimiser and its data.
+
+    Args:
+        data: what it learns from.
+        settings: how.
+    """
+
+    def __init__(self, data: Labelled, settings: EstimatorTraining) -> None:
+        torch.manual_seed(settings.seed)  # only the constructor below draws from it
+        self.config = settings.model or RECIPES[settings.recipe]
+        self.estimator = Estimator(self.config)
+        self.estimator.to(device=settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = adamw([self.estimator], settings.lr, settings.weight_decay)
+        self.data, self.settings = data, settings
+        self.labels = {LABELS[name]: data.attributes[LABELS[name]] for name in self.config.outputs}
+        self.estimator.train()
+
+    def step(self, number: int, progress: float) -> tuple[dict[str, torch.Tensor], NDArray[np.int64]]:
+        """One step: loss and errors, and the rows it saw.
+
+        Args:
+            number: of the step, which decides rows and degradation.
+            progress: share of the budget that is behind it, for the learning rate.
+        """
+        settings, estimator = self.settings, self.estimator
+        set_lr(self.optimizer, settings.lr * cosine(progress, 0.05))
+        rows = rows_of_step(settings.seed, number, settings.batch, len(self.data))
+        generator = np.random.Generator(np.random.Philox(key=settings.seed, counter=number << 64))
+        labels = {name: values[rows] for name, values in self.labels.items()}
+        seen, wanted = example(self.config, self.data.images[rows], labels, generator)
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bf16):
+            found = estimator.standardised(seen.to(settings.device)).float()
+        target = (wanted.to(settings.device) - estimator.offset) / estimator.scale
+        loss = F.smooth_l1_loss(found, target, beta=0.3)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(estimator.parameters(), 2.0)
+        self.optimizer.step()
+        error = (found.detach() - target).abs().mean(0) * estimator.scale
+        return {"loss": loss, **{name: error[i] for i, name in enumerate(self.config.outputs)}}, rows
+
+
+def foresee_estimator(data: Labelled, settings: EstimatorTraining) -> tuple[float, str]:
+    """(seconds of a step, how that was measured); a few are made, nothing is written."""
+    trainer = EstimatorTrainer(data, settings)
+    return timed_steps(lambda number: trainer.step(number, 0.0), settings.budget.steps, settings.device)
+
+
 def train_estimator(
     data: Labelled, settings: EstimatorTraining, *, say: Callable[[str], object] | None = None
 ) -> Estimator:
@@ -209,30 +277,12 @@ def train_estimator(
     Raises:
         DatasetError, NonFiniteLoss: as named.
     """
-    torch.manual_seed(settings.seed)  # only the constructor below draws from it
-    config = settings.model or RECIPES[settings.recipe]
-    estimator = Estimator(config)
-    estimator.to(device=settings.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = adamw([estimator], settings.lr, settings.weight_decay)
+    trainer = EstimatorTrainer(data, settings)
+    estimator = trainer.estimator
     loop = Loop(settings.budget, settings.out.parent / f"{settings.out.stem}-log", settings.batch, 100)
     loop.say = say or loop.say
-    labels = {LABELS[name]: data.attributes[LABELS[name]] for name in config.outputs}
-    estimator.train()
     while not loop.done:
-        set_lr(optimizer, settings.lr * cosine(loop.progress, 0.05))
-        rows = rows_of_step(settings.seed, loop.step, settings.batch, len(data))
-        generator = np.random.Generator(np.random.Philox(key=settings.seed, counter=loop.step << 64))
-        seen, wanted = example(config, data.images[rows], {k: v[rows] for k, v in labels.items()}, generator)
-        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bf16):
-            found = estimator.standardised(seen.to(settings.device)).float()
-        target = (wanted.to(settings.device) - estimator.offset) / estimator.scale
-        loss = F.smooth_l1_loss(found, target, beta=0.3)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(estimator.parameters(), 2.0)
-        optimizer.step()
-        error = (found.detach() - target).abs().mean(0) * estimator.scale
-        terms = {"loss": loss, **{name: error[i] for i, name in enumerate(config.outputs)}}
+        terms, rows = trainer.step(loop.step, loop.progress)
         loop.record(terms, f"rows {rows[:8].tolist()}...")
     estimator.eval()
     training = {"recipe": settings.recipe, "steps": loop.step, "batch": settings.batch, "seed": settings.seed}

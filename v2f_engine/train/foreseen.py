@@ -106,19 +106,7 @@ def foresee(
     refuse_other(out, settings, kind, absent)
     done = _done(out)
     steps = budget.steps
-    most = 4 if steps is None else max(1, min(4, steps))
-    spent: list[float] = []
-    began = time.perf_counter()
-    for number in range(most):
-        started = time.perf_counter()
-        step(number)
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        spent.append(time.perf_counter() - started)
-        if time.perf_counter() - began > PROBE_S:
-            break
-    timed = spent[1:] or spent
-    each = sum(timed) / len(timed)
+    each, how = timed_steps(step, steps, device)
     checkpoint = sum(value.numel() * value.element_size() for value in state().values())
     size, free = KEPT * checkpoint + weights, disk.free_bytes(out.absolute())
     if size > free:
@@ -127,11 +115,33 @@ def foresee(
             f"({free:,} bytes) are free there. Make room, or give --out on a larger disk."
         )
     left = 60 * (budget.minutes or 0) if steps is None else max(0, steps - done) * each
-    how = f"measured here on {len(timed)} of them{'' if len(spent) > 1 else ', the first'}"
     return TrainingForecast(
         out, *data, steps, done, batch, size, free, left, each, how, device, precision,
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )  # fmt: skip
+
+
+def timed_steps(step: Callable[[int], object], steps: int | None, device: str) -> tuple[float, str]:
+    """(seconds of a step, how that was measured): a few are made and forgotten, the first of them to warm up.
+
+    Args:
+        step: makes the step of that number.
+        steps: of the budget; None for one of minutes.
+    """
+    spent: list[float] = []
+    began = time.perf_counter()
+    for number in range(4 if steps is None else max(1, min(4, steps))):
+        started = time.perf_counter()
+        step(number)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        spent.append(time.perf_counter() - started)
+        if time.perf_counter() - began > PROBE_S:
+            break
+    timed = spent[1:] or spent
+    return sum(timed) / len(
+        timed
+    ), f"measured here on {len(timed)} of them{'' if len(spent) > 1 else ', the first'}"
 
 
 def _done(out: Path) -> int:
