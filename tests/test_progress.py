@@ -81,3 +81,21 @@ def test_steering_counts_its_iterations(tmp_path: Path, capsys: pytest.CaptureFi
     assert all(0 <= at <= 3 and most == 3 and 0 <= done <= of == 2 for at, most, done, of in found)
     assert len({at for at, *_ in found}) > 1
     assert np.diff([done for *_, done, _ in found]).min(initial=0) >= 0
+
+
+def test_people_are_counted_while_they_are_rendered_for_an_estimator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minutes of rendering once passed without a word."""
+    from typer.testing import CliRunner
+
+    from v2f_engine.cli import train_attributes
+    from v2f_engine.cli.main import app
+
+    monkeypatch.setattr(train_attributes, "PROCESSES", 1)
+    monkeypatch.setattr(train_attributes, "IMAGES", 2)
+    line = f"train estimator quality --people 2 --steps 1 --batch 2 --out {tmp_path / 'quality.safetensors'}"
+    done = CliRunner().invoke(app, line.split())
+    assert done.exit_code == 0, done.output
+    assert "render: 100%" in done.stderr
+    assert "4/4" in done.stderr

@@ -243,3 +243,16 @@ def test_nothing_to_open(tmp_path: Path, make: object, message: str) -> None:
     make(tmp_path / "x")  # type: ignore[operator]
     with pytest.raises(DatasetError, match=message):
         open_dataset(tmp_path / "x")
+
+
+def test_a_manifest_that_is_given_for_its_set_is_known(tmp_path: Path) -> None:
+    """It was read as a list of pictures and refused by its second entry; a list that bears its name is still one."""
+    root = tmp_path / "set"
+    write_dataset(root, {"seed": 1}, Plan.of(2, 2, 2), make_batches(2), format="imagefolder")
+    with pytest.raises(DatasetError, match=r"manifest of a set.*: give .*set\."):
+        open_dataset(root / MANIFEST)
+    (tmp_path / "theirs").mkdir()
+    for number, picture in enumerate(sorted(root.glob("images/*/*.jpg"))):
+        (tmp_path / "theirs" / f"{number}.jpg").write_bytes(picture.read_bytes())
+    (tmp_path / "theirs" / MANIFEST).write_text('{"0.jpg": 0, "1.jpg": 0, "2.jpg": 1, "3.jpg": 1}')
+    assert sorted(open_dataset(tmp_path / "theirs" / MANIFEST).labels) == [0, 0, 1, 1]

@@ -10,6 +10,7 @@ import typer
 from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import Minutes, Split, Steps
 from v2f_engine.cli.outputs import Overwrite, claimed, would_write
+from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import result, say
 from v2f_engine.cli.train import trained
 
@@ -85,11 +86,11 @@ def estimator(
         )  # fmt: skip
         return
     with claimed(overwrite, out, endings=(".safetensors",)):
-        faces = (
-            render_labelled(render_seed, people, IMAGES, PROCESSES)
-            if data is None
-            else read_labelled(data, labels)
-        )
+        if data is None:
+            with progress_bar("render", "images") as progress:
+                faces = render_labelled(render_seed, people, IMAGES, PROCESSES, progress)
+        else:
+            faces = read_labelled(data, labels)
         train_estimator(faces, settings)
         result(out=settings.out, weights=settings.out, estimator=name, sha256=file_sha256(settings.out))
     say(f"{settings.out}")

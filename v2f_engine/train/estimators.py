@@ -114,11 +114,22 @@ def read_labelled(path: Path, names: tuple[str, ...], limit: int | None = None) 
     return Labelled(faces.images(rows, threads=2), columns)
 
 
-def render_labelled(seed: int, people: int, images: int, processes: int) -> Labelled:
-    """People of one seed with all their attributes, rendered now."""
+def render_labelled(
+    seed: int,
+    people: int,
+    images: int,
+    processes: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Labelled:
+    """People of one seed with all their attributes, rendered now; `progress` is called with (images done, in all)."""
     from v2f_engine.rendered import render_people
 
-    return _labelled(list(render_people(seed, range(people), images, processes)))
+    batches: list[ImageBatch] = []
+    for batch in render_people(seed, range(people), images, processes):
+        batches.append(batch)
+        if progress is not None:
+            progress(len(batches) * images, people * images)
+    return _labelled(batches)
 
 
 def probe_rendering(seed: int) -> tuple[Labelled, float]:

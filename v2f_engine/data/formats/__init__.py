@@ -60,6 +60,15 @@ def _imported(place: str) -> object:
     return getattr(import_module(module), attribute)
 
 
+def _is_ours(manifest: Path) -> bool:
+    """Whether it is a manifest of this engine's, and no list of somebody's that bears the same name."""
+    try:
+        Manifest.load(manifest)
+    except DatasetError:
+        return False
+    return True
+
+
 def detect_format(path: Path) -> str:
     """The format of the dataset at `path`: as its manifest says, else as its files look.
 
@@ -81,6 +90,8 @@ def detect_format(path: Path) -> str:
             f"{path} is not finished: its run was interrupted or still lasts. Repeat the command that makes "
             "it; it continues where it stopped."
         )
+    if path.name == MANIFEST and _is_ours(path):
+        raise DatasetError(f"{path} is the manifest of a set, which lies around it: give {path.parent}.")
     missing: MissingDependency | None = None
     for name in READERS:
         try:
