@@ -252,7 +252,7 @@ def test_a_manifest_that_is_given_for_its_set_is_known(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"manifest of a set.*: give .*set\."):
         open_dataset(root / MANIFEST)
     (tmp_path / "theirs").mkdir()
-    for number, picture in enumerate(sorted(root.glob("images/*/*.jpg"))):
-        (tmp_path / "theirs" / f"{number}.jpg").write_bytes(picture.read_bytes())
+    for number, path in enumerate(sorted(root.glob("images/*/*.jpg"))):
+        (tmp_path / "theirs" / f"{number}.jpg").write_bytes(path.read_bytes())
     (tmp_path / "theirs" / MANIFEST).write_text('{"0.jpg": 0, "1.jpg": 0, "2.jpg": 1, "3.jpg": 1}')
     assert sorted(open_dataset(tmp_path / "theirs" / MANIFEST).labels) == [0, 0, 1, 1]
