@@ -55,8 +55,8 @@ STEERED = {
     "refined and steered": "--pitch 5 --quality 23:25 --steer both --steering plus --iterations 4",
 }
 CASES = [
-    *(pytest.param(words, id=name) for name, words in list(GENERATED.items())[:2]),
-    *(pytest.param(words, id=name, marks=pytest.mark.slow) for name, words in list(GENERATED.items())[2:]),
+    *(pytest.param(words, id=name) for name, words in list(GENERATED.items())[:1]),
+    *(pytest.param(words, id=name, marks=pytest.mark.slow) for name, words in list(GENERATED.items())[1:]),
     *(pytest.param(words, id=name, marks=pytest.mark.slow) for name, words in STEERED.items()),
 ]
 
@@ -97,6 +97,7 @@ def test_what_is_typed_beside_it_wins_and_is_said() -> None:
     assert "but for --format (imagefolder there), --images (2 there)" in said
     found = json.loads((Path("second") / MANIFEST).read_text())
     assert (found["plan"]["images_per_id"], found["format"], found["settings"]["seed"]) == (3, "recordio", 7)
+    assert "statistics of mini, sha256 " in v2f("show first"), "as the run said whose people they are"
 
 
 @pytest.mark.slow
@@ -130,6 +131,7 @@ def test_rendered_and_converted() -> None:
         v2f("render --config first/manifest.json --out third")
 
 
+@pytest.mark.slow
 def test_what_only_python_said_is_refused(tmp_path: Path) -> None:
     generate(2, 1, "masks", masks=MaskSchedule(0.1, 0.2, 0.3, 0.9), device="cpu", compute_batch=2)
     with pytest.raises(ConfigError, match="masks of its own.*in Python MaskSchedule"):
@@ -143,6 +145,7 @@ def test_what_only_python_said_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "copy").exists()
 
 
+@pytest.mark.slow
 def test_weights_by_path_are_named_again(tmp_path: Path) -> None:
     from v2f_engine.models.registry import locate
 

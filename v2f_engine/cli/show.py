@@ -190,7 +190,7 @@ def _set(place: Path) -> Shown:
         ("size", f"{disk.in_words(verdict.bytes)} in {verdict.files:,} files"),
         ("files", f"{files}{strays}; `v2f verify {place}` compares every byte"),
         ("made by", f"v2f {maker} {_typed(options)}" if options is not None else why),
-        *_made(manifest.settings),
+        *_made(manifest.settings, options),
         ("measured", "; ".join(measured) or f"nothing yet: `v2f evaluate report {place}`"),
         (
             "licences",
@@ -224,14 +224,25 @@ def _typed(options: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _made(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What decided the images, in a line each."""
+GIVEN = frozenset({"source", "vectors", "references"})
+"""Options that say whose identities are made; without them they are the model's own."""
+
+
+def _made(settings: Mapping[str, Any], options: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """What decided the images, in a line each.
+
+    Args:
+        options: that made the set, where they are known.
+    """
     if "model" in settings:
         people = settings.get("identities", {})
         yield "model", f"{settings['model']['name']}, sha256 {settings['model']['sha256'][:12]}"
         limit = people.get("max_cosine")
         apart = f", every cosine below {limit:g}" if isinstance(limit, int | float) else ""
-        yield "identities", f"{people.get('source', 'unknown')}, {people.get('count', '?'):,}{apart}"
+        source = str(people.get("source", "unknown"))
+        if options is not None and not GIVEN & options.keys() and people.get("source_sha256"):
+            source = f"statistics of {settings['model']['name']}, sha256 {people['source_sha256'][:12]}"
+        yield "identities", f"{source}, {people.get('count', '?'):,}{apart}"
     elif isinstance(origin := settings.get("converted_from"), Mapping):
         yield (
             "converted",
@@ -284,7 +295,7 @@ def _unfinished(place: Path) -> Shown:
         ("there", f"{len(records):,} of {plan.shards:,} shards ({images:,} images) are committed"),
         ("state", state),
         *([("made by", f"v2f {maker} {_typed(options)}")] if options is not None else []),
-        *_made(manifest.settings),
+        *_made(manifest.settings, options),
     ]
     facts = {
         "identities": plan.identities, "images": plan.images, "shards": plan.shards, "format": manifest.format,
