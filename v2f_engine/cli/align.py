@@ -39,6 +39,7 @@ def align(
 ) -> None:
     """Find the faces of photographs and align them to 112x112, as recognisers and the generator expect them."""
     from v2f_engine.faces import AlignOptions
+    from v2f_engine.faces.align import account_of
     from v2f_engine.faces.align import align as align_all
     from v2f_engine.faces.outcomes import ALIGNED, CURES
 
@@ -46,7 +47,7 @@ def align(
     with progress_bar("align", "photographs") as progress:
         report = align_all(photographs, out, options, processes=processes, progress=progress)
     counts = report.counts
-    table = out.with_name(f"{out.name}.alignment") / "pictures.csv"
+    table = account_of(out) / "pictures.csv"
     result(photographs=report.pictures, written=report.written, counts=counts, out=out, table=table)
     say(
         f"{report.pictures:,} photographs: {counts[ALIGNED]:,} faces in {out} ({report.written:,} written now)"

@@ -20,17 +20,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine import disk
 from v2f_engine.atomic import write_atomically
 from v2f_engine.batch import IMAGE_SIZE
 from v2f_engine.config import at_least, one_of
+from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.data.writing.encode import EXTENSIONS, Encoder
+from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.errors import DatasetError, OutputFolderError, V2FError
 from v2f_engine.faces.finder import Face, Finder
 from v2f_engine.faces.geometry import warp_by_area
@@ -48,7 +53,7 @@ from v2f_engine.faces.outcomes import (
     rows_in,
     stands,
 )
-from v2f_engine.faces.photographs import Photograph, photographs_at, read
+from v2f_engine.faces.photographs import ACCOUNT, SETTINGS, Photograph, photographs_at, read
 from v2f_engine.orphans import end_with_parent
 from v2f_engine.stopping import saying_what_is_kept
 
@@ -148,9 +153,23 @@ def align(
     photographs = photographs_at(source)
     if processes == 1:
         Finder.load()  # said before anything is written
-    about = out.with_name(f"{out.name}.alignment")
-    table = about / "pictures.csv"
-    done = _begin(about, table, source, out, options)
+    about = account_of(out)
+    with ExitStack() as held:
+        with disk.named_errors(out):
+            held.enter_context(exclusive(about / ".lock", out))
+        return _run(photographs, about / "pictures.csv", source, out, options, processes, progress)
+
+
+def _run(
+    photographs: Sequence[Photograph],
+    table: Path,
+    source: Path,
+    out: Path,
+    options: AlignOptions,
+    processes: int,
+    progress: Callable[[int, int], None] | None,
+) -> Alignment:
+    done = _begin(table.parent, table, source, out, options)
     waiting = [one for one in photographs if one.name not in done]
     rows = {name: done[name] for name in done}
     written = 0
@@ -160,11 +179,12 @@ def align(
             f"{len(rows):,} of {len(photographs):,} photographs are done, in {out}; the same command goes on."
         )
 
-    with saying_what_is_kept(kept), table.open("a", encoding="utf-8", newline="") as lines:
+    with saying_what_is_kept(kept), _opened(table) as lines:
         for photograph, made in zip(waiting, _made(waiting, options, processes), strict=True):
             for row, data in made:
                 if data:
-                    (out / row.file).parent.mkdir(parents=True, exist_ok=True)
+                    with disk.named_errors(out):
+                        disk.make_folder((out / row.file).parent)
                     write_atomically(out / row.file, data)
                     written += 1
             rows[photograph.name] = [row for row, _ in made]
@@ -176,12 +196,29 @@ def align(
     return Alignment(tuple(in_order), len(photographs), written)
 
 
+def _opened(table: Path) -> TextIO:
+    with disk.named_errors(table.parent):
+        return table.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def account_of(out: Path) -> Path:
+    """The folder beside `out` that says what became of each photograph.
+
+    Raises:
+        OutputFolderError: the root of a disk has nothing beside it.
+    """
+    place = out if out.name not in ("", "..") else out.resolve()
+    if not place.name:
+        raise OutputFolderError(f"{out} is the root of a disk. Give a folder below it.")
+    return place.with_name(f"{place.name}{ACCOUNT}")
+
+
 def _begin(about: Path, table: Path, source: Path, out: Path, options: AlignOptions) -> dict[str, list[Row]]:
     """Makes or opens the account of a run: name of each photograph that is done -> its rows."""
     settings = {"schema": SCHEMA, "source": str(source.resolve()), **asdict(options)}
-    record = about / "settings.json"
+    record = about / SETTINGS
     if record.is_file():
-        found = json.loads(record.read_text(encoding="utf-8"))
+        found = _settings_in(record, out)
         if found != settings:
             differing = sorted(name for name in settings if found.get(name) != settings[name])
             raise OutputFolderError(
@@ -194,6 +231,10 @@ def _begin(about: Path, table: Path, source: Path, out: Path, options: AlignOpti
             f"{out} is there already{_first_of(out)}, and nothing says that faces were aligned into it. Give another "
             "folder."
         )
+    elif about.is_dir() and any(not is_hidden(entry.name) for entry in about.iterdir()):
+        raise OutputFolderError(
+            f"{about} is there already{_first_of(about)}, and this command did not write it. Give another folder."
+        )
     else:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -205,12 +246,26 @@ def _begin(about: Path, table: Path, source: Path, out: Path, options: AlignOpti
         write_atomically(record, (json.dumps(settings, indent=1, sort_keys=True) + "\n").encode())
     done = {name: rows for name, rows in rows_in(table).items() if stands(rows, out)}
     kept = chain.from_iterable(done.values())
-    write_atomically(table, (",".join(HEADER) + "\n" + lines_of(kept)).encode())
+    write_atomically(table, (",".join(HEADER) + "\n" + lines_of(kept)).encode(errors="backslashreplace"))
     return done
 
 
+def _settings_in(record: Path, out: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise OutputFolderError(
+            f"{record} is damaged, so nothing says what {out} holds. Give another folder, or remove {out} and "
+            f"{record.parent}."
+        )
+    return found
+
+
 def _first_of(folder: Path) -> str:
-    return f" with {min(entry.name for entry in folder.iterdir())} in it" if folder.is_dir() else ""
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return f" with {min(names, key=lambda name: (is_hidden(name), name))} in it" if names else ""
 
 
 Made = list[tuple[Row, bytes]]

@@ -38,6 +38,8 @@ TURNS = (-30.0, 30.0)
 """Degrees by which the copy is turned where upright no face is found; the detector allows for 15 more."""
 CNN_SIDE = 480
 """Longest side for the convolutional detector, which takes 70 times as long for each pixel."""
+CNN_LEAST = 40
+"""Shortest side for it, half of the smallest face that it knows: below 12 dlib fails, and is unsafe to ask again."""
 MISFIT = 8.0
 """Pixels of the aligned face, above which the five points are no face's: rms of their distances to `PLACES`.
 
@@ -106,6 +108,8 @@ class Finder:
             if found:
                 return found
         copy, matrix = _copy(whole, CNN_SIDE)
+        if min(copy.shape[:2]) < CNN_LEAST:
+            return []
         return self._faces(copy, matrix, [one.rect for one in self.cnn(copy, 0)], "cnn")
 
     def _faces(

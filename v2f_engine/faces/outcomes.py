@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -81,10 +82,12 @@ def row_of(picture: str, number: int, outcome: str, face: Face, **more: str) -> 
 
 def lines_of(rows: Iterable[Row]) -> str:
     """The rows as text of a CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(astuple(row) for row in rows)
-    return text.getvalue()
+    lines = []
+    for row in rows:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\r\n").writerow(astuple(row))  # so that a name with either is quoted
+        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def rows_in(table: Path) -> dict[str, list[Row]]:
@@ -94,11 +97,14 @@ def rows_in(table: Path) -> dict[str, list[Row]]:
     """
     if not table.is_file():
         return {}
-    text = table.read_text(encoding="utf-8")
+    text = table.read_bytes().decode(errors="replace")  # names may hold any kind of line end
     done: dict[str, list[Row]] = {}
-    lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    try:
+        lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    except csv.Error:
+        return {}
     for cells in lines[1:]:
-        if len(cells) == len(HEADER):
+        if len(cells) == len(HEADER) and re.fullmatch(r"-?[0-9]{1,9}", cells[1]):
             done.setdefault(cells[0], []).append(Row(cells[0], int(cells[1]), *cells[2:]))
     if done:
         done.popitem()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,10 @@ from v2f_engine.errors import DatasetError
 
 MAX_SIDE = 16_384
 """Pixels along a side: panoramas and 100 megapixels, 0.8 GB at the worst in each process."""
+ACCOUNT, SETTINGS = ".alignment", "settings.json"
+"""Ending of the folder beside a folder of faces, and what in it says what was asked for."""
+LONGEST_STEM = 200
+"""Bytes of a name before its ending."""
 LISTS = (".txt", ".csv", ".tsv", ".lst")
 
 
@@ -68,7 +75,15 @@ def read(photograph: Photograph) -> NDArray[np.uint8]:
 
 
 def _below(folder: Path) -> list[Photograph]:
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    aligned = {record.parent for record in folder.rglob(f"*{ACCOUNT}/{SETTINGS}")}
+    faces = {
+        place.with_name(place.name.removesuffix(ACCOUNT)) for place in aligned
+    }  # written by an earlier run
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and faces.isdisjoint(path.parents)
+    )
     chosen = [
         name
         for name in names
@@ -78,8 +93,10 @@ def _below(folder: Path) -> list[Photograph]:
         raise DatasetError(
             f"{folder}: no picture; expected {', '.join(IMAGE_SUFFIXES)} in it or in folders below it."
         )
+    called = [os.fsencode(name).decode(errors="backslashreplace") for name in chosen]
     return [
-        Photograph(folder / name, name, target) for name, target in zip(chosen, _targets(chosen), strict=True)
+        Photograph(folder / name, known, target)
+        for name, known, target in zip(chosen, called, _targets(called), strict=True)
     ]
 
 
@@ -110,21 +127,43 @@ def _safe(label: str) -> str:
     return label.strip().replace("/", "_").lstrip(".") or "_"
 
 
-def _targets(names: Iterable[str]) -> list[str]:
-    """Names without their endings; with `_jpg` and the like where `a.jpg` and `a.png` would become one face.
+def _targets(names: Sequence[str]) -> list[str]:
+    """Names without their endings; with `_jpg` and the like where `a.jpg` and `a.png` would become one face, or where a
+    folder is called like the face.
 
     Letters count alike in both cases, as some disks have it.
     """
-    given: set[str] = set()
+    given = {target for name in names for folder in _folders(name.lower()) for target in _as_faces(folder)}
     targets = []
     for name in names:
         folder, slash, base = name.rpartition("/")
         stem, dot, ending = base.rpartition(".")
-        tried = [stem, f"{stem}_{ending.lower()}"] if dot and stem else [base]
+        endings = [f"_{ending.lower()}"] if dot and stem else []
+        stem = _bounded(stem or base)
+        tried = [stem, *(f"{stem}{one}" for one in endings)]
         number = 1
-        while folder + slash + tried[0].lower() in given or f"{folder}{slash}{tried[0]}".lower() in given:
-            tried = tried[1:] or [f"{stem or base}_{(number := number + 1)}"]
+        while f"{folder}{slash}{tried[0]}".lower() in given:
+            tried = tried[1:] or [f"{stem}_{(number := number + 1)}"]
         target = f"{folder}{slash}{tried[0]}"
         given.add(target.lower())
         targets.append(target)
     return targets
+
+
+def _folders(name: str) -> list[str]:
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
+def _as_faces(folder: str) -> list[str]:
+    """The targets of which a face would be called as this folder: `x` and `x_0` for `x_0.png`."""
+    stem = re.sub(r"\.(png|jpg)$", "", folder)
+    return [] if stem == folder else [stem, re.sub(r"_\d+$", "", stem)]
+
+
+def _bounded(stem: str) -> str:
+    """A stem that has room for what is put before and behind it: a file's name has at most 255 bytes."""
+    held = stem.encode()
+    if len(held) <= LONGEST_STEM:
+        return stem
+    return f"{held[: LONGEST_STEM - 9].decode(errors='ignore')}_{hashlib.sha256(held).hexdigest()[:8]}"
