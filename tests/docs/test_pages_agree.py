@@ -44,3 +44,14 @@ def test_every_exit_code_stands_in_the_table() -> None:
     kinds = [getattr(errors, name) for name in errors.__all__]
     codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.V2FError)}
     assert {0, *codes, *(Stopped(number).exit_code for number in SIGNALS)} == told
+
+
+def test_layouts_of_sets_are_as_many_as_their_tables_have_rows() -> None:
+    page = (ROOT / "docs/formats.md").read_text()
+    tables = page.partition("## Folders\n")[2].partition("## Several sets in one place")[0]
+    rows = sum(line.startswith("| ") for line in tables.splitlines()) - 2 * tables.count("| --- |\n")
+    said = re.search(r"(\d+) layouts are damaged", page)
+    logged = re.search(r"(\d+) layouts of", (ROOT / "CHANGELOG.md").read_text())
+    assert said is not None
+    assert logged is not None
+    assert int(said[1]) == int(logged[1]) == rows
