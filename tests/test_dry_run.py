@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,11 +60,18 @@ def people(images: int, rough: int) -> Make:
     return make
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "null"])
-@pytest.mark.parametrize(
-    ("identities", "images", "rough", "codec"),
-    [(1, 1, 16, "jpeg"), (3, 5, 8, "jpeg"), (40, 20, 28, "jpeg"), (12, 9, 4, "jpeg"), (7, 6, 16, "png")],
+SIZES = (
+    (3, 5, 8, "jpeg"),
+    (40, 20, 28, "jpeg"),
+    *(
+        pytest.param(*size, marks=pytest.mark.slow)
+        for size in [(1, 1, 16, "jpeg"), (12, 9, 4, "jpeg"), (7, 6, 16, "png")]
+    ),
 )
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "null"])
+@pytest.mark.parametrize(("identities", "images", "rough", "codec"), SIZES)
 def test_bytes_images_and_shards_are_as_foretold(
     format: str, identities: int, images: int, rough: int, codec: str, tmp_path: Path
 ) -> None:
@@ -164,13 +174,13 @@ REFUSED_OF_ONNX = (
     ("--yaw 3", ConfigError),
     ("--rounding truncate", ConfigError),
 )
-REFUSED: tuple[tuple[str, type[Exception]], ...] = (
+REFUSED = (
     ("--ids 1000000000000", DiskFull),
     ("--out file", OutputFolderError),
     ("--out foreign", OutputFolderError),
     ("--sigma 0.3,", ConfigError),
-    ("--ids 100000 --max-cosine 0.1", SaturationError),
-    ("--by pose-model --yaw 3", ConfigError),
+    pytest.param("--ids 100000 --max-cosine 0.1", SaturationError, marks=pytest.mark.slow),
+    pytest.param("--by pose-model --yaw 3", ConfigError, marks=pytest.mark.slow),
 )
 
 
@@ -199,7 +209,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 OTHERS = (
     ("convert {people} out", ("24 images in 1 shard", "webdataset")),
     ("features {people} --batch 8 --out f.npy", ("24 of 512 numbers", "images/s, measured here on 8 images")),
-    ("ids sample 2500 --out i.safetensors", ("2,500 from 'mini'", "candidates")),
+    pytest.param(
+        "ids sample 2500 --out i.safetensors", ("2,500 from 'mini'", "candidates"), marks=pytest.mark.slow
+    ),
     ("train recogniser {people} --steps 40 --batch 4 --fp32 --out run", ("40 steps of 4 images", "s a step")),
     (
         "train estimator pose {people} --steps 5 --batch 4 --out e.safetensors",
@@ -207,6 +219,10 @@ OTHERS = (
     ),
     pytest.param(
         "train estimator pose --steps 5 --batch 4 --out e.safetensors", ("500 people of 16 images", "minutes"),
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        "ids prove 3 --compute-batch 2 --out p.safetensors", ("3 from statistics of mini", "images/s, measured here"),
         marks=pytest.mark.slow,
     ),
     pytest.param("render --ids 3 --images 2 --out r", ("6 images in 1 shard",), marks=pytest.mark.slow),
@@ -227,6 +243,54 @@ def test_other_commands_write_nothing(
     assert [text for text in (*expected, "nothing was written") if text not in said] == [], said
     assert set(os.listdir(tmp_path)) == caches == set()
     assert tree(world.parent) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ids sample 20 --source gaussian --out i.safetensors",
+        pytest.param(
+            "ids prove 6 --compute-batch 2 --out p.safetensors --features p.npy", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_file_that_is_whole_is_known(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan of what was done already says so; that of other settings is refused as the run is."""
+    monkeypatch.chdir(tmp_path)
+    v2f(*words.split())
+    before = tree(tmp_path)
+    assert "nothing is left to do" in v2f(*words.split(), "--dry-run")
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(OutputFolderError, match="--seed was 0, is 1"):
+            v2f(*words.split(), "--seed", 1, *dry)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_a_proof_is_foretold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are then made, about; what an earlier run left is counted; what cannot be met is said."""
+    monkeypatch.chdir(tmp_path)
+    words = ("ids", "prove", 150, "--out", "p.safetensors")
+    told = planned("ids prove 150 --out p.safetensors")
+    assert list(tmp_path.iterdir()) == []
+    assert "not to be met" in v2f(*words, "--max-made", 151, "--dry-run")
+    monkeypatch.setattr("v2f_engine.vectors.proof.TILE", None)  # ends the run after its pictures
+    with pytest.raises(TypeError):
+        v2f(*words)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    again = planned("ids prove 150 --out p.safetensors")
+    assert (told["kept"], again["kept"]) == (0, 150)
+    v2f(*words)
+    made = json.loads(Path("p.json").read_text())["made"]
+    assert told["made"] == pytest.approx(made, rel=0.35)
+
+
+def planned(words: str) -> dict[str, Any]:
+    """The object of a plan."""
+    line = [sys.executable, "-m", "v2f_engine", *words.split(), "--dry-run", "--json", "--quiet"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout))
 
 
 def test_minutes_are_honest(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ KINDS = {
     ),
     "ids prove": Kind("ids prove 3 --compute-batch 2 --out {out}", "p.safetensors", ("p.safetensors", 2)),
 }  # fmt: skip
-QUICK = ("convert", "features")
+QUICK = ("convert",)
 CASES = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in KINDS]
 
 
@@ -207,6 +207,7 @@ def test_it_moved_and_where_it_was_begun_is_gone(people: Path, tmp_path: Path) -
     assert tree(tmp_path / "moved") == tree(tmp_path / "fresh")
 
 
+@pytest.mark.slow
 def test_a_set_begun_from_python_goes_on_as_its_settings_tell(tmp_path: Path) -> None:
     from v2f_engine.rendered import WORLD_VERSION, render_people
 

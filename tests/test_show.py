@@ -128,7 +128,20 @@ def test_options_for_a_file_are_printed_in_silence_too(rendered: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_training_a_table_weights_and_strangers(rendered: Path, tmp_path: Path) -> None:
+def test_a_table_and_strangers(rendered: Path, tmp_path: Path) -> None:
+    v2f("ids", "sample", 3, "--out", tmp_path / "i.safetensors")
+    assert "3 vectors of 512 numbers" in v2f("show", tmp_path / "i.safetensors")
+    v2f("convert", rendered, tmp_path / "set", "--format", "imagefolder")
+    assert "name the source" in v2f("show", tmp_path / "set")
+    said = v2f("show", tmp_path / "set" / "images")
+    assert "a set of others" in said
+    assert "2, 4 images" in said
+    with pytest.raises(ConfigError, match="nothing is there"):
+        v2f("show", tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_a_training_and_its_weights(rendered: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     v2f("train", "recogniser", rendered, "--steps", 2, "--batch", 4, "--fp32", "--out", out)
     said = v2f("show", out)
@@ -141,12 +154,3 @@ def test_a_training_a_table_weights_and_strangers(rendered: Path, tmp_path: Path
         assert words in said
     assert "v2f train recogniser" in said
     assert "weights (iresnet)" in v2f("show", out / "recogniser.safetensors")
-    v2f("ids", "sample", 3, "--out", tmp_path / "i.safetensors")
-    assert "3 vectors of 512 numbers" in v2f("show", tmp_path / "i.safetensors")
-    v2f("convert", rendered, tmp_path / "set", "--format", "imagefolder")
-    assert "name the source" in v2f("show", tmp_path / "set")
-    said = v2f("show", tmp_path / "set" / "images")
-    assert "a set of others" in said
-    assert "2, 4 images" in said
-    with pytest.raises(ConfigError, match="nothing is there"):
-        v2f("show", tmp_path / "none")

@@ -37,7 +37,7 @@ ALWAYS: dict[str, str] = {
     "ids check": "vectors --step --plot",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --target-cosine --seed --max-rounds "
-    "--max-made --backend --images",
+    "--max-made --backend --images --dry-run",
     "train recogniser": "data --recipe --mask --split --on-bad --held-out --out --depth "
     "--margin --m --sample-rate --lr --dropout --set --stepping --validate "
     "--epochs --steps --minutes --batch --fp32 --start-from --threads --in-memory --checkpoint-every --seed --device "

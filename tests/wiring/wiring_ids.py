@@ -221,6 +221,7 @@ PROVE_SCENE = Scene(
     "<n_ids=2> --out {out}.safetensors --model {small} --source gaussian",
     {
         **OVERWRITE,
+        **dry_run(),
         "n_ids": case("3", (PROVE, "n", 3)),
         "--out": (
             case("{out}-b.safetensors", (FACES, "work", "{out}-b.work")),

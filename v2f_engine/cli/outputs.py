@@ -35,10 +35,12 @@ Overwrite = Annotated[
 
 SCHEMA = "v2f-output/1"
 NOT_DECISIVE = frozenset(
-    {"out", "overwrite", "backend", "batch", "card", "device", "fetch", "max_made", "max_rounds", "pictures", "plot",
-     "report", "target", "threads", "timing_cache"}
+    {"out", "overwrite", "backend", "batch", "card", "device", "dry_run", "fetch", "max_made", "max_rounds",
+     "pictures", "plot", "report", "target", "threads", "timing_cache"}
 )  # fmt: skip
 """Parameters that name the outputs, or that decide speed, place or bounds of the work only."""
+WRITTEN = {("ids prove", "features")}
+"""(command, parameter) that names an output there and an input elsewhere."""
 PROBE = 1 << 20
 """Bytes at both ends of a file that tell it from another of its size: a gallery of 30 GB takes a minute to hash."""
 
@@ -132,16 +134,23 @@ def asked() -> dict[str, str]:
     context = _running()
     if context is None:
         return {}
-    words: list[str] = []
-    outer = context
-    while outer.parent is not None:
-        words, outer = [str(outer.info_name), *words], outer.parent
     names = {parameter.name: parameter.opts[0] for parameter in context.command.params}
-    settings = {"command": " ".join(words)}
+    settings = {"command": _words(context)}
     for name, value in sorted(context.params.items()):
-        if value is not None and name not in NOT_DECISIVE:
+        if value is not None and _decides(context, name):
             settings[names.get(name, name)] = json.dumps(_told(value), default=str, sort_keys=True)
     return settings
+
+
+def _words(context: Any) -> str:
+    words: list[str] = []
+    while context.parent is not None:
+        words, context = [str(context.info_name), *words], context.parent
+    return " ".join(words)
+
+
+def _decides(context: Any, name: str) -> bool:
+    return name not in NOT_DECISIVE and (_words(context), name) not in WRITTEN
 
 
 def _running() -> Any:
@@ -366,7 +375,7 @@ def _refuse_inputs(files: tuple[Path, ...]) -> None:
     typed = {} if context is None else context.params
     for name, value in typed.items():
         for one in value if isinstance(value, list | tuple) else (value,):
-            if name in NOT_DECISIVE or not isinstance(one, str | Path) or not os.path.exists(one):
+            if not _decides(context, name) or not isinstance(one, str | Path) or not os.path.exists(one):
                 continue
             for file in files:
                 if file.exists() and file.samefile(one):

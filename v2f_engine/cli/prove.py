@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import (
     Backend,
     EngineFlags,
@@ -20,7 +21,7 @@ from v2f_engine.cli.flags import (
     Source,
     grouped,
 )
-from v2f_engine.cli.outputs import Overwrite, claimed
+from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import result, say
 
@@ -74,6 +75,7 @@ def prove(
     noise: NoiseFlags,
     bounds: ProofFlags,
     images_per_id: Annotated[int, typer.Option("--images", help="images looked at of each identity")] = 1,
+    dry_run: DryRun = False,
 ) -> None:
     """Keep the identities whose generated faces a recogniser tells apart; the same command resumes.
 
@@ -81,7 +83,7 @@ def prove(
     images that were looked at here first. Finished pieces wait in OUT.work until the table is written.
     """
     from v2f_engine.atomic import write_atomically
-    from v2f_engine.options import IdentityOptions, ImageOptions
+    from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions
     from v2f_engine.pipeline.proof import ProofOptions, run
     from v2f_engine.vectors.files import save_npy
     from v2f_engine.vectors.identities import BYTES_PER_IDENTITY
@@ -90,38 +92,41 @@ def prove(
     out = files.out
     work, room = out.with_suffix(".work"), BYTES_PER_IDENTITY * max(0, n_ids)
     report, plot = files.report or out.with_suffix(".json"), files.plot or out.with_suffix(".png")
-    with claimed(
-        files.overwrite,
-        out,
-        report,
-        plot,
-        files.features,
-        endings=(".safetensors",),
-        room=room,
-    ):
+    written = (out, report, plot, files.features)
+
+    def asked() -> tuple[EngineOptions, IdentityOptions, ImageOptions, ProofOptions]:
         known = rate.calibrated(bounds.image_cosine, images_per_id)
+        return (
+            engine.options,
+            IdentityOptions(
+                n_ids,
+                None,
+                vectors.source,
+                vectors.max_cosine,
+                exclude=rate.excluded(vectors.exclude),
+                rescale=vectors.rescale,
+            ),
+            ImageOptions(images_per_id, noise.seed, noise.perturbation),
+            ProofOptions(
+                recogniser=rate.recogniser,
+                image_cosine=bounds.image_cosine if known is None else known,
+                max_rounds=bounds.max_rounds,
+                max_made=bounds.max_made,
+                backend=bounds.backend,
+            ),
+        )
+
+    if dry_run:
+        from v2f_engine.pipeline.proof_foreseen import foresee_proof
+
+        lines = would_write(files.overwrite, *written, endings=(".safetensors",), room=room)
+        seen = foresee_proof(*asked(), work)
+        about = {name: value for name, value in vars(seen).items() if name != "plan"}
+        say_plan([*lines, *seen.lines()], out=out, plan=seen.plan.to_json(), **about)
+        return
+    with claimed(files.overwrite, *written, endings=(".safetensors",), room=room):
         with progress_bar("prove", "images") as progress:
-            proof = run(
-                engine.options,
-                IdentityOptions(
-                    n_ids,
-                    None,
-                    vectors.source,
-                    vectors.max_cosine,
-                    exclude=rate.excluded(vectors.exclude),
-                    rescale=vectors.rescale,
-                ),
-                ImageOptions(images_per_id, noise.seed, noise.perturbation),
-                ProofOptions(
-                    recogniser=rate.recogniser,
-                    image_cosine=bounds.image_cosine if known is None else known,
-                    max_rounds=bounds.max_rounds,
-                    max_made=bounds.max_made,
-                    backend=bounds.backend,
-                ),
-                work,
-                progress,
-            )
+            proof = run(*asked(), work, progress)
         # The table first: it is what was asked for, and pictures have more ways to fail.
         if proof.table is not None:
             proof.table.save(out)

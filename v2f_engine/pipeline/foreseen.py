@@ -79,13 +79,13 @@ def foresee(
     executor, images, output = asked.executor, asked.images, asked.output
     check_options(executor, asked.workers.options)
     refuse_impossible(asked)
-    planned: list[IdentityPlan] = []
+    plans: list[IdentityPlan] = []
 
     def people(settled: IdentityOptions, seed: int) -> Identities:
-        plan = _planned(settled, seed)
+        plan = planned(settled, seed)
         if plan is not None:
             plan.refuse_if_saturated()
-            planned.append(plan)
+            plans.append(plan)
         if plan is None or plan.seconds < SAMPLED_S or is_begun(Path(output.out)):
             return identity_table(settled, seed)
         return identity_table(replace(settled, n_ids=FIRST), seed)
@@ -118,7 +118,7 @@ def foresee(
     return Foreseen(
         written=written,
         people=origin(ready.table, engine.people),
-        verdict=_verdict(planned[0] if planned else None, len(ready.table), count),
+        verdict=_verdict(plans[0] if plans else None, len(ready.table), count),
         device=str(told.get("device", told.get("provider", "unknown"))),
         precision=str(told["precision"]),
         runner=", ".join([told["runner"], f"{told['batch_size']} images a call", *first]),
@@ -131,7 +131,7 @@ def foresee(
     )
 
 
-def _planned(settled: IdentityOptions, seed: int) -> IdentityPlan | None:
+def planned(settled: IdentityOptions, seed: int) -> IdentityPlan | None:
     """The planner's word on identities that are to be sampled, where they are many enough for it."""
     if settled.identities is not None or (settled.n_ids or 0) < PLANNED_FROM:
         return None

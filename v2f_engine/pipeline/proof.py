@@ -82,12 +82,22 @@ class FaceFeatures:
                 self.progress(self._done, total)
         return np.concatenate(parts)
 
-    def _piece(self, part: Identities) -> Float32:
+    def is_kept(self, part: Identities) -> bool:
+        """Whether an earlier run left the features of these identities, one piece, in `work`."""
+        path = self._path(part)
+        return path is not None and path.is_file()
+
+    def _path(self, part: Identities) -> Path | None:
         if self.work is None:
-            return self._look(part)
+            return None
         digest = hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode())
         digest.update(part.candidate.tobytes() + part.vectors.tobytes())
-        path = self.work / f"{part.candidate[0]:010d}-{digest.hexdigest()[:16]}.safetensors"
+        return self.work / f"{part.candidate[0]:010d}-{digest.hexdigest()[:16]}.safetensors"
+
+    def _piece(self, part: Identities) -> Float32:
+        path = self._path(part)
+        if path is None:
+            return self._look(part)
         if path.is_file():
             try:
                 found: Float32 = read_tensors(path, FORMAT)[0]["features"]
@@ -96,7 +106,7 @@ class FaceFeatures:
             except (VectorError, KeyError):  # a damaged piece is made again
                 pass
         features = self._look(part)
-        self.work.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(path, {"features": features}, {"format": FORMAT})
         return features
 

@@ -227,7 +227,7 @@ def prove_identities(
         made, accepted = made + count, accepted + len(new)
         rounds.append(Round(count, count - len(new), accepted, round(time.perf_counter() - started, 2)))
         if plan is None:
-            plan = _predict(n, features, max_cosine, most, name, backend)
+            plan = predicted(n, features, max_cosine, most, name, backend)
         ending = _ending(accepted, made, rounds, max_rounds, plan)
         if ending:
             break
@@ -312,9 +312,10 @@ class _Given:
         return self.rows[first : first + count]
 
 
-def _predict(
+def predicted(
     n: int, features: Float32, max_cosine: float, most: int, name: str, backend: str
 ) -> IdentityPlan:
+    """How many identities have to be made, from the features of some; `most` may be, `name` is their source."""
     rows = min(len(features), MOST_ROWS)
     return plan_identities(
         n, _Given(features, name), max_cosine, max_candidates=most, backend=backend, pilot_rows=rows
@@ -326,7 +327,7 @@ def _fitting(features: Float32, plan: IdentityPlan) -> float | None:
     looser = feasible_cosine(plan)
     while looser is not None and looser < 1:
         backend, most = plan.pilot.backend, plan.max_candidates
-        again = _predict(plan.identities, features, looser, most, plan.source, backend)
+        again = predicted(plan.identities, features, looser, most, plan.source, backend)
         if again.kept_at_budget >= MARGIN * plan.identities:
             return looser
         looser = round(looser + 0.01, 2)
