@@ -17,13 +17,15 @@ from typing import Any
 
 from v2f_kernels._extras import install
 
-from v2f_engine.errors import ConfigError, HubError, MissingDependency
+from v2f_engine.errors import ConfigError, HubError, MissingDependency, V2FError
 from v2f_engine.version import VERSION
 
 KINDS = ("dataset", "model")
 LARGE = 256 << 20
 """Bytes of a file whose own progress is worth a bar."""
 LOGIN = "`hf auth login`, or a token in HF_TOKEN"
+MISREAD = (ValueError, LookupError, TypeError, AttributeError)
+"""What huggingface_hub raises where an answer lacks a field or is no JSON."""
 SAID: dict[int, str] = {
     401: f"the token is not valid there. {LOGIN} of https://huggingface.co/settings/tokens",
     402: "the account has no room left for it",
@@ -202,12 +204,18 @@ def named(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (HubError, ConfigError):
+    except V2FError:
         raise
     except errors.HFValidationError as error:
         raise ConfigError(f"{what}: not a name that the Hub takes: {_first_line(error)}") from error
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError, *MISREAD) as error:
         said = _said(error)
+        if said is None and isinstance(error, MISREAD):
+            said = (
+                f"what answers at {endpoint()} does not speak as the Hub does ({type(error).__name__}: "
+                f"{_scrubbed(_first_line(error))}). Is a proxy or a log-in page of the network in between? Repeat "
+                "the command when it is gone: it goes on where it stopped"
+            )
         if said is None:
             raise
         raise HubError(f"{what}: {said}.") from error
