@@ -136,6 +136,10 @@ def test_a_table_and_strangers(rendered: Path, tmp_path: Path) -> None:
     said = v2f("show", tmp_path / "set" / "images")
     assert "a set of others" in said
     assert "2, 4 images" in said
+    np.save(tmp_path / "f.npy", np.ones((7, 64), np.float32))
+    np.savez(tmp_path / "f.npz", vectors=np.ones((5, 512), np.float16))
+    assert "7 of 64 numbers" in v2f("show", tmp_path / "f.npy")
+    assert "5 of 512 numbers" in v2f("show", tmp_path / "f.npz")
     with pytest.raises(ConfigError, match="nothing is there"):
         v2f("show", tmp_path / "none")
 

@@ -170,7 +170,7 @@ def in_words(size: float) -> str:
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
-    return f"{size:.1f} TB"
+    return f"{size:,.1f} TB"
 
 
 @contextlib.contextmanager

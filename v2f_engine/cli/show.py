@@ -381,7 +381,21 @@ def _file(place: Path) -> Shown:
         return readers[kind](place)
     if place.suffix in (".safetensors", ".pth", ".pt"):
         return _weights(place)
+    if place.suffix in (".npy", ".npz"):
+        return _vectors(place)
     return _strangers(place)
+
+
+def _vectors(place: Path) -> Shown:
+    from v2f_engine.vectors.streams import open_vectors
+
+    rows = open_vectors(place, dimension=None)
+    count, length = len(rows), rows.shape[1]
+    lines = (
+        ("rows", f"{count:,} of {length:,} numbers"),
+        ("use", f"v2f ids check {place}; v2f ids fit {place} where a row is a person"),
+    )
+    return Shown("a file of vectors", lines, {"rows": count, "dimension": length})
 
 
 def _identities(place: Path) -> Shown:

@@ -65,7 +65,8 @@ class Perturbation:
         object.__setattr__(self, "weights", NUMBERS("perturbation weights", self.weights))
         if not self.levels or len(self.levels) != len(self.weights):
             raise ConfigError(
-                f"A perturbation needs one weight per level, found levels {self.levels} and weights {self.weights}."
+                f"A perturbation needs one weight per level, found levels {self.levels} and weights {self.weights}. "
+                "Give as many of weights (--sigma-weights) as of levels."
             )
         if any(not w >= 0 for w in self.weights) or abs(math.fsum(self.weights) - 1) > 1e-6:
             raise ConfigError(f"Perturbation weights must be positive and sum to 1, found {self.weights}.")
