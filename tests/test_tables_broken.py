@@ -52,6 +52,12 @@ def test_cuts_of_cuts_choose_what_they_say(people: v2f.Identities, tmp_path: Pat
         assert v2f.load_identities(tmp_path / "part.safetensors") == table
 
 
+def test_a_line_stays_one(people: v2f.Identities) -> None:
+    many = v2f.Identities(people.vectors, people.candidate, {"source": "Person 1 of seed 0, " * 1000})
+    assert len(repr(many)) < 400
+    assert len(many._repr_html_()) < 3000
+
+
 def test_a_range_counts_what_it_says() -> None:
     rows = np.arange(5)
     for numbers in (range(a, b, c) for a in range(5) for b in range(-1, 6) for c in (-2, -1, 1, 3)):

@@ -27,6 +27,8 @@ BYTES_PER_IDENTITY = 512 * 4 + 8
 """On disk: a vector and its candidate."""
 PART_OF = "part_of"
 """In the provenance of rows chosen from a table: how many identities that table has."""
+SHOWN = 200
+"""Letters of a text of the provenance that a line about the table shows."""
 HASHED_UNASKED = 1 << 28
 """Bytes of vectors up to which a notebook is told the hash: 256 MB are 0.2 s."""
 
@@ -196,7 +198,7 @@ class Identities:
 
     def _about(self) -> dict[str, Any]:
         names = ("source", "max_cosine", "seed", "model", "rescaled_to", PART_OF)
-        return {name: self.provenance[name] for name in names if name in self.provenance}
+        return {name: _short(self.provenance[name]) for name in names if name in self.provenance}
 
     def _repr_html_(self) -> str:
         about = {name.replace("_", " "): value for name, value in self._about().items()}
@@ -283,3 +285,8 @@ class Identities:
         if len(table):  # `save` takes `table[:0]`, too
             check_vectors(table.vectors, str(path), dimension=None)
         return table
+
+
+def _short(value: Any) -> Any:
+    """What is shown of a value: of a thousand names, as `v2f ui` notes them, the first."""
+    return f"{value[:SHOWN]} ..." if isinstance(value, str) and len(value) > SHOWN else value
