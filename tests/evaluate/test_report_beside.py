@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.cli.evaluate_report import card_measures, page_name, plain_words
+from v2f_engine.cli.evaluate_report import card_measures, distinct, page_name, plain_words
 from v2f_engine.cli.main import app
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.write import write_dataset
@@ -279,6 +279,13 @@ def test_a_comparison_lies_beside_the_first_set_under_a_name_of_its_own(sets: Pa
 def test_names_of_pages() -> None:
     assert page_name(Path("a"), []) == "report"
     assert page_name(Path("a"), [Path("b"), Path("x/c d")]) == "report_beside_b_and_c_d"
+    assert page_name(Path("1/a"), [Path("2/a"), Path("b")]) == "report_beside_2_a_and_b"
+    assert distinct([Path("/r/1/a"), Path("/r/2/a"), Path("/r/b"), Path("/q/2/a")]) == [
+        "1/a",
+        "r/2/a",
+        "b",
+        "q/2/a",
+    ]
     for others in ([Path("a")], [Path("b"), Path("b")]):
         with pytest.raises(ConfigError, match="expected another set in each place"):
             page_name(Path("a"), others)

@@ -53,6 +53,7 @@ def report(
     import json
     import shlex
     import sys
+    from dataclasses import replace
 
     from v2f_engine.atomic import write_atomically
     from v2f_engine.evaluate.report import make_report, page
@@ -67,6 +68,10 @@ def report(
         source = sets.read(data, split=sets.split)
         real = None if gallery is None else sets.read(gallery)
         compared = [sets.read(other) for other in others]
+        source, *compared = (
+            replace(one, name=name) if "/" in name else one
+            for one, name in zip((source, *compared), distinct((data, *others)), strict=True)
+        )
         with progress_bar("intervals", "resamples") as progress:
             made = make_report(
                 source,
@@ -105,8 +110,23 @@ def page_name(data: Path, others: Sequence[Path]) -> str:
                 f"--beside {others[place - 1]} is {'DATA itself' if path == places[0] else 'given twice'}: expected "
                 "another set in each place. Leave it out, or give the other set's path."
             )
-    names = ["".join(c if c.isalnum() or c in "-." else "_" for c in path.name)[:60] for path in places[1:]]
+    names = [
+        "".join(c if c.isalnum() or c in "-." else "_" for c in name)[:60] for name in distinct(places)[1:]
+    ]
     return "_beside_".join(["report", "_and_".join(names)]) if names else "report"
+
+
+def distinct(places: Sequence[Path]) -> list[str]:
+    """Names of sets at different paths; those that are alike with as many folders above as tell them apart."""
+    whole = [path.resolve().parts for path in places]
+    depths = [1] * len(whole)
+    while True:
+        names = ["/".join(parts[-depth:]) for parts, depth in zip(whole, depths, strict=True)]
+        alike = [place for place, name in enumerate(names) if names.count(name) > 1]
+        if not any(depths[place] < len(whole[place]) for place in alike):
+            return names
+        for place in alike:
+            depths[place] = min(depths[place] + 1, len(whole[place]))
 
 
 def plain_words(record: dict[str, Any]) -> list[str]:
