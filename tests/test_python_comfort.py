@@ -344,8 +344,8 @@ def test_an_engine_says_what_it_is(engine: v2f.Engine) -> None:
 
 def test_an_argument_that_nobody_knows_is_refused_in_pythons_words() -> None:
     """A wrapper that binds the arguments once said it without the function's name."""
-    with pytest.raises(TypeError, match=r"generate\(\) got an unexpected keyword argument 'fromat'"):
-        v2f.generate(2, fromat="lmdb")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"generate\(\) got an unexpected keyword argument 'formats'"):
+        v2f.generate(2, formats="lmdb")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"open_dataset\(\) missing 1 required positional argument: 'path'"):
         v2f.open_dataset()  # type: ignore[call-arg]
 
