@@ -339,7 +339,7 @@ ENV = Scene(
     {SELF_TEST: give("alike")},
 )
 
-LOOKED_AT = "v2f_engine.cli.show:looked_at"
+LOOKED_AT = "v2f_engine.cli.show.command:looked_at"
 SHOW = Scene(
     "show",
     "<place={strangers}>",
@@ -347,7 +347,7 @@ SHOW = Scene(
         "place": case("{faces}", (LOOKED_AT, "place", "{faces}")),
         "--toml": case(
             None,
-            ("v2f_engine.cli.show:as_toml", "command", "generate"),
+            ("v2f_engine.cli.show.command:as_toml", "command", "generate"),
             instead="{broken}",
             spies={"v2f_engine.pipeline.replay:options_of": give({"ids": 2})},
         ),

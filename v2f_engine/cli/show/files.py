@@ -1,0 +1,115 @@
+"""Single files: tables of identities, statistics, vectors, weights, exported models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from v2f_engine.cli.show.sets import strangers
+from v2f_engine.cli.show.shown import Shown
+
+
+def file(place: Path) -> Shown:
+    """A file: by what its head says it is."""
+    from v2f_engine.runtime.artefact import is_artefact
+    from v2f_engine.vectors.files import kind_of
+    from v2f_engine.vectors.identities import FORMAT
+    from v2f_engine.vectors.statistics import FORMAT as STATISTICS
+
+    if is_artefact(place):
+        return _artefact(place)
+    readers: Mapping[str, Callable[[Path], Shown]] = {FORMAT: _identities, STATISTICS: _statistics}
+    kind = kind_of(place)
+    if kind in readers:
+        return readers[kind](place)
+    if place.suffix in (".safetensors", ".pth", ".pt"):
+        return _weights(place)
+    if place.suffix in (".npy", ".npz"):
+        return _vectors(place)
+    return strangers(place)
+
+
+def _vectors(place: Path) -> Shown:
+    from v2f_engine.vectors.streams import open_vectors
+
+    rows = open_vectors(place, dimension=None)
+    count, length = len(rows), rows.shape[1]
+    lines = (
+        ("rows", f"{count:,} of {length:,} numbers"),
+        ("use", f"v2f ids check {place}; v2f ids fit {place} where a row is a person"),
+    )
+    return Shown("a file of vectors", lines, {"rows": count, "dimension": length})
+
+
+def _identities(place: Path) -> Shown:
+    from v2f_engine.vectors.identities import Identities
+
+    table = Identities.load(place)
+    about = dict(table.provenance)
+    limit = about.get("max_cosine")
+    apart = f", every cosine below {limit:g}" if isinstance(limit, int | float) else ""
+    lines = (
+        (
+            "people",
+            f"{len(table):,} vectors of {table.vectors.shape[1]} numbers, hash {table.table_hash[:12]}",
+        ),
+        ("source", f"{about.get('source', 'unknown')}{apart}"),
+        ("faces", "proven on their faces" if "faces" in about else "looked at as vectors alone"),
+        ("use", f"v2f generate --vectors {place}"),
+    )
+    return Shown(
+        "a table of identities",
+        lines,
+        {"identities": len(table), "table_hash": table.table_hash, "provenance": about},
+    )
+
+
+def _statistics(place: Path) -> Shown:
+    from v2f_engine.vectors.statistics import load_statistics
+
+    found = load_statistics(place)
+    lines = (
+        ("rows", f"{found.count:,}, length {found.length:.4g}, sha256 {found.sha256[:12]}"),
+        ("dimension", f"{found.effective_dimension:.1f} effective, {found.cosine_dimension:.1f} of cosines"),
+        ("use", f"v2f generate --source {place}"),
+    )
+    return Shown(
+        "statistics of identity vectors",
+        lines,
+        {"rows": found.count, "sha256": found.sha256, "length": found.length},
+    )
+
+
+def _weights(place: Path) -> Shown:
+    from v2f_engine.models.checkpoint_file import read_checkpoint
+
+    file = read_checkpoint(place)
+    kind = str(file.head.get("kind", "weights"))
+    parts = {
+        part: sum(int(value.numel()) for value in tensors.values()) for part, tensors in file.parts.items()
+    }
+    lines = (
+        ("weights", ", ".join(f"{part}: {count:,} numbers" for part, count in parts.items())),
+        ("config", json.dumps(file.head.get("config", {}), default=str)),
+        ("training", json.dumps(file.head.get("training", {}), default=str)),
+        *(("note", words) for words in file.notes),
+    )
+    return Shown(f"weights ({kind})", lines, {"parts": parts, "head": dict(file.head)})
+
+
+def _artefact(place: Path) -> Shown:
+    from v2f_engine.runtime.artefact import open_artefact
+
+    sidecar = open_artefact(place)
+    model = sidecar.model
+    lines = (
+        ("model", f"{sidecar.part} of {model['name']}, {sidecar.kind}, {sidecar.precision}"),
+        ("licence", str(model["licence"])),
+        ("use", f"v2f generate --model {place}"),
+    )
+    return Shown(
+        "an exported model",
+        lines,
+        {"model": dict(model), "precision": sidecar.precision, "runner": sidecar.kind},
+    )

@@ -1,0 +1,41 @@
+"""What is said of a thing: lines for people, facts for a script."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What something is.
+
+    Args:
+        kind: `set`, `unfinished set`, `training`, `identities`, `weights`, ...
+        lines: (name, words) for people.
+        facts: the same and more for a script.
+        options: option -> value of the command that made it, where that can be told.
+        command: that command's words.
+        sheet: draws its first people as PNG, where it is a set.
+    """
+
+    kind: str
+    lines: tuple[tuple[str, str], ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] | None = None
+    command: str = ""
+    sheet: Callable[[], bytes] | None = None
+
+
+def typed(options: Mapping[str, Any]) -> str:
+    """Options as somebody would type them."""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name}")
+        else:
+            for one in value if isinstance(value, list) else [value]:
+                words += [f"--{name}", str(one)]
+    return shlex.join(words)
