@@ -30,7 +30,7 @@ for batch in stream:
 report = v2f.generate(
     n_ids=10, images_per_id=5, out=Path("faces"), format="webdataset", seed=np.int64(3).item()
 )
-reveal_type(report)  # expected: v2f_engine.pipeline.generation.GenerateReport
+reveal_type(report)  # expected: v2f_engine.pipeline.generate_report.GenerateReport
 reveal_type(report.complete)  # expected: bool
 reveal_type(report.dataset)  # expected: v2f_engine.data.formats.dataset.Dataset
 

@@ -8,7 +8,8 @@ what a resumed run had already written.
 """
 
 from v2f_engine.pipeline.engine import COMPUTE_BATCH, Engine
-from v2f_engine.pipeline.generation import GenerateReport, generate
+from v2f_engine.pipeline.generate_report import GenerateReport
+from v2f_engine.pipeline.generation import generate
 from v2f_engine.pipeline.given import identities_from, load_identities
 from v2f_engine.pipeline.shard_source import repair
 

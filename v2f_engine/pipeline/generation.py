@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine import notebook
 from v2f_engine.arguments import (
     CONDITION,
     COUNT,
@@ -27,24 +26,23 @@ from v2f_engine.arguments import (
     takes,
 )
 from v2f_engine.batch import ImageBatch
-from v2f_engine.data.formats import get_format, open_dataset
-from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats import get_format
 from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import Plan
-from v2f_engine.data.records.sidecar import read_attributes
 from v2f_engine.data.writing.room import refuse_beyond
-from v2f_engine.data.writing.write import WriteReport, manifest_for, write_dataset
+from v2f_engine.data.writing.write import manifest_for, write_dataset
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions, OutputOptions, WorkerOptions
 from v2f_engine.pipeline.engine import Engine
+from v2f_engine.pipeline.generate_report import GenerateReport, report_of
 from v2f_engine.pipeline.given import REFERENCES
 from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.pipeline.published import Asked, Script, departures, script_for
 from v2f_engine.pipeline.self_test import self_tested
 from v2f_engine.pipeline.shard_source import OPEN
-from v2f_engine.pipeline.start_up import StartUp, timed
+from v2f_engine.pipeline.start_up import timed
 from v2f_engine.ranges import stage
 from v2f_engine.runtime import NetworkRunner, compiling
 from v2f_engine.scale import Source, Workforce, write_scaled
@@ -60,78 +58,6 @@ from v2f_engine.vectors.sources import StatisticsSource
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
     from v2f_engine.pipeline.makers.posed import PoseCondition
-
-
-@dataclass(frozen=True)
-class GenerateReport:
-    """What a run of `generate` made.
-
-    Args:
-        out: folder of the dataset.
-        identities, images: how many of each it holds when it is complete.
-        written: images made by this call (fewer than `images` after a resume).
-        seconds: wall time of this call.
-        images_per_second: `written / seconds`, encoding and writing included.
-        contact_sheet: PNG with identities by rows; None for the null format.
-        manifest: JSON with every setting and every shard's sha256; None for the null format.
-        failed: images that came out constant twice; the attribute `failed` says which.
-        self_test: whether the kernels are batch-invariant, for runs long enough to be worth measuring it.
-        start_up: where the first seconds went, the rate after them, and kernels compiled.
-        people: where the identities come from: the source, with its hash.
-        script, departures: the published script that does the same, and how this run differs from it.
-        complete: False where a signal stopped the run and its handler let us go on.
-    """
-
-    out: Path
-    identities: int
-    images: int
-    written: int
-    seconds: float
-    images_per_second: float
-    contact_sheet: Path | None
-    manifest: Path | None
-    failed: int = 0
-    self_test: str = "not measured"
-    start_up: StartUp = field(default_factory=StartUp)
-    people: str = ""
-    script: str = ""
-    departures: tuple[str, ...] = ()
-    complete: bool = True
-
-    @property
-    def status(self) -> str:
-        """`complete` or `stopped`."""
-        return "complete" if self.complete else "stopped"
-
-    @property
-    def dataset(self) -> Dataset:
-        """The set, opened.
-
-        Raises:
-            DatasetError: it is not finished, or the null format, which stores nothing.
-        """
-        return open_dataset(self.out)
-
-    def _repr_html_(self) -> str:
-        values = {
-            "status": self.status,
-            "made now": f"{self.written:,} images, {self.images_per_second:,.0f} a second",
-            "people from": self.people,
-            "constant images": self.failed or None,
-            "differs from the published script": "; ".join(self.departures),
-        }
-        sheet = self.contact_sheet
-        shown = (
-            ""
-            if sheet is None or not sheet.is_file()
-            else notebook.img(sheet.read_bytes(), "contact sheet", "max-height:70vh;width:auto;")
-        )
-        return notebook.facts(
-            f"{self.out}: {self.images:,} images of {self.identities:,} people"
-            + ("" if self.complete else ", not finished"),
-            values,
-            shown,
-        )
 
 
 WORTH_A_SELF_TEST = 100
@@ -452,7 +378,7 @@ def run(
                 attachments=beside,
             )
         start_up = clock.report(kernels.compiled)
-    report = _report(output.out, plan, written, clock.seconds, self_test, start_up, origin(table, people))
+    report = report_of(output.out, plan, written, clock.seconds, self_test, start_up, origin(table, people))
     return replace(report, script=script.name, departures=differs)
 
 
@@ -500,39 +426,3 @@ def _may_compile(device: str) -> bool:
         import torch
 
     return not device.startswith("cpu") and torch.cuda.is_available()
-
-
-def _report(
-    out: Path,
-    plan: Plan,
-    written: WriteReport,
-    seconds: float,
-    self_test: str,
-    start_up: StartUp,
-    people: str,
-) -> GenerateReport:
-    return GenerateReport(
-        out=out,
-        identities=plan.identities,
-        images=plan.images,
-        written=written.images_written,
-        seconds=seconds,
-        images_per_second=written.images_written / seconds,
-        contact_sheet=written.contact_sheet,
-        manifest=written.manifest,
-        failed=_failed(written),
-        self_test=self_test,
-        start_up=start_up,
-        people=people,
-        complete=written.complete,
-    )
-
-
-def _failed(written: WriteReport) -> int:
-    """How many images of a finished dataset are recorded as failed."""
-    if written.manifest is None or not written.complete:
-        return 0
-    columns = read_attributes(written.path, Manifest.load(written.manifest))
-    if columns is None or "failed" not in (columns.dtype.names or ()):
-        return 0
-    return int(np.count_nonzero(columns["failed"] == 1))

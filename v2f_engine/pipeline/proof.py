@@ -222,16 +222,9 @@ def run(
     asked, limit = identities.for_model(engine.people), proof.limit
     assert asked.n_ids is not None, "a proof samples"
     faces = FaceFeatures(engine, judge, images, work, progress)
-    stream = IdentityStream(
-        source=asked.source,
-        seed=images.seed,
-        max_cosine=asked.max_cosine,
-        exclude=asked.exclude,
-        backend=proof.backend,
-    )
     return prove_identities(
         asked.n_ids,
-        stream,
+        candidates(asked, images.seed, proof.backend),
         faces,
         max_cosine=limit.threshold if isinstance(limit, Calibration) else limit,
         calibration=limit if isinstance(limit, Calibration) else None,
@@ -240,6 +233,13 @@ def run(
         max_made=proof.max_made,
         backend=proof.backend,
         name=f"{engine.loaded.name} through {judge.name}",
+    )
+
+
+def candidates(asked: IdentityOptions, seed: int, backend: str) -> IdentityStream:
+    """The identities that a proof takes from, in the order in which it takes them."""
+    return IdentityStream(
+        source=asked.source, seed=seed, max_cosine=asked.max_cosine, exclude=asked.exclude, backend=backend
     )
 
 

@@ -19,12 +19,11 @@ from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.pipeline.foreseen import FIRST, SAMPLED_S, planned
 from v2f_engine.pipeline.generation import origin
-from v2f_engine.pipeline.proof import FACES, PIECE, FaceFeatures, ProofOptions
+from v2f_engine.pipeline.proof import FACES, PIECE, FaceFeatures, ProofOptions, candidates
 from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.planner import IdentityPlan
 from v2f_engine.vectors.proof import MOST_MADE, keyed_by_candidate, predicted
-from v2f_engine.vectors.sampling import IdentityStream
 
 PROBE_S = 6.0
 """Faces are made and looked at for as long, in batches of the judge's; the first of them is not timed."""
@@ -118,13 +117,7 @@ def foresee_proof(
     if vectors is not None:
         vectors.refuse_if_saturated()
     whole = vectors is None or vectors.seconds < SAMPLED_S
-    stream = IdentityStream(
-        source=asked.source,
-        seed=images.seed,
-        max_cosine=asked.max_cosine,
-        exclude=asked.exclude,
-        backend=proof.backend,
-    )
+    stream = candidates(asked, images.seed, proof.backend)
     table = keyed_by_candidate(
         stream.take(n if whole else min(n, FIRST), max_candidates=max(100_000, 20 * most))
     )

@@ -26,6 +26,7 @@ from v2f_engine.data.writing.encode import Encoder
 from v2f_engine.data.writing.face_bytes import FACE, Survey, face_bytes
 from v2f_engine.data.writing.forecast import WRITING, Forecast, Probe, forecast
 from v2f_engine.data.writing.run import DatasetRun
+from v2f_engine.data.writing.set_report import SetReport
 from v2f_engine.data.writing.signals import stop_request
 from v2f_engine.data.writing.sink import ShardSink
 from v2f_engine.data.writing.write import OnProgress, complete, manifest_for
@@ -38,7 +39,7 @@ PROBED = 64
 
 
 @dataclass(frozen=True)
-class ConvertReport:
+class ConvertReport(SetReport):
     """What `convert_dataset` did: images and identities in the new set, images written by this call.
 
     `manifest` is None where a signal stopped it and its handler let us go on."""
@@ -56,20 +57,6 @@ class ConvertReport:
     def complete(self) -> bool:
         """False where a signal stopped it."""
         return self.manifest is not None
-
-    @property
-    def status(self) -> str:
-        """`complete` or `stopped`."""
-        return "complete" if self.complete else "stopped"
-
-    @property
-    def dataset(self) -> Dataset:
-        """The new set, opened.
-
-        Raises:
-            DatasetError: it is not finished.
-        """
-        return open_dataset(self.path)
 
 
 @takes(

@@ -12,8 +12,7 @@ from typing import Any
 
 from v2f_engine import disk
 from v2f_engine.config import at_least
-from v2f_engine.data.formats import get_format, open_dataset
-from v2f_engine.data.formats.dataset import Dataset
+from v2f_engine.data.formats import get_format
 from v2f_engine.data.layout import MANIFEST, SHEETS
 from v2f_engine.data.records.manifest import Manifest, software_versions
 from v2f_engine.data.records.plan import Plan
@@ -24,6 +23,7 @@ from v2f_engine.data.writing.open_run import Attachments, open_run
 from v2f_engine.data.writing.repair import Fill, MakeBatches, from_batches, mend
 from v2f_engine.data.writing.room import refuse_beyond
 from v2f_engine.data.writing.run import DatasetRun
+from v2f_engine.data.writing.set_report import SetReport
 from v2f_engine.data.writing.signals import stop_request
 from v2f_engine.errors import V2FError
 from v2f_engine.stopping import saying_what_is_kept
@@ -34,7 +34,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class WriteReport:
+class WriteReport(SetReport):
     """What a call of `write_dataset`, or of `scale.write_scaled`, did.
 
     Args:
@@ -62,20 +62,6 @@ class WriteReport:
     complete: bool
     manifest: Path | None
     contact_sheet: Path | None
-
-    @property
-    def status(self) -> str:
-        """`complete` or `stopped`."""
-        return "complete" if self.complete else "stopped"
-
-    @property
-    def dataset(self) -> Dataset:
-        """The set, opened.
-
-        Raises:
-            DatasetError: it is not finished, or the null format, which stores nothing.
-        """
-        return open_dataset(self.path)
 
     @property
     def images_per_s(self) -> float:
