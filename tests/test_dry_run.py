@@ -12,23 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import v2f
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.cli.main import app
 from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.formats import FORMATS
 from v2f_engine.data.writing.forecast import forecast, probed
 from v2f_engine.data.writing.write import manifest_for
 from v2f_engine.errors import BackendUnavailable, ConfigError, DiskFull, OutputFolderError, SaturationError
-
-
-def v2f(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import v2f
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.cli.main import app
 from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.layout import COMMAND, MANIFEST, RUN, WORK
 from v2f_engine.errors import ConfigError
@@ -52,14 +51,6 @@ def killed(text: str, nth: int, *words: str, at: Path) -> None:
         cwd=at, env=ENVIRONMENT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
-
-
-def v2f(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def tree(root: Path) -> dict[str, bytes]:

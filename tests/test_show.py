@@ -9,24 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import v2f
 from PIL import Image
-from typer.testing import CliRunner
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.cli.main import app
 from v2f_engine.cli.show import looked_at
 from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.layout import MANIFEST, RUN, WORK
 from v2f_engine.data.writing.contact_sheet import MARGIN
 from v2f_engine.errors import ConfigError, OutputFolderError
-
-
-def v2f(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import v2f
 
 from v2f_engine.batch import ImageBatch
-from v2f_engine.cli.main import app
 from v2f_engine.data import Encoder, Plan, open_training_set, write_dataset
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models.weights import load_recogniser
@@ -31,28 +30,20 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_features_then_a_training_set(dataset: Path, tmp_path: Path) -> None:
-    said = run("features", dataset, "--out", tmp_path / "f.npy", "--batch", 8)
+    said = v2f("features", dataset, "--out", tmp_path / "f.npy", "--batch", 8)
     assert "24 images, 512 numbers each" in said
     assert "mini, rgb, (x - 127.5) / 127.5, 0 bad" in said
     assert open_training_set(dataset, tmp_path / "f.npy", with_features=True).feature_dim == 512
     with pytest.raises(ConfigError, match="did you mean 'skip'"):
-        run("features", dataset, "--out", tmp_path / "g.npy", "--on-bad", "skpi")
+        v2f("features", dataset, "--out", tmp_path / "g.npy", "--on-bad", "skpi")
 
 
 def test_a_recogniser_is_trained_and_loads(dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["train", "recogniser", dataset, "--steps", 2, "--batch", 4, "--out", out, "--fp32"]
     words += ["--margin", "adaface", "--m", 0.3, "--sample-rate", 0.5, "--held-out-people", 2]
-    assert str(out / "recogniser.safetensors") in run(*words)
+    assert str(out / "recogniser.safetensors") in v2f(*words)
     assert load_recogniser(out / "recogniser.safetensors").config.feature_dim == 512
     settings = json.loads((out / "checkpoints" / "00000002.json").read_text())["settings"]
     assert (settings["margin"], settings["m"], settings["sample_rate"], settings["seed"]) == (
@@ -63,6 +54,6 @@ def test_a_recogniser_is_trained_and_loads(dataset: Path, tmp_path: Path) -> Non
     )
     assert "eer" in json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     with pytest.raises(ConfigError, match="recipe 'publishd'.*did you mean 'published'"):
-        run("train", "recogniser", dataset, "--recipe", "publishd")
+        v2f("train", "recogniser", dataset, "--recipe", "publishd")
     with pytest.raises(DatasetError, match="does not exist"):
-        run("train", "recogniser", tmp_path / "nothing")
+        v2f("train", "recogniser", tmp_path / "nothing")
