@@ -16,7 +16,7 @@ pytest.importorskip("face_recognition_models")
 
 from PIL import Image
 
-from v2f_engine.errors import OutputFolderError
+from v2f_engine.errors import DatasetError, OutputFolderError
 from v2f_engine.faces import align
 from v2f_engine.faces.finder import Finder
 from v2f_engine.faces.outcomes import HEADER, Row, lines_of, rows_in
@@ -93,3 +93,26 @@ def test_faces_that_lie_among_the_photographs_are_none(tmp_path: Path) -> None:
         assert [row.picture for row in align(tmp_path, tmp_path / "faces").rows] == ["wall.png"]
         Image.new("RGB", (9, 9)).save(tmp_path / "faces" / "wall.png")
     assert [row.picture for row in align(tmp_path, tmp_path / "other").rows] == ["wall.png"]
+
+
+def test_links_pipes_and_circles_are_accounted_for(tmp_path: Path) -> None:
+    """People that are links to another disk are read, a broken link and a pipe have their row, a circle is refused."""
+    disk, album = tmp_path / "disk", tmp_path / "album"
+    for folder in (disk / "ann", album / "bob"):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (200, 200), "grey").save(folder / "0.jpg")
+    (album / "ann").symlink_to(disk / "ann")
+    (album / "1.jpg").symlink_to(disk / "ann/0.jpg")
+    (album / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(album / "pipe.jpg")
+    found = {row.picture: row.outcome for row in align(album, tmp_path / "out").rows}
+    assert found == {
+        "1.jpg": "no face",
+        "ann/0.jpg": "no face",
+        "bob/0.jpg": "no face",
+        "gone.jpg": "unreadable",
+        "pipe.jpg": "unreadable",
+    }
+    (album / "bob/again").symlink_to(album)
+    with pytest.raises(DatasetError, match="a folder in which it lies"):
+        photographs_at(album)

@@ -67,6 +67,8 @@ def read(photograph: Photograph) -> NDArray[np.uint8]:
     Raises:
         DatasetError: unreadable, of no codec that is read, or with a side above `MAX_SIDE`.
     """
+    if photograph.path.exists() and not photograph.path.is_file():  # a pipe would be waited for
+        raise DatasetError(f"{photograph.path}: is no file.")
     try:
         data = photograph.path.read_bytes()
     except OSError as error:
@@ -75,15 +77,14 @@ def read(photograph: Photograph) -> NDArray[np.uint8]:
 
 
 def _below(folder: Path) -> list[Photograph]:
-    aligned = {record.parent for record in folder.rglob(f"*{ACCOUNT}/{SETTINGS}")}
-    faces = {
-        place.with_name(place.name.removesuffix(ACCOUNT)) for place in aligned
-    }  # written by an earlier run
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and faces.isdisjoint(path.parents)
+    entries = _entries(folder)
+    records = (
+        path.parent for path in entries if path.name == SETTINGS and path.parent.name.endswith(ACCOUNT)
     )
+    faces = {
+        about.with_name(about.name.removesuffix(ACCOUNT)) for about in records
+    }  # written by an earlier run
+    names = sorted(path.relative_to(folder).as_posix() for path in entries if faces.isdisjoint(path.parents))
     chosen = [
         name
         for name in names
@@ -98,6 +99,25 @@ def _below(folder: Path) -> list[Photograph]:
         Photograph(folder / name, known, target)
         for name, known, target in zip(chosen, called, _targets(called), strict=True)
     ]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """All that is no folder below `folder`, through links to folders too: people are often such links."""
+
+    def lost(error: OSError) -> None:
+        raise DatasetError(
+            f"{error.filename}: cannot be read ({error.strerror}); its pictures would be missing."
+        )
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=lost):
+        here = os.path.realpath(place)
+        for name in folders:
+            path = os.path.join(place, name)
+            if os.path.islink(path) and f"{here}/".startswith(f"{os.path.realpath(path)}/"):
+                raise DatasetError(f"{path}: a link to a folder in which it lies; take it away.")
+        found += [Path(place, name) for name in names]
+    return found
 
 
 def _listed(path: Path) -> list[Photograph]:
