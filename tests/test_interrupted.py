@@ -195,9 +195,15 @@ CHECKPOINTS = "--batch 4 --fp32 --checkpoint-every 2 --steps 100000"
 @pytest.mark.parametrize(
     ("line", "begun_by", "kept"),
     [
-        ("render --ids 2000 --images 2 --processes 1 --format imagefolder --out {out}", f"{WORK}/run.json", "images"),
+        pytest.param(
+            "render --ids 2000 --images 2 --processes 1 --format imagefolder --out {out}", f"{WORK}/run.json", "images",
+            marks=pytest.mark.slow, id="render",
+        ),
         ("train recogniser {faces} " + CHECKPOINTS + " --out {out}", "checkpoints/*.json", "the checkpoint of step"),
-        ("ids prove 400 --compute-batch 4 --out {out}/p.safetensors", "p.work/*.safetensors", "finished pieces"),
+        pytest.param(
+            "ids prove 400 --compute-batch 4 --out {out}/p.safetensors", "p.work/*.safetensors", "finished pieces",
+            marks=pytest.mark.slow, id="ids prove",
+        ),
         ("evaluate report {faces} --out {out}/r.html", ".r.html.v2f.json", "nothing was kept"),
         ("features {faces} --out {out}/f.npy", ".f.npy.v2f.json", "nothing was kept"),
     ],

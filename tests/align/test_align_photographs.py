@@ -298,6 +298,7 @@ def test_one_picture(people: list[Rendered], finder: Finder, tmp_path: Path) -> 
     assert face.side == pytest.approx(112 / np.hypot(*similarity(people[4].points)[:, 0]), rel=0.12)
 
 
+@pytest.mark.slow
 def test_photographs_to_references_to_a_set_that_is_measured(tmp_path: Path) -> None:
     """The way of a user: album, faces, `generate --references`, `convert`, `evaluate`, each by its own command."""
     album = tmp_path / "album"

@@ -102,8 +102,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 RUN = sorted({one.page for one in ALL if class_of(one)[:1] in (["run"], ["run small"])})
-SLOW = {"docs/train_your_own.md", "docs/export.md", "docs/serve.md", "docs/attributes.md"}
-"""Pages that train, export or steer: with the slow tests."""
+SLOW = {
+    "docs/train_your_own.md",
+    "docs/export.md",
+    "docs/serve.md",
+    "docs/attributes.md",
+    "docs/identities.md",
+}
+"""Pages that train, export, steer or plan: with the slow tests."""
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,9 @@ def test_a_strangers_file_survives(command: str, places: dict[str, Path], tmp_pa
         assert [entry.name for entry in folder.iterdir()] == [file.name]
 
 
-@pytest.mark.parametrize("command", TWICE)
+@pytest.mark.parametrize(
+    "command", [pytest.param(one, marks=pytest.mark.slow if one == "ids plan" else ()) for one in TWICE]
+)  # four pilots of 3 s
 def test_twice_with_other_settings(command: str, places: dict[str, Path], tmp_path: Path, run: Run) -> None:
     """The first file's bytes are intact; the same settings again are complete; --overwrite replaces."""
     line, endings = FOREIGN[command]

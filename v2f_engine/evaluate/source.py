@@ -53,7 +53,7 @@ class FeatureSource:
         """Features with labels. Raises ConfigError where there are no labels."""
         if self.labels is None:
             raise ConfigError(
-                f"{self.name}: this measurement needs labels, whose each row is: give the set itself instead of features, "
+                f"{self.name}: this measurement needs labels, whose each row is: give the set itself, not features, "
                 "or --labels, a .npy of integers, where the command has it."
             )
         return FeatureTable(np.asarray(self.features), self.labels)
