@@ -14,6 +14,7 @@ from v2f_engine.data.records.markdown import code, text, yaml_string
 from v2f_engine.errors import CheckpointError, ModelNotFound
 from v2f_engine.hub.cargo import Cargo, Item
 from v2f_engine.models.file_hash import file_sha256
+from v2f_engine.models.hub_head import hub_head
 from v2f_engine.models.registry import CARD as ABOUT
 from v2f_engine.models.registry import MINI
 
@@ -21,8 +22,6 @@ CONFIG = "config.json"
 """What `Vec2Face.from_pretrained` reads; beside weights that `save_pretrained` wrote."""
 STATISTICS = "statistics.safetensors"
 """Where identity vectors for a generator come from; bound to it by the hashes on the card beside both."""
-HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "MIT": "mit", "Apache-2.0": "apache-2.0"}
-"""SPDX names -> those of the Hub."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +71,8 @@ def model_card(known: Known, file: str, sha256: str, kind: str = "") -> str:
         sha256: of the file.
         kind: in words, such as what `v2f inspect` says.
     """
-    licence = HUB_LICENCES.get(known.licence, "other")
-    lines = ["---", f"license: {licence}"]
-    if licence == "other":
-        lines.append("license_name: unknown-weights")
-    lines += [
-        "library_name: v2f-engine",
-        f"model_name: {yaml_string(known.name)}",
-        "tags:",
-        "- face-recognition",
-        "- v2f-engine",
-        "---",
+    lines = [
+        *hub_head(known.licence, f"model_name: {yaml_string(known.name)}"),
         "",
         f"# {text(known.name)}",
         "",

@@ -20,6 +20,7 @@ from v2f_kernels._extras import install
 
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import ConfigError, MissingDependency, ModelNotFound, OutputFolderError, V2FError
+from v2f_engine.models.hub_head import hub_head
 from v2f_engine.models.registry import CARD, EMBEDDED, PUBLISHED, write_card
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ WEIGHTS, CONFIG, README, STATISTICS = (
     "statistics.safetensors",
 )
 BESIDE = (STATISTICS, CARD)
-HUB_LICENCES = {"CC0-1.0": "cc0-1.0", "MIT": "mit", "Apache-2.0": "apache-2.0"}
-"""SPDX names -> those of the Hub."""
 
 
 def loaded(model: str | Path, fetch: bool, revision: str | None) -> Vec2Face:
@@ -160,13 +159,11 @@ def _first(error: BaseException) -> str:
 
 def _card(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     licence = str(card["licence"])
-    known = HUB_LICENCES.get(licence)
-    head = [f"license: {known}"] if known else ["license: other", "license_name: unknown-weights"]
     source = card.get("source")
     chain = f"`{source}`, sha256 `{card['source_sha256']}`" if source else "weights made here"
     people = f"`{STATISTICS}`" if STATISTICS in card["files"] else "brought by the user"
     return CARD_TEXT.format(
-        head="\n".join(head),
+        head="\n".join(hub_head(licence)),
         name=name,
         licence=licence,
         chain=chain,
@@ -176,13 +173,7 @@ def _card(name: str, card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     )
 
 
-CARD_TEXT = """---
-{head}
-library_name: v2f-engine
-tags:
-- face-recognition
-- v2f-engine
----
+CARD_TEXT = """{head}
 
 # {name}
 
