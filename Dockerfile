@@ -10,8 +10,9 @@ FROM ${BASE} AS build
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++ \
  && rm -rf /var/lib/apt/lists/*
-# A torch without CUDA is 0.2 GB to fetch instead of 3. An empty TORCH_INDEX takes the ordinary index.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# A torch without CUDA is 0.2 GB to fetch instead of 3: `make image TORCH_INDEX=...` with the CPU index of PyTorch's own page of
+# installation. Empty, it takes the ordinary index.
+ARG TORCH_INDEX=
 WORKDIR /src
 COPY constraints.txt ./
 RUN python3 -m venv /opt/v2f \

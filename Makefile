@@ -143,7 +143,7 @@ CONTAINERS ?= docker
 RELEASE = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' v2f_engine/version.py)
 
 image:               ## a container image for a CPU, v2f-engine; CONTAINERS=podman
-	$(CONTAINERS) build --build-arg VERSION=$(RELEASE) -t v2f-engine:$(RELEASE) -t v2f-engine .
+	$(CONTAINERS) build --build-arg VERSION=$(RELEASE) --build-arg TORCH_INDEX=$(TORCH_INDEX) -t v2f-engine:$(RELEASE) -t v2f-engine .
 
 image-cuda:          ## a container image for an NVIDIA card, v2f-engine:cuda
 	$(CONTAINERS) build --build-arg VERSION=$(RELEASE) -f Dockerfile.cuda -t v2f-engine:cuda .
