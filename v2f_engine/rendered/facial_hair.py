@@ -25,7 +25,7 @@ BEARDS: tuple[tuple[str, float, float, float], ...] = (  # zone, weight, least a
 
 @dataclass(frozen=True)
 class FacialHair:
-    """Coverages float32 `[TEX_H, TEX_W]` in 0..1, and the eye shadow's linear colour."""
+    """Coverages float32 `[TEX_H, TEX_W]` in 0..1, the eye shadow's linear colour, and the name of the beard's kind."""
 
     beard: Array
     shaved: Array
@@ -33,6 +33,7 @@ class FacialHair:
     lid: Array
     lashes: Array
     lid_colour: Array
+    kind: str
 
 
 def _brows(d: Draw, gender: float) -> Array:
@@ -106,4 +107,4 @@ def draw_facial_hair(
     eyeshadow = 0.0 if traits.male else max(0.0, d.n(-0.25, 0.35))
     lid = np.clip(spot(21, 7.43, 11, 0.07), 0, 1) * min(0.6, eyeshadow)
     lashes = np.clip(head().maps["lash"] * ((0.55 if traits.male else 0.8) + liner), 0, 0.97)
-    return FacialHair(cover, shaved, brow, lid, lashes, lid_colour)
+    return FacialHair(cover, shaved, brow, lid, lashes, lid_colour, BEARDS[number][0])

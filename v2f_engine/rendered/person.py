@@ -37,6 +37,7 @@ class Person:
         gender: 0 female .. 1 male.
         race: float64 `[3]`, shares of african, asian, caucasian.
         style: name of the hair style.
+        beard: kind of facial hair, a name in `facial_hair.BEARDS`.
         neutral: float32 `[V, 3]`, decimetres.
         skin: float32 `[288, 640, 6]`: linear RGB, gloss, two slopes.
         hair_maps: float32 `[288, 640, 3]`: density, alpha noise, tone.
@@ -56,6 +57,7 @@ class Person:
     gender: float
     race: Array
     style: str
+    beard: str
     neutral: Array
     skin: Array
     hair_maps: Array
@@ -102,6 +104,7 @@ def draw_person(seed: int, identity: int, *, age: float | None = None, beard: st
         gender=traits.gender,
         race=traits.race,
         style=hair.style.name,
+        beard=face.kind,
         neutral=neutral,
         skin=texture,
         hair_maps=hair.maps,
