@@ -20,6 +20,7 @@ from v2f_kernels._shapes import shape_class
 
 from v2f_engine.models.fold import scale_shift
 from v2f_engine.models.iresnet import Block, IResNet, SqueezeExcitation
+from v2f_engine.models.iresnet_block import blurred
 from v2f_engine.models.ops import Bound
 
 TAPS = ((1.0, 1.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.0, 1.0, 0.0))
@@ -64,6 +65,7 @@ class FrozenBlock(Bound):
     def __init__(self, block: Block, dtype: torch.dtype, side: int) -> None:
         super().__init__()
         self.side, self.stride, self.step = side, block.conv2.stride[0], block.step
+        self.blurs = block.blurs
         self.gate = None if block.attn is None else FrozenGate(block.attn, dtype)
         self.on_branch = block.gate == "branch"
         wide = _wide(block.conv1.weight.dtype)
@@ -101,7 +103,7 @@ class FrozenBlock(Bound):
 
     def forward(self, s: torch.Tensor) -> torch.Tensor:
         bias_prelu, bias_residual = self.ops
-        h = bias_prelu(F.conv2d(s, self.weight1, padding=1), self.bias1, self.slope)
+        h = blurred(bias_prelu(F.conv2d(s, self.weight1, padding=1), self.bias1, self.slope), self.blurs)
         if self.gate is not None and self.on_branch:
             branch = self.gate(F.conv2d(h, self.weight2, self.at_gate, self.stride, 1))
         else:
@@ -111,6 +113,8 @@ class FrozenBlock(Bound):
 
     def _shortcut(self, s: torch.Tensor) -> torch.Tensor:
         gated = self.gate is not None and not self.on_branch
+        if self.projects or self.step > 1:
+            s = blurred(s, self.blurs)
         if self.projects:
             s = F.conv2d(s, self.projection, self.at_gate if gated else None, self.stride)
         elif self.step > 1:
@@ -173,6 +177,7 @@ class FrozenIResNet(Bound):
         """As `IResNet.stages`."""
         (bias_prelu,) = self.ops
         x = images.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = blurred(x, self.config.stem_stride if self.config.blur else 1)
         s = bias_prelu(F.conv2d(x, self.weight, None, self.config.stem_stride, 1), self.bias, self.slope)
         maps = []
         for chain in list(self.blocks)[:last]:

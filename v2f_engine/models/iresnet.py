@@ -19,7 +19,7 @@ from v2f_kernels._shapes import shape_class
 from v2f_engine.config import at_least, between, one_of
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.batch_norm import NORM, normed
-from v2f_engine.models.iresnet_block import BN_EPS
+from v2f_engine.models.iresnet_block import BN_EPS, blurred
 from v2f_engine.models.iresnet_block import Block as Block
 from v2f_engine.models.iresnet_block import SqueezeExcitation as SqueezeExcitation
 from v2f_engine.models.ops import Bound
@@ -49,6 +49,8 @@ class IResNetConfig:
         inner_norm: whether blocks have a norm behind their first convolution.
         gate: where SE stands: `shortcut`, or `branch` of every block (IR-SE).
         channels: order of the pixels it was trained on, `rgb` or `bgr`; `extract_features` gives it those.
+        blur: a binomial filter before every stride, against the resonances of strided layers. Ours: no published
+            recogniser has it.
     """
 
     layers: tuple[int, int, int, int] = LAYERS["iresnet50"]
@@ -61,6 +63,7 @@ class IResNetConfig:
     inner_norm: bool = True
     gate: str = "shortcut"
     channels: str = "rgb"
+    blur: bool = False
 
     def __post_init__(self) -> None:
         for name, values in (("layers", self.layers), ("widths", self.widths)):
@@ -80,7 +83,13 @@ class IResNetConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for checkpoints and manifests; those of strangers' layouts only where they are such."""
         plain = {**asdict(self), "layers": list(self.layers), "widths": list(self.widths)}
-        ours = {"shortcut": "projected", "inner_norm": True, "gate": "shortcut", "channels": "rgb"}
+        ours = {
+            "shortcut": "projected",
+            "inner_norm": True,
+            "gate": "shortcut",
+            "channels": "rgb",
+            "blur": False,
+        }
         return {name: value for name, value in plain.items() if name not in ours or value != ours[name]}
 
     @property
@@ -157,7 +166,8 @@ class IResNet(Bound):
 
     def stages(self, images: torch.Tensor, last: int = 4) -> list[torch.Tensor]:
         """The outputs of the first `last` stages, for perceptual losses: `[B, widths[i], s, s]`."""
-        x = normed(self.ops[0], self.conv1(images.to(self.conv1.weight.dtype)), self.bn1, self.prelu)
+        x = blurred(images.to(self.conv1.weight.dtype), self.config.stem_stride if self.config.blur else 1)
+        x = normed(self.ops[0], self.conv1(x), self.bn1, self.prelu)
         maps = []
         for stage in range(1, last + 1):
             x = self.get_submodule(f"layer{stage}")(x)

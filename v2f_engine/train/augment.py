@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import simplejpeg
 import torch
 import torch.nn.functional as F
 
@@ -60,3 +61,34 @@ def augment_faces(
         left = int(torch.randint(0, width - w, (1,), generator=generator))
         x[index, :, top : top + h, left : left + w] = torch.rand(3, 1, 1, generator=generator) * 2 - 1
     return x.clamp(-1.0, 1.0)
+
+
+def harden(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Float32 copies of `[B, 3, H, W]` in [-1, 1]: half with faint stripes, a fifth through JPEG.
+
+    A recogniser that never saw them hears a stripe of six grey levels as another person (`models.stripe_response`), and
+    a generator that learns from it draws stripes. They are sinusoids of 2 to 12 grey levels and periods of 2 to 24
+    pixels in any direction, half of them along rows or columns.
+    """
+    batch, _, height, width = images.shape
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.rand(batch, generator=generator) * (high - low) + low
+
+    straight = uniform(0, 1) < 0.5
+    angle = torch.where(straight, (uniform(0, 1) < 0.5) * (math.pi / 2), uniform(0, math.pi))
+    period = 2.0 * (12.0 ** uniform(0, 1))
+    phase = uniform(0, 2 * math.pi)
+    amplitude = uniform(2, 12) / 127.5 * (uniform(0, 1) < 0.5)
+    rows, columns = torch.arange(height).view(1, height, 1), torch.arange(width).view(1, 1, width)
+    along = angle.cos().view(-1, 1, 1) * columns + angle.sin().view(-1, 1, 1) * rows
+    wave = torch.cos(2 * math.pi * along / period.view(-1, 1, 1) + phase.view(-1, 1, 1))
+    x = (images + (amplitude.view(-1, 1, 1) * wave)[:, None]).clamp(-1.0, 1.0)
+    quality = torch.randint(25, 90, (batch,), generator=generator).tolist()
+    for index in (uniform(0, 1) < 0.2).nonzero()[:, 0].tolist():
+        pixels = ((x[index] + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        decoded = simplejpeg.decode_jpeg(
+            simplejpeg.encode_jpeg(pixels, quality[index], colorsubsampling="420")
+        )
+        x[index] = torch.from_numpy(decoded).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+    return x

@@ -18,7 +18,7 @@ from v2f_engine.data.training.rows import Rows, TrainingSet
 from v2f_engine.models import bind_ops
 from v2f_engine.models.features import extract_features, to_network
 from v2f_engine.models.iresnet import IResNet
-from v2f_engine.train.augment import augment_faces
+from v2f_engine.train.augment import augment_faces, harden
 from v2f_engine.train.checkpoint import read_tensors, restore
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_scaler import LossScaler
@@ -135,8 +135,9 @@ class RecogniserTrainer:
             generator = torch.Generator().manual_seed(
                 (settings.seed * 1_000_003 + step) * self.group.world + self.group.rank
             )
-            if settings.augment == "rendered":
+            if settings.augment in ("rendered", "hardened"):
                 images = augment_faces(images, generator)
+                images = harden(images, generator) if settings.augment == "hardened" else images
             elif settings.augment == "mirror":
                 mirrored = torch.rand(len(images), generator=generator) < 0.5
                 images[mirrored] = images[mirrored].flip(3)
