@@ -12,6 +12,7 @@ import torch
 from train_harness import ALL, people, settings, small_recogniser
 
 from v2f_engine.train import generator_step
+from v2f_engine.train.batches import Part
 from v2f_engine.train.fooling import Judged, constant
 from v2f_engine.train.generator import AsPublished, GeneratorTrainer
 from v2f_engine.train.losses import LossWeights, fooling_loss
@@ -20,9 +21,9 @@ from v2f_engine.train.losses import LossWeights, fooling_loss
 class TwoLooks(GeneratorTrainer):
     """As it was: the parameters are constants for the first look, the second is at real and generated together."""
 
-    def _judged(self, images: torch.Tensor, last: bool) -> Judged:
+    def _judged(self, images: torch.Tensor, part: Part, last: bool) -> Judged:
         with self._autocast():
-            logits = constant(self.critic, images)
+            logits = constant(self.critic, images, *self._asked(part))
             gan = fooling_loss(logits, published=self.settings.as_published.linear_fooling)
         return Judged(gan, gan, None)
 

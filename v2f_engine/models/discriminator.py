@@ -1,12 +1,14 @@
-"""The published patch discriminator: 6.14 M parameters, one logit per 11x11 patch.
+"""The published patch discriminator: 6.14 M parameters, one logit for each of 11x11 patches.
 
 Stem of parallel 3/7/15 convolutions, three stages of stride-2 convolution, norm and residual block, a
-4x4 head. Recorded outputs: tests/golden.
+4x4 head. Recorded outputs: tests/golden. Ours on request: it also sees whose picture it is to be, by a product of the
+last map with a projection of the identity vector (Miyato and Koyama 2018, arXiv 1802.05637).
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from v2f_kernels._shapes import shape_class
 
@@ -141,9 +143,10 @@ class PatchDiscriminator(nn.Module):
 
     Args:
         width: channels of the stem; stages have 2, 4 and 8 times as many. 64 as published.
+        vector_dim: length of the identity vectors it sees; None for none, as published.
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, vector_dim: int | None = None) -> None:
         super().__init__()
         stem = MultiScaleStem((width // 2, width // 4, width // 4))
         stages: list[nn.Module] = [nn.Sequential(stem, nn.LeakyReLU(SLOPE))]
@@ -151,11 +154,25 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.ModuleList(stages)
         last = width * 8
         self.to_logits = nn.Sequential(nn.Conv2d(last, last, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(last, 1, 4))
+        self.of_vector = None if vector_dim is None else nn.Linear(vector_dim, last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits `[B,1,11,11]` of images `[B,3,112,112]` in [-1, 1]."""
+    def forward(self, images: torch.Tensor, vectors: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits `[B,1,11,11]`.
+
+        Args:
+            images: `[B,3,112,112]` in [-1, 1].
+            vectors: `[B,vector_dim]` of any length, where it sees them.
+        """
         x = images
         for stage in self.layers:
             x = stage(x)
-        logits: torch.Tensor = self.to_logits(x)
-        return logits
+        if self.of_vector is None:
+            logits: torch.Tensor = self.to_logits(x)
+            return logits
+        assert vectors is not None
+        inner, bent, last = self.to_logits
+        x = bent(inner(x))
+        projected = self.of_vector(F.normalize(vectors.float()))
+        asked = (x * projected[:, :, None, None].to(x.dtype)).mean(1, keepdim=True)
+        out: torch.Tensor = last(x) + F.avg_pool2d(asked, 4, 1)
+        return out

@@ -1,7 +1,8 @@
 """How far a faint stripe over a face turns a recogniser's feature: the resonances of its strided layers.
 
-A generator whose loss is a frozen recogniser climbs them: the third edition of `mini` drew a comb of period 4 over every face,
-where its extractor's feature turned most. A recogniser that judges by faces keeps a cosine near 1 at every period.
+A generator whose loss is a frozen recogniser climbs them: the third edition of `mini` drew a comb of period 4 over
+every face, where its extractor's feature turned most. A recogniser that judges by faces keeps a cosine near 1 at
+every period.
 """
 
 from __future__ import annotations

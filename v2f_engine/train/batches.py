@@ -34,7 +34,8 @@ class Part:
         noise: float32 `[B, 49]`, its order decides which rows are masked.
         n_masked: int64 `[B]`.
         n_dropped: rows that never enter the encoder.
-        crop: rows and columns that both images are moved by before a frozen network sees them.
+        crop: rows and columns that both images are moved by before a frozen network sees them, whole numbers unless
+            the settings ask for fractions.
         dropout_seed: of this part, or None without dropout.
         keys: what the rows are called.
     """
@@ -44,7 +45,7 @@ class Part:
     noise: torch.Tensor
     n_masked: torch.Tensor
     n_dropped: int
-    crop: tuple[int, int]
+    crop: tuple[float, float]
     dropout_seed: int | None
     keys: list[str]
 
@@ -135,7 +136,9 @@ class Batches:
         if s.as_published.one_ratio:
             part = np.full(1, self.group.rank * s.accumulate + number)
             n_masked[:] = schedule.draw(s.seed, np.full(1, step), part)[1]
-        crop = uniforms(s.seed, Purpose.AUGMENT, step, 0, 2)[0] * (2 * s.shift + 1)
+        top, left = uniforms(s.seed, Purpose.AUGMENT, step, 0, 2)[0].tolist()
+        room = 2 * s.shift
+        crop = (top * room, left * room) if s.subpixel else (int(top * (room + 1)), int(left * (room + 1)))
         parts_a_step = self.group.world * s.accumulate
         return Part(
             torch.from_numpy(read.images),
@@ -143,7 +146,7 @@ class Batches:
             torch.from_numpy(noise),
             torch.from_numpy(n_masked),
             schedule.n_dropped,
-            (int(crop[0]), int(crop[1])),
+            crop,
             step * parts_a_step + self.group.rank * s.accumulate + number if s.model.dropout else None,
             read.keys,
         )

@@ -38,8 +38,8 @@ def judged_once(gan: torch.Tensor, logits: torch.Tensor, seen: torch.Tensor, ima
     return Judged(gan.detach(), (wide(images) * slope).sum(), logits)
 
 
-def constant(critic: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The logits of a discriminator whose parameters are constants."""
+def constant(critic: nn.Module, *seen: torch.Tensor | None) -> torch.Tensor:
+    """The logits of a discriminator whose parameters are constants, of images and perhaps vectors."""
     constants = {name: value.detach() for name, value in critic.named_parameters()}
-    logits: torch.Tensor = torch.func.functional_call(critic, constants, (images,))
+    logits: torch.Tensor = torch.func.functional_call(critic, constants, seen)
     return logits

@@ -85,5 +85,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "mended-plus": {**_MENDED, **_100_EPOCHS, "clip": 1.0},
     # Ours, for rendered people and few steps: the defaults of `GeneratorTraining`.
     "rendered": {},
+    # Ours, for rendered people and a recogniser without resonances: sharp pictures; backgrounds, which no vector knows,
+    # are left to the discriminator.
+    "sharp": {"critic_vector": True, "critic_smooth": 2.0, "subpixel": True, "background": 0.2},
 }
 """Name -> the settings it fixes; losses are those of the same name in `losses.PRESETS`."""

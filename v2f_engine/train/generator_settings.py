@@ -42,8 +42,14 @@ class GeneratorTraining:
         ema: decay of the averaged weights, which are the ones written.
         critic_width: channels of the discriminator's stem, 64 as published.
         critic_lr: its learning rate, or None for the generator's own rate and schedule.
+        critic_vector: the discriminator sees the identity vector, too. Ours.
+        critic_smooth: weight of the squared slope of the discriminator at real images (`smoothness_loss`). Ours.
         shift: both images are moved by up to so many pixels before a frozen network sees them: a pattern that
             fools it at one place only (ringing was seen in the background) does not pay.
+        subpixel: they are moved by fractions of a pixel, too.
+        background: weight of a pixel far from the face in the pixel terms; 1 as published. A vector does not know what
+            is behind a person, and the mean of what may be there is a grey blur.
+        second: weights of a second frozen recogniser, for `loss.second`. Ours.
         vgg: LPIPS weights (VGG16 in torchvision's names).
         perceptual: a name in `perceptual_choice.PERCEPTUAL`.
         as_published: faults of the published code to repeat.
@@ -74,7 +80,12 @@ class GeneratorTraining:
     ema: float = 0.998
     critic_width: int = 16
     critic_lr: float | None = 2e-4
+    critic_vector: bool = False
+    critic_smooth: float = 0.0
     shift: int = 4
+    subpixel: bool = False
+    background: float = 1.0
+    second: Path | None = None
     vgg: Path | None = None
     perceptual: str = "auto"
     as_published: AsPublished = field(default_factory=AsPublished)
@@ -91,11 +102,11 @@ class GeneratorTraining:
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "log_every"):
             at_least(name, getattr(self, name), 1)
-        for name in ("shift", "checkpoint_every", "picture_every", "critic_lr", "clip"):
+        for name in ("shift", "checkpoint_every", "picture_every", "critic_lr", "critic_smooth", "clip"):
             at_least(name, getattr(self, name) or 0, 0)
         if self.batch_per_gpu is not None:
             at_least("batch_per_gpu", self.batch_per_gpu, 1)
-        for name in ("ema", "warm_up", "lr_floor"):
+        for name in ("ema", "warm_up", "lr_floor", "background"):
             between(name, getattr(self, name), 0.0, 1.0)
         one_of("preset", self.preset, RECIPES)
         one_of("stepping", self.stepping, STEPPING)
@@ -105,6 +116,16 @@ class GeneratorTraining:
             raise ConfigError(
                 "A CUDA graph repeats its random numbers and its crops: stepping='graph' needs shift=0 and a"
                 f" model without dropout, found shift {self.shift}, dropout {self.model.dropout}."
+            )
+        if self.stepping == "graph" and self.critic_smooth:
+            raise ConfigError(
+                "A CUDA graph repeats its random numbers: stepping='graph' needs critic_smooth=0, found"
+                f" critic_smooth {self.critic_smooth}."
+            )
+        if (self.loss_weights.second > 0) != (self.second is not None):
+            raise ConfigError(
+                "A second recogniser and the weight of what it sees belong together: found"
+                f" loss.second {self.loss_weights.second} and second {self.second}. Give both, or neither."
             )
         if self.fp16_amp and (self.bf16 or self.stepping == "graph"):
             raise ConfigError(

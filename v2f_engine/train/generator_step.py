@@ -19,11 +19,12 @@ from torch import nn
 from v2f_engine.backends import Choice, choose, function
 from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.models import bind_ops
-from v2f_engine.models.discriminator import PatchDiscriminator
+from v2f_engine.models.discriminator import SIDE, PatchDiscriminator
 from v2f_engine.models.features import to_network
-from v2f_engine.models.iresnet import IResNet
+from v2f_engine.models.iresnet import IResNet, as_rgb
 from v2f_engine.models.perceptual import wide
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceOutput
+from v2f_engine.models.weights import load_recogniser
 from v2f_engine.ranges import stage
 from v2f_engine.train.batches import Batches, Part, named
 from v2f_engine.train.checkpoint import read_tensors, restore
@@ -38,6 +39,7 @@ from v2f_engine.train.losses import (
     critic_loss,
     fooling_loss,
     identity_loss,
+    smoothness_loss,
     token_loss,
 )
 from v2f_engine.train.optim import adamw, cosine, published_lr, set_lr
@@ -49,6 +51,9 @@ UNREAD = ("center_token.", "patch_embed.")
 AMP_OPS = {"group_norm_silu": "reference"}
 """Ops of the published AMP: torch's, whose precision autocast decides; norms in fp32 on a CPU, too, as CUDA's autocast
 has them."""
+
+SLOPE_STEP = 0.1
+"""Deviation of the noise that the discriminator's slope is measured with, images in [-1, 1]: above bf16's rounding."""
 
 Terms = dict[str, torch.Tensor]
 
@@ -83,8 +88,11 @@ class GeneratorTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)  # only the constructors draw from it
             self.model = Vec2Face(settings.model).to(**layout)
-            self.critic = PatchDiscriminator(settings.critic_width).to(**layout)
+            self.critic = PatchDiscriminator(
+                settings.critic_width, settings.model.vector_dim if settings.critic_vector else None
+            ).to(**layout)
         draws = torch.Generator(self.device).manual_seed(settings.seed)
+        self._noise = torch.Generator(self.device)
         if published.xavier:
             xavier(self.model, draws)
         else:
@@ -111,6 +119,10 @@ class GeneratorTrainer:
         self.ema = twin(self.model)
         self.model.wide_blocks = settings.fp16_amp
         self.view: FrozenView = self.view_by(seeing, chosen)
+        self.second: FrozenView | None = None
+        if settings.second is not None:
+            self.second = self.view_by(as_rgb(load_recogniser(settings.second).model), chosen)
+        self.weigh = pixel_weights(settings.background).to(self.device) if settings.background < 1 else None
         graphed = settings.stepping == "graph"
         kind = {"capturable": graphed, "decay_all": published.decay_all}
         self.optimizer = adamw([self.model], 1.0, settings.weight_decay, **kind)
@@ -151,6 +163,9 @@ class GeneratorTrainer:
             loss terms of this rank's images, on the device, and what its rows are called.
         """
         parts = self.batches(number)
+        self._noise.manual_seed(
+            (self.settings.seed * 1_000_003 + number) * self.group.world + self.group.rank
+        )
         terms = self.update([part.to(self.device) for part in parts], *self.set_rates(progress))
         self.average(number)
         return terms, named(parts)
@@ -237,7 +252,7 @@ class GeneratorTrainer:
             if with_critic:
                 without = dict(terms)
                 with stage("v2f discriminator of the generator's images"):
-                    judged = self._judged(output.images, last)
+                    judged = self._judged(output.images, part, last)
                 terms["gan"] = judged.gan
                 total = weights.total(without) + factor * self._gan_weight(without, judged.pull) * judged.pull
             else:
@@ -246,7 +261,9 @@ class GeneratorTrainer:
                 (share * total).backward()  # type: ignore[no-untyped-call]
         if with_critic:
             with averaging(self._critic, last), stage("v2f discriminator"):
-                terms["critic"] = self._critic_gradients(real, output.images, judged.logits, factor * share)
+                terms["critic"] = self._critic_gradients(
+                    real, output.images, judged.logits, part, factor * share
+                )
         return terms
 
     def _gan_weight(self, others: Terms, gan: torch.Tensor) -> torch.Tensor | float:
@@ -261,7 +278,7 @@ class GeneratorTrainer:
         last = self.model.im_decoder.conv_out.weight
         return weights.gan_adaptive * adaptive_weight(weights.total(others), gan, last)
 
-    def _judged(self, images: torch.Tensor, last: bool) -> Judged:
+    def _judged(self, images: torch.Tensor, part: Part, last: bool) -> Judged:
         """The generator's term. The discriminator's parameters get no gradient of it, unless they leak as published.
 
         One forward serves both losses on these images: neither optimiser moves before both have their gradients. It
@@ -270,17 +287,21 @@ class GeneratorTrainer:
         """
         if self.settings.as_published.critic_leak:
             with self._autocast():
-                gan = self._fooled(self.critic(images))
+                gan = self._fooled(self.critic(images, *self._asked(part)))
             return Judged(gan, gan, None)
         if self.settings.fp16_amp or self.settings.stepping == "compiled":
             with self._autocast():
-                gan = self._fooled(constant(self.critic, images))
+                gan = self._fooled(constant(self.critic, images, *self._asked(part)))
             return Judged(gan, gan, None)
         seen = images.detach().requires_grad_()
         with averaging(self._critic, last), self._autocast():
-            logits = self._critic(seen)
+            logits = self._critic(seen, *self._asked(part))
             gan = self._fooled(logits)
         return judged_once(gan, logits, seen, images)
+
+    def _asked(self, part: Part) -> tuple[torch.Tensor, ...]:
+        """What the discriminator sees besides images."""
+        return (part.features,) if self.settings.critic_vector else ()
 
     def _fooled(self, logits: torch.Tensor) -> torch.Tensor:
         return fooling_loss(logits, published=self.settings.as_published.linear_fooling)
@@ -290,15 +311,22 @@ class GeneratorTrainer:
         real: torch.Tensor,
         fake: torch.Tensor,
         on_fake: torch.Tensor | None,
+        part: Part,
         share: float | torch.Tensor,
     ) -> torch.Tensor:
         """The discriminator's own loss, its gradients added; `on_fake`: its logits of `fake` where they are known."""
+        asked, smooth = self._asked(part), self.settings.critic_smooth
         with self._autocast():
             if on_fake is None:
-                on_real, on_fake = self._critic(torch.cat([real, fake.detach().to(real.dtype)])).chunk(2)
+                both = torch.cat([real, fake.detach().to(real.dtype)])
+                on_real, on_fake = self._critic(both, *(torch.cat([v, v]) for v in asked)).chunk(2)
             else:
-                on_real = self._critic(real)
+                on_real = self._critic(real, *asked)
             loss = critic_loss(on_real, on_fake)
+            if smooth:
+                noise = torch.empty_like(real).normal_(generator=self._noise)
+                nearby = self._critic(real + SLOPE_STEP * noise, *asked)
+                loss = loss + smooth * smoothness_loss(on_real, nearby, SLOPE_STEP)
         # No gradient of the images, which `on_fake` would give them for a third time.
         (share * loss).backward(inputs=list(self.critic.parameters()))  # type: ignore[no-untyped-call]
         return loss
@@ -318,27 +346,51 @@ class GeneratorTrainer:
     def _terms(self, output: Vec2FaceOutput, real: torch.Tensor, part: Part) -> Terms:
         weights = self.settings.loss_weights
         fake = wide(output.images)
-        terms = {"pixel": F.mse_loss(fake, real)}
+        weigh = self.weigh
+        terms = {
+            "pixel": F.mse_loss(fake, real) if weigh is None else ((fake - real).square() * weigh).mean()
+        }
         if weights.absolute:
-            terms["absolute"] = F.l1_loss(fake, real)
+            apart = F.l1_loss(fake, real) if weigh is None else ((fake - real).abs() * weigh).mean()
+            terms["absolute"] = apart
         if weights.ssim:
             with stage("v2f ssim"):
                 terms["ssim"] = 1.0 - self.ssim((fake + 1) / 2, (real + 1) / 2)
         if weights.token:
             terms["token"] = token_loss(output.tokens, output.target_tokens)
-        if weights.perceptual or weights.identity:
+        if weights.perceptual or weights.identity or weights.second:
             with stage("v2f frozen networks"), self._autocast():
-                seen = self.view(self._moved(fake, part.crop), self._moved(real, part.crop))
+                moved = self._moved(fake, part.crop), self._moved(real, part.crop)
+                seen = self.view(*moved)
+                if self.second is not None:
+                    terms["second"] = self.second.unlike(*moved)
             if weights.perceptual:
                 terms["perceptual"] = seen.distance
             if weights.identity:
                 terms["identity"] = identity_loss(seen.features, part.features)
         return terms
 
-    def _moved(self, images: torch.Tensor, crop: tuple[int, int]) -> torch.Tensor:
+    def _moved(self, images: torch.Tensor, crop: tuple[float, float]) -> torch.Tensor:
         shift, size = self.settings.shift, images.shape[-1]
         if not shift:
             return images
-        top, left = crop
-        padded = F.pad(images, (shift,) * 4, mode="replicate")
-        return padded[:, :, top : top + size, left : left + size]
+        (top, left), (down, right) = (int(crop[0]), int(crop[1])), (crop[0] % 1, crop[1] % 1)
+        padded = F.pad(images, (shift, shift + 1) * 2, mode="replicate")
+        rows = padded[:, :, top : top + size + (down > 0)]
+        if down:
+            rows = torch.lerp(rows[:, :, :-1], rows[:, :, 1:], down)
+        if not right:
+            return rows[..., left : left + size]
+        return torch.lerp(rows[..., left : left + size], rows[..., left + 1 : left + size + 1], right)
+
+
+def pixel_weights(background: float) -> torch.Tensor:
+    """`[1, 1, 112, 112]` of mean 1: equal within the head of an aligned face, `background` of that in the corners.
+
+    The head's ellipse (centre 56, 58; half axes 46 and 62 pixels) covers hair and chin of a frontal face; its edge is
+    a few pixels wide.
+    """
+    y, x = torch.meshgrid(torch.arange(SIDE) - 58.0, torch.arange(SIDE) - 55.5, indexing="ij")
+    inside = torch.sigmoid((1 - torch.hypot(x / 46, y / 62)) * 16)
+    weights = background + (1 - background) * inside
+    return (weights / weights.mean())[None, None]

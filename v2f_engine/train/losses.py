@@ -29,6 +29,8 @@ class LossWeights:
         ssim: 1 - SSIM on [0, 1].
         identity: 1 - cosine of the stored feature and the generated image's.
         token: mean squared error of tokens and their targets before masking.
+        second: what a second frozen recogniser sees: distance of its maps, and 1 - cosine of its features of both
+            images. Ours; `GeneratorTraining.second` names it.
         gan: the patch discriminator's term.
         gan_from: share of the training after which the discriminator takes part; 1 for never.
         gan_adaptive: where above 0, the GAN term weighs this times `adaptive_weight`, instead of `gan`.
@@ -41,6 +43,7 @@ class LossWeights:
     ssim: float = 0.1
     identity: float = 1.0
     token: float = 1.0
+    second: float = 0.0
     gan: float = 0.0
     gan_from: float = 1.0
     gan_adaptive: float = 0.0
@@ -78,6 +81,11 @@ PRESETS = {
     "rendered": LossWeights(
         absolute=1.0, perceptual=0.04, ssim=0.1, identity=0.2, token=0.01, gan=0.03, gan_from=0.75
     ),
+    # Ours, with a recogniser that blurs before its strides, so that its maps may count; the discriminator takes part
+    # from the beginning and is held by `critic_smooth`.
+    "sharp": LossWeights(
+        pixel=0.5, absolute=0.5, perceptual=0.2, ssim=0.1, identity=0.5, token=0.01, gan=0.2, gan_from=0.0
+    ),
 }
 """Weights by name."""
 
@@ -95,6 +103,18 @@ def token_loss(tokens: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def critic_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     """Least squares for the discriminator: real patches to 1, generated ones to 0 (Mao et al. 2017)."""
     return 0.5 * ((wide(real) - 1).square().mean() + wide(fake).square().mean())
+
+
+def smoothness_loss(logits: torch.Tensor, nearby: torch.Tensor, step: float) -> torch.Tensor:
+    """Mean squared slope of the discriminator at real images: R1 by differences (Lin et al. 2025, arXiv 2501.08316).
+
+    The expectation over noise of deviation 1 is the squared norm of the gradient of a patch's logit (Mescheder et al.
+    2018), and every kernel of a first backward pass serves.
+
+    Args:
+        logits, nearby: of real images, and of the same with noise of deviation `step` added.
+    """
+    return ((wide(nearby) - wide(logits)) / step).square().mean()
 
 
 def fooling_loss(fake: torch.Tensor, *, published: bool = False) -> torch.Tensor:

@@ -17,7 +17,7 @@ from v2f_engine.train.margin import MARGINS
 from v2f_engine.train.published_augment import ERASED, SHARE
 
 MINI_RECOGNISER = IResNetConfig(layers=(1, 2, 2, 1), widths=(32, 64, 128, 256), stem_stride=2, blur=True)
-"""The embedded feature extractor: about an iresnet-18 at half width and half resolution, blurred before every stride."""
+"""The embedded feature extractor: about an iresnet-18 at half width and resolution, blurred before every stride."""
 OPTIMISERS = ("adamw", "sgd")
 STEPPING = ("eager", "graph")
 AUGMENTATIONS = ("rendered", "hardened", "published", "mirror", "none")

@@ -13,6 +13,7 @@ from v2f_engine.models import bind_ops
 from v2f_engine.models.frozen_iresnet import FrozenIResNet
 from v2f_engine.models.iresnet import IResNet
 from v2f_engine.models.perceptual import Lpips, RecogniserView, load_lpips
+from v2f_engine.train.losses import identity_loss
 
 
 class Seen(NamedTuple):
@@ -39,6 +40,13 @@ class FrozenView(nn.Module):
         super().__init__()
         self.recogniser = RecogniserView(recogniser)
         self.lpips = lpips
+
+    def unlike(self, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Mean distance of the recogniser's maps, and mean 1 - cosine of its features of both: a scalar."""
+        maps, features = self.recogniser(fake)
+        with torch.no_grad():
+            wanted_maps, wanted = self.recogniser(real)
+        return self.recogniser.distance(maps, wanted_maps).mean() + identity_loss(features, wanted)
 
     def forward(self, fake: torch.Tensor, real: torch.Tensor) -> Seen:
         """Of images `[B, 3, 112, 112]` in [-1, 1]; only `fake` gets a gradient."""
