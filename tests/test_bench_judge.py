@@ -1,0 +1,174 @@
+"""What `bench/claims/judge.py` measures gives the answers that are known: combs, blur, noise, two Gaussians."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("numba")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.claims import sharpness as measured
+from bench.claims.frechet import against_rendered, chip, frechet_distance
+from bench.claims.judged_sets import read_pictures
+from bench.claims.sharpness import COMB, OCTAVES, sharpness, spectrum
+from v2f_engine.errors import VectorError
+
+AMPLITUDE, NOISE, COUNT = 20.0, 12.0, 60
+
+
+def pictures(kind: str, period: float = 4.0, noise: float = NOISE) -> NDArray[np.float64]:
+    """Grey float64 `[60, 112, 112]`: white noise about 128, and a comb of AMPLITUDE that stands, lies, or is not."""
+    rng = np.random.Generator(np.random.Philox(key=7))
+    out = 128 + noise * rng.standard_normal((COUNT, 112, 112))
+    place = np.arange(112) + rng.uniform(0, period, (COUNT, 1))  # any phase
+    wave = AMPLITUDE * np.cos(2 * np.pi * place / period)
+    return np.asarray(
+        out + {"stands": wave[:, None, :], "lies": wave[:, :, None], "none": wave[:1, :1, None] * 0}[kind]
+    )
+
+
+def rgb(grey: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def test_noise_of_no_direction_has_a_comb_ratio_of_one_and_its_own_variance() -> None:
+    seen = spectrum(rgb(pictures("none")))
+    assert seen.comb_ratio == pytest.approx(1, abs=0.03)
+    assert seen.power.sum() == pytest.approx(NOISE**2 + 1 / 12, rel=0.02)  # 1/12: whole grey levels
+    _, across, down = seen.profile()
+    assert across == pytest.approx(down, rel=0.15)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("stands", 1), ("lies", -1)])
+def test_a_comb_of_known_amplitude_gives_the_expected_ratio(kind: str, expected: int) -> None:
+    seen = spectrum(rgb(pictures(kind)))
+    band = (NOISE**2 + 1 / 12) * 10 / 80  # of 80 frequencies, 18 to 22 with either sign
+    assert seen.comb_ratio**expected == pytest.approx(1 + AMPLITUDE**2 / 2 / band, rel=0.04)
+
+
+@pytest.mark.parametrize("period", [4.0, 8.0, 2.5])
+def test_the_profile_peaks_at_the_period_of_the_comb(period: float) -> None:
+    periods, across, down = spectrum(rgb(pictures("stands", period))).profile()
+    assert periods[(across / down).argmax()] == pytest.approx(period, rel=0.05)
+    assert (across / down)[np.abs(np.log2(periods / period)) > 0.3] == pytest.approx(1, abs=0.35)
+
+
+def test_detail_over_rendered_is_by_octave_and_a_comb_is_no_detail() -> None:
+    sharp = pictures("none", noise=24.0)
+    frequency = np.hypot(np.fft.fftfreq(112)[:, None], np.fft.fftfreq(112)[None])
+    blurred = np.fft.ifft2(
+        np.fft.fft2(sharp) * np.where(frequency > 1 / 4, 0.5, 1.0)
+    ).real  # half of an amplitude
+    found = sharpness(spectrum(rgb(blurred)), spectrum(rgb(sharp)))
+    assert list(found["detail"]) == ["2-4", "4-8", "8-16", "16-32", "3.5-4.7"]
+    assert found["detail"]["2-4"] == pytest.approx(0.25, abs=0.02)
+    for octave in ("4-8", "8-16", "16-32"):
+        assert found["detail"][octave] == pytest.approx(1, abs=0.05)
+    low, high = found["comb_ratio_95"]
+    assert low < found["results"]["comb_ratio"] < high < 1.1
+
+    comb = sharpness(
+        spectrum(rgb(pictures("stands", noise=6.0))), spectrum(rgb(pictures("none", noise=12.0)))
+    )
+    assert comb["detail_in_the_combs_band"]["across"] > 5
+    assert (
+        comb["results"]["detail_4px"]
+        == comb["detail_in_the_combs_band"]["down"]
+        == pytest.approx(0.25, abs=0.02)
+    )
+
+
+def test_octaves_cover_all_periods_once() -> None:
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(OCTAVES))
+    seen = spectrum(rgb(pictures("none")))
+    whole = seen.ring(2, 32)
+    assert sum(seen.ring(*octave) for octave in OCTAVES) == pytest.approx(whole)
+    assert 0 < seen.ring(*COMB) < whole
+
+
+def gaussian(mean: list[float], deviation: list[float], seed: int, n: int = 40_000) -> NDArray[np.float64]:
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    return np.asarray(mean + rng.standard_normal((n, len(mean))) * deviation)
+
+
+def test_frechet_distance_of_two_gaussians() -> None:
+    a, b = gaussian([0, 1, 0], [1, 2, 1], 1), gaussian([3, 1, 0], [1, 5, 0.5], 2)
+    turn, _ = np.linalg.qr(np.random.Generator(np.random.Philox(key=3)).standard_normal((3, 3)))
+    # Of commuting covariances: |difference of means|^2 + sum of (difference of deviations)^2 = 9 + 9 + 0.25.
+    assert frechet_distance(a @ turn, b @ turn) == pytest.approx(18.25, rel=0.02)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, a + np.array([0, 0, 2])) == pytest.approx(4)
+    # Not commuting: correlations +r and -r in two dimensions, tr sqrt(C1 C2) = 2 sqrt(1 - r^2).
+    r = 0.8
+    plus = gaussian([0, 0], [1, 1], 4) @ np.linalg.cholesky([[1, r], [r, 1]]).T
+    minus = gaussian([0, 0], [1, 1], 5) @ np.linalg.cholesky([[1, -r], [-r, 1]]).T
+    assert frechet_distance(plus, minus) == pytest.approx(4 - 4 * (1 - r * r) ** 0.5, rel=0.03)
+
+
+def test_frechet_distance_where_covariances_are_singular() -> None:
+    rng = np.random.Generator(np.random.Philox(key=6))
+    a, b = rng.standard_normal((10, 64)), rng.standard_normal((8, 64))
+    small = frechet_distance(a[:, :3], b[:, :3])
+    assert frechet_distance(
+        np.pad(a[:, :3], ((0, 0), (0, 61))), np.pad(b[:, :3], ((0, 0), (0, 61)))
+    ) == pytest.approx(small)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a))
+    for wrong in (a[:1], a[:, :5], a * np.inf):
+        with pytest.raises(VectorError, match=r"Frechet|finite"):
+            frechet_distance(wrong, b)
+
+
+def test_the_floor_is_other_people_and_not_the_same() -> None:
+    rng = np.random.Generator(np.random.Philox(key=8))
+    people = np.repeat(np.arange(40), 5)
+    real = rng.standard_normal((200, 4)).astype(np.float32)
+    real[people % 2 == 1] += 1  # every second person lies 1 off in 4 features: the floor is about 4
+    found = against_rendered(real[people % 2 == 0], real, people)
+    assert found["n"] == 100
+    assert found["distance"] == pytest.approx(0, abs=1e-9)
+    assert found["floor"] == pytest.approx(4, rel=0.3)
+    with pytest.raises(VectorError, match="two rendered people"):
+        against_rendered(real, real, np.zeros(200, np.int64))
+
+
+def test_a_chip_has_the_eyes_where_dlib_wants_them() -> None:
+    image = np.zeros((112, 112, 3), np.uint8)
+    for x, y in ((38, 52), (74, 51)):
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    bright = chip(image)[..., 0].astype(float)
+    for half, eye in ((slice(0, 75), 47.7), (slice(75, 150), 100.3)):
+        column = bright[:, half].sum(axis=0) @ np.arange(150)[half] / bright[:, half].sum()
+        row = bright[:, half].sum(axis=1) @ np.arange(150) / bright[:, half].sum()
+        assert (column, row) == (pytest.approx(eye, abs=1.5), pytest.approx(47.1, abs=1.5))
+
+
+def test_the_light_form_reads_folders_of_any_people(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for name, kind in (("real", "none"), ("made", "stands")):
+        for number, image in enumerate(rgb(pictures(kind))[:12]):
+            folder = tmp_path / name / f"person{number // 3}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    options = ["--generated", str(tmp_path / "made"), "--rendered", str(tmp_path / "real")]
+    assert measured.main([*options, "--images", "8", "--json", str(tmp_path / "record.json")]) == 0
+    said = capsys.readouterr().out
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["images"] == {"generated": 8, "rendered": 8}
+    assert f"comb ratio {record['results']['comb_ratio']:.2f}" in said
+    assert record["results"]["comb_ratio"] > 8
+    assert len(record["profile"]["period"]) == len(record["profile"]["generated_across"]) == 36
+    spread = read_pictures(tmp_path / "made", 8)
+    assert np.unique(spread.identity).tolist() == [0, 1, 2, 3]
+    assert measured.main(["--generated", "minni", "--rendered", str(tmp_path / "real")]) != 0
+    assert "did you mean 'mini'" in capsys.readouterr().err
