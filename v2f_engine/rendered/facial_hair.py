@@ -86,7 +86,7 @@ def _beard_zones() -> tuple[dict[str, Array], Array]:
 
 
 def draw_facial_hair(
-    d: Draw, traits: Traits, grey: float, skin: Skin, beard_kind: str | None = None
+    d: Draw, traits: Traits, grey: float, skin: Skin, world: int, beard_kind: str | None = None
 ) -> FacialHair:
     """All short hair of the face and what is painted about the eyes; a man's beard may be prescribed."""
     g, bare = skin.grain, 1 - skin.lips
@@ -106,5 +106,7 @@ def draw_facial_hair(
     lid_colour = linear(d.u(40, 150), d.u(30, 100), d.u(40, 130))
     eyeshadow = 0.0 if traits.male else max(0.0, d.n(-0.25, 0.35))
     lid = np.clip(spot(21, 7.43, 11, 0.07), 0, 1) * min(0.6, eyeshadow)
-    lashes = np.clip(head().maps["lash"] * ((0.55 if traits.male else 0.8) + liner), 0, 0.97)
+    lashes = np.clip(
+        head().maps["lash" if world == 1 else "lid line"] * ((0.55 if traits.male else 0.8) + liner), 0, 0.97
+    )
     return FacialHair(cover, shaved, brow, lid, lashes, lid_colour, BEARDS[number][0])

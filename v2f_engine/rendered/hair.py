@@ -94,7 +94,7 @@ def _strands(d: Draw, style: Style, g: Grain) -> tuple[Array, Array]:
     return strand, tuft
 
 
-def draw_hair(d: Draw, t: Traits, g: Grain) -> Hair:
+def draw_hair(d: Draw, t: Traits, g: Grain, world: int) -> Hair:
     """Choose a style and draw its maps."""
     m = head().maps
     style = STYLES[d.pick([s.men if t.male else s.women for s in STYLES])]
@@ -103,6 +103,9 @@ def draw_hair(d: Draw, t: Traits, g: Grain) -> Hair:
     line = _hairline(d, style, t)
     ragged = 0.05 * (coarse_noise(d, 4, 60) - 0.5) + 0.012 * g.strand
     feather = d.u(0.13, 0.24) if style.name != "bangs" else 0.10
+    if world > 1:  # a softer hairline, strand by strand
+        ragged = ragged + 0.02 * g.strand
+        feather *= 1.3
     bald = t.male and style.may_recede and d.chance(0.12 + 0.35 * t.old)
     density = smooth((m["y"] + ragged - line[None]) / feather * 0.8 + 0.35)
     density = density * (1 - smooth((m["ears"] - 0.2) * 4))
@@ -116,13 +119,20 @@ def draw_hair(d: Draw, t: Traits, g: Grain) -> Hair:
     maps[..., 0] = density * thin
     maps[..., 1] = np.clip(0.5 + 0.16 * strand + 0.07 * g.fine + 0.03 * tuft, 0, 1)
     maps[..., 2] = np.clip(0.5 + 0.18 * strand + 0.13 * tuft + 0.05 * g.fine, 0, 1)
+    if world > 1 and style.shells > 2:
+        # gaps between the strands of the outer shells; the inner ones close them, darker
+        rough = 0.14 if style.name == "curly" else 0.20
+        maps[..., 1] = np.clip(0.60 + rough * strand + 0.7 * rough * tuft + 0.06 * g.fine, 0.05, 1.15)
+        maps[..., 2] = np.clip(0.5 + 0.20 * strand + 0.17 * tuft + 0.06 * g.fine, 0, 1)
     return Hair(style, maps, line, thin > 0.5)
 
 
-def paint(d: Draw, skin: Skin, hair: Hair, face: FacialHair, tones: Tones, old: float) -> Array:
+def paint(d: Draw, skin: Skin, hair: Hair, face: FacialHair, tones: Tones, old: float, world: int) -> Array:
     """Finish the skin texture in place: roots, beard, brows, lashes; then gloss (3) and slopes (4, 5)."""
     texture, g, tone = skin.colour, skin.grain, hair.maps[..., 2]
     root = np.clip(hair.maps[..., 0] * (0.55 + 0.5 * hair.maps[..., 1]), 0, 1) * (0.95 if hair.dense else 0.8)
+    if world > 1:  # strand by strand where hair begins, not a tint
+        root = np.clip((root - 0.42 * hair.maps[..., 1]) * 1.8, 0, 0.95)
     for c in range(3):
         s = texture[..., c]
         s += (tones.hair[c] * 0.8 * (0.6 + 0.6 * tone) - s) * root
@@ -136,6 +146,8 @@ def paint(d: Draw, skin: Skin, hair: Hair, face: FacialHair, tones: Tones, old: 
     height = np.clip(height + 0.25 * face.brow + 0.10 * face.beard * g.strand, -1.5, 1.5)
     oily = 0.75 + 0.5 * skin.nose + 0.35 * spot(0, 7.75, 30, 0.25) + 0.25 * (skin.gloss_noise - 0.5)
     oily = np.clip(oily + 0.4 * skin.lips * d.u(0.3, 1.6), 0.1, 2.5)
+    if world > 1:  # shine breaks up pore by pore, and is weak on the cheeks
+        oily = np.clip((oily - 0.1) * (0.8 + 0.35 * pore * (0.6 * g.fine + 0.5 * g.medium)), 0.03, 2.5)
     texture[..., 3] = oily * (1 - 0.7 * np.maximum(face.beard, np.clip(root, 0, 1)))
     slope_y, slope_x = (cv2.Sobel(height, cv2.CV_32F, i, 1 - i, ksize=3) for i in (0, 1))
     texture[..., 4] = np.clip(0.35 * slope_x, -0.5, 0.5)

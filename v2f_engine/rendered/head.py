@@ -33,9 +33,9 @@ _OPPOSITES = (
     ("concave", "convex"),
     ("compress", "uncompress"),
 )
-_AO_BIAS = -0.03
-"""Decimetres. Wrong in sign: nearly every vertex hides itself, and skin gets about 0.12 of the ambient light,
-which the exposure makes up for. It stays in world 1, on which models are trained; world 2 takes +0.03."""
+_AO_BIAS = {1: -0.03, 2: 0.03}
+"""Decimetres, by world. World 1's is wrong in sign: nearly every vertex hides itself, and skin gets about 0.12
+of the ambient light, which the exposure makes up for. It stays, for models are trained on it."""
 _UNUSED = ("trunk", "breast", "head-age-", "head-trans", "neck-trans")
 
 
@@ -53,14 +53,14 @@ class Head:
     """Morph target -> vertex numbers int64 `[n]` and displacements float32 `[n, 3]`."""
     uv: Array
     """float32 `[V, 2]`, texel coordinates in the canonical cylinder."""
-    ao: Array
-    """float32 `[V]`, ambient occlusion of the canonical head, 1 open."""
+    ao: dict[int, Array]
+    """By world: float32 `[V]`, ambient occlusion of the canonical head, 1 open."""
     inside: Array
     """float32 `[V]`, 1 inside the mouth."""
     joints: dict[str, Array]
     """Joint marker -> its eight vertices."""
     maps: dict[str, Array]
-    """`theta` (degrees), `y`, `lips`, `ears`, `eyelids`, `lash`: float32 `[TEX_H, TEX_W]`."""
+    """`theta` (degrees), `y`, `lips`, `ears`, `eyelids`, `lash`, `lid line`: float32 `[TEX_H, TEX_W]`."""
     pairs: dict[str, tuple[str | None, str | None]]
     """Detail stem -> its (negative, positive) target."""
     shapes: list[str]
@@ -73,6 +73,8 @@ class Head:
     """bool `[V]`."""
     hat_vertices: Array
     hat_tris: Array
+    upper_lashes: Array
+    """bool `[T]`."""
 
 
 def add_target(positions: Array, targets: dict[str, tuple[Array, Array]], name: str, weight: float) -> None:
@@ -113,9 +115,10 @@ def _cylinder(positions: Array) -> Array:
     ).astype(F)
 
 
-def _ambient_occlusion(canon: Array, normals: Array, tris: Array, kind: Array) -> Array:
-    """Cosine-weighted visibility from 64 directions of a Fibonacci sphere."""
-    seen, total = np.zeros(len(canon), F), np.full(len(canon), 1e-6, F)
+def _ambient_occlusion(canon: Array, normals: Array, tris: Array, kind: Array) -> dict[int, Array]:
+    """Cosine-weighted visibility from 64 directions of a Fibonacci sphere, by world."""
+    seen = {world: np.zeros(len(canon), F) for world in _AO_BIAS}
+    total = {world: np.full(len(canon), 1e-6, F) for world in _AO_BIAS}
     skip = np.zeros(K.KINDS, np.bool_)
     skip[K.LASH] = True
     for i in range(64):
@@ -126,8 +129,12 @@ def _ambient_occlusion(canon: Array, normals: Array, tris: Array, kind: Array) -
         q = canon @ m[:, :3].T + m[:, 3]
         z = np.full((192, 192), -1e9, F)
         K.depth_only(q.astype(F), tris, kind, skip, z)
-        K.occlusion(canon, normals, q.astype(F), z, direction, F(_AO_BIAS), seen, total)
-    return np.asarray(0.12 + 0.88 * np.clip(seen / total, 0, 1) ** 1.2).astype(F)
+        for world, bias in _AO_BIAS.items():
+            K.occlusion(canon, normals, q.astype(F), z, direction, F(bias), seen[world], total[world])
+    return {
+        world: np.asarray(0.12 + 0.88 * np.clip(seen[world] / total[world], 0, 1) ** 1.2).astype(F)
+        for world in _AO_BIAS
+    }
 
 
 def _maps(
@@ -157,6 +164,18 @@ def _maps(
     maps["theta"] = ((u / TEX_W - 0.5) * 360).astype(F)
     maps["y"] = (Y_TOP - v / TEX_H * Y_SPAN).astype(F)
     return maps
+
+
+def _lid_line(canon: Array, uv: Array, tris: Array, kind: Array) -> Array:
+    """Nearness to the rim of the eye openings, 1 on it, stronger at the upper lid: float32 `[TEX_H, TEX_W]`."""
+    radius = np.hypot(canon[:, 0], canon[:, 2] - AXIS_Z).astype(F)
+    depth, number = np.full((TEX_H, TEX_W), -1e9, F), np.full((TEX_H, TEX_W), -1, np.int32)
+    bary, no_hair = np.zeros((TEX_H, TEX_W, 2), F), np.zeros((2, 2, 3), F)
+    K.raster(uv, radius, tris, kind, np.zeros(K.KINDS, np.bool_), uv, radius, no_hair, depth, number, bary)
+    eye = (number >= 0) & np.isin(kind[np.maximum(number, 0)], (K.EYE_L, K.EYE_R))
+    away = np.minimum(cv2.distanceTransform(255 - eye.astype(np.uint8) * 255, cv2.DIST_L2, 5).astype(F), 50)
+    above = cv2.GaussianBlur(np.roll(eye, -6, 0).astype(F), (0, 0), 1.2)
+    return np.asarray(np.exp(-((away / 2.6) ** 2)) * (0.2 + 0.8 * np.clip(above * 2, 0, 1))).astype(F)
 
 
 def _sign(name: str) -> tuple[str, int]:
@@ -208,11 +227,15 @@ def head() -> Head:
     span = uv[tris][:, :, 0].max(1) - uv[tris][:, :, 0].min(1)
     unseamed = (kind == K.SKIN) & (span < TEX_W / 3)
     ok = unseamed & (masks["inside-mouth"][tris].max(1) < 0.5)
+    maps = _maps(canon, uv, tris[ok], kind[ok], ao[1], masks)
+    seen = ok | np.isin(kind, (K.EYE_L, K.EYE_R))
+    maps["lid line"] = _lid_line(canon, uv, tris[seen], kind[seen])
     pairs, shapes = _details(names)
     lip = np.where((masks["lips"] > 0.5) & skin)[0]
     left, right = lip[canon[lip, 0].argmax()], lip[canon[lip, 0].argmin()]
     all_skin = np.where(skin)[0]
     corner = canon[tris]
+    eye_height = canon[np.unique(tris[kind == K.EYE_L]), 1].mean()
     top = (corner[:, :, 1].max(1) > 7.56) | (corner[:, :, 2].max(1) < 0.9)
     over = unseamed & (corner[:, :, 1].max(1) > 7.2) & top & (masks["ears"][tris].max(1) < 0.3)
     hat_vertices, inverse = np.unique(tris[over], return_inverse=True)
@@ -225,7 +248,7 @@ def head() -> Head:
         ao=ao,
         inside=(masks["inside-mouth"] * skin).astype(F),
         joints={str(n): d["joints"][i].astype(np.int64) for i, n in enumerate(d["joint_names"])},
-        maps=_maps(canon, uv, tris[ok], kind[ok], ao, masks),
+        maps=maps,
         pairs=pairs,
         shapes=shapes,
         mouth=(int(right), int(left)),
@@ -233,4 +256,5 @@ def head() -> Head:
         ears=masks["ears"] > 0.3,
         hat_vertices=hat_vertices,
         hat_tris=inverse.reshape(-1, 3).astype(np.int32),
+        upper_lashes=(kind == K.LASH) & (corner[:, :, 1].mean(1) > eye_height),
     )

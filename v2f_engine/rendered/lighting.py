@@ -29,15 +29,18 @@ class Light:
     """float32 `[6]`: colour and direction."""
 
 
-def draw_light(d: Draw, turn: Array) -> Light:
-    """A key light, an ambient dome of two colours, sometimes a rim light, placed about the camera."""
+def draw_light(d: Draw, turn: Array, share: float = 1.0) -> Light:
+    """A key light, an ambient dome of two colours, sometimes a rim light, placed about the camera.
+
+    `share` is a factor on the dome, not on the recorded attribute.
+    """
     azimuth, elevation = d.n(0, 34, 1.9), d.n(26, 17, 2.0)
     hardness = d.u()
     intensity = d.u(0.45, 1.25)
     ambient = d.u(0.34, 0.75)
     warm = d.n(0.02, 0.07)
     key = np.array([1 + warm, 1.0, 1 - warm]) * intensity
-    sky = np.array([1 - 0.5 * warm, 1.0, 1 + 0.5 * warm]) * ambient * d.u(0.9, 1.3)
+    sky = np.array([1 - 0.5 * warm, 1.0, 1 + 0.5 * warm]) * ambient * d.u(0.9, 1.3) * share
     sky = sky * (1 + 0.14 * (d.take(3) - 0.5))
     ground = sky * d.u(0.25, 0.8) * (1 + 0.3 * (d.take(3) - 0.5))
     a, b = np.deg2rad(azimuth), np.deg2rad(elevation)
@@ -59,8 +62,11 @@ def draw_light(d: Draw, turn: Array) -> Light:
     )
 
 
-def draw_background(d: Draw, size: int) -> Array:
-    """Linear RGB float32 `[size, size, 3]`: gradient, soft blobs or blurred blocks, drawn small."""
+def draw_background(d: Draw, size: int, plain: float = 0.0) -> Array:
+    """Linear RGB float32 `[size, size, 3]`: gradient, soft blobs or blurred blocks, drawn small.
+
+    `plain` 0..1 draws it towards a soft grey wall: world 2 wants it in half of its images.
+    """
     small = 28
     kind = d.pick([3, 4, 2, 2])  # gradient, large blobs, small blobs, blocks
     c0, c1 = linear(*(d.take(3) * 235 + 10)), linear(*(d.take(3) * 235 + 10))
@@ -80,4 +86,9 @@ def draw_background(d: Draw, size: int) -> Array:
         if kind == 3:
             g = cv2.GaussianBlur(g, (0, 0), soft)
         out = np.clip(out * (F(0.35) + F(1.3) * g), 0, 1.2)
+    if plain > 0:
+        wall = cv2.GaussianBlur(out, (0, 0), 6).mean(2, keepdims=True) if kind else out.mean(2, keepdims=True)
+        tint = out.mean((0, 1)) / max(float(out.mean()), 1e-3)
+        wall = (0.35 * out.mean() + 0.65 * wall) * (1 + 0.4 * (tint - 1))
+        out = (out + (wall - out) * F(plain)).astype(F)
     return np.ascontiguousarray(cv2.resize(out, (size, size), interpolation=cv2.INTER_CUBIC), F)

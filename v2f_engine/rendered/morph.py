@@ -42,6 +42,26 @@ BIAS = {
 }
 """The mesh's own average is stern and sleepy; these relax it."""
 
+CALM = {1: 1.0, 2: 0.88}
+"""Factor on every detail's weight, by world."""
+
+KINDER = {
+    "eyebrows/eyebrows-trans": 0.15,
+    "mouth/mouth-angles": 0.40,
+    "eyebrows/eyebrows-angle": 0.25,
+    "eyes/l-eye-height2": 0.22,
+    "eyes/r-eye-height2": 0.22,
+    "eyes/l-eye-scale": 0.30,
+    "eyes/r-eye-scale": 0.30,
+    "nose/nose-scale-horiz": -0.2,
+    "nose/nose-volume": -0.2,
+    "nose/nose-scale-vert": -0.25,
+    "nose/nose-scale-depth": -0.15,
+    "chin/chin-height": -0.1,
+    "forehead/forehead-scale-vert": -0.1,
+}
+"""World 2's own of these: larger eyes, a smaller nose, corners of the mouth that point up."""
+
 FEMININE = {
     "eye-scale": 0.22,
     "mouth-upperlip-volume": 0.22,
@@ -112,8 +132,9 @@ def _unsided(name: str) -> str:
     return name[2:] if name[:2] in ("l-", "r-") else name
 
 
-def shape(d: Draw, traits: Traits) -> Array:
+def shape(d: Draw, traits: Traits, world: int) -> Array:
     """Neutral vertex positions float32 `[V, 3]`, the eyes brought back to the canonical place."""
+    calm, bias = (CALM[world], BIAS if world == 1 else BIAS | KINDER)
     h = head()
     p = h.base.copy()
     _macro(p, traits)
@@ -125,7 +146,7 @@ def shape(d: Draw, traits: Traits) -> Array:
         if key in sided and folder != "asym":  # left and right differ a little
             value = 0.97 * sided[key] + 0.2 * value
         sided[key] = value
-        w = AMPLITUDE[folder] * CALMER.get(stem, 1.0) * value + BIAS.get(stem, 0.0)
+        w = AMPLITUDE[folder] * calm * CALMER.get(stem, 1.0) * value + bias.get(stem, 0.0)
         w += FEMININE.get(key, 0.0) * (0.5 - traits.gender) * 2
         w = float(np.clip(w, -1.15, 1.15))
         if stem in ("mouth/mouth-trans", "nose/nose-trans") and (minus or "").endswith("-in"):

@@ -73,18 +73,22 @@ def _pick(d: Draw, table: dict[str, tuple[RGB, RGB, RGB]], race: Array) -> tuple
     return list(table.values())[d.pick([float(np.dot(entry[2], race)) for entry in table.values()])]
 
 
-def draw_tones(d: Draw, t: Traits) -> Tones:
-    """One person's colours; hair greys with age."""
+def draw_tones(d: Draw, t: Traits, late: Draw | None) -> Tones:
+    """One person's colours; hair greys with age. `late` are world 2's own draws: many women dye it; None in world 1."""
     last = len(SKINS) - 1
     tone = float(np.clip(t.race @ DARKNESS + d.n(0, 0.09), 0.0, 1.0)) * last
     i = min(int(tone), last - 1)
     rgb = SKINS[i] + (SKINS[i + 1] - SKINS[i]) * (tone - i)
     yellow = np.array([0.0, 0.015, -0.05]) * d.n(0.25)
-    rgb = rgb * (1 + yellow + np.array([0.02, -0.012, -0.008]) * d.n())
+    rgb = rgb * (1 + yellow * (1.0 if late is None else 0.6) + np.array([0.02, -0.012, -0.008]) * d.n())
+    if late is not None:
+        rgb = rgb + (rgb.mean() - rgb) * 0.09
     strand, tip, _ = _pick(d, HAIRS, t.race)
     jitter = 1 + 0.18 * d.n()
     hair_rgb, tip_rgb = np.array(strand) * jitter, np.array(tip) * jitter
     grey = float(np.clip(d.n((t.age - 52) / 18, 0.35), 0, 1)) if t.age > 38 else 0.0
+    if late is not None and late.chance(0.6) and not t.male:
+        grey *= 0.2
     g = np.array([172, 170, 168]) * d.u(0.75, 1.12)
     hair = linear(*np.clip(hair_rgb + (g - hair_rgb) * grey, 12, 240))
     tips = linear(*np.clip(tip_rgb + (g * 1.1 - tip_rgb) * grey, 12, 245))
@@ -104,7 +108,7 @@ def draw_tones(d: Draw, t: Traits) -> Tones:
     )
 
 
-def colour_table(d: Draw, tones: Tones) -> Array:
+def colour_table(d: Draw, tones: Tones, male: bool, world: int) -> Array:
     """The person's rows of the kernel's colour table; CLOTH and HAT are drawn per image."""
     table = np.zeros((9, 3), F)
     table[HAIR], table[TIP] = tones.hair, tones.tip
@@ -113,4 +117,11 @@ def colour_table(d: Draw, tones: Tones) -> Array:
     table[LASH] = tones.brow * 0.5
     table[FRAME] = linear(*FRAMES[d.pick([weight for _, weight in FRAMES])][0])
     table[LENS] = linear(18, 18, 20)
+    if world > 1:
+        table[SCLERA] *= 0.86 * (1 - 0.45 * tones.dark)
+        teeth = table[TEETH]
+        teeth[1] = min(teeth[1], 0.94 * teeth[0])  # never green
+        teeth[2] = np.clip(teeth[2], 0.70 * teeth[1], 0.94 * teeth[1])
+        veil = 0.65 if male else 0.25  # lashes are thinner than a pixel
+        table[LASH] = tones.brow * 0.25 * (1 - veil) + tones.skin * 0.8 * veil
     return table

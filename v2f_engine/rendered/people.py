@@ -23,6 +23,7 @@ from v2f_engine.orphans import end_with_parent
 from v2f_engine.rendered.facial_hair import BEARDS
 from v2f_engine.rendered.person import Person, draw_person
 from v2f_engine.rendered.picture import render_image
+from v2f_engine.rendered.worlds import WORLD_VERSION, known_world
 
 _AHEAD = 4
 """Identities under way per process: enough to keep all busy, few enough to keep memory small."""
@@ -38,17 +39,25 @@ def _integer(value: object, name: str, lowest: int, highest: int) -> int:
     return int(value)
 
 
-def make_person(seed: int, identity: int, *, age: float | None = None, beard: str | None = None) -> Person:
+def make_person(
+    seed: int,
+    identity: int,
+    *,
+    world: int = WORLD_VERSION,
+    age: float | None = None,
+    beard: str | None = None,
+) -> Person:
     """All that is fixed for one identity (about 0.05 s).
 
     Args:
         seed: the world, 0 .. 2**64 - 1. Worlds of different seeds share nobody.
         identity: 0 .. 2**32 - 2.
+        world: which of `worlds.WORLDS`; the newest has nicer people, an older one stays as it was.
         age: 17 .. 75 years, instead of the person's own: the same person earlier or later in life.
         beard: a kind in `facial_hair.BEARDS`, instead of the person's own; changes nothing of women.
 
     Raises:
-        ConfigError: a number out of range, or an unknown kind of beard.
+        ConfigError: a number out of range, an unknown world or kind of beard.
     """
     if age is not None:
         between("age", age, 17, 75)
@@ -57,6 +66,7 @@ def make_person(seed: int, identity: int, *, age: float | None = None, beard: st
     return draw_person(
         _integer(seed, "seed", 0, 2**64 - 1),
         _integer(identity, "identity", 0, 2**32 - 2),
+        world=known_world(world),
         age=age,
         beard=beard,
     )
@@ -90,12 +100,17 @@ def render_person(person: Person, images: Iterable[int]) -> ImageBatch:
     )
 
 
-def _task(seed: int, identity: int, count: int) -> ImageBatch:
-    return render_person(draw_person(seed, identity), range(count))
+def _task(seed: int, identity: int, count: int, world: int) -> ImageBatch:
+    return render_person(draw_person(seed, identity, world=world), range(count))
 
 
 def render_people(
-    seed: int, identities: Iterable[int], images_per_id: int, processes: int = 1
+    seed: int,
+    identities: Iterable[int],
+    images_per_id: int,
+    processes: int = 1,
+    *,
+    world: int = WORLD_VERSION,
 ) -> Iterator[ImageBatch]:
     """One batch per identity, in the given order; arguments are checked at the call, not at the first batch.
 
@@ -105,18 +120,20 @@ def render_people(
         images_per_id: images 0 .. images_per_id - 1 of each.
         processes: worker processes (spawned, so call from under `if __name__ == "__main__":` in a script);
             1 renders in this process.
+        world: as `make_person`.
 
     Raises:
-        ConfigError: a number out of range.
+        ConfigError: a number out of range, or an unknown world.
         V2FError: a worker process was killed; the message names the identity that was waited for.
     """
     seed = _integer(seed, "seed", 0, 2**64 - 1)
+    known_world(world)
     count = _integer(images_per_id, "images_per_id", 1, 2**32)
     workers = _integer(processes, "processes", 1, 4096)
     numbers = (_integer(i, "identities", 0, 2**32 - 2) for i in identities)
     if workers == 1:
-        return (_task(seed, i, count) for i in numbers)
-    return _in_processes(seed, numbers, count, workers)
+        return (_task(seed, i, count, world) for i in numbers)
+    return _in_processes(seed, numbers, count, workers, world)
 
 
 def _begin(parent: int) -> None:
@@ -125,7 +142,9 @@ def _begin(parent: int) -> None:
     end_with_parent(parent)
 
 
-def _in_processes(seed: int, numbers: Iterator[int], count: int, workers: int) -> Iterator[ImageBatch]:
+def _in_processes(
+    seed: int, numbers: Iterator[int], count: int, workers: int, world: int
+) -> Iterator[ImageBatch]:
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
@@ -135,7 +154,7 @@ def _in_processes(seed: int, numbers: Iterator[int], count: int, workers: int) -
     waiting: deque[tuple[int, Future[ImageBatch]]] = deque()
     try:
         for i in numbers:
-            waiting.append((i, pool.submit(_task, seed, i, count)))
+            waiting.append((i, pool.submit(_task, seed, i, count, world)))
             if len(waiting) >= _AHEAD * workers:
                 yield waiting[0][1].result()
                 waiting.popleft()

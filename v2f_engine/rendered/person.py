@@ -19,11 +19,8 @@ from v2f_engine.rendered.morph import draw_traits, shape
 from v2f_engine.rendered.palette import colour_table, draw_tones
 from v2f_engine.rendered.skin import bare_skin
 
-WORLD_VERSION = 1
-"""Rises whenever a person may look different from before: models are trained on one version."""
-
-_DRAWS = 9000
-"""Uniforms set aside for one person's traits; about 3,500 are used."""
+_DRAWS, _LATE = 9000, 6000
+"""Uniforms set aside for one person's traits; about 3,500 are used. World 2's own begin at `_LATE`."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,7 @@ class Person:
     """One identity, ready to be rendered from any side.
 
     Args:
+        world: which of `worlds.WORLDS`.
         seed: the world's seed.
         identity: index within the world.
         age: years.
@@ -51,6 +49,7 @@ class Person:
         exposure, albedo: how a camera exposes this skin.
     """
 
+    world: int
     seed: int
     identity: int
     age: float
@@ -73,31 +72,35 @@ class Person:
     albedo: float
 
 
-def draw_person(seed: int, identity: int, *, age: float | None = None, beard: str | None = None) -> Person:
+def draw_person(
+    seed: int, identity: int, *, world: int, age: float | None = None, beard: str | None = None
+) -> Person:
     """Draw all traits, in a fixed order, from the stream (seed, RENDER_PERSON, identity, 0).
 
     Args:
-        seed, identity: as `people.make_person`.
+        seed, identity, world: as `people.make_person`.
         age: years, instead of the age drawn: the same person earlier or later in life.
         beard: a name in `facial_hair.BEARDS`, instead of the one drawn; men only.
     """
     cv2.setNumThreads(1)  # one process per core is faster, and other threads belong to others
-    d = Draw(draws(seed, Purpose.RENDER_PERSON, identity, 0, _DRAWS))
+    stream = draws(seed, Purpose.RENDER_PERSON, identity, 0, _DRAWS)
+    d, late = Draw(stream), Draw(stream[_LATE:])
     traits = draw_traits(d)
     if age is not None:
         traits = replace(traits, age=age)
-    neutral = shape(d, traits)
-    tones = draw_tones(d, traits)
-    skin = bare_skin(d, traits, tones)
-    face = draw_facial_hair(d, traits, tones.grey, skin, beard)
-    hair = draw_hair(d, traits, skin.grain)
-    texture = paint(d, skin, hair, face, tones, traits.old)
-    mesh = build_hair(d, neutral, hair)
+    neutral = shape(d, traits, world)
+    tones = draw_tones(d, traits, late if world > 1 else None)
+    skin = bare_skin(d, traits, tones, world)
+    face = draw_facial_hair(d, traits, tones.grey, skin, world, beard)
+    hair = draw_hair(d, traits, skin.grain, world)
+    texture = paint(d, skin, hair, face, tones, traits.old, world)
+    mesh = build_hair(d, neutral, hair, late if world > 1 else None)
     glasses = draw_glasses(d, neutral) if d.chance(0.32) else None
     habit = (0.15, 0.5, 0.95)[d.pick([3, 3, 2])]
-    colours = colour_table(d, tones)
+    colours = colour_table(d, tones, traits.male, world)
     resting = Resting(d.n(0.0, 0.10), abs(d.n(0, 0.05)), d.n(0.08, 0.10))
     return Person(
+        world=world,
         seed=seed,
         identity=identity,
         age=traits.age,
@@ -116,6 +119,6 @@ def draw_person(seed: int, identity: int, *, age: float | None = None, beard: st
         glasses_habit=habit,
         hat_habit=(0.0, 0.12, 0.35)[d.pick([7, 3, 1])],
         resting=resting,
-        exposure=float((0.28 / tones.skin.mean()) ** 0.28),
+        exposure=float((0.28 / tones.skin.mean()) ** (0.28 if world == 1 else 0.36)),
         albedo=float(np.mean(tones.skin)),
     )

@@ -21,6 +21,10 @@ from v2f_engine.rendered.person import Person
 from v2f_engine.rendered.shade import shade
 
 SHADOW_SIDE = 160
+AMBIENT = {1: 1.0, 2: 0.58}
+"""Factor on the ambient light by world: in world 2 all of it reaches the skin."""
+_LATE = 600
+"""World 2's own draws begin here in the image's stream; the others use fewer than 400."""
 NECK = np.array([0, 6.2, 0.1])
 
 
@@ -83,7 +87,9 @@ def _assemble(
     h, parts = head(), _Parts()
     normals = normals_of(pos, h.tris)
     shown = h.kind != K.LASH if expression.shows_teeth else (h.kind < K.TEETH_U) | (h.kind > K.LASH)
-    parts.add(pos, normals, h.uv, h.ao, h.inside, h.tris[shown], h.kind[shown])
+    if p.world > 1:
+        shown = shown | h.upper_lashes
+    parts.add(pos, normals, h.uv, h.ao[p.world], h.inside, h.tris[shown], h.kind[shown])
     if p.hair_mesh is not None:
         m = p.hair_mesh
         hanging = m.scalp[m.tris[:, 0]] < 0
@@ -92,7 +98,8 @@ def _assemble(
             moved = m.positions.copy()
             on = m.scalp >= 0
             moved[on] = pos[m.scalp[on]] + m.offset[on]
-            kind = np.where(m.scalp[tris[:, 0]] >= 0, K.SHELL, K.HAIR).astype(np.int32)
+            loose = m.loose if hat_tone is None else m.loose[hanging]
+            kind = np.where(loose, K.HAIR, K.SHELL).astype(np.int32)
             parts.add(moved, normals_of(moved, tris), m.uv, np.ones(len(moved), F), m.layer, tris, kind)
     if hat_tone is not None:
         worn, above = hat(pos, normals, hat_tone, over_hair=p.hair_mesh is not None)
@@ -114,15 +121,25 @@ def _assemble(
     return parts.join()
 
 
-def _draw_gaze(d: Draw, yaw: float, pitch: float) -> Array:
+def _draw_gaze(d: Draw, yaw: float, pitch: float, world: int) -> Array:
     """Unit gaze directions float32 `[2, 3]` in head space, drawn towards the camera."""
     across, up = d.n(0, 9), d.n(0, 5)
-    across = -yaw * d.u(0, 0.45) + across
+    follow = d.u(0, 0.45)
+    if world == 1:
+        across, up = -yaw * follow + across, up - 0.3 * pitch
+    else:  # people look at the camera, or nearly
+        across, up = -yaw * (0.3 + follow) + 0.4 * across, 0.6 * up + 0.4 * pitch
     out = []
     for inward in (-1.5, 1.5):
-        a, b = np.deg2rad([np.clip(across + inward, -28, 28), np.clip(up - 0.3 * pitch, -14, 14)])
+        a, b = np.deg2rad([np.clip(across + inward, -28, 28), np.clip(up, -14, 14)])
         out.append([np.sin(a) * np.cos(b), np.sin(b), np.cos(a) * np.cos(b)])
     return np.array(out, F)
+
+
+def _draw_plain(late: Draw) -> float:
+    """How plain the background is: nearly a wall in half of the images."""
+    plain, strength = late.chance(0.5), late.u(0.75, 1.0)
+    return strength if plain else 0.0
 
 
 def _draw_cloth(d: Draw, colours: Array) -> Array:
@@ -137,9 +154,9 @@ def _draw_cloth(d: Draw, colours: Array) -> Array:
 def _develop(d: Draw, p: Person, image: Array, number: Array) -> tuple[Array, float]:
     """Exposure, encoding, lens blur, saturation and noise: uint8 `[112, 112, 3]` and the blur's sigma."""
     level = float(sensor.face_level(image, number)) / p.albedo
-    exposure = 0.97 / (level + 0.04) ** 0.8 * p.exposure * np.exp(d.n(0.0, 0.20))
+    exposure = (0.97 if p.world == 1 else 0.88) / (level + 0.04) ** 0.8 * p.exposure * np.exp(d.n(0.0, 0.20))
     out: Array = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), F)
-    sensor.finish(image, number, F(exposure), F(d.u(0.85, 1.1)), out)
+    sensor.finish(image, number, F(exposure), F(d.u(0.85, 1.1) + (0.0 if p.world == 1 else 0.06)), out)
     blur = d.u(0.3, 1.3) if d.chance(0.3) else 0.0
     if blur > 0.35:
         out = cv2.GaussianBlur(out, (0, 0), blur)
@@ -154,9 +171,10 @@ def _develop(d: Draw, p: Person, image: Array, number: Array) -> tuple[Array, fl
 def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
     """Image number `image` of `p`: uint8 `[112, 112, 3]` RGB and its attributes."""
     h = head()
-    d = Draw(draws(p.seed, Purpose.RENDER_IMAGE, p.identity, image, 640))
+    stream = draws(p.seed, Purpose.RENDER_IMAGE, p.identity, image, 640)
+    d, late = Draw(stream), Draw(stream[_LATE:])
     yaw, pitch, roll, tilt = draw_pose(d)
-    expression = draw_expression(d, p.resting)
+    expression = draw_expression(d, p.resting, p.world)
     pos = p.neutral.copy()
     for name, weight in expression.weights.items():
         add_target(pos, h.targets, name, weight)
@@ -168,7 +186,7 @@ def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
 
     pixels, inverse = cam.pixels(mesh.positions, cam.align(landmarks(pos)))
 
-    light = draw_light(d, cam.turn)
+    light = draw_light(d, cam.turn, AMBIENT[p.world])
     light_m = light_matrix(light.direction, SHADOW_SIDE)
     lit = (mesh.positions @ light_m[:, :3].T + light_m[:, 3]).astype(F)
     shadow = np.full((SHADOW_SIDE, SHADOW_SIDE), -1e9, F)
@@ -179,15 +197,15 @@ def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
     K.raster(
         pixels, inverse, mesh.tris, mesh.kind, CULLED, mesh.uv, mesh.layer, p.hair_maps, depth, number, bary
     )
-    picture: Array = draw_background(d, SIDE)
-    gaze = _draw_gaze(d, yaw, pitch)
+    picture: Array = draw_background(d, SIDE, _draw_plain(late) if p.world > 1 else 0.0)
+    gaze = _draw_gaze(d, yaw, pitch, p.world)
     colours = _draw_cloth(d, p.colours)
     eyes = np.stack([pos[h.joints[f"joint-{s}-eye"]].mean(0) for s in ("l", "r")]).astype(F)
     softness = F(0.7 + 3.0 * (1 - light.hardness))
     shade(
         number, bary, inverse, mesh.tris, mesh.kind, mesh.positions, mesh.normals, mesh.uv, mesh.ao,
         mesh.layer, p.skin, p.hair_maps, colours, eyes, gaze, p.iris, light.direction, light.key, light.sky,
-        light.ground, light.rim, cam.eye, shadow, light_m, softness, F(p.gloss * d.u(0.5, 1.4)), picture,
+        light.ground, light.rim, cam.eye, shadow, light_m, softness, F(p.gloss * d.u(0.5, 1.4)), p.world, picture,
     )  # fmt: skip
     final, blur = _develop(d, p, picture, number)
     return final, {

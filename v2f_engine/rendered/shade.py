@@ -75,6 +75,7 @@ def shade(
     light_m: Any,
     soft: Any,
     gloss: Any,
+    world: Any,
     image: Any,
 ) -> None:
     """Deferred shading in head space, linear RGB; `image` holds the background where no triangle lies."""
@@ -123,6 +124,9 @@ def shade(
                 sss = one
                 wrap = f32(0.22)
                 expo = f32(14)
+                if world > 1:
+                    g *= f32(0.55)
+                    expo = f32(24)
                 ly = layer[a] * pa + layer[b] * pb + layer[c] * pc
                 if v > f32(276) + f32(5) * np.sin(u * f32(0.02)):
                     cr, cg, cb = row(colours, CLOTH_ROW, one)
@@ -144,6 +148,9 @@ def shade(
                 cr, cg, cb = eye_colour(dx, dy, dz, gaze[e], iris, colours)
                 g = f32(2.2)
                 expo = f32(160)
+                if world > 1:
+                    g = f32(1.0)
+                    expo = f32(420)
                 occ = f32(0.35) + f32(0.5) * occ
                 # upper lid and lashes shade the top of the eyeball
                 occ *= one - f32(0.62) * clamp01(dy * f32(2.4) + f32(0.12))
@@ -165,6 +172,8 @@ def shade(
                 cg *= f
                 cb *= f
                 occ = f32(0.55)
+                if world > 1:
+                    occ = f32(1.1)
                 g = f32(0.8)
                 expo = f32(40)
             elif k == TONGUE:
@@ -231,16 +240,40 @@ def shade(
             rl = max(f32(0), nx * rim[3] + ny * rim[4] + nz * rim[5]) * occ
             hx, hy, hz = light[0] + vx, light[1] + vy, light[2] + vz
             r = one / (np.sqrt(hx * hx + hy * hy + hz * hz) + f32(1e-9))
+            if world > 1 and k in (
+                EYE_L,
+                EYE_R,
+            ):  # a catch light in sight, from the key's side or a lamp above
+                hx, hy, hz = hx * f32(0.4) + vx, hy * f32(0.4) + vy + f32(0.30), hz * f32(0.4) + vz
+                r = one / (np.sqrt(hx * hx + hy * hy + hz * hz) + f32(1e-9))
             ndh = max(f32(0), (nx * hx + ny * hy + nz * hz) * r)
             ndv = max(f32(0), nx * vx + ny * vy + nz * vz)
             q = (one - ndv) * (one - ndv)
             fr = f32(0.04) + f32(0.5) * q * q * (one - ndv)
             sp = g * lit * ndh**expo * (expo + f32(2)) * f32(0.12) * max(f32(0.04), f32(0.04) + fr * f32(0.3))
-            if ndl <= 0:
+            if world > 1 and k in (EYE_L, EYE_R):
+                sp = g * max(lit, f32(0.6)) * ndh**expo * occ * f32(2.0)
+            elif ndl <= 0:
                 sp = f32(0)
             if k == HAIR:
                 sp *= f32(0.6)
+                if world > 1:  # two lobes round the strand, which runs down the surface (Kajiya and Kay)
+                    tx, ty, tz = ny * nx, ny * ny - one, ny * nz
+                    r2 = one / (np.sqrt(tx * tx + ty * ty + tz * tz) + f32(1e-3))
+                    th = (tx * hx + ty * hy + tz * hz) * r * r2 + (m - f32(0.5)) * f32(0.55)
+                    s2 = max(f32(0), one - th * th)  # squared sine between strand and half vector
+                    s4 = s2 * s2
+                    s12 = s4 * s4 * s4
+                    s48 = s12 * s12 * s12 * s12
+                    lobe = lit * clamp01(ndl * f32(2) + f32(0.5)) * m
+                    sp = lobe * f32(0.065) * s48 * s12
+                    glow = one + lobe * f32(0.9) * s12
+                    cr *= glow
+                    cg *= glow
+                    cb *= glow
             fres = g * fr * occ * f32(0.35)
+            if world > 1 and k == SKIN:
+                fres *= f32(0.5)
             image[y, x, 0] = cr * (key[0] * d0 * l0 + a0 + rim[0] * rl) + key[0] * sp + sky[0] * fres
             image[y, x, 1] = cg * (key[1] * d1 * lit + a1 + rim[1] * rl) + key[1] * sp + sky[1] * fres
             image[y, x, 2] = cb * (key[2] * d2 * l2 + a2 + rim[2] * rl) + key[2] * sp + sky[2] * fres

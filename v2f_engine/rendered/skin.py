@@ -71,7 +71,7 @@ class Skin:
     nose: Array
 
 
-def _creases(d: Draw, old: float, low: Array) -> tuple[Array, Array]:
+def _creases(d: Draw, old: float, low: Array, world: int) -> tuple[Array, Array]:
     """Shade about the eyes, and folds: beside the nose, on the forehead, crow's feet, between the brows."""
     th, y = np.abs(head().maps["theta"]), head().maps["y"]
     bags = spot(21, 7.22, 9, 0.055) * d.u(0.0, 0.22) + spot(21, 7.44, 11, 0.07) * d.u(0.0, 0.14)
@@ -87,6 +87,10 @@ def _creases(d: Draw, old: float, low: Array) -> tuple[Array, Array]:
         feet += np.exp(-(((y - at) / 0.008) ** 2)) * smooth((th - 33) / 4) * smooth((47 - th) / 6)
     frown = np.exp(-(((th - 2.4) / 0.7) ** 2)) * smooth((y - 7.4) / 0.06) * smooth((7.62 - y) / 0.08)
     age = old * d.u(0.5, 1.3)
+    if world > 1:  # wide enough to be seen in 112 pixels, of which one is two texels
+        under = np.exp(-(((y - 7.225 + 0.00016 * (th - 21) ** 2) / 0.013) ** 2) - ((th - 21) / 11) ** 2)
+        fine = np.asarray(cv2.GaussianBlur(0.65 * lines + 0.85 * feet + 0.18 * frown, (0, 0), 0.8))
+        return bags * (0.6 + 0.7 * old), (0.06 + 0.6 * age) * fold + age * (fine + 0.45 * under)
     return bags, 0.30 * (0.15 + age) * fold + age * (0.25 * lines + 0.25 * feet + 0.2 * frown)
 
 
@@ -120,19 +124,24 @@ def _marks(d: Draw, dark: float) -> tuple[Array, Array]:
     return cv2.GaussianBlur(marks, (0, 0), 0.7), cv2.GaussianBlur(red, (0, 0), 1.0)
 
 
-def _paint_lips(d: Draw, skin: Array, traits: Traits, tones: Tones, medium: Array) -> Array:
+def _paint_lips(d: Draw, skin: Array, traits: Traits, tones: Tones, medium: Array, world: int) -> Array:
     """Lips in the skin's own hue, with or without lipstick; returns their mask."""
     lips = smooth((cv2.GaussianBlur(head().maps["lips"], (0, 0), 0.9) - 0.25) / 0.5)
     lipstick = 0.0 if traits.male else max(0.0, d.n(-0.1, 0.5))
-    lip = tones.skin * np.array([0.80, 0.50, 0.50]) * d.u(0.75, 1.05) * (1 + 0.15 * (1 - tones.dark))
+    strength = 0.85
+    flesh = (0.80, 0.50, 0.50)
+    if world > 1:  # as a lip is: the skin, redder, and rarely painted
+        lipstick, strength, flesh = min(0.6 * lipstick, 0.45), 0.78, (0.82, 0.56, 0.55)
+        lips = cv2.GaussianBlur(lips, (0, 0), 1.0)
+    lip = tones.skin * np.array(flesh) * d.u(0.75, 1.05) * (1 + 0.15 * (1 - tones.dark))
     stick = linear(d.u(130, 205), d.u(30, 100), d.u(45, 110))
     lip = lip + (stick - lip) * min(0.85, lipstick)
     for c in range(3):
-        skin[..., c] += (lip[c] * (0.92 + 0.1 * medium * 0.4) - skin[..., c]) * lips * 0.85
+        skin[..., c] += (lip[c] * (0.92 + 0.1 * medium * 0.4) - skin[..., c]) * lips * strength
     return np.asarray(lips)
 
 
-def bare_skin(d: Draw, traits: Traits, tones: Tones) -> Skin:
+def bare_skin(d: Draw, traits: Traits, tones: Tones, world: int) -> Skin:
     """Draw the skin without hair, brows or beard."""
     maps, grain = head().maps, _grain()
     low, mid, high = coarse_noise(d, 7, 14), coarse_noise(d, 14, 28), coarse_noise(d, 28, 60)
@@ -145,12 +154,12 @@ def bare_skin(d: Draw, traits: Traits, tones: Tones) -> Skin:
     nose = spot(0, 7.02, 6, 0.12)
     blood = blood + flush * cheeks + d.u(0, 0.22) * nose + 0.05 * maps["ears"] + 0.06 * maps["eyelids"]
     melanin = 0.14 * (mid - 0.5) + 0.10 * (high - 0.5) + 0.016 * own.medium * d.u(0.4, 1.6) + 0.006 * own.fine
-    bags, creases = _creases(d, traits.old, low)
+    bags, creases = _creases(d, traits.old, low, world)
     marks, red = _marks(d, tones.dark)
     shade = melanin + bags * (0.7 + 0.5 * tones.dark) + creases + marks
     skin = np.empty((TEX_H, TEX_W, 6), F)
     for c in range(3):
         pigment = -ABSORB_MELANIN[c] * shade - ABSORB_BLOOD[c] * (blood + red)
         skin[..., c] = tones.skin[c] * np.exp(pigment)
-    lips = _paint_lips(d, skin, traits, tones, own.medium)
+    lips = _paint_lips(d, skin, traits, tones, own.medium, world)
     return Skin(skin, own, creases, lips, high, nose)

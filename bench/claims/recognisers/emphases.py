@@ -23,6 +23,7 @@ from v2f_engine.rendered.draw import Draw, draws
 from v2f_engine.rendered.morph import draw_traits, shape
 from v2f_engine.rendered.palette import draw_tones
 from v2f_engine.rendered.people import make_person, render_person
+from v2f_engine.rendered.worlds import WORLD_VERSION
 
 Image = NDArray[np.uint8]
 FOLDS = 10
@@ -195,8 +196,8 @@ def nearest_people(seed: int, people: int, pool: int) -> NDArray[np.int64]:
 def _looks(seed: int, identity: int) -> NDArray[np.float64]:
     d = _draw(seed, identity)
     traits = draw_traits(d)
-    position = shape(d, traits)
-    tones = draw_tones(d, traits)
+    position = shape(d, traits, WORLD_VERSION)
+    tones = draw_tones(d, traits, None)  # the skin alone is read, not the hair
     front = position[position[:, 2] > 0.6][::12] if _FRONT is None else position[_FRONT]
     skin = np.tile(np.asarray(tones.skin, np.float64), 40)
     rest = np.repeat([traits.gender, traits.age / 50], [60, 30])
