@@ -71,12 +71,16 @@ def _brows(d: Draw, gender: float) -> Array:
     return out
 
 
-def _beard_zones() -> tuple[dict[str, Array], Array]:
+def _beard_zones(world: int) -> tuple[dict[str, Array], Array]:
     """Where each kind of beard grows, and the whole beard's area."""
     th, y = np.abs(head().maps["theta"]), head().maps["y"]
     chin = smooth((6.60 - y) / 0.12) * smooth((th + 0) / 1 + 1)
     jaw = smooth((th - 30) / 10) * smooth((7.12 - y - (70 - th) * 0.006) / 0.12) * smooth((84 - th) / 8)
     moustache = smooth((6.955 - 0.0042 * th - y) / 0.05) * smooth((y - 6.60) / 0.06) * smooth((17 - th) / 5)
+    if world > 1:  # as wide as the mouth, thinner to its corners
+        moustache = (
+            smooth((6.955 - 0.0065 * th - y) / 0.06) * smooth((y - 6.64) / 0.08) * smooth((23 - th) / 10)
+        )
     below = smooth((6.74 - y + 0.009 * np.maximum(th - 16, 0)) / 0.14) * smooth((75 - th) / 10)
     under_lip = np.exp(-((th / 9) ** 2) - ((y - 6.59) / 0.03) ** 2) * 0.5
     full = np.maximum(np.maximum(moustache, below), jaw) * (1 - under_lip)
@@ -93,7 +97,7 @@ def draw_facial_hair(
     number = d.pick([weight for _, weight, *_ in BEARDS]) if traits.male else 0
     if beard_kind is not None and traits.male:
         number = [kind for kind, *_ in BEARDS].index(beard_kind)
-    zones, full = _beard_zones()
+    zones, full = _beard_zones(world)
     amounts = [0.0] + [d.u(least, most) for _, _, least, most in BEARDS[1:]]
     neck = smooth((head().maps["y"] - 6.15) / 0.12)
     beard = zones[BEARDS[number][0]] * neck * bare * amounts[number]

@@ -122,7 +122,7 @@ def draw_hair(d: Draw, t: Traits, g: Grain, world: int) -> Hair:
     if world > 1 and style.shells > 2:
         # gaps between the strands of the outer shells; the inner ones close them, darker
         rough = 0.14 if style.name == "curly" else 0.20
-        maps[..., 1] = np.clip(0.60 + rough * strand + 0.7 * rough * tuft + 0.06 * g.fine, 0.05, 1.15)
+        maps[..., 1] = np.clip(0.60 + rough * strand + 0.7 * rough * tuft + 0.03 * g.fine, 0.05, 1.15)
         maps[..., 2] = np.clip(0.5 + 0.20 * strand + 0.17 * tuft + 0.06 * g.fine, 0, 1)
     return Hair(style, maps, line, thin > 0.5)
 

@@ -19,8 +19,8 @@ from v2f_engine.rendered.morph import draw_traits, shape
 from v2f_engine.rendered.palette import colour_table, draw_tones
 from v2f_engine.rendered.skin import bare_skin
 
-_DRAWS, _LATE = 9000, 6000
-"""Uniforms set aside for one person's traits; about 3,500 are used. World 2's own begin at `_LATE`."""
+_DRAWS, _LATE = 9000, 7000
+"""Uniforms set aside for one person's traits; at most 6,100 are used. World 2's own begin at `_LATE`."""
 
 
 @dataclass(frozen=True)

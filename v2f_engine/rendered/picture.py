@@ -24,7 +24,7 @@ SHADOW_SIDE = 160
 AMBIENT = {1: 1.0, 2: 0.58}
 """Factor on the ambient light by world: in world 2 all of it reaches the skin."""
 _LATE = 600
-"""World 2's own draws begin here in the image's stream; the others use fewer than 400."""
+"""World 2's own draws begin here in the image's stream; the others use fewer than 300."""
 NECK = np.array([0, 6.2, 0.1])
 
 
@@ -164,7 +164,13 @@ def _develop(d: Draw, p: Person, image: Array, number: Array) -> tuple[Array, fl
     if d.chance(0.02):
         saturation = 0.0
     final = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    sensor.add_noise(out, F(saturation), F(abs(d.n(0, 2.5)) + 0.5), np.uint32(int(d.u() * 2**24)), final)
+    sensor.add_noise(
+        out,
+        F(saturation),
+        F(abs(d.n(0, 2.5 if p.world == 1 else 1.5)) + 0.5),
+        np.uint32(int(d.u() * 2**24)),
+        final,
+    )
     return final, blur
 
 
