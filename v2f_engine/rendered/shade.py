@@ -173,7 +173,7 @@ def shade(
                 cb *= f
                 occ = f32(0.55)
                 if world > 1:
-                    occ = f32(1.1)
+                    occ = f32(1.7)
                 g = f32(0.8)
                 expo = f32(40)
             elif k == TONGUE:
