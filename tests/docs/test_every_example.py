@@ -104,12 +104,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 RUN = sorted({one.page for one in ALL if class_of(one)[:1] in (["run"], ["run small"])})
 SLOW = {
     "docs/train_your_own.md",
+    "docs/recognisers.md",
     "docs/export.md",
     "docs/serve.md",
     "docs/attributes.md",
     "docs/identities.md",
 }
-"""Pages that train, export, steer or plan: with the slow tests."""
+"""Pages that train, export, steer, plan or probe: with the slow tests."""
 
 
 @pytest.mark.parametrize(

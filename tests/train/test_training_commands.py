@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 from command_line import v2f
 
 from v2f_engine.batch import ImageBatch
+from v2f_engine.cli.main import main
 from v2f_engine.data import Encoder, Plan, open_training_set, write_dataset
 from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.models.embedder import open_embedder
+from v2f_engine.models.stripe_response import stripe_response
 from v2f_engine.models.weights import load_recogniser
 
 PEOPLE, EACH = 6, 4
@@ -37,6 +41,30 @@ def test_features_then_a_training_set(dataset: Path, tmp_path: Path) -> None:
     assert open_training_set(dataset, tmp_path / "f.npy", with_features=True).feature_dim == 512
     with pytest.raises(ConfigError, match="did you mean 'skip'"):
         v2f("features", dataset, "--out", tmp_path / "g.npy", "--on-bad", "skpi")
+
+
+def test_a_probe_says_and_writes_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "two.npy", np.array([3, 1]))
+    before = sorted(path for place in (tmp_path, dataset) for path in place.rglob("*"))
+    said = v2f("features", dataset, "--probe", "--mask", "two.npy")
+    assert (
+        "mini: cosine of a face's feature with and without stripes of 6 grey levels, mean of 2 faces" in said
+    )
+    found = stripe_response(
+        open_embedder("mini"), open_training_set(dataset, None, np.array([3, 1])).read([0, 1]).images
+    )
+    for line in found.lines():
+        assert line in said
+    monkeypatch.setattr(sys, "argv", ["v2f", *f"features {dataset} --probe --mask two.npy --json".split()])
+    capsys.readouterr()
+    main()
+    assert json.loads(capsys.readouterr().out)["stripes"] == found.to_json()
+    assert sorted(path for place in (tmp_path, dataset) for path in place.rglob("*")) == before
+    with pytest.raises(ConfigError, match="--out.*or --probe, which writes nothing"):
+        v2f("features", dataset)
 
 
 def test_a_recogniser_is_trained_and_loads(dataset: Path, tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ ALWAYS: dict[str, str] = {
     "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
     "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers "
     "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --dry-run",
-    "render": "--ids --images --out --format --seed --first --processes --quality --dry-run",
+    "render": "--ids --images --out --format --seed --first --processes --world --quality --dry-run",
     "align": "photographs --out --several --min-side --codec --processes --skip-bad",
-    "features": "dataset --out --overwrite --recogniser --mask --split --channels --mean --std --on-bad --batch "
-    "--threads --bf16 --device --dry-run",
+    "features": "dataset --recogniser --mask --split --channels --mean --std --on-bad --batch --bf16 --device --probe",
     "convert": "source target --dry-run",
     "verify": "dataset --full",
     "repair": "dataset --model --device --fetch",

@@ -258,6 +258,11 @@ FEATURES_SCENE = Scene(
         "--threads": case("3", ("v2f_engine.data.training.prefetch:Prefetcher", "threads", 3)),
         "--bf16": case(None, (EMBEDDER, "self.bf16", True)),
         "--device": case("meta", (EMBEDDER, "self.device", "meta")),
+        "--probe": case(
+            None,
+            ("v2f_engine.models.stripe_response:stripe_response", "images", lambda faces: len(faces) == 16),
+            instead="<dataset={faces}>",
+        ),
     },
     {EMBEDDER: features},
 )

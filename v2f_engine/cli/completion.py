@@ -16,7 +16,7 @@ RECIPES_OF_RECOGNISERS = (
     "rendered", "published", "published-cosface", "published-adaface", "mended", "mended-cosface", "mended-adaface",
 )  # fmt: skip
 PRESETS = (
-    "rendered", "published-2024", "published-2025", "plus", "mended-2024", "mended-2025", "mended-plus",
+    "rendered", "sharp", "published-2024", "published-2025", "plus", "mended-2024", "mended-2025", "mended-plus",
 )  # fmt: skip
 EXPORTED = ("fp32", "fp16", "bf16", "int8", "fp8")
 
@@ -62,6 +62,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "train recogniser --stepping": ("eager", "graph"),
     "train generator --stepping": ("eager", "compiled", "graph"),
     "convert --format": ("imagefolder", "webdataset", "lmdb", "recordio", "parquet"),
+    "render --world": ("1", "2"),
     "render --format": ("imagefolder", "webdataset", "lmdb", "recordio", "parquet"),
     "convert --precision": ("fp32", "fp16", "bf16"),
     "evaluate table --format": ("text", "markdown", "html", "latex", "csv", "json"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import note, result, say
 from v2f_engine.models.file_hash import is_weights
+
+if TYPE_CHECKING:
+    from v2f_engine.models.embedder import Embedder
 
 
 def convert(
@@ -146,7 +149,9 @@ def repair(
 
 def features(
     dataset: Annotated[Path, typer.Argument(help="a dataset of aligned faces in any format")],
-    out: Annotated[Path, typer.Option(help=".npy of features, or .lmdb in the published training layout")],
+    out: Annotated[
+        Path | None, typer.Option(help=".npy of features, or .lmdb in the published training layout")
+    ] = None,
     overwrite: Overwrite = False,
     recogniser: Annotated[
         str, typer.Option(help="mini, a published name, or a path: .pth, .safetensors, .onnx")
@@ -166,13 +171,28 @@ def features(
     threads: Annotated[int, typer.Option(help="that decode images")] = 1,
     bf16: Annotated[bool, typer.Option(help="convolutions in bfloat16 (torch recognisers)")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="write nothing; say how far faint stripes turn the first faces' features"
+        ),
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Extract the features of every image; after a kill the same command goes on."""
     from v2f_engine.data.training.features_file import RECORD
+    from v2f_engine.errors import ConfigError
     from v2f_engine.models.embedder import open_embedder
     from v2f_engine.train.extract import foresee_features, store_features
 
+    if probe:
+        embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
+        for told in embedder.notes:
+            note(f"{recogniser}: {told}")
+        _probe(dataset, embedder, mask, split, on_bad, batch)
+        return
+    if out is None:
+        raise ConfigError("Give --out, a name that ends in .npy or .lmdb, or --probe, which writes nothing.")
     if dry_run:
         embedder = open_embedder(recogniser, channels=channels, mean=mean, std=std, device=device, bf16=bf16)
         foreseen = foresee_features(
@@ -210,6 +230,30 @@ def features(
         f"{record['dataset']['rows']} images, {record['dim']} numbers each, in {out}: {used['name']}, "
         f"{used['channels']}, (x - {used['mean']:g}) / {used['std']:g}, {_of_bad(bad)}"
     )
+
+
+def _probe(
+    dataset: Path, embedder: Embedder, mask: Path | None, split: str | None, on_bad: str, batch: int
+) -> None:
+    """Says the stripe response of a recogniser on the first faces of a dataset."""
+    from v2f_engine.data.training.training_set import open_training_set
+    from v2f_engine.models.stripe_response import FACES, stripe_response
+
+    data = open_training_set(
+        dataset, None, mask, split=split, on_bad=on_bad, with_features=False, with_landmarks=False
+    )
+    tell(dataset, data.told())
+    images = data.read(range(min(FACES, len(data)))).images
+    with progress_bar("stripes", "images") as progress:
+        found = stripe_response(embedder, images, batch=batch, progress=progress)
+    used = embedder.describe()
+    result(recogniser=used, stripes=found.to_json(), bad=data.bad.report())
+    say(
+        f"{used['name']}: cosine of a face's feature with and without stripes of {found.levels:g} grey levels, "
+        f"mean of {found.images} faces"
+    )
+    for line in found.lines():
+        say(line)
 
 
 def _of_bad(bad: Mapping[str, Any]) -> str:

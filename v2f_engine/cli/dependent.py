@@ -162,6 +162,7 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         *needing(("source:dataset",), "--resize"),
         *needing(("target:pairs",), "--images"),
     ),
+    "features": needing((), "--out", "--overwrite", "--threads", "--dry-run", bars=("--probe",)),
     "show": (Dependent("--pictures", (), ("--toml",)), Dependent("--overwrite", ("--pictures",))),
     "env": (Dependent("--model", ("--self-test",)),),
     "train recogniser": (

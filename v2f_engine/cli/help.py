@@ -73,6 +73,7 @@ WITHOUT: Mapping[str, str] = {
     "--target": "sm86, sm89 and sm120",
     "--timing-cache": "not kept",
     "generate --quality": "as it comes",
+    "features --out": "needed without --probe",
     "convert --images": "needed by a list of pairs",
     "repair --model": "as recorded",
     "evaluate leakage --threshold": "0.5 and 0.7",

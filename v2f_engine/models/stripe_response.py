@@ -7,15 +7,18 @@ every period.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from v2f_engine.config import at_least
-from v2f_engine.errors import ConfigError
+from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.models.embedder import Embedder
+from v2f_engine.models.feature_health import judge_features
 from v2f_engine.models.features import extract_features
 
 PERIODS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 16)
@@ -26,6 +29,8 @@ DIRECTIONS = ("columns", "rows")
 """What a stripe alternates over: `columns` are vertical bars."""
 PHASES = 2
 """Positions of the stripes, a share of a period apart: a strided layer hears some better than others."""
+FACES = 64
+"""Faces that are enough: 64 others of a set move the worst cosine of `mini` by 0.01."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,26 @@ class StripeResponse:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a card."""
         rows = {name: {str(p): round(c, 4) for p, c in row.items()} for name, row in self.cosines.items()}
-        return {"levels": self.levels, "images": self.images, "cosine_by_period_px": rows}
+        cosine, direction, period = self.worst
+        return {
+            "levels": self.levels,
+            "images": self.images,
+            "cosine_by_period_px": rows,
+            "worst": {"cosine": round(cosine, 4), "direction": direction, "period_px": period},
+        }
+
+    def lines(self) -> list[str]:
+        """A table for people: a row a direction, a column a period, and the worst."""
+        periods = next(iter(self.cosines.values()))
+        cosine, direction, period = self.worst
+        return [
+            "period, px" + "".join(f"{period:6d}" for period in periods),
+            *(
+                f"{name:<10}" + "".join(f"{c:6.2f}" for c in row.values())
+                for name, row in self.cosines.items()
+            ),
+            f"worst {cosine:.3f}, {period} px across {direction}",
+        ]
 
 
 def striped(
@@ -70,34 +94,48 @@ def striped(
 
 
 def stripe_response(
-    model: Embedder, images: NDArray[np.uint8], *, periods: tuple[int, ...] = PERIODS, levels: float = LEVELS
+    model: nn.Module | Embedder,
+    images: NDArray[np.uint8],
+    *,
+    periods: tuple[int, ...] = PERIODS,
+    levels: float = LEVELS,
+    batch: int = 128,
+    progress: Callable[[int, int], object] | None = None,
 ) -> StripeResponse:
     """Reads every face with stripes of every period and direction.
 
     Args:
-        model: a recogniser.
+        model: a recogniser, as in `extract_features`.
         images: uint8 `[N, H, W, 3]`, RGB, aligned.
         periods: pixels.
         levels: amplitude in grey levels.
+        batch: images a call.
+        progress: called with (images read, of how many).
 
     Raises:
         ConfigError: no images, or a period below two pixels.
+        VectorError: features that are not finite or have no direction.
     """
     if not len(images):
         raise ConfigError("A stripe response needs faces: expected at least one image, found none.")
     for period in periods:
         at_least("period", period, 2)
-    plain = _directions(extract_features(model, images))
+    done, whole = 0, len(images) * (1 + len(DIRECTIONS) * len(periods) * PHASES)
+
+    def read(seen: NDArray[np.uint8]) -> NDArray[np.float64]:
+        nonlocal done
+        directions = _directions(extract_features(model, seen, batch=batch))
+        done += len(seen)
+        if progress is not None:
+            progress(done, whole)
+        return directions
+
+    plain = read(images)
     cosines: dict[str, dict[int, float]] = {name: {} for name in DIRECTIONS}
     for name in DIRECTIONS:
         for period in periods:
             found = [
-                (
-                    plain
-                    * _directions(
-                        extract_features(model, striped(images, period, name, levels, k / 2 / PHASES))
-                    )
-                ).sum(1)
+                (plain * read(striped(images, period, name, levels, k / 2 / PHASES))).sum(1)
                 for k in range(PHASES)
             ]
             cosines[name][period] = float(np.mean(found))
@@ -105,5 +143,8 @@ def stripe_response(
 
 
 def _directions(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    health = judge_features(features)
+    if len(health.non_finite) or len(health.zero):
+        raise VectorError(f"stripe response: {'; '.join(health.faults())}.")
     wide = features.astype(np.float64)
-    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True).clip(1e-12))
+    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
