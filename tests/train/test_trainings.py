@@ -12,6 +12,7 @@ from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.errors import CheckpointError
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.registry import CARD
+from v2f_engine.models.stripe_response import StripeResponse, stripe_response
 from v2f_engine.models.vec2face import Vec2FaceConfig
 from v2f_engine.models.weights import load_generator, load_recogniser
 from v2f_engine.train.embed import embed, identity_vectors, spread_of
@@ -104,10 +105,21 @@ def test_loop_by_the_clock_ends(tmp_path: Path) -> None:
     assert loop.done
 
 
-def test_embedding_writes_what_loads(people: MemorySet, recogniser: IResNet, tmp_path: Path) -> None:
+def test_embedding_writes_what_loads(
+    people: MemorySet, recogniser: IResNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(600, 512)).astype(np.float32)
-    data = MemorySet(np.empty((600, 0), np.uint8), np.repeat(np.arange(300), 2), features)
+    images = people.images[np.arange(600) % len(people)].copy()
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = np.divmod(np.arange(600), 256)  # each says its number
+    data = MemorySet(images, np.repeat(np.arange(300), 2), features)
+    looked: list[tuple[np.ndarray, StripeResponse]] = []
+
+    def look(model: IResNet, faces: np.ndarray) -> StripeResponse:
+        looked.append((faces, stripe_response(model, faces, periods=(4,))))
+        return looked[-1][1]
+
+    monkeypatch.setattr("v2f_engine.train.embed.stripe_response", look)
     drawing, reading = tmp_path / "generator", tmp_path / "recogniser"
     settings = GeneratorTraining(drawing, TINY, weights=ALL, budget=Budget(steps=1), batch=2, bf16=False)
     train_generator(people, recogniser, settings)
@@ -120,6 +132,12 @@ def test_embedding_writes_what_loads(people: MemorySet, recogniser: IResNet, tmp
     assert set(card["files"]) == {f"{n}.safetensors" for n in ("generator", "recogniser", "statistics")}
     assert card["x"] == 1
     assert card["features"] == measured
+    ((faces, response),) = looked
+    assert card["features"]["stripes"] == response.to_json()
+    assert set(response.to_json()) >= {"levels", "images", "cosine_by_period_px", "worst"}
+    numbers = faces[:, 0, 0, 0].astype(int) * 256 + faces[:, 0, 0, 1]
+    assert (len(numbers), numbers[0], numbers[-1]) == (64, 0, 599)
+    assert set(np.diff(numbers)) <= {9, 10}  # from all over the set, each image once
     assert load_generator(folder / "generator.safetensors").statistics == folder / "statistics.safetensors"
     mean = load_statistics(folder / "statistics.safetensors").mean
     np.testing.assert_allclose(mean, identity_vectors(features, data.labels).mean(0), atol=1e-5)

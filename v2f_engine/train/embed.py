@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.models.registry import CARD, write_card
+from v2f_engine.models.stripe_response import FACES, stripe_response
 from v2f_engine.models.weights import load_generator, load_recogniser, save_weights
 from v2f_engine.scores import genuine_impostor, threshold_at_fmr
 from v2f_engine.vectors.statistics import fit_statistics, save_statistics
@@ -79,7 +80,8 @@ def embed(
         about: what the card says besides hashes.
 
     Returns:
-        the within-person spread and the sampler's effective dimension, which the card also holds.
+        the within-person spread, the sampler's effective dimension and the extractor's stripe response on up to
+        `stripe_response.FACES` images from all over `data`; the card also holds them.
     """
     assert data.features is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,10 +91,12 @@ def embed(
         [(0, identity_vectors(data.features, data.labels))], origin=f"{data.classes} rendered people, centres"
     )
     _, impostor = genuine_impostor(data.features, data.labels, impostors=IMPOSTORS)
+    some = np.linspace(0, len(data) - 1, min(FACES, len(data))).round().astype(np.int64)
     measured = {
         "spread": vars(spread),
         "effective_dimension": round(statistics.effective_dimension, 2),
         "max_cosine": round(threshold_at_fmr(impostor, FMR), 3),
+        "stripes": stripe_response(reader.model, data.images[some]).to_json(),
     }
     save_weights(
         folder / "generator.safetensors",
