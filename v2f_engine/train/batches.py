@@ -14,6 +14,7 @@ import torch
 
 from v2f_engine.data.training.rows import TrainingSet
 from v2f_engine.errors import DatasetError
+from v2f_engine.models.discriminator import SIDE
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
 from v2f_engine.randomness import Purpose, uniforms
 from v2f_engine.train.distributed import Ranks
@@ -36,6 +37,7 @@ class Part:
         n_dropped: rows that never enter the encoder.
         crop: rows and columns that both images are moved by before a frozen network sees them, whole numbers unless
             the settings ask for fractions.
+        window: first row and column of what the discriminator sees.
         dropout_seed: of this part, or None without dropout.
         keys: what the rows are called.
     """
@@ -46,6 +48,7 @@ class Part:
     n_masked: torch.Tensor
     n_dropped: int
     crop: tuple[float, float]
+    window: tuple[int, int]
     dropout_seed: int | None
     keys: list[str]
 
@@ -59,13 +62,29 @@ class Part:
             return self
         images, features, noise, n_masked = (t.to(device, non_blocking=True) for t in self.tensors)
         return Part(
-            images, features, noise, n_masked, self.n_dropped, self.crop, self.dropout_seed, self.keys
+            images,
+            features,
+            noise,
+            n_masked,
+            self.n_dropped,
+            self.crop,
+            self.window,
+            self.dropout_seed,
+            self.keys,
         )
 
     def pinned(self) -> Part:
         images, features, noise, n_masked = (t.pin_memory() for t in self.tensors)
         return Part(
-            images, features, noise, n_masked, self.n_dropped, self.crop, self.dropout_seed, self.keys
+            images,
+            features,
+            noise,
+            n_masked,
+            self.n_dropped,
+            self.crop,
+            self.window,
+            self.dropout_seed,
+            self.keys,
         )
 
 
@@ -136,7 +155,8 @@ class Batches:
         if s.as_published.one_ratio:
             part = np.full(1, self.group.rank * s.accumulate + number)
             n_masked[:] = schedule.draw(s.seed, np.full(1, step), part)[1]
-        top, left = uniforms(s.seed, Purpose.AUGMENT, step, 0, 2)[0].tolist()
+        top, left, row, column = uniforms(s.seed, Purpose.AUGMENT, step, 0, 4)[0].tolist()
+        places = SIDE - s.critic_side + 1
         room = 2 * s.shift
         crop = (top * room, left * room) if s.subpixel else (int(top * (room + 1)), int(left * (room + 1)))
         parts_a_step = self.group.world * s.accumulate
@@ -147,6 +167,7 @@ class Batches:
             torch.from_numpy(n_masked),
             schedule.n_dropped,
             crop,
+            (int(row * places), int(column * places)),
             step * parts_a_step + self.group.rank * s.accumulate + number if s.model.dropout else None,
             read.keys,
         )

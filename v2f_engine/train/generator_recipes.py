@@ -87,6 +87,12 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "rendered": {},
     # Ours, for rendered people and a recogniser without resonances: sharp pictures; backgrounds, which no vector knows,
     # are left to the discriminator.
-    "sharp": {"critic_vector": True, "critic_smooth": 2.0, "subpixel": True, "background": 0.2},
+    "sharp": {
+        "critic_vector": True,
+        "critic_smooth": 2.0,
+        "critic_side": 80,
+        "subpixel": True,
+        "background": 0.2,
+    },
 }
 """Name -> the settings it fixes; losses are those of the same name in `losses.PRESETS`."""

@@ -55,6 +55,9 @@ has them."""
 SLOPE_STEP = 0.1
 """Deviation of the noise that the discriminator's slope is measured with, images in [-1, 1]: above bf16's rounding."""
 
+SMOOTH_EVERY = 4
+"""Steps between two looks at the discriminator's slope, a third of its work (lazy regularisation, arXiv 1912.04958)."""
+
 Terms = dict[str, torch.Tensor]
 
 
@@ -93,6 +96,7 @@ class GeneratorTrainer:
             ).to(**layout)
         draws = torch.Generator(self.device).manual_seed(settings.seed)
         self._noise = torch.Generator(self.device)
+        self._smooths = False
         if published.xavier:
             xavier(self.model, draws)
         else:
@@ -163,6 +167,7 @@ class GeneratorTrainer:
             loss terms of this rank's images, on the device, and what its rows are called.
         """
         parts = self.batches(number)
+        self._smooths = self.settings.critic_smooth > 0 and number % SMOOTH_EVERY == 0
         self._noise.manual_seed(
             (self.settings.seed * 1_000_003 + number) * self.group.world + self.group.rank
         )
@@ -252,7 +257,8 @@ class GeneratorTrainer:
             if with_critic:
                 without = dict(terms)
                 with stage("v2f discriminator of the generator's images"):
-                    judged = self._judged(output.images, part, last)
+                    shown = self._window(output.images, part)
+                    judged = self._judged(shown, part, last)
                 terms["gan"] = judged.gan
                 total = weights.total(without) + factor * self._gan_weight(without, judged.pull) * judged.pull
             else:
@@ -262,7 +268,7 @@ class GeneratorTrainer:
         if with_critic:
             with averaging(self._critic, last), stage("v2f discriminator"):
                 terms["critic"] = self._critic_gradients(
-                    real, output.images, judged.logits, part, factor * share
+                    self._window(real, part), shown, judged.logits, part, factor * share
                 )
         return terms
 
@@ -299,6 +305,11 @@ class GeneratorTrainer:
             gan = self._fooled(logits)
         return judged_once(gan, logits, seen, images)
 
+    def _window(self, images: torch.Tensor, part: Part) -> torch.Tensor:
+        """What the discriminator sees of images."""
+        side, (top, left) = self.settings.critic_side, part.window
+        return images if side == SIDE else images[:, :, top : top + side, left : left + side]
+
     def _asked(self, part: Part) -> tuple[torch.Tensor, ...]:
         """What the discriminator sees besides images."""
         return (part.features,) if self.settings.critic_vector else ()
@@ -315,7 +326,7 @@ class GeneratorTrainer:
         share: float | torch.Tensor,
     ) -> torch.Tensor:
         """The discriminator's own loss, its gradients added; `on_fake`: its logits of `fake` where they are known."""
-        asked, smooth = self._asked(part), self.settings.critic_smooth
+        asked = self._asked(part)
         with self._autocast():
             if on_fake is None:
                 both = torch.cat([real, fake.detach().to(real.dtype)])
@@ -323,10 +334,11 @@ class GeneratorTrainer:
             else:
                 on_real = self._critic(real, *asked)
             loss = critic_loss(on_real, on_fake)
-            if smooth:
+            if self._smooths:
                 noise = torch.empty_like(real).normal_(generator=self._noise)
                 nearby = self._critic(real + SLOPE_STEP * noise, *asked)
-                loss = loss + smooth * smoothness_loss(on_real, nearby, SLOPE_STEP)
+                weight = SMOOTH_EVERY * self.settings.critic_smooth
+                loss = loss + weight * smoothness_loss(on_real, nearby, SLOPE_STEP)
         # No gradient of the images, which `on_fake` would give them for a third time.
         (share * loss).backward(inputs=list(self.critic.parameters()))  # type: ignore[no-untyped-call]
         return loss
