@@ -64,10 +64,10 @@ def augment_faces(
 
 
 def harden(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Float32 copies of `[B, 3, H, W]` in [-1, 1]: half with faint stripes, a fifth through JPEG.
+    """Float32 copies of `[B, 3, H, W]` in [-1, 1]: three of four with faint stripes, a fifth through JPEG.
 
     A recogniser that never saw them hears a stripe of six grey levels as another person (`models.stripe_response`), and
-    a generator that learns from it draws stripes. They are sinusoids of 2 to 12 grey levels and periods of 2 to 24
+    a generator that learns from it draws stripes. They are sinusoids of 2 to 14 grey levels and periods of 2 to 24
     pixels in any direction, half of them along rows or columns.
     """
     batch, _, height, width = images.shape
@@ -79,7 +79,7 @@ def harden(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     angle = torch.where(straight, (uniform(0, 1) < 0.5) * (math.pi / 2), uniform(0, math.pi))
     period = 2.0 * (12.0 ** uniform(0, 1))
     phase = uniform(0, 2 * math.pi)
-    amplitude = uniform(2, 12) / 127.5 * (uniform(0, 1) < 0.5)
+    amplitude = uniform(2, 14) / 127.5 * (uniform(0, 1) < 0.75)
     rows, columns = torch.arange(height).view(1, height, 1), torch.arange(width).view(1, 1, width)
     along = angle.cos().view(-1, 1, 1) * columns + angle.sin().view(-1, 1, 1) * rows
     wave = torch.cos(2 * math.pi * along / period.view(-1, 1, 1) + phase.view(-1, 1, 1))
