@@ -79,6 +79,9 @@ def test_models_and_scripts_by_name() -> None:
         assert set(known) == {"mini", *(name for name, one in PUBLISHED.items() if one.kind == kind)}
     assert VALUES["bench what"] == ("machine", *bench.SCRIPTS)
     assert set(VALUES["--jpeg-encoder"]) == {*LIBRARIES["jpeg"]}
+    from v2f_engine.rendered.worlds import WORLDS
+
+    assert VALUES["render --world"] == tuple(str(world) for world in WORLDS)
     for command in ("render", "convert"):
         assert set(VALUES[f"{command} --format"]) == {*VALUES["--format"]} - {"null"}
 

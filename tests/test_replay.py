@@ -111,7 +111,7 @@ def test_more_people_are_the_same_people_and_more() -> None:
 
 
 def test_rendered_and_converted() -> None:
-    v2f("render --ids 2 --images 2 --seed 4 --first 5 --processes 1 --quality 80 --out first")
+    v2f("render --ids 2 --images 2 --seed 4 --first 5 --processes 1 --quality 80 --world 1 --out first")
     v2f("render --config first/manifest.json --processes 1 --out second")
     assert tree(Path("first")) == tree(Path("second"))
     with pytest.raises(

@@ -60,7 +60,7 @@ def _wide(side: int, face: float) -> Iterator[dict[str, Any]]:
 
 def photograph(identity: int, image: int = 0, side: int = 384, face: float = 0.4) -> Rendered:
     """A person with hair, neck and background: about 0.06 s."""
-    person = make_person(SEED, identity)
+    person = make_person(SEED, identity, world=1)
     with _wide(side, face) as seen:
         pixels, attributes = picture.render_image(person, image)
     return Rendered(np.ascontiguousarray(pixels), seen["points"], float(attributes["yaw"]))

@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="extra [rendered] is not installed")
 pytest.importorskip("cv2", reason="extra [rendered] is not installed")
 
 from v2f_engine.errors import DatasetError
-from v2f_engine.rendered import WORLDS, make_person
+from v2f_engine.rendered import WORLDS, make_person, person, picture
 from v2f_engine.rendered import raster as K
 from v2f_engine.rendered import sensor as S
 from v2f_engine.rendered.camera import (
@@ -263,6 +263,61 @@ def test_pose_has_the_promised_distribution():
     distances = np.array([draw_distance(d) for _ in range(2000)])
     assert (distances.min(), distances.max()) >= (4.0, 4.0)
     assert distances.max() <= 22
+
+
+def test_the_second_world_lights_the_skin_and_shows_lashes():
+    """The two faults of world 1: vertices that hid themselves, and a lash line that the socket covered."""
+    h = head()
+    skin = np.unique(h.tris[h.kind == K.SKIN])
+    assert np.median(h.ao[1][skin]) < 0.15
+    assert np.median(h.ao[2][skin]) > 0.7
+    assert h.maps["lash"].max() == 0
+    line = h.maps["lid line"]
+    assert line.max() > 0.9
+    rows, columns = np.nonzero(line > 0.5)
+    assert np.abs(h.maps["theta"][rows, columns]).max() < 45
+    assert 7.1 < h.maps["y"][rows, columns].min() < h.maps["y"][rows, columns].max() < 7.55
+    assert 0 < h.upper_lashes.sum() < (h.kind == K.LASH).sum()
+
+
+def test_draws_of_the_second_world_are_clear_of_the_first_ones(monkeypatch):
+    made = []
+
+    class Counted(Draw):
+        def __init__(self, values):
+            super().__init__(values)
+            made.append(self)
+
+    monkeypatch.setattr(person, "Draw", Counted)
+    monkeypatch.setattr(picture, "Draw", Counted)
+    used = []
+    for identity in range(5):
+        made.clear()
+        picture.render_image(make_person(3, identity, world=2), 0)
+        used.append([d.at for d in made])
+    traits, own, image, late = np.max(used, 0)
+    assert traits < person._LATE
+    assert person._LATE + own <= person._DRAWS
+    assert image < picture._LATE
+    assert picture._LATE + late <= 640
+
+
+def test_tufts_are_loose_and_follow_the_scalp():
+    for identity in range(20):
+        someone = make_person(6, identity, world=2)
+        mesh = someone.hair_mesh
+        if mesh is None or someone.style == "buzz":
+            continue
+        tufts = mesh.loose & (mesh.scalp[mesh.tris[:, 0]] >= 0)
+        assert tufts.sum() == 3 * 240
+        old = make_person(6, identity, world=1).hair_mesh
+        assert not (old.loose & (old.scalp[old.tris[:, 0]] >= 0)).any()
+        assert np.isfinite(mesh.positions).all()
+        corners = mesh.tris[tufts].ravel()
+        far = np.linalg.norm(mesh.offset[corners], axis=1)
+        assert far.max() < 1.2, "decimetres from the scalp, with the thickest hair"
+        return
+    raise AssertionError("no person with tufts among twenty")
 
 
 @pytest.mark.parametrize("world", WORLDS)

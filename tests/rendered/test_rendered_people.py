@@ -13,9 +13,12 @@ pytest.importorskip("numba", reason="extra [rendered] is not installed")
 pytest.importorskip("cv2", reason="extra [rendered] is not installed")
 
 from v2f_engine.errors import ConfigError, V2FError
-from v2f_engine.rendered import make_person, render_people, render_person
+from v2f_engine.rendered import WORLD_VERSION, WORLDS, make_person, render_people, render_person
 
-FROZEN = Path(__file__).parent / "frozen_world.npz"
+FROZEN = {
+    1: Path(__file__).parent / "frozen_world.npz",
+    2: Path(__file__).parent / "frozen_world_2.npz",
+}
 LIMITS = {
     "yaw": (-60, 60),
     "pitch": (-30, 30),
@@ -46,13 +49,30 @@ def blocks(images):
     return images.reshape(n, 28, 4, 28, 4, 3).mean((2, 4))
 
 
-def test_the_frozen_world_looks_as_it_did():
-    stored = np.load(FROZEN)
+def test_every_world_is_frozen():
+    assert tuple(FROZEN) == WORLDS, "a new world version needs new stored pictures"
+    assert max(WORLDS) == WORLD_VERSION
+
+
+@pytest.mark.parametrize("world", FROZEN)
+def test_the_frozen_world_looks_as_it_did(world):
+    stored = np.load(FROZEN[world])
+    assert int(stored["version"]) == world
     for (seed, identity), expected in zip(stored["people"], stored["blocks"], strict=True):
-        found = blocks(render_person(make_person(int(seed), int(identity), world=1), range(2)).images)
+        found = blocks(render_person(make_person(int(seed), int(identity), world=world), range(2)).images)
         difference = np.abs(found - expected)  # other processors may round a texel differently
         assert difference.mean() < 0.6
         assert np.quantile(difference, 0.99) < 3
+
+
+def test_a_world_is_an_argument_and_the_newest_by_default():
+    old, new = make_person(5, 17, world=1), make_person(5, 17)
+    assert (old.world, new.world) == (1, WORLD_VERSION)
+    told = [next(iter(render_people(5, [17], 2, world=world))).images for world in WORLDS]
+    assert np.array_equal(told[0], render_person(old, range(2)).images)
+    assert np.array_equal(told[1], render_person(new, range(2)).images)
+    assert (old.age, old.gender, old.style) == (new.age, new.gender, new.style), "the same person in both"
+    assert np.array_equal(old.race, new.race)
 
 
 def test_an_image_depends_on_its_own_numbers_only():
@@ -134,6 +154,9 @@ def test_one_person_is_nearer_to_himself_than_to_others():
         (lambda: make_person(1, 2**32 - 1), "identity"),  # the place of the shared noises
         (lambda: make_person(1, 1.5), "identity"),
         (lambda: make_person(True, 1), "seed"),
+        (lambda: make_person(1, 1, world=3), "world: expected 1 or 2, found 3"),
+        (lambda: make_person(1, 1, world=True), "world: expected 1 or 2, found True"),
+        (lambda: render_people(1, range(3), 2, world=0), "world: expected 1 or 2, found 0"),
         (lambda: render_people(1, range(3), 0), "images_per_id"),
         (lambda: render_people(1, range(3), 2, processes=0), "processes"),
         (lambda: render_people("1", range(3), 2), "seed"),

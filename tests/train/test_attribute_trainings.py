@@ -288,7 +288,7 @@ def test_the_mean_head_is_that_of_rendered_people() -> None:
     from v2f_engine.rendered.person import draw_person
 
     np.testing.assert_array_equal(TEMPLATE, landmarks.TEMPLATE)
-    marks = np.mean([marks_of(draw_person(7, i).neutral) for i in range(6)], 0)
+    marks = np.mean([marks_of(draw_person(7, i, world=1).neutral) for i in range(6)], 0)
     assert np.abs(marks - PIVOT - landmarks.HEAD).max() < 0.08  # 8 mm, six people
     for yaw, pitch in ((0.0, 0.0), (35.0, -10.0), (-50.0, 15.0)):
         camera = Camera(yaw, pitch, 0.0, 0.0, landmarks.DISTANCE)

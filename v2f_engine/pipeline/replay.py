@@ -50,7 +50,7 @@ def options_of(manifest: Manifest, folder: Path, typed: Collection[str] = ()) ->
     if maker == "render":
         found = {
             "ids": plan.identities, "images": plan.images_per_id, "format": manifest.format, "seed": asked["seed"],
-            "first": asked["first"], "quality": encoder.get("quality", 95),
+            "first": asked["first"], "world": asked["world"], "quality": encoder.get("quality", 95),
         }  # fmt: skip
     elif maker == "generate":
         found = {
