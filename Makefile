@@ -111,8 +111,8 @@ bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, o
 	$(BIN)/python -m bench.cpu.reject --n 20000
 	$(BIN)/python -m bench.kernels.ops
 
-train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recogniser, generator
-	$(BIN)/python -m v2f_engine.train.mini
+train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recognisers, generator, pose model; six hours of two cores, or DEVICE=cuda MINUTES=6
+	$(BIN)/python -m v2f_engine.train.mini $(if $(DEVICE),--device $(DEVICE)) $(if $(MINUTES),--minutes $(MINUTES))
 
 miniature: setup-dev        ## the claim: recognisers trained on rendered and on generated people, tested on seven sets (about an hour of one idle core)
 	$(BIN)/python -m bench.claims.recognisers

@@ -29,14 +29,16 @@ class _Blur(torch.autograd.Function):
         return _binomial(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        out: torch.Tensor = _Blur.apply(gradient)
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = _Blur.apply(gradient)  # type: ignore[no-untyped-call]
         return out
 
 
 def _binomial(x: torch.Tensor) -> torch.Tensor:
-    line = torch.tensor((0.25, 0.5, 0.25), dtype=x.dtype, device=x.device)
-    channels = x.shape[1]
+    # Made where x is: a tensor of Python numbers would be a copy to the GPU, which no CUDA graph can hold.
+    outer = x.new_full((1,), 0.25)
+    line = torch.cat([outer, x.new_full((1,), 0.5), outer])
+    channels = int(x.shape[1])  # a constant to ONNX's tracer, too, which wants a kernel's shape
     return F.conv2d(x, (line[:, None] * line).expand(channels, 1, 3, 3), padding=1, groups=channels)
 
 
@@ -49,7 +51,9 @@ def blurred(x: torch.Tensor, stride: int) -> torch.Tensor:
     """
     if stride == 1:
         return x
-    out: torch.Tensor = _Blur.apply(x) if torch.is_grad_enabled() else _binomial(x)
+    if not torch.is_grad_enabled():
+        return _binomial(x)
+    out: torch.Tensor = _Blur.apply(x)  # type: ignore[no-untyped-call]
     return out
 
 
