@@ -116,6 +116,9 @@ def test_locally_trained_checkpoint(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "c.pth")
     assert same(load_generator(tmp_path / "c.pth").model, generator)
     assert same(load_discriminator(tmp_path / "c.pth"), critic)
+    seeing = PatchDiscriminator(16, 12)  # the identity vector, too
+    torch.save({**content, "model_disc": seeing.state_dict()}, tmp_path / "v.pth")
+    assert same(load_discriminator(tmp_path / "v.pth"), seeing)
 
 
 @pytest.mark.usefixtures("tiny_is_published")

@@ -65,6 +65,7 @@ shapes = st.builds(
     shortcut=st.sampled_from(("projected", "subsampled")),
     inner_norm=st.booleans(),
     gate=st.sampled_from(("shortcut", "branch")),
+    blur=st.booleans(),
 )
 
 

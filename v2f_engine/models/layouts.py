@@ -107,7 +107,10 @@ def build_discriminator(file: CheckpointFile) -> PatchDiscriminator:
     weight = file.parts[part].get("to_logits.0.weight")
     if weight is None or weight.ndim != 4:
         raise CheckpointError(f"{file.path}: holds no discriminator (no to_logits.0.weight in {part}).")
-    return fit(lambda: PatchDiscriminator(len(weight) // 8), file, part)
+    vector_dim = (
+        _dimension(file, "of_vector.weight", 1, part=part) if "of_vector.weight" in file.parts[part] else None
+    )
+    return fit(lambda: PatchDiscriminator(len(weight) // 8, vector_dim), file, part)
 
 
 def build_pose(file: CheckpointFile) -> PoseModel:

@@ -209,6 +209,11 @@ def convert(source: str | Path, target: str | Path, *, precision: str = "fp32") 
                     f"{file.path}: has the layout of AdaFace's networks, which a .pth in insightface's names cannot "
                     "state; convert it to .safetensors."
                 )
+            if recogniser.config.blur:
+                raise CheckpointError(
+                    f"{file.path}: blurs before its strides, which a .pth cannot state: its reader would compute other "
+                    "features. Convert it to .safetensors."
+                )
             return _write_pth(
                 Path(target), recogniser.state_dict(), DTYPES[one_of("precision", precision, DTYPES)]
             )
