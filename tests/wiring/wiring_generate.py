@@ -196,7 +196,7 @@ RENDER = Scene(
         "--seed": case("9", (RENDER_PEOPLE, "seed", 9)),
         "--first": case("50", (RENDER_PEOPLE, "identities", range(50, 53))),
         "--processes": case("7", (RENDER_PEOPLE, "processes", 7)),
-        "--world": case("1", (RENDER_PEOPLE, "world", 1), (LINE, "run.settings.world", 1)),
+        "--world": case("1", (RENDER_PEOPLE, "world", 1), (OPEN_RUN, "manifest.settings.world", 1)),
         "--quality": case("71", (LINE, "encoder.quality", 71)),
     },
     {RENDER_PEOPLE: stop},
