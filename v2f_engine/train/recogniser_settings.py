@@ -99,6 +99,8 @@ class RecogniserTraining:
         ease: the margin grows between 20 % and 70 % of the budget.
         sample_rate: share of the other classes that a step compares with.
         augment: a name in `AUGMENTATIONS`.
+        steady: weight of 1 - cosine of an image's features with and without what `hardened` adds to `rendered`; above
+            0, a step sees every image both ways. Ours.
         augment_share, erase_share: of `published`: images for each of AdaFace's three, and for RandomErasing.
         seed: of initialisation, order, augmentation and samples.
         bf16: compute convolutions in bfloat16, weights stay fp32.
@@ -135,6 +137,7 @@ class RecogniserTraining:
     ease: bool = True
     sample_rate: float = 1.0
     augment: str = "rendered"
+    steady: float = 0.0
     augment_share: float = SHARE
     erase_share: float = ERASED
     seed: int = 0
@@ -152,7 +155,7 @@ class RecogniserTraining:
         at_least("batch", self.batch, 2)
         for name in ("threads", "log_every", "checkpoint_every"):
             at_least(name, getattr(self, name), 1)
-        for name in ("lr", "momentum", "weight_decay", "clip", "scale"):
+        for name in ("lr", "momentum", "weight_decay", "clip", "scale", "steady"):
             at_least(name, getattr(self, name), 0.0)
         one_of("optimiser", self.optimiser, OPTIMISERS)
         one_of("stepping", self.stepping, STEPPING)
@@ -164,6 +167,11 @@ class RecogniserTraining:
             )
         one_of("margin", self.margin, MARGINS)
         one_of("augmentation", self.augment, AUGMENTATIONS)
+        if self.steady and self.augment != "hardened":
+            raise ConfigError(
+                "steady compares images with and without stripes and JPEG: it needs augment='hardened', found"
+                f" {self.augment!r} with steady {self.steady}."
+            )
         between("sample_rate", self.sample_rate, 1e-6, 1.0)
         between("dropout", self.dropout, 0.0, 0.99)
         for name in ("augment_share", "erase_share"):
@@ -247,7 +255,16 @@ class RecogniserTraining:
         return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 
-_NEWEST = ("batch_per_gpu", "whole_epochs", "drops", "dropout", "augment_share", "erase_share", "fp16_amp")
+_NEWEST = (
+    "steady",
+    "batch_per_gpu",
+    "whole_epochs",
+    "drops",
+    "dropout",
+    "augment_share",
+    "erase_share",
+    "fp16_amp",
+)
 BEFORE: Mapping[str, Any] = {
     each.name: list(each.default) if isinstance(each.default, tuple) else each.default
     for each in fields(RecogniserTraining)

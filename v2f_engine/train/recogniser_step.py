@@ -23,6 +23,7 @@ from v2f_engine.train.checkpoint import read_tensors, restore
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.generator_scaler import LossScaler
 from v2f_engine.train.head import ShardedHead
+from v2f_engine.train.losses import identity_loss
 from v2f_engine.train.margin import make_margin
 from v2f_engine.train.optim import adamw, cosine, set_lr, sgd
 from v2f_engine.train.order import rows_of_step
@@ -137,6 +138,9 @@ class RecogniserTrainer:
             )
             if settings.augment in ("rendered", "hardened"):
                 images = augment_faces(images, generator)
+                if settings.steady:
+                    twice = torch.cat([harden(images, generator), images])
+                    return twice, torch.from_numpy(rows.labels).repeat(2), rows.keys
                 images = harden(images, generator) if settings.augment == "hardened" else images
             elif settings.augment == "mirror":
                 mirrored = torch.rand(len(images), generator=generator) < 0.5
@@ -172,15 +176,19 @@ class RecogniserTrainer:
         with torch.autocast(self.device.type, precision, enabled=precision is not None):
             features = self._features(images, number)
         loss = self.head(features, labels, number, share)
+        terms = {"margin_softmax": loss}
+        if settings.steady:
+            terms["steady"] = identity_loss(*features.chunk(2))
+            loss = loss + settings.steady * terms["steady"]
         for optimizer in (self.optimizer, self.head_optimizer):
             optimizer.zero_grad(set_to_none=True)
         whole = self._backward(loss)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip, foreach=True)
         if not whole:  # the scale was too large for fp16: the step is left out
-            return {"margin_softmax": loss}
+            return terms
         self.optimizer.step()
         self.head_optimizer.step()
-        return {"margin_softmax": loss, "gradient": norm}
+        return {**terms, "gradient": norm}
 
     def _features(self, images: torch.Tensor, number: int) -> torch.Tensor:
         """`[B, feature_dim]`, under autocast."""
