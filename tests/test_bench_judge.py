@@ -16,9 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.claims import sharpness as measured
 from bench.claims.frechet import against_rendered, chip, frechet_distance
-from bench.claims.judged_sets import read_pictures
+from bench.claims.judged_sets import Seen, as_written, read_pictures
+from bench.claims.looks import Counter, corrected, described, shares
+from bench.claims.rendered_traits import hair_and_beards, traits_shown
 from bench.claims.sharpness import COMB, OCTAVES, sharpness, spectrum
-from v2f_engine.errors import VectorError
+from v2f_engine.batch import ImageBatch
+from v2f_engine.errors import ConfigError, VectorError
 
 AMPLITUDE, NOISE, COUNT = 20.0, 12.0, 60
 
@@ -172,3 +175,112 @@ def test_the_light_form_reads_folders_of_any_people(
     assert np.unique(spread.identity).tolist() == [0, 1, 2, 3]
     assert measured.main(["--generated", "minni", "--rendered", str(tmp_path / "real")]) != 0
     assert "did you mean 'mini'" in capsys.readouterr().err
+
+
+def test_what_is_written_is_what_a_dataset_gives_back(tmp_path: Path) -> None:
+    from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset
+
+    images = rgb(pictures("stands"))[:3]
+    batch = ImageBatch(images, np.zeros(3, np.int64), np.arange(3))
+    write_dataset(tmp_path / "set", {}, Plan.of(1, 3), lambda _: [batch], format="lmdb", encoder=Encoder())
+    assert np.array_equal(as_written(images), open_dataset(tmp_path / "set").images(np.arange(3)))
+    assert not np.array_equal(as_written(images), images)
+
+
+def test_a_share_is_corrected_for_the_error_of_its_estimator() -> None:
+    # Of 1,000 images 300 have it; 80 % of them are seen, and 10 % of the rest: 240 + 70.
+    assert corrected(0.31, 0.8, 0.9) == pytest.approx(0.3)
+    assert corrected(0.02, 0.8, 0.9) == 0  # fewer than its own false alarms
+    assert corrected(0.95, 0.8, 0.9) == 1
+
+
+def people_with_a_trait(
+    share: float, seed: int, visible: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features `[1200, 12]` of 400 people x 3, and who has the trait, which shifts one feature by `visible`."""
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    has = np.repeat(rng.random(400) < share, 3)
+    features = rng.standard_normal((1200, 12)).astype(np.float32)
+    features[:, 3] += visible * has
+    return features, has
+
+
+def test_shares_of_people_whom_nobody_labelled_are_found_within_their_bounds() -> None:
+    people = np.arange(1200) // 3
+    features, has = people_with_a_trait(0.2, 1, visible=2.0)
+    rng = np.random.Generator(np.random.Philox(key=2))
+    counter = Counter.fit(
+        features, {"seen": has, "chance": rng.random(1200) < 0.4, "rare": people < 3}, people
+    )
+    for share in (0.05, 0.9):
+        made, truth = people_with_a_trait(share, 3, visible=2.0)
+        found = shares(counter, made, people)
+        about = found["seen"]
+        low, high = about["generated_95"]
+        assert low - 0.01 <= truth.mean() <= high + 0.01
+        assert abs(about["seen"] - truth.mean()) > 0.03  # uncorrected it would be wrong
+        assert 0.8 < about["balanced_accuracy"] < 0.88  # two deviations apart: 84.1 %
+        assert "near chance" in found["chance"]["refused"]
+        assert "generated" not in found["chance"]
+        assert "fewer than 12" in found["rare"]["refused"]
+
+
+def test_an_estimator_is_judged_on_people_it_has_not_seen() -> None:
+    """A trait of people that no feature tells, but each person's own feature does: it must be at chance."""
+    rng = np.random.Generator(np.random.Philox(key=4))
+    people, has = np.arange(400) // 4, np.repeat(rng.random(100) < 0.5, 4)
+    features = np.repeat(rng.standard_normal((100, 300)), 4, axis=0).astype(np.float32)
+    about = shares(Counter.fit(features, {"of nobody": has}, people), features, people)["of nobody"]
+    assert about["balanced_accuracy"] < 0.65
+
+
+def test_what_is_described_does_not_see_a_comb_of_four_pixels() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.Generator(np.random.Philox(key=5))
+    soft = 128 + gaussian_filter(rng.standard_normal((8, 112, 112)), (0, 4, 4)) * 400
+    comb = 8 * np.cos(np.pi * np.arange(112) / 2)
+    plain, combed, other = (described(rgb(picture)) for picture in (soft, soft + comb, soft[::-1]))
+    assert plain.shape == (8, 2352)
+    assert np.abs(combed - plain).mean() < 0.1 * np.abs(other - plain).mean()
+
+
+def test_hair_and_beards_of_rendered_people_are_of_their_world_and_number() -> None:
+    from v2f_engine.rendered import WORLDS, make_person
+
+    labels = np.arange(6)
+    for world in WORLDS:
+        found = hair_and_beards(labels, seed=404, first=3, world=world)
+        people = [make_person(404, 3 + label, world=world) for label in range(6)]
+        assert found["beards"].tolist() == [
+            n for n, p in enumerate(people) if p.beard not in ("none", "stubble")
+        ]
+        assert found["hair that hangs"].tolist() == [
+            n for n, p in enumerate(people) if p.style in ("long", "wavy", "bob")
+        ]
+    assert found["beards"].size
+    assert found["hair that hangs"].size
+    with pytest.raises(ConfigError, match="world"):
+        hair_and_beards(labels, seed=404, first=0, world=99)
+
+
+def test_a_folder_that_says_no_world_leaves_hair_and_beards_out(tmp_path: Path) -> None:
+    from argparse import Namespace
+
+    from v2f_engine.data import Encoder, Plan, write_dataset
+
+    told = {
+        name: np.array(values, np.float32) for name, values in (("yaw", [-50, 10, 41]), ("hat", [0, 1, 1]))
+    }
+    batch = ImageBatch(rgb(pictures("none"))[:3], np.zeros(3, np.int64), np.arange(3), told)
+    write_dataset(
+        tmp_path / "set", {"seed": 0}, Plan.of(1, 3), lambda _: [batch], format="lmdb", encoder=Encoder()
+    )
+    seen = Seen("rendered", 3)
+    seen(batch)
+    traits, why = traits_shown(Namespace(rendered=tmp_path / "set"), seen)
+    assert {name: shown.tolist() for name, shown in traits.items()} == {
+        "hats": [False, True, True],
+        "yaw beyond 40": [True, False, True],
+    }
+    assert "does not say of which rendered world" in why

@@ -8,6 +8,7 @@ the distance, so it stands beside that of as many images of other rendered peopl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -88,8 +89,8 @@ def _spread(rows: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, n).astype(np.int64)]
 
 
-def dlib_features(images: NDArray[np.uint8]) -> Float32:
-    """float32 `[N, 128]` by dlib's recogniser (CC0), about 25 ms each, of aligned faces uint8 `[N, 112, 112, 3]`.
+def dlib_features(images: Iterable[NDArray[np.uint8]]) -> Float32:
+    """float32 `[N, 128]` by dlib's recogniser (CC0), about 25 ms each, of aligned faces uint8 `[112, 112, 3]`.
 
     Raises:
         MissingDependency: dlib or its models are absent; with the install line.

@@ -25,21 +25,25 @@ from v2f_engine.evaluate.separability import Separability, calibrate, measure_se
 from v2f_engine.evaluate.yaw import YawEstimator, thumbnails
 from v2f_engine.models.weights import LoadedRecogniser
 from v2f_engine.pipeline import Engine
+from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.sampling import sample_identities
 from v2f_engine.vectors.sources import find_source
 
 NEAR_FRONTAL = 15.0
 """Degrees of estimated yaw."""
+TOLD = ("yaw", "glasses", "hat")
+"""Attributes of rendered images that are kept."""
 
 
 @dataclass
 class Seen:
-    """What is kept of images that pass by: thumbnails, yaw where known, and every image for the detector."""
+    """What is kept of images that pass by: thumbnails, whose they are, attributes where known, and every image."""
 
     name: str
     total: int
     small: list[NDArray[np.float32]] = field(default_factory=list)
-    yaw: list[NDArray[np.float32]] = field(default_factory=list)
+    told: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    people: list[NDArray[np.int64]] = field(default_factory=list)
     images: list[NDArray[np.uint8]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     count: int = 0
@@ -47,13 +51,19 @@ class Seen:
     def __call__(self, batch: ImageBatch) -> None:
         self.small.append(thumbnails(batch.images))
         self.images.append(batch.images)
-        if "yaw" in batch.attributes:
-            self.yaw.append(np.asarray(batch.attributes["yaw"], np.float32))
+        self.people.append(batch.identity)
+        for name in TOLD:
+            if name in batch.attributes:
+                self.told.setdefault(name, []).append(np.asarray(batch.attributes[name], np.float32))
         before, self.count = self.count, self.count + len(batch)
         if before * 10 // self.total != self.count * 10 // self.total:
             rate = self.count / (time.perf_counter() - self.started)
             left = (self.total - self.count) / rate
             print(f"  {self.name}: {self.count:,} images, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr)
+
+    def spread(self, most: int) -> NDArray[np.int64]:
+        """Places of at most `most` images, spread over all."""
+        return np.linspace(0, self.count - 1, min(most, self.count)).astype(np.int64)
 
     def pick(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Images by their place in the order seen; no copy of them all."""
@@ -64,7 +74,8 @@ class Seen:
 
 
 def read_rendered(path: Path, ids: int, per_id: int) -> Iterator[ImageBatch]:
-    """A dataset made by `v2f render`: identities below `ids`, images below `per_id`, with their yaw where recorded.
+    """A dataset made by `v2f render`: identities below `ids`, images below `per_id`, with what is
+    recorded of `TOLD`.
 
     Raises:
         DatasetError: fewer than that lie there.
@@ -77,10 +88,10 @@ def read_rendered(path: Path, ids: int, per_id: int) -> Iterator[ImageBatch]:
     rows = np.flatnonzero((faces.labels < ids) & (number < per_id))
     if len(rows) != ids * per_id:
         raise DatasetError(f"{path}: expected {ids} identities x {per_id} images, found {len(rows)} images.")
-    yaw = table["yaw"] if table is not None and "yaw" in (table.dtype.names or ()) else None
+    told = {} if table is None else {name: table[name] for name in TOLD if name in (table.dtype.names or ())}
     for start in range(0, len(rows), 256):
         part = rows[start : start + 256]
-        attributes = {} if yaw is None else {"yaw": yaw[part]}
+        attributes = {name: values[part] for name, values in told.items()}
         yield ImageBatch(faces.images(part, threads=2), faces.labels[part], number[part], attributes)
 
 
@@ -98,28 +109,36 @@ def read_pictures(
         ConfigError: weights that do not say from what their people are drawn, and no `source`.
         DatasetError: no such folder, or broken images. ModelNotFound, CheckpointError: as `Engine.load`.
     """
-    path = Path(what)
-    if path.is_dir() and not (path / "model.safetensors").is_file():
+    engine = opened_engine(what)
+    if engine is None:
         from v2f_engine.data import open_dataset
 
-        faces = open_dataset(path)
+        faces = open_dataset(what)
         rows = np.linspace(0, len(faces) - 1, min(count, len(faces))).astype(np.int64)
         return ImageBatch(faces.images(rows), faces.labels[rows], rows)
-    engine = Engine.load(what)
-    if source is None and not engine.people.known:
-        raise ConfigError(
-            f"{what}: nothing says from what its people are drawn, and vectors of another extractor give no faces. "
-            "Give --source: the statistics that it was trained with (a file of `v2f ids fit`), or mini."
-        )
-    people = engine.people.source if source is None else find_source(source)
-    ids = -(-count // per_id)
-    table = sample_identities(ids, max_cosine=engine.loaded.max_cosine, seed=seed, source=people)
-    made = list(engine.images(table, per_id, seed=seed))
+    made = list(engine.images(sampled(engine, -(-count // per_id), seed, source), per_id, seed=seed))
     images, identity, image = (
         np.concatenate([getattr(batch, name) for batch in made])[:count]
         for name in ("images", "identity", "image")
     )
     return ImageBatch(as_written(images), identity, image)
+
+
+def opened_engine(what: str | Path) -> Engine | None:
+    """A generator by name or path; None for a dataset's folder."""
+    path = Path(what)
+    return None if path.is_dir() and not (path / "model.safetensors").is_file() else Engine.load(what)
+
+
+def sampled(engine: Engine, ids: int, seed: int, source: str | None) -> Identities:
+    """People for it, at its own limit. Raises ConfigError where nothing says from what they are drawn."""
+    if source is None and not engine.people.known:
+        raise ConfigError(
+            f"{engine.loaded.name}: nothing says from what its people are drawn, and vectors of another extractor give "
+            "no faces. Give --source: the statistics that it was trained with (a file of `v2f ids fit`), or mini."
+        )
+    people = engine.people.source if source is None else find_source(source)
+    return sample_identities(ids, max_cosine=engine.loaded.max_cosine, seed=seed, source=people)
 
 
 def as_written(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -156,12 +175,8 @@ def read_real(options: argparse.Namespace, referee: LoadedRecogniser, seen: Seen
 
 def cached_features(options: argparse.Namespace, loaded: LoadedRecogniser, seen: Seen) -> NDArray[np.float32]:
     """Features of the images seen; kept in `--cache` under the hash of the weights and of the images."""
-    from v2f_engine.models.features import extract_features
-
     if options.cache is None:
-        return np.concatenate(
-            [extract_features(loaded.model, images, bf16=options.bf16) for images in seen.images]
-        )
+        return features_of(options, loaded, seen)
     digest = hashlib.sha256((loaded.sha256 + (" bf16" if options.bf16 else "")).encode())
     for images in seen.images:
         digest.update(images.tobytes())
@@ -169,9 +184,7 @@ def cached_features(options: argparse.Namespace, loaded: LoadedRecogniser, seen:
     if path.is_file():
         features: NDArray[np.float32] = np.load(path, allow_pickle=False)
         return features
-    features = np.concatenate(
-        [extract_features(loaded.model, images, bf16=options.bf16) for images in seen.images]
-    )
+    features = features_of(options, loaded, seen)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
@@ -180,17 +193,25 @@ def cached_features(options: argparse.Namespace, loaded: LoadedRecogniser, seen:
     return features
 
 
+def features_of(options: argparse.Namespace, loaded: LoadedRecogniser, seen: Seen) -> NDArray[np.float32]:
+    """float32 `[N, D]` of all images seen."""
+    from v2f_engine.models.features import extract_features
+
+    blocks = [extract_features(loaded.model, images, bf16=options.bf16) for images in seen.images]
+    return np.concatenate(blocks)
+
+
 def own_eer(
-    options: argparse.Namespace, loaded: LoadedRecogniser, seen: Seen, labels: NDArray[np.int64]
+    options: argparse.Namespace, features: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> Separability:
-    """The model's own recogniser on the rendered set."""
-    table = FeatureTable(cached_features(options, loaded, seen), labels)
+    """How far the model's own recogniser, whose features these are, keeps rendered people apart."""
+    table = FeatureTable(features, labels)
     return measure_separability(table, threshold=calibrate(table, options.fmr).threshold)
 
 
 def yaw_from(rendered: Seen) -> tuple[YawEstimator, float]:
     """(estimator fitted on all rendered images, mean error in degrees of one fitted on the first 3/4)."""
-    small, yaw = np.concatenate(rendered.small), np.concatenate(rendered.yaw)
+    small, yaw = np.concatenate(rendered.small), np.concatenate(rendered.told["yaw"])
     split = len(yaw) * 3 // 4
     error = np.abs(YawEstimator.fit(small[:split], yaw[:split])(small[split:]) - yaw[split:]).mean()
     return YawEstimator.fit(small, yaw), float(error)

@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bench.claims import judge
+from bench.claims.sheet import of_other
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, write_dataset
-from v2f_engine.errors import MissingDependency, VectorError
+from v2f_engine.errors import ConfigError, MissingDependency, VectorError
 from v2f_engine.evaluate.detection import FaceFinder, enlarged
 from v2f_engine.evaluate.yaw import YawEstimator, thumbnails
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
@@ -85,9 +87,28 @@ def test_a_small_run_writes_protocol_numbers_and_picture(folder, capsys) -> None
     assert record["results"]["own_eer"] == record["own_recogniser"]["eer"]
     assert "faces_found" not in record["goals"]
     assert record["machine"]["torch"] == torch.__version__
+    gap = record["generated"]["genuine_mean"] - record["rendered"]["genuine_mean"]
+    assert record["results"]["genuine_gap"] == pytest.approx(abs(gap))
+    assert set(record["goals"]) == set(judge.GOALS) - {"faces_found"}
+    assert [found["n"] for found in record["frechet"].values()] == [12, 12]  # half of the rendered people
+    assert record["sharpness"]["images"] == {"generated": 24, "rendered": 24}
+    assert set(record["looks"]) == {"yaw beyond 40"}
+    assert "does not say of which rendered world" in record["looks_left_out"]
+    assert Image.open(folder / "out" / "judge-sheet.png").height > 10 * 112  # two blocks of five people
     printed = capsys.readouterr().out
     assert "Protocol." in printed
     assert "eer_ratio" in printed
+
+
+@pytest.mark.filterwarnings("ignore:mini. sampled from")
+def test_another_model_is_a_third_block_of_the_sheet(folder) -> None:
+    own = of_other(folder / "people", 0, None)
+    assert own.shape == (5, 10, 112, 112, 3)
+    assert (own[:, 4:] == 255).all()  # four images of each are there
+    made = of_other(folder / "generator.safetensors", 0, "mini")
+    assert made.shape == own.shape
+    with pytest.raises(ConfigError, match="nothing says from what its people are drawn"):
+        of_other(folder / "generator.safetensors", 0, None)
 
 
 def test_cached_features_are_those_computed(folder, monkeypatch) -> None:
