@@ -50,16 +50,17 @@ def test_a_training_killed_twenty_times_ends_as_an_undisturbed_one(world: int) -
     _check(world, 20, 1, 30)
 
 
-def _curves() -> dict[str, list[dict[str, float]]]:
+def _curves(*how: str) -> dict[str, list[dict[str, float]]]:
     """The same batch on 1 rank, on 2, and on 1 in 2 parts."""
-    found: dict[str, list[dict[str, float]]] = json.loads(_run(str(HARNESS), "ranks").splitlines()[-1])[
+    found: dict[str, list[dict[str, float]]] = json.loads(_run(str(HARNESS), "ranks", *how).splitlines()[-1])[
         "curves"
     ]
     return found
 
 
-def test_ranks_divide_a_batch_and_change_nothing() -> None:
-    curves = _curves()
+@pytest.mark.parametrize("how", [(), pytest.param(("sharp",), marks=pytest.mark.slow)], ids=str)
+def test_ranks_divide_a_batch_and_change_nothing(how: tuple[str, ...]) -> None:
+    curves = _curves(*how)
     assert curves["2x8"] == curves["1x8x2"]  # bit for bit: the same parts, added in the same order
     for one, other in zip(curves["1x16"], curves["2x8"], strict=True):
         for name, value in one.items():

@@ -2,6 +2,7 @@
 
     python train_harness.py kill WORLD KILLS SEED STEPS   one line of JSON: is the curve the undisturbed one's?
     python train_harness.py ranks                     1 rank x 16, 2 ranks x 8, 1 rank x 2 parts of 8: the curves
+    python train_harness.py ranks sharp               the same; the discriminator sees vectors and windows
     torchrun ... train_harness.py train OUT           one training, for torchrun
 
 Run by test_generator_crash.py in a process of its own: it forks after importing torch, so nothing here may run
@@ -21,7 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -166,12 +169,19 @@ def curve(folder: Path) -> list[dict[str, float]]:
     ]
 
 
-def ranks() -> dict[str, object]:
+SHARP: dict[str, Any] = {
+    "critic_vector": True, "critic_side": 80, "subpixel": True, "background": 0.2,
+    "weights": replace(ALL, gan_from=0.0),
+}  # fmt: skip
+
+
+def ranks(**changes: Any) -> dict[str, object]:
     """The same batch of 16, divided in three ways."""
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name, world, accumulate in (("1x16", 1, 1), ("2x8", 2, 1), ("1x8x2", 1, 2)):
             wanted = settings(Path(temporary) / name, steps=3, batch=16, accumulate=accumulate, bf16=False)
+            wanted = replace(wanted, **changes)
             assert finish(start(wanted, world, lambda step: None)) == [0] * world
             found[name] = curve(wanted.out)
     return {"curves": found}
@@ -183,5 +193,7 @@ if __name__ == "__main__":
             print(json.dumps(kill(int(world), int(kills), int(seed), int(steps))))
         case ["ranks"]:
             print(json.dumps(ranks()))
+        case ["ranks", "sharp"]:
+            print(json.dumps(ranks(**SHARP)))
         case ["train", out]:
             train(settings(Path(out), steps=3, batch=16, bf16=False))

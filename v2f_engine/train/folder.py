@@ -37,7 +37,8 @@ def open_folder(
     Args:
         settings: everything a training was asked for, JSON values.
         kind: which training: `recogniser`, `generator`, `pose`.
-        absent: newer settings, with what they were in trainings whose notes do not name them.
+        absent: newer settings, with what they were in trainings whose notes do not name them; of newer parts of a
+            setting, those parts.
 
     Raises:
         OutputFolderError: the folder holds a training with other settings (they are listed) or files of no training.
@@ -64,7 +65,7 @@ def refuse_other(
                 "them away."
             )
     else:
-        before = {**(absent or {}), **before} if before else before
+        before = _filled(before, absent or {}) if before else before
         names = [
             name for name in now if name in before and name not in MAY_CHANGE and before[name] != now[name]
         ]
@@ -94,6 +95,17 @@ def _begun_with(folder: Path) -> dict[str, Any] | None:
             return {}
     except ValueError:
         return {}
+
+
+def _filled(before: dict[str, Any], absent: Mapping[str, Any]) -> dict[str, Any]:
+    """`before` with what it does not name, also within those of its values that have parts."""
+    whole = {name: value for name, value in absent.items() if not isinstance(value, Mapping)}
+    parts = {
+        name: {**value, **before[name]}
+        for name, value in absent.items()
+        if isinstance(value, Mapping) and isinstance(before.get(name), dict)
+    }
+    return {**whole, **before, **parts}
 
 
 def _both(name: str, before: Any, now: Any) -> str:

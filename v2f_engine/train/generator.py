@@ -25,6 +25,7 @@ from v2f_engine.train.curves import VALIDATION, plot_curves
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.folder import open_folder
 from v2f_engine.train.foreseen import TrainingForecast, bytes_of, foresee
+from v2f_engine.train.generator_settings import NEWER
 from v2f_engine.train.generator_settings import AsPublished as AsPublished
 from v2f_engine.train.generator_settings import GeneratorTraining as GeneratorTraining
 from v2f_engine.train.generator_step import GeneratorTrainer as GeneratorTrainer
@@ -177,7 +178,8 @@ def train_generator(
     require_stepping(settings.stepping, group)
     settings = settings.on(group.world)
     with group.alone_in(settings.out):
-        open_folder(settings.out, {**settings.to_json(), "data": {"images": len(data)}}, "generator", group)
+        asked = {**settings.to_json(), "data": {"images": len(data)}}
+        open_folder(settings.out, asked, "generator", group, NEWER)
         trainer = open_trainer(data, recogniser, settings, group)
         watcher = None
         if held_out is not None and group.first:
@@ -207,7 +209,7 @@ def foresee_generator(
             settings.batch, (len(data), data.classes), lambda number: trainer.step(number, 0.0),
             lambda: training_state(trainer.modules(), trainer.optimizers()), bytes_of(trainer.ema),
             device=str(group.device),
-            precision="bf16" if settings.bf16 else "fp16 AMP" if settings.fp16_amp else "fp32",
+            precision="bf16" if settings.bf16 else "fp16 AMP" if settings.fp16_amp else "fp32", absent=NEWER,
         )  # fmt: skip
     finally:
         trainer.batches.close()

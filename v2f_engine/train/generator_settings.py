@@ -19,6 +19,12 @@ from v2f_engine.train.perceptual_choice import check_perceptual, lpips_missing
 STEPPING = ("eager", "compiled", "graph")
 """How a step runs: as written; with the convolutional parts through torch.compile; as one CUDA graph."""
 
+NEWER: dict[str, Any] = {
+    "critic_vector": False, "critic_smooth": 0.0, "critic_side": 112, "subpixel": False, "background": 1.0,
+    "second": None, "weights": {"second": 0.0},
+}  # fmt: skip
+"""Settings that trainings before 2026-11-28 did not note, with what they were there."""
+
 
 @dataclass(frozen=True)
 class GeneratorTraining:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from v2f_engine.config import one_of
@@ -59,6 +60,8 @@ def _value(owner: Any, field: str, text: str, hidden: tuple[str, ...], name: str
         found: Any = None if text == "none" else json.loads(text)
     except ValueError:
         found = text
+    if Path in wanted and found is not None:
+        return Path(text)
     if float in wanted and isinstance(found, int) and not isinstance(found, bool):
         return float(found)
     kinds = tuple(list if kind is tuple else kind for kind in wanted)

@@ -86,7 +86,7 @@ def generator(size: str, batch: int | None, rung: str) -> Step:
     side, count, schedule = 112, shape.batch, MASK_SCHEDULES["train"]
     part = Part(
         _cuda((count, side, side, 3), torch.uint8), _cuda((count, 512)), _cuda((count, 49)),
-        _cuda((count,), torch.int64), schedule.n_dropped, (0, 0), None, ["unread"],
+        _cuda((count,), torch.int64), schedule.n_dropped, (0, 0), (0, 0), None, ["unread"],
     )  # fmt: skip
 
     def run() -> None:
