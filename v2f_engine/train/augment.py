@@ -67,17 +67,18 @@ def harden(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Float32 copies of `[B, 3, H, W]` in [-1, 1]: three of four with faint stripes, a fifth through JPEG.
 
     A recogniser that never saw them hears a stripe of six grey levels as another person (`models.stripe_response`), and
-    a generator that learns from it draws stripes. They are sinusoids of 2 to 14 grey levels and periods of 2 to 24
-    pixels in any direction, half of them along rows or columns.
+    a generator that learns from it draws stripes. They are sinusoids of 2 to 14 grey levels in any direction, two fifths of
+    them horizontal, where brows, lids and lips lie, one fifth vertical; half of them with periods of 2 to 24 pixels, each
+    octave alike, the others, which nothing but training makes a network deaf to, of 6 to 18.
     """
     batch, _, height, width = images.shape
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return torch.rand(batch, generator=generator) * (high - low) + low
 
-    straight = uniform(0, 1) < 0.5
-    angle = torch.where(straight, (uniform(0, 1) < 0.5) * (math.pi / 2), uniform(0, math.pi))
-    period = 2.0 * (12.0 ** uniform(0, 1))
+    kind, angle = uniform(0, 1), uniform(0, math.pi)
+    angle = torch.where(kind < 0.4, math.pi / 2, torch.where(kind < 0.6, 0.0, angle))
+    period = torch.where(uniform(0, 1) < 0.5, 2.0 * (12.0 ** uniform(0, 1)), uniform(6, 18))
     phase = uniform(0, 2 * math.pi)
     amplitude = uniform(2, 14) / 127.5 * (uniform(0, 1) < 0.75)
     rows, columns = torch.arange(height).view(1, height, 1), torch.arange(width).view(1, 1, width)
