@@ -67,9 +67,9 @@ def harden(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Float32 copies of `[B, 3, H, W]` in [-1, 1]: three of four with faint stripes, a fifth through JPEG.
 
     A recogniser that never saw them hears a stripe of six grey levels as another person (`models.stripe_response`), and
-    a generator that learns from it draws stripes. They are sinusoids of 2 to 14 grey levels in any direction, two fifths of
-    them horizontal, where brows, lids and lips lie, one fifth vertical; half of them with periods of 2 to 24 pixels, each
-    octave alike, the others, which nothing but training makes a network deaf to, of 6 to 18.
+    a generator that learns from it draws stripes. They are sinusoids of 2 to 14 grey levels in any direction, two
+    fifths of them horizontal, as brows, lids and lips are, one fifth vertical. Half have periods of 2 to 24 pixels,
+    each octave alike; the others 6 to 18, which no blur before a stride takes away.
     """
     batch, _, height, width = images.shape
 
