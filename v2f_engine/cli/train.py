@@ -107,7 +107,7 @@ class HeadFlags:
         typer.Option(
             "--set",
             help="any value of the recipe by its name, repeatable: drops=18,28,35, momentum=0.9, whole_epochs=false,"
-            " fp16_amp=false, erase_share=0",
+            " fp16_amp=false, erase_share=0, augment=hardened (or rendered, published, mirror, none)",
         ),
     ] = None
     stepping: Annotated[

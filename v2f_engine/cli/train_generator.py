@@ -88,10 +88,10 @@ def generator(
     preset: Annotated[
         str,
         typer.Option(
-            help="recipe: rendered (ours, small, few steps); to the letter published-2024 (Vec2Face's first release:"
-            " fp32, no clipping), published-2025 (today's: fp16 AMP, clip 2) and plus (Vec2Face+'s main model: no"
-            " discriminator, clip 1), which need --vgg; mended-2024, mended-2025, mended-plus (the same without their"
-            " faults)"
+            help="recipe: rendered (ours, small, few steps), sharp (ours: the discriminator from the start);"
+            " to the letter published-2024 (Vec2Face's first release: fp32, no clipping), published-2025 (today's: fp16"
+            " AMP, clip 2) and plus (Vec2Face+'s main model: no discriminator, clip 1), which need --vgg; mended-2024,"
+            " mended-2025, mended-plus (the same without their faults)"
         ),
     ] = "rendered",
     recogniser: Annotated[
