@@ -168,9 +168,11 @@ class GeneratorTrainer:
         """
         parts = self.batches(number)
         self._smooths = self.settings.critic_smooth > 0 and number % SMOOTH_EVERY == 0
-        self._noise.manual_seed(
-            (self.settings.seed * 1_000_003 + number) * self.group.world + self.group.rank
-        )
+        if self._smooths:
+            place = (self.settings.seed * 1_000_003 + number) * self.group.world + self.group.rank
+            self._noise.manual_seed(
+                place % 2**63
+            )  # any 64-bit seed that trains without the noise trains with it
         terms = self.update([part.to(self.device) for part in parts], *self.set_rates(progress))
         self.average(number)
         return terms, named(parts)
