@@ -18,7 +18,7 @@ from v2f_engine.rendered.expression import Expression, draw_expression
 from v2f_engine.rendered.head import Array, F, add_target, head, light_matrix, normals_of
 from v2f_engine.rendered.lighting import draw_background, draw_light
 from v2f_engine.rendered.person import Person
-from v2f_engine.rendered.shade import shade
+from v2f_engine.rendered.shade import covered, shade
 
 SHADOW_SIDE = 160
 AMBIENT = {1: 1.0, 2: 0.58}
@@ -41,13 +41,12 @@ SHADOWLESS = _flags(K.TEETH_U, K.TEETH_L, K.TONGUE, K.LASH, K.LENS)
 
 @dataclass(frozen=True)
 class _Mesh:
-    """Everything to be drawn, in head space: one row per vertex, one per triangle."""
+    """Everything to be drawn, in head space."""
 
+    vertices: Array
+    """float32 `[V, 16]`, columns as `raster` names them."""
     positions: Array
-    normals: Array
-    uv: Array
-    ao: Array
-    layer: Array
+    """float32 `[V, 3]`, the same again: what follows multiplies it by matrices."""
     tris: Array
     kind: Array
 
@@ -56,22 +55,34 @@ class _Parts:
     """Meshes being collected."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[Array, Array, Array, Array, Array]] = []
+        self.positions: list[Array] = []
+        self.rows: list[Array] = []
         self.tris: list[Array] = []
         self.kinds: list[Array] = []
         self.count = 0
 
     def add(
-        self, pos: Array, normals: Array, uv: Array, ao: Array, layer: Array, tris: Array, kind: Array | int
+        self,
+        pos: Array,
+        normals: Array,
+        uv: Array,
+        ao: Array | float,
+        layer: Array | float,
+        tris: Array,
+        kind: Array | int,
     ) -> None:
-        self.rows.append((pos, normals, uv, ao, layer))
+        rows = np.zeros((len(pos), 16), F)
+        rows[:, K.NORMAL : K.NORMAL + 3], rows[:, K.POSITION : K.POSITION + 3] = normals, pos
+        rows[:, K.UV : K.UV + 2], rows[:, K.AO], rows[:, K.LAYER] = uv, ao, layer
+        self.positions.append(pos)
+        self.rows.append(rows)
         self.tris.append(tris + np.int32(self.count))
         self.kinds.append(np.full(len(tris), kind, np.int32) if isinstance(kind, int) else kind)
         self.count += len(pos)
 
     def join(self) -> _Mesh:
-        pos, normals, uv, ao, layer = (np.concatenate(column) for column in zip(*self.rows, strict=True))
-        return _Mesh(pos, normals, uv, ao, layer, np.concatenate(self.tris), np.concatenate(self.kinds))
+        columns = (self.rows, self.positions, self.tris, self.kinds)
+        return _Mesh(*(np.concatenate(column) for column in columns))
 
 
 def _assemble(
@@ -151,12 +162,12 @@ def _draw_cloth(d: Draw, colours: Array) -> Array:
     return colours
 
 
-def _develop(d: Draw, p: Person, image: Array, number: Array) -> tuple[Array, float]:
+def _develop(d: Draw, p: Person, image: Array, canvas: Array, seen: Array) -> tuple[Array, float]:
     """Exposure, encoding, lens blur, saturation and noise: uint8 `[112, 112, 3]` and the blur's sigma."""
-    level = float(sensor.face_level(image, number)) / p.albedo
+    level = float(sensor.face_level(image, canvas)) / p.albedo
     exposure = (0.97 if p.world == 1 else 0.88) / (level + 0.04) ** 0.8 * p.exposure * np.exp(d.n(0.0, 0.20))
     out: Array = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), F)
-    sensor.finish(image, number, F(exposure), F(d.u(0.85, 1.1) + (0.0 if p.world == 1 else 0.06)), out)
+    sensor.finish(image, seen, F(exposure), F(d.u(0.85, 1.1) + (0.0 if p.world == 1 else 0.06)), out)
     blur = d.u(0.3, 1.3) if d.chance(0.3) else 0.0
     if blur > 0.35:
         out = cv2.GaussianBlur(out, (0, 0), blur)
@@ -198,22 +209,20 @@ def render_image(p: Person, image: int) -> tuple[Array, dict[str, float]]:
     shadow = np.full((SHADOW_SIDE, SHADOW_SIDE), -1e9, F)
     K.depth_only(lit, mesh.tris, mesh.kind, SHADOWLESS, shadow)
 
-    depth, number = np.zeros((SIDE, SIDE), F), np.full((SIDE, SIDE), -1, np.int32)
-    bary = np.zeros((SIDE, SIDE, 2), F)
-    K.raster(
-        pixels, inverse, mesh.tris, mesh.kind, CULLED, mesh.uv, mesh.layer, p.hair_maps, depth, number, bary
-    )
+    canvas = K.new_canvas(SIDE * SIDE)
+    K.paint(pixels, inverse, mesh.tris, mesh.kind, CULLED, mesh.vertices, p.hair_maps, SIDE, SIDE, canvas)
+    seen = covered(canvas, SIDE * SIDE)
     picture: Array = draw_background(d, SIDE, _draw_plain(late) if p.world > 1 else 0.0)
     gaze = _draw_gaze(d, yaw, pitch, p.world)
     colours = _draw_cloth(d, p.colours)
     eyes = np.stack([pos[h.joints[f"joint-{s}-eye"]].mean(0) for s in ("l", "r")]).astype(F)
     softness = F(0.7 + 3.0 * (1 - light.hardness))
     shade(
-        number, bary, inverse, mesh.tris, mesh.kind, mesh.positions, mesh.normals, mesh.uv, mesh.ao,
-        mesh.layer, p.skin, p.hair_maps, colours, eyes, gaze, p.iris, light.direction, light.key, light.sky,
-        light.ground, light.rim, cam.eye, shadow, light_m, softness, F(p.gloss * d.u(0.5, 1.4)), p.world, picture,
+        seen, canvas, inverse, mesh.tris, mesh.kind, mesh.vertices, p.skin, p.hair_maps, colours, eyes, gaze,
+        p.iris, light.direction, light.key, light.sky, light.ground, light.rim, cam.eye, shadow, light_m,
+        softness, F(p.gloss * d.u(0.5, 1.4)), p.world, picture,
     )  # fmt: skip
-    final, blur = _develop(d, p, picture, number)
+    final, blur = _develop(d, p, picture, canvas, seen)
     return final, {
         "yaw": yaw,
         "pitch": pitch,

@@ -1,6 +1,6 @@
-"""Numba device functions of `shade`: what a surface is made of at one point.
+"""Numba kernel `material` and its device functions: what a surface is made of at one point.
 
-All float32, but for the iris pattern, which is float64.
+All float32, but for the iris pattern and with it every colour, which are float64.
 """
 
 from __future__ import annotations
@@ -9,10 +9,63 @@ from typing import Any
 
 import numpy as np
 
-from v2f_engine.rendered.palette import HAIR, SCLERA, TIP
-from v2f_engine.rendered.raster import jit
+from v2f_engine.rendered.lanes import CHANNELS, mix_texels
+from v2f_engine.rendered.palette import CLOTH as CLOTH_ROW
+from v2f_engine.rendered.palette import FRAME as FRAME_ROW
+from v2f_engine.rendered.palette import HAIR as HAIR_ROW
+from v2f_engine.rendered.palette import HAT as HAT_ROW
+from v2f_engine.rendered.palette import LASH as LASH_ROW
+from v2f_engine.rendered.palette import LENS as LENS_ROW
+from v2f_engine.rendered.palette import SCLERA, TEETH, TIP
+from v2f_engine.rendered.planes import (
+    B_PLANE,
+    EXPONENT,
+    EYE,
+    G_PLANE,
+    GLOSS,
+    HAIRS,
+    MIXED,
+    NX,
+    NY,
+    NZ,
+    OCCLUSION,
+    OFFSET,
+    OTHER,
+    R_PLANE,
+    SCATTER,
+    SKINS,
+    TONE,
+    TURNS,
+    WHAT,
+    WRAP,
+    X,
+    Y,
+    Z,
+)
+from v2f_engine.rendered.raster import (
+    AO,
+    CLOTH,
+    EYE_L,
+    EYE_R,
+    HAIR,
+    HAT,
+    LASH,
+    LAYER,
+    LENS,
+    NORMAL,
+    PLANE,
+    POSITION,
+    SHELL,
+    SKIN,
+    TEETH_L,
+    TEETH_U,
+    TONGUE,
+    UV,
+    bilinear,
+    jit,
+)
 
-f32 = np.float32
+f32, u32, u64 = np.float32, np.uint32, np.uint64
 
 
 @jit
@@ -28,53 +81,6 @@ def light_space(m: Any, x: Any, y: Any, z: Any) -> Any:
         m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3],
         m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3],
         m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3],
-    )
-
-
-@jit
-def shadow_at(zbuf: Any, x: Any, y: Any, z: Any, soft: Any) -> Any:
-    """Bilinear percentage-closer lookups on a five-point pattern `soft` pixels apart: 1 lit, 0 dark."""
-    H, W = zbuf.shape
-    s = f32(0)
-    for dy in range(-1, 2):
-        for dx in range(-1, 2):
-            if (dx + dy) % 2 != 0:
-                continue
-            fx = x + soft * f32(dx) - f32(0.5)
-            fy = y + soft * f32(dy) - f32(0.5)
-            i, j = int(np.floor(fy)), int(np.floor(fx))
-            if i < 0 or j < 0 or i >= H - 1 or j >= W - 1:
-                s += f32(1)
-                continue
-            ty, tx = fy - f32(i), fx - f32(j)
-            a = f32(1) if zbuf[i, j] <= z else f32(0)
-            b = f32(1) if zbuf[i, j + 1] <= z else f32(0)
-            c = f32(1) if zbuf[i + 1, j] <= z else f32(0)
-            d = f32(1) if zbuf[i + 1, j + 1] <= z else f32(0)
-            s += (a + (b - a) * tx) * (f32(1) - ty) + (c + (d - c) * tx) * ty
-    return s * f32(0.2)
-
-
-@jit
-def fetch6(tex: Any, u: Any, v: Any) -> Any:
-    """All six channels of the skin texture at texel (u, v), bilinear."""
-    fx = min(max(u, f32(0)), f32(tex.shape[1]) - f32(1.001))
-    fy = min(max(v, f32(0)), f32(tex.shape[0]) - f32(1.001))
-    i, j = int(fy), int(fx)
-    fy -= f32(i)
-    fx -= f32(j)
-    d = fx * fy
-    c = fy - d
-    b = fx - d
-    a = f32(1) - fx - fy + d
-    p, q, r, s = tex[i, j], tex[i, j + 1], tex[i + 1, j], tex[i + 1, j + 1]
-    return (
-        a * p[0] + b * q[0] + c * r[0] + d * s[0],
-        a * p[1] + b * q[1] + c * r[1] + d * s[1],
-        a * p[2] + b * q[2] + c * r[2] + d * s[2],
-        a * p[3] + b * q[3] + c * r[3] + d * s[3],
-        a * p[4] + b * q[4] + c * r[4] + d * s[4],
-        a * p[5] + b * q[5] + c * r[5] + d * s[5],
     )
 
 
@@ -116,7 +122,7 @@ def hair_colour(tone: Any, layer: Any, colours: Any) -> Any:
     """Linear RGB of a strand: darker inside, lighter towards the tips."""
     f = (f32(0.45) + f32(0.55) * layer) * (f32(0.55) + f32(0.8) * tone)
     mix = layer * tone * f32(0.6)
-    cr, cg, cb = colours[HAIR, 0] * f, colours[HAIR, 1] * f, colours[HAIR, 2] * f
+    cr, cg, cb = colours[HAIR_ROW, 0] * f, colours[HAIR_ROW, 1] * f, colours[HAIR_ROW, 2] * f
     cr += (colours[TIP, 0] * f - cr) * mix
     cg += (colours[TIP, 1] * f - cg) * mix
     cb += (colours[TIP, 2] * f - cb) * mix
@@ -129,3 +135,132 @@ def tooth_shade(x: Any) -> Any:
     gap = f32(0.5) + f32(0.5) * np.cos(x * f32(86))
     f = f32(0.72) + f32(0.28) * np.sqrt(gap)
     return f * max(f32(0.25), f32(1) - f32(9) * x * x)
+
+
+@jit
+def _skin_texel(skin: Any, texels: Any, u: Any, v: Any) -> Any:
+    """All six channels of the skin texture at texel (u, v), bilinear."""
+    fx = min(max(u, f32(0)), f32(skin.shape[1]) - f32(1.001))
+    fy = min(max(v, f32(0)), f32(skin.shape[0]) - f32(1.001))
+    i, j = u32(fy), u32(fx)
+    fy -= f32(i)
+    fx -= f32(j)
+    d = fx * fy
+    wide = u64(skin.shape[1])
+    upper = (u64(i) * wide + u64(j)) * u64(CHANNELS)
+    return mix_texels(texels, upper, upper + wide * u64(CHANNELS), f32(1) - fx - fy + d, fx - d, fy - d, d)
+
+
+@jit
+def material(
+    n: Any,
+    part: Any,
+    canvas: Any,
+    kind: Any,
+    skin: Any,
+    hair: Any,
+    colours: Any,
+    eyes: Any,
+    gaze: Any,
+    iris: Any,
+    gloss: Any,
+    world: Any,
+    mixed: Any,
+    S: Any,
+    C: Any,
+) -> None:
+    """Colour, normal and shine of `n` pixels from their interpolated attributes `mixed`, into planes of S and C."""
+    one = f32(1)
+    texels = skin.reshape(-1)
+    for q in range(n):
+        p = u64(q)
+        o = p * u64(MIXED)
+        nx, ny, nz = mixed[o + u64(NORMAL)], mixed[o + u64(NORMAL + 1)], mixed[o + u64(NORMAL + 2)]
+        x, y, z = mixed[o + u64(POSITION)], mixed[o + u64(POSITION + 1)], mixed[o + u64(POSITION + 2)]
+        u, v, occ, ly = mixed[o + u64(UV)], mixed[o + u64(UV + 1)], mixed[o + u64(AO)], mixed[o + u64(LAYER)]
+        k = kind[u32(canvas[u64(PLANE) + u64(part[p])])]
+        g, wrap, expo, sss = f32(0.3), f32(0.2), f32(18), f32(0)
+        off, turns, what, m = f32(0.035), f32(0), OTHER, f32(0)
+        if k == SKIN:
+            cr, cg, cb, g, gu, gv = _skin_texel(skin, texels, u, v)
+            g *= gloss
+            h = np.sqrt(x * x + (z - f32(0.55)) * (z - f32(0.55))) + f32(1e-6)
+            nx -= gu * (z - f32(0.55)) / h
+            nz += gu * x / h
+            ny -= gv
+            what, sss, wrap, expo = SKINS, one, f32(0.22), f32(14)
+            if world > 1:
+                g *= f32(0.55)
+                expo = f32(24)
+            # the collar's edge, a sine within five texels of row 276
+            if v > f32(281) or (v >= f32(271) and v > f32(276) + f32(5) * np.sin(u * f32(0.02))):
+                cr, cg, cb = row(colours, CLOTH_ROW, one)
+                g = f32(0.05)
+                sss = f32(0)
+            if ly > 0:  # inside of the mouth
+                cr += (f32(0.30) - cr) * ly
+                cg += (f32(0.07) - cg) * ly
+                cb += (f32(0.06) - cb) * ly
+                occ *= one - f32(0.6) * ly
+        elif k in (HAIR, SHELL):
+            a = bilinear(hair, u, v, 1)
+            m = bilinear(hair, u, v, 2)
+            cr, cg, cb = hair_colour(m, ly, colours)
+            ny += (m - f32(0.5)) * f32(0.9)
+            nx += (a - f32(0.5)) * f32(0.5)
+            g = f32(0.45) * m
+            expo, wrap, what, off, turns = f32(10), f32(0.35), HAIRS, f32(0.10), one
+            occ = max(occ, f32(0.75))
+        elif k in (EYE_L, EYE_R):
+            e = k - 1
+            dx, dy, dz = x - eyes[e, 0], y - eyes[e, 1], z - eyes[e, 2]
+            r = one / np.sqrt(dx * dx + dy * dy + dz * dz)
+            dx *= r
+            dy *= r
+            dz *= r
+            nx, ny, nz = dx, dy, dz
+            cr, cg, cb = eye_colour(dx, dy, dz, gaze[e], iris, colours)
+            g, expo, what, off = f32(2.2), f32(160), EYE, f32(0.09)
+            if world > 1:
+                g, expo = f32(1.0), f32(420)
+            occ = f32(0.35) + f32(0.5) * occ
+            # upper lid and lashes shade the top of the eyeball
+            occ *= one - f32(0.62) * clamp01(dy * f32(2.4) + f32(0.12))
+        elif k in (TEETH_U, TEETH_L):
+            cr, cg, cb = row(colours, TEETH, one)
+            f = tooth_shade(x)
+            cr *= f
+            cg *= f
+            cb *= f
+            occ = f32(0.55) if world == 1 else f32(1.7)
+            g, expo = f32(0.8), f32(40)
+        elif k == TONGUE:
+            cr, cg, cb = f32(0.38), f32(0.12), f32(0.11)
+            occ = f32(0.35)
+        elif k == LASH:
+            cr, cg, cb = row(colours, LASH_ROW, one)
+            occ, g = f32(0.6), f32(0)
+        elif k == HAT:
+            f = f32(0.86) + f32(0.14) * np.cos(u * f32(2.2))
+            if ly < f32(0.16):
+                f *= f32(0.8)
+            cr, cg, cb = row(colours, HAT_ROW, f)
+            g, occ = f32(0.04), f32(0.9)
+        elif k == CLOTH:
+            cr, cg, cb = row(colours, CLOTH_ROW, one)
+            f = f32(0.85) + f32(0.15) * np.cos(u * f32(1.9)) * np.cos(v * f32(1.3))
+            cr *= f
+            cg *= f
+            cb *= f
+            g = f32(0.05)
+        else:
+            cr, cg, cb = row(colours, FRAME_ROW, one)
+            g, expo, turns = f32(1.0), f32(50), one
+            if k == LENS:
+                cr, cg, cb = row(colours, LENS_ROW, one)
+                g = f32(0.6)
+        S[NX + p], S[NY + p], S[NZ + p] = nx, ny, nz
+        S[X + p], S[Y + p], S[Z + p] = x, y, z
+        S[OCCLUSION + p], S[GLOSS + p], S[WRAP + p], S[EXPONENT + p] = occ, g, wrap, expo
+        S[SCATTER + p], S[OFFSET + p], S[TURNS + p], S[WHAT + p], S[TONE + p] = sss, off, turns, what, m
+        C[R_PLANE + p], C[G_PLANE + p], C[B_PLANE + p] = cr, cg, cb
