@@ -230,7 +230,7 @@ def test_logits_depend_on_where_a_vector_points_and_not_on_its_length() -> None:
         torch.testing.assert_close(critic(images, vectors * torch.tensor([[0.03], [70.0]])), logits)
         apart = (critic(images, vectors.flip(0)) - logits).abs().mean((1, 2, 3))
         assert (apart > 1e-3).all()
-        # By hand: of each patch the mean over 4 x 4 places and all channels of the last map times the projected vector.
+        # By hand: of each patch the mean over 4 x 4 places of the product of the last map and the projected vector.
         x = images
         for stage in critic.layers:
             x = stage(x)
@@ -238,7 +238,7 @@ def test_logits_depend_on_where_a_vector_points_and_not_on_its_length() -> None:
         x = bent(inner(x))
         unit = vectors / vectors.square().sum(1, keepdim=True).sqrt()
         product = torch.einsum("bchw,bc->bhw", x, unit @ critic.of_vector.weight.T + critic.of_vector.bias)
-        patches = (product / x.shape[1]).unfold(1, 4, 1).unfold(2, 4, 1).mean((3, 4))
+        patches = product.unfold(1, 4, 1).unfold(2, 4, 1).mean((3, 4))
         torch.testing.assert_close(last(x)[:, 0] + patches, logits[:, 0], rtol=1e-4, atol=1e-5)
 
 

@@ -173,6 +173,6 @@ class PatchDiscriminator(nn.Module):
         inner, bent, last = self.to_logits
         x = bent(inner(x))
         projected = self.of_vector(F.normalize(vectors.float()))
-        asked = (x * projected[:, :, None, None].to(x.dtype)).mean(1, keepdim=True)
+        asked = (x * projected[:, :, None, None].to(x.dtype)).sum(1, keepdim=True)
         out: torch.Tensor = last(x) + F.avg_pool2d(asked, 4, 1)
         return out
