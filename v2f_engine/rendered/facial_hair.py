@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -71,8 +72,9 @@ def _brows(d: Draw, gender: float) -> Array:
     return out
 
 
+@functools.cache
 def _beard_zones(world: int) -> tuple[dict[str, Array], Array]:
-    """Where each kind of beard grows, and the whole beard's area."""
+    """Where each kind of beard grows, and the whole beard's area; the same for everybody, not to be written to."""
     th, y = np.abs(head().maps["theta"]), head().maps["y"]
     chin = smooth((6.60 - y) / 0.12) * smooth((th + 0) / 1 + 1)
     jaw = smooth((th - 30) / 10) * smooth((7.12 - y - (70 - th) * 0.006) / 0.12) * smooth((84 - th) / 8)

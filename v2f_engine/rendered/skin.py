@@ -52,11 +52,17 @@ def coarse_noise(d: Draw, rows: int, columns: int) -> Array:
     return np.asarray(cv2.resize(grid, (TEX_W, TEX_H), interpolation=cv2.INTER_CUBIC))
 
 
+def _axes() -> tuple[Array, Array]:
+    """`|theta|` as a row `[1, TEX_W]` and `y` as a column `[TEX_H, 1]`: what needs one of them is cheap."""
+    maps = head().maps
+    return np.abs(maps["theta"][:1]), maps["y"][:, :1]
+
+
 def spot(angle: float, height: float, angle_width: float, height_width: float) -> Array:
     """A soft mirrored pair of spots at +-`angle` degrees."""
-    m = head().maps
-    away = ((np.abs(m["theta"]) - angle) / angle_width) ** 2
-    return np.asarray(np.exp(-away - ((m["y"] - height) / height_width) ** 2))
+    th, y = _axes()
+    away = ((th - angle) / angle_width) ** 2
+    return np.asarray(np.exp(-away - ((y - height) / height_width) ** 2))
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,15 @@ class Skin:
 
 def _creases(d: Draw, old: float, low: Array, world: int) -> tuple[Array, Array]:
     """Shade about the eyes, and folds: beside the nose, on the forehead, crow's feet, between the brows."""
-    th, y = np.abs(head().maps["theta"]), head().maps["y"]
+    th, y = _axes()
     bags = spot(21, 7.22, 9, 0.055) * d.u(0.0, 0.22) + spot(21, 7.44, 11, 0.07) * d.u(0.0, 0.14)
     fold_at = 14 + (7.02 - y) * d.u(14, 22)
     fold = np.exp(-(((th - fold_at) / 1.3) ** 2)) * smooth((7.05 - y) / 0.1) * smooth((y - 6.62) / 0.12)
-    lines = np.zeros_like(y)
+    lines = np.zeros((TEX_H, TEX_W), F)
     for k in range(4):
-        at = 7.66 + 0.07 * k + d.n(0, 0.012) + 0.00003 * head().maps["theta"] ** 2 + 0.012 * (low - 0.5)
+        at = 7.66 + 0.07 * k + d.n(0, 0.012) + 0.00003 * head().maps["theta"][:1] ** 2 + 0.012 * (low - 0.5)
         lines += np.exp(-(((y - at) / 0.0085) ** 2)) * smooth((30 - th) / 14) * d.u(0.2, 1)
-    feet = np.zeros_like(y)
+    feet = np.zeros((TEX_H, TEX_W), F)
     for k in range(3):
         at = 7.35 + (k - 1) * 0.05 * (th - 33) / 10
         feet += np.exp(-(((y - at) / 0.008) ** 2)) * smooth((th - 33) / 4) * smooth((47 - th) / 6)
