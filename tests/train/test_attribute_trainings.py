@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from v2f_engine.attributes.estimators import EstimatorConfig, load_estimator
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, write_dataset
-from v2f_engine.errors import ConfigError, DatasetError
+from v2f_engine.errors import CheckpointError, ConfigError, DatasetError
 from v2f_engine.models import landmarks
 from v2f_engine.models.fmae import LoRALinear
 from v2f_engine.models.fold import freeze
@@ -35,7 +36,14 @@ from v2f_engine.train.estimators import (
     train_estimator,
 )
 from v2f_engine.train.loop import Budget
-from v2f_engine.train.pose import PoseData, PoseTrainer, PoseTraining, train_pose, with_lora
+from v2f_engine.train.pose import (
+    PoseData,
+    PoseTrainer,
+    PoseTraining,
+    train_pose,
+    with_learned_lora,
+    with_lora,
+)
 
 SMALL = Vec2FaceConfig(
     width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
@@ -142,6 +150,18 @@ def test_lora_begins_as_nothing_and_goes_on_from_itself() -> None:
         layer.B.normal_()
     again = with_lora(model, 2, 8.0)
     torch.testing.assert_close(again(*arrays).images, model(*arrays).images)
+    # On another generator: its weights, the learned update; what has none to give is refused.
+    other = Vec2Face(SMALL).eval()
+    moved = with_learned_lora(other, model)
+    state = {
+        **with_lora(other, 2, 8.0).state_dict(),
+        **{n: p for n, p in model.named_parameters() if n in trained},
+    }
+    assert all(torch.equal(value, state[name]) for name, value in moved.state_dict().items())
+    assert {name for name, p in moved.named_parameters() if p.requires_grad} == trained
+    for foreign in (other, with_lora(Vec2Face(replace(SMALL, z_channels=16)), 2, 8.0)):
+        with pytest.raises(CheckpointError, match="expected LoRA on a generator of"):
+            with_learned_lora(base, foreign)
     # Merged into the base weights: exact in double precision.
     double = model.double()
     wide = tuple(a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in arrays)

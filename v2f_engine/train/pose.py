@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from v2f_engine.backends import choose, function
+from v2f_engine.errors import CheckpointError
 from v2f_engine.models import bind_ops
 from v2f_engine.models.features import to_network
 from v2f_engine.models.fmae import LoRALinear
@@ -84,6 +85,25 @@ def with_lora(base: Vec2Face, rank: int, alpha: float) -> Vec2Face:
         if isinstance(module, LoRALinear):
             module.A.requires_grad_(True)
             module.B.requires_grad_(True)
+    return model
+
+
+def with_learned_lora(base: Vec2Face, earlier: Vec2Face) -> Vec2Face:
+    """`base` with the A and B that an earlier pose model learned, on the weights of another generator.
+
+    Raises:
+        CheckpointError: `earlier` has no LoRA, or is of another shape.
+    """
+    rank = earlier.config.lora_rank
+    shape = replace(base.config, lora_rank=rank, lora_alpha=earlier.config.lora_alpha)
+    if not rank or replace(earlier.config, dropout=base.config.dropout) != shape:
+        raise CheckpointError(
+            f"A pose model to go on from: expected LoRA on a generator of {base.config}, found {earlier.config}."
+            " Give one that was trained on a generator of this shape, or train from none."
+        )
+    model = with_lora(base, rank, earlier.config.lora_alpha)
+    learned = {name: p for name, p in earlier.named_parameters() if name.endswith((".A", ".B"))}
+    model.load_state_dict(learned, strict=False)
     return model
 
 
@@ -193,16 +213,19 @@ def train_pose(
     recogniser: IResNet,
     settings: PoseTraining,
     group: Ranks | None = None,
+    pose: PoseModel | None = None,
     *,
     say: Callable[[str], object] | None = None,
 ) -> PoseTrainer:
     """Trains, and on the first rank writes `pose.safetensors`, which `load_generator` reads; the same call resumes.
 
+    `pose`, with a `base` that has LoRA already (`with_learned_lora`), is where it goes on from.
+
     Raises:
         ModelNotFound, DatasetError, NonFiniteLoss, CheckpointError: as named.
         OutputFolderError: another training writes into the folder, or wrote into it with other settings.
     """
-    trainer = PoseTrainer(data, base, recogniser, settings, group)
+    trainer = PoseTrainer(data, base, recogniser, settings, group, pose)
     settings = trainer.settings
     try:
         with trainer.group.alone_in(settings.out):
