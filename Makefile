@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: ship image image-cuda helps browser docs cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
+.PHONY: mini-figures ship image image-cuda helps browser docs cudnn-plans formats faults fuzz fuzz-guided soak sanitize guards help setup setup-dev demo test lint types floors unit interpreter aot test-slow gpu bench train-mini miniature miniature-training clean
 
 help:                ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -119,6 +119,11 @@ miniature: setup-dev        ## the claim: recognisers trained on rendered and on
 
 miniature-training: setup-dev  ## the published training from nothing: people, recogniser, LMDB, generator, evaluation
 	$(BIN)/python -m bench.claims.miniature_training
+
+mini-figures: setup-dev     ## after another edition of the embedded model: golden pictures, notebook, figures that pages quote, contact sheet; says what is left
+	PYTHONPATH=.:kernels $(BIN)/python tests/test_golden_streams.py
+	PYTHONPATH=.:kernels $(BIN)/python tests/docs/notebook.py
+	$(BIN)/python -m bench.claims.edition --write
 
 prove-mini: setup-dev       ## 10,000 identities of the embedded model proven on their faces; threshold from 1,000 rendered people
 	$(BIN)/v2f render --ids 1000 --images 5 --seed 404 --out out/known

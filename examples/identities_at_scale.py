@@ -10,6 +10,7 @@ from pathlib import Path
 
 import v2f_engine as v2f
 from v2f_engine.errors import SaturationError
+from v2f_engine.models.registry import locate
 from v2f_engine.vectors.planner import plan_identities
 from v2f_engine.vectors.sources import find_source
 
@@ -27,7 +28,9 @@ def main(out: Path) -> None:
         f"{len(people):,} drawn in {took:.1f} s: {out / 'people.safetensors'}, hash {people.table_hash[:12]}"
     )
 
-    few = plan_identities(200_000, find_source("mini"), 0.465, pilot_rows=4096)
+    few = plan_identities(
+        200_000, find_source("mini"), locate("mini", "generator").max_cosine, pilot_rows=4096
+    )
     print("200,000 of mini:", "can be had" if few.feasible else "cannot be had")
     try:
         few.refuse_if_saturated()

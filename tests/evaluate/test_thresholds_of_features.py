@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 import v2f_engine.vectors.plots as plots
 from v2f_engine.cli.main import app
 from v2f_engine.errors import ConfigError, ModelNotFound
+from v2f_engine.models import registry
 
-MINI = 0.465
+MINI = json.loads((registry.MINI / registry.CARD).read_text())["features"]["max_cosine"]
 
 
 def run(*words: object) -> str:

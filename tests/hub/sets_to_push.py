@@ -26,7 +26,11 @@ def made(root: Path, format: str, seed: int = 1, identities: int = 6) -> Path:
             yield ImageBatch(images, np.full(3, identity), number, {"yaw": number.astype(np.float32)})
 
     model = {"name": "mini", "sha256": "0" * 64}
-    vectors = {"source": "statistics.safetensors", "source_sha256": MINI_STATISTICS, "table_hash": "1" * 64}
+    vectors = {
+        "source": "statistics.safetensors",
+        "source_sha256": MINI_STATISTICS[0],
+        "table_hash": "1" * 64,
+    }
     settings = {"seed": seed, "model": model, "identities": vectors}
     plan = Plan.of(identities, 3, 3 * identities // 3)
     write_dataset(root, settings, plan, batches, format=format, encoder=Encoder(quality=60))

@@ -18,6 +18,7 @@ from ui_page import TABLE, Line, images
 
 from v2f_engine.data.gate.decode import decode
 from v2f_engine.errors import MissingDependency
+from v2f_engine.models.registry import CARD, MINI
 from v2f_engine.ui import app, uploads
 from v2f_engine.ui.asked import Who
 from v2f_engine.ui.gallery import FACES, Gallery
@@ -40,7 +41,9 @@ def test_the_state_says_what_there_is(client: TestClient) -> None:
     assert state["model"] == "mini"
     assert state["pose_model"]
     assert state["table"] == TABLE
-    assert state["limit"] == pytest.approx(0.465, abs=0.001)
+    assert state["limit"] == pytest.approx(
+        json.loads((MINI / CARD).read_text())["features"]["max_cosine"], abs=5e-4
+    )
     assert state["sliders"]["yaw"]["low"] == -60
     assert set(state["formats"]) == {"imagefolder", "webdataset", "lmdb", "recordio", "parquet"}
     assert str(Path.cwd()) not in json.dumps(state)

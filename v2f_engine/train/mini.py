@@ -20,6 +20,7 @@ import os
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,7 @@ def training_card(
 ) -> dict[str, Any]:
     """What the card says of the training."""
     return {
+        "date": date.today().isoformat(),
         "world": WORLD_VERSION,
         "seeds": SEEDS,
         "people": {"identities": o.identities, "images": o.images, "held_out": o.held_out},

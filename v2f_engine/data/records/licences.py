@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-MINI_STATISTICS = "465968b0586a63ac8e7be86f86df28c8d0002accaf4ad5f39da6b1e3f0579509"
-"""sha256 of the embedded model's statistics, as manifests have it; `vectors` is no room that this one may import."""
+MINI_STATISTICS = ("465968b0586a63ac8e7be86f86df28c8d0002accaf4ad5f39da6b1e3f0579509",)
+"""sha256 of the embedded model's statistics as manifests have it, of every edition, the newest first: sets outlive
+editions. `vectors` is no room that this one may import; `make mini-figures` adds a new one."""
 TRAINED_ON = {
     "mini": "rendered people of this engine's own world (CC0 assets); no photograph of anybody",
     "vec2face": "1 M photographs of 50,000 people of WebFace4M, through an extractor trained on Glint360K",
@@ -109,4 +110,4 @@ def _licence_of_vectors(statistics: object) -> str:
     """Of vectors drawn from statistics with this sha256: that of the embedded model, or of their features."""
     from v2f_engine.models.registry import licence_of
 
-    return licence_of("mini") if statistics == MINI_STATISTICS else OF_FEATURES
+    return licence_of("mini") if statistics in MINI_STATISTICS else OF_FEATURES
