@@ -73,6 +73,8 @@ QUOTES = (
     Quote("unique", "README.md", r"% and (\d+) % are unique, to the digit"),
     Quote("gaussian eer", "README.md", r"has never seen, ([\d.]+) % and"),
     Quote("gaussian unique", "README.md", r"has never seen, [\d.]+ % and (\d+) %"),
+    Quote("bytes at 75", "docs/fidelity.md", r"Pillow's default\), ([\d,]+) bytes a face of mini"),
+    Quote("bytes at 95", "docs/fidelity.md", r"bytes a face of mini \| 95, 4:2:0, ([\d,]+) bytes"),
     Quote("similarity", "docs/identities.md", r"^(similarity  p = .*)$"),
     Quote("pilot", "docs/identities.md", r"^(pilot       kept .*)$"),
     Quote("candidates", "docs/identities.md", r"^(candidates  .*)$"),
@@ -103,6 +105,8 @@ BY_HAND = (
     "docs/report.jpg, docs/report_two.jpg: the page of `v2f evaluate report`, one set and two",
     "README.md, docs/index.md: how and in what time it was trained; whether it is soft",
     "v2f_engine/assets/mini/MODEL_CARD.md: all of it; docs/attributes.md: yaw of mini-pose",
+    "constants that were measured on an edition: MINI in attributes/control.py (images lie at cosine 0.68 to their vector),"
+    " RIGHT in ui/asked.py and docs/ui.md (pitch of mini-pose), JPEG_BYTES in data/writing/room.py",
 )
 
 
@@ -171,6 +175,10 @@ def from_commands(folder: Path) -> Figures:
         figures[f"{name}eer"] = matched(r"EER ([\d.]+) %", line)[1]
         unique = matched(r"unique ([\d.]+) %", line)[1]
         figures[f"{name}unique"] = f"{float(unique):.0f}"
+    v2f("generate", "--ids", "100", "--images", "10", "--out", str(folder / "at 75"), "--jpeg-quality", "75")
+    for quality, name in ((95, "own"), (75, "at 75")):
+        sizes = [path.stat().st_size for path in (folder / name / "images").rglob("*.jpg")]
+        figures[f"bytes at {quality}"] = f"{sum(sizes) / len(sizes):,.0f}"
     plan = v2f("ids", "plan", "10000")
     for name in ("similarity", "pilot", "candidates"):
         figures[name] = matched(rf"^{name} .*$", plan)[0]

@@ -9,6 +9,7 @@ import pytest
 from bench.claims import edition
 from v2f_engine.data.records.licences import MINI_STATISTICS
 from v2f_engine.errors import ConfigError
+from v2f_engine.vectors.repeats import ALIKE
 
 ANEW = "31415926535"
 """A figure that no page has."""
@@ -18,6 +19,9 @@ def test_pages_say_what_the_card_says(capsys: pytest.CaptureFixture[str]) -> Non
     """Also that every place is there: a sentence that was worded anew is named."""
     figures = edition.from_card()
     assert {"limit", "length", "dimension", "statistics"} <= figures.keys()
+    assert (
+        float(figures["limit"]) < ALIKE
+    )  # two images of one person lie above the limit of every recogniser here
     assert not edition.changes({**figures, **edition.from_records()}), (
         f"make mini-figures: {capsys.readouterr().out}"
     )

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from v2f_engine.data.formats import open_dataset
+from v2f_engine.models.registry import locate
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright of the extra `dev` drives the browser"
@@ -139,7 +140,8 @@ def test_on_a_desktop(opened: Callable[..., Any], server: Server) -> None:
         drawn(page)
         assert page.locator("#row img").first.get_attribute("src") != first
         expect(page.locator("#nearest-words")).to_contain_text("Person 0 of seed 0, cosine")
-        expect(page.locator("#nearest-verdict")).to_contain_text("limit 0.46")
+        limit = re.sub("0$", "", f"{locate('mini', 'generator').max_cosine:.3f}")
+        expect(page.locator("#nearest-verdict")).to_contain_text(f"limit {limit}:")
 
         plain = page.locator("#row img").first.get_attribute("src")
         slide(page, "yaw", 30)
