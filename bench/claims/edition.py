@@ -105,7 +105,7 @@ BY_HAND = (
     "docs/report.jpg, docs/report_two.jpg: the page of `v2f evaluate report`, one set and two",
     "README.md, docs/index.md: how and in what time it was trained; whether it is soft",
     "v2f_engine/assets/mini/MODEL_CARD.md: all of it; docs/attributes.md: yaw of mini-pose",
-    "constants that were measured on an edition: MINI in attributes/control.py (images lie at cosine 0.68 to their vector),"
+    "constants that were measured on an edition: MINI in attributes/control.py (cosine of an image to its vector),"
     " RIGHT in ui/asked.py and docs/ui.md (pitch of mini-pose), JPEG_BYTES in data/writing/room.py",
 )
 
