@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from v2f_engine.faces.geometry import TEMPLATE, inverse, moved, similarity
 from v2f_engine.rendered import make_person, picture, sensor
 from v2f_engine.rendered.camera import Camera
+from v2f_engine.rendered.raster import PLANE
 
 SEED = 20_777
 """A world apart from that on which `finder.PLACES` was measured."""
@@ -45,8 +46,9 @@ def _wide(side: int, face: float) -> Iterator[dict[str, Any]]:
         seen["points"] = moved(flat / depth[:, None], matrix)
         return matrix
 
-    def level(image: NDArray[Any], number: NDArray[Any]) -> float:
+    def level(image: NDArray[Any], canvas: NDArray[Any]) -> float:
         middle = slice(side - int(60 * scale), side + int(60 * scale))
+        number = canvas[PLANE : PLANE + 4 * side * side].reshape(2 * side, 2 * side)
         return float(image[middle, middle][number[middle, middle] >= 0].mean())
 
     kept = (picture.SIDE, picture.IMAGE_SIZE, sensor.face_level)
