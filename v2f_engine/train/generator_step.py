@@ -40,6 +40,7 @@ from v2f_engine.train.losses import (
     fooling_loss,
     identity_loss,
     smoothness_loss,
+    spectrum_loss,
     token_loss,
 )
 from v2f_engine.train.optim import adamw, cosine, published_lr, set_lr
@@ -370,6 +371,8 @@ class GeneratorTrainer:
         if weights.ssim:
             with stage("v2f ssim"):
                 terms["ssim"] = 1.0 - self.ssim((fake + 1) / 2, (real + 1) / 2)
+        if weights.spectrum:
+            terms["spectrum"] = spectrum_loss(fake, real)
         if weights.token:
             terms["token"] = token_loss(output.tokens, output.target_tokens)
         if weights.perceptual or weights.identity or weights.second:
