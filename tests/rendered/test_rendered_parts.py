@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="extra [rendered] is not installed")
 pytest.importorskip("cv2", reason="extra [rendered] is not installed")
 
 from v2f_engine.errors import DatasetError
-from v2f_engine.rendered import WORLDS, make_person, person, picture
+from v2f_engine.rendered import WORLDS, make_person, person, picture, scene
 from v2f_engine.rendered import raster as K
 from v2f_engine.rendered import sensor as S
 from v2f_engine.rendered.camera import (
@@ -290,7 +290,7 @@ def test_draws_of_the_second_world_are_clear_of_the_first_ones(monkeypatch):
             made.append(self)
 
     monkeypatch.setattr(person, "Draw", Counted)
-    monkeypatch.setattr(picture, "Draw", Counted)
+    monkeypatch.setattr(scene, "Draw", Counted)
     used = []
     for identity in range(5):
         made.clear()
@@ -299,8 +299,8 @@ def test_draws_of_the_second_world_are_clear_of_the_first_ones(monkeypatch):
     traits, own, image, late = np.max(used, 0)
     assert traits < person._LATE
     assert person._LATE + own <= person._DRAWS
-    assert image < picture._LATE
-    assert picture._LATE + late <= 640
+    assert image < scene._LATE
+    assert scene._LATE + late <= 640
 
 
 def test_tufts_are_loose_and_follow_the_scalp():

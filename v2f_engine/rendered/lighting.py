@@ -62,8 +62,8 @@ def draw_light(d: Draw, turn: Array, share: float = 1.0) -> Light:
     )
 
 
-def draw_background(d: Draw, size: int, plain: float = 0.0) -> Array:
-    """Linear RGB float32 `[size, size, 3]`: gradient, soft blobs or blurred blocks, drawn small.
+def draw_background(d: Draw, plain: float = 0.0) -> Array:
+    """Linear RGB float32 `[28, 28, 3]`, to be enlarged: gradient, soft blobs or blurred blocks.
 
     `plain` 0..1 draws it towards a soft grey wall: world 2 wants it in half of its images.
     """
@@ -91,4 +91,9 @@ def draw_background(d: Draw, size: int, plain: float = 0.0) -> Array:
         tint = out.mean((0, 1)) / max(float(out.mean()), 1e-3)
         wall = (0.35 * out.mean() + 0.65 * wall) * (1 + 0.4 * (tint - 1))
         out = (out + (wall - out) * F(plain)).astype(F)
-    return np.ascontiguousarray(cv2.resize(out, (size, size), interpolation=cv2.INTER_CUBIC), F)
+    return out
+
+
+def enlarge(background: Array, size: int) -> Array:
+    """float32 `[size, size, 3]`, bicubic."""
+    return np.ascontiguousarray(cv2.resize(background, (size, size), interpolation=cv2.INTER_CUBIC), F)
