@@ -58,12 +58,14 @@ QUOTES = (
     Quote("limit", "docs/fidelity.md", r"([\d.]+) of `mini` says nothing of"),
     Quote("limit", "docs/command_line.md", r'"max_cosine": ([\d.]+), "hash"'),
     Quote("limit", "v2f_engine/vectors/repeats.py", r"recogniser here \(0.3 to ([\d.]+)\)"),
+    Quote("limit", "docs/notebooks/tour.ipynb", r"max_cosine ([\d.]+), seed 0"),
     Quote("length", "docs/identities.md", r"3/2 of the model's \(`mini`: ([\d.]+)\)"),
     Quote("length", "docs/serve.md", r"that the model knows, ([\d.]+) for mini"),
     Quote("length", "docs/serve.md", r"^vectors \*= ([\d.]+) / np"),
     Quote("dimension", "README.md", r"about (\d+) effective dimensions"),
     Quote("statistics", "docs/tour.md", r"statistics of mini, sha256 (\w{12})"),
     Quote("statistics", "docs/identities.md", r"statistics of mini, sha256 (\w{12})"),
+    Quote("stripes, periods", "docs/recognisers.md", r"^\| period, px \| (.*) \|$"),
     Quote("stripes, columns", "docs/recognisers.md", r"^\| columns \(vertical bars\) \| (.*) \|$"),
     Quote("stripes, rows", "docs/recognisers.md", r"^\| rows \| (.*) \|$"),
     Quote("stripes, date", "docs/recognisers.md", r"`mini` as of ([\d-]+) on 64"),
@@ -133,7 +135,9 @@ def from_card() -> Figures:
     }
     if stripes := features.get("stripes"):
         for direction, cosines in stripes["cosine_by_period_px"].items():
-            figures[f"stripes, {direction}"] = " | ".join(f"{cosine:.2f}" for cosine in cosines.values())
+            periods = sorted(cosines, key=int)  # a card's keys are sorted as words
+            figures["stripes, periods"] = " | ".join(periods)
+            figures[f"stripes, {direction}"] = " | ".join(f"{cosines[period]:.2f}" for period in periods)
         figures["stripes, date"] = about.get("date", date.today().isoformat())
     if seen := about.get("extractor", {}).get("eer_unseen"):
         figures["own eer"] = f"{100 * seen['eer']:.1f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 
 import pytest
 
@@ -58,6 +59,17 @@ def test_statistics_of_an_earlier_edition_stay_known(monkeypatch: pytest.MonkeyP
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MINI_STATISTICS"
     )
     assert found == (MINI_STATISTICS[0], "ab" * 32)
+
+
+def test_stripes_of_a_card_stand_by_their_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    cosines = {str(period): period / 100 for period in (2, 5, 10, 16)}
+    about = edition.card()
+    about["features"]["stripes"] = {"cosine_by_period_px": {"columns": cosines, "rows": cosines}}
+    about = json.loads(json.dumps(about, sort_keys=True))
+    monkeypatch.setattr(edition, "card", lambda: about)
+    told = edition.from_card()
+    assert told["stripes, periods"] == "2 | 5 | 10 | 16"
+    assert told["stripes, rows"] == told["stripes, columns"] == "0.02 | 0.05 | 0.10 | 0.16"
 
 
 def test_a_record_of_other_weights_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

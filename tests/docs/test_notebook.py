@@ -18,7 +18,7 @@ def shown(notebook: Any) -> list[tuple[int, str, str]]:
         for output in cell.get("outputs", []):
             words = output.get("text", "") or output["data"].get("text/plain", "")
             kinds = " ".join(sorted(output.get("data", {"stream": 0})))
-            found.append((number, kinds, re.sub(r"-?[\d.]+", "0", words)))
+            found.append((number, kinds, re.sub(r" *-?[\d.]+", " 0", words)))
     return found
 
 
