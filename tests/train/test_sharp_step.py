@@ -30,7 +30,7 @@ from v2f_engine.train.generator import GeneratorTrainer, GeneratorTraining, trai
 from v2f_engine.train.generator_recipes import RECIPES
 from v2f_engine.train.generator_step import pixel_weights
 from v2f_engine.train.generator_values import with_values
-from v2f_engine.train.losses import PRESETS, smoothness_loss
+from v2f_engine.train.losses import PRESETS, smoothness_loss, spectrum_loss
 
 OFF = {
     "critic_vector": False,
@@ -219,6 +219,47 @@ def test_smoothness_is_the_squared_gradient_of_a_linear_discriminator() -> None:
     np.testing.assert_allclose(slope.numpy(), 2 * a.detach().numpy(), atol=0.25)
 
 
+def power_by_hand(images: torch.Tensor) -> np.ndarray:
+    """Mean power of luminance under a Hann window, over three by three frequencies, every other one of them."""
+    luma = np.einsum("bchw,c->bhw", images.double().numpy(), [0.299, 0.587, 0.114])
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(112) / 112)
+    under = (luma - luma.mean((1, 2), keepdims=True)) * hann[:, None] * hann
+    power = (np.abs(np.fft.fft2(under)[:, :, :57]) ** 2).mean(0)
+    rows, columns = np.arange(0, 112, 2), np.arange(0, 57, 2)
+    near = lambda at, end: [k for k in (at - 1, at, at + 1) if 0 <= k < end]  # noqa: E731
+    return np.array([[power[np.ix_(near(r, 112), near(c, 57))].mean() for c in columns] for r in rows])
+
+
+def test_spectra_by_hand_and_in_a_step() -> None:
+    with trainer_of(dataclasses.replace(ONLY_PIXELS, spectrum=1.0)) as trainer:
+        terms, _ = trainer.step(2, 0.1)
+        part = whole_batch(trainer, 2)
+        with torch.no_grad():
+            fake = trainer.model(part.features, part.noise, part.n_masked, part.n_dropped).images
+    made, there = power_by_hand(fake), power_by_hand(to_unit(part.images))
+    by_hand = np.abs(np.log((made + 1e-3) / (there + 1e-3))).mean()
+    assert float(terms["spectrum"].detach()) == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_spectra_tell_strength_and_direction() -> None:
+    """Twice the contrast is four times the power; a comb is missed where it was and found where it was not."""
+    torch.manual_seed(0)
+    real = torch.rand(8, 3, 112, 112) * 2 - 1
+    assert float(spectrum_loss(real, real)) == 0.0
+    assert float(spectrum_loss(2 * real, real)) == pytest.approx(np.log(4), rel=1e-3)
+    assert float(spectrum_loss(real / 2, real)) == pytest.approx(np.log(4), rel=1e-3)
+    comb = 0.2 * torch.cos(2 * np.pi * torch.arange(112) / 4)
+    smooth = real * 0.05
+    across, down = smooth + comb, smooth + comb[:, None]
+    apart = float(spectrum_loss(across, down))
+    assert apart > 0.01
+    assert apart == pytest.approx(float(spectrum_loss(down, across)), rel=1e-5)
+    with_grad = across.clone().requires_grad_()
+    spectrum_loss(with_grad, smooth).backward()  # type: ignore[no-untyped-call]
+    along = -(with_grad.grad * comb).sum()  # what a small step down does to the comb
+    assert float(along) < 0
+
+
 def test_logits_depend_on_where_a_vector_points_and_not_on_its_length() -> None:
     torch.manual_seed(0)
     critic = PatchDiscriminator(8, 12).eval()
@@ -248,7 +289,7 @@ def test_logits_depend_on_where_a_vector_points_and_not_on_its_length() -> None:
 def test_the_recipe_and_that_published_ones_have_none_of_it() -> None:
     sharp = GeneratorTraining.named("sharp", Path("unused"))
     assert {name: getattr(sharp, name) for name in OFF} == {
-        "critic_vector": True, "critic_smooth": 2.0, "critic_side": 80, "subpixel": True, "background": 0.2,
+        "critic_vector": True, "critic_smooth": 0.05, "critic_side": 80, "subpixel": True, "background": 0.2,
         "second": None,
     }  # fmt: skip
     assert sharp.loss_weights == PRESETS["sharp"]
@@ -257,7 +298,7 @@ def test_the_recipe_and_that_published_ones_have_none_of_it() -> None:
     for name in set(RECIPES) - {"sharp"}:
         made = GeneratorTraining.named(name, Path("unused"))
         assert {one: getattr(made, one) for one in OFF} == OFF, name
-        assert made.loss_weights.second == 0.0
+        assert (made.loss_weights.second, made.loss_weights.spectrum) == (0.0, 0.0)
 
 
 def test_values_by_name(tmp_path: Path) -> None:

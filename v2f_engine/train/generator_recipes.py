@@ -88,8 +88,10 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     # Ours, for rendered people and a recogniser without resonances: sharp pictures; backgrounds, which no vector knows,
     # are left to the discriminator.
     "sharp": {
+        "base_lr": 2.8e-3,
+        "critic_lr": 1e-3,
         "critic_vector": True,
-        "critic_smooth": 2.0,
+        "critic_smooth": 0.05,
         "critic_side": 80,
         "subpixel": True,
         "background": 0.2,

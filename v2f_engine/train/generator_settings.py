@@ -21,7 +21,7 @@ STEPPING = ("eager", "compiled", "graph")
 
 NEWER: dict[str, Any] = {
     "critic_vector": False, "critic_smooth": 0.0, "critic_side": 112, "subpixel": False, "background": 1.0,
-    "second": None, "weights": {"second": 0.0},
+    "second": None, "weights": {"second": 0.0, "spectrum": 0.0},
 }  # fmt: skip
 """Settings that trainings before 2026-11-28 did not note, with what they were there."""
 
