@@ -88,7 +88,7 @@ def faked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
 
 
 def test_defaults_are_of_the_device_and_shares_are_of_all_minutes() -> None:
-    for device, expected in (("cpu", (16, 64, 4.9e-3)), ("cuda:1", (256, 512, 7e-4))):
+    for device, expected in (("cpu", (16, 64, 2.8e-3)), ("cuda:1", (256, 512, 7e-4))):
         o = mini.options(["--device", device])
         assert (o.batch, o.recogniser_batch, o.base_lr) == expected
     usual, timed = mini.options([]), mini.options(["--minutes", "50"])

@@ -184,7 +184,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="of generator and pose model: 16 on a CPU, 256 on a GPU")
     parser.add_argument("--recogniser-batch", type=int, help="64 on a CPU, 512 on a GPU")
     parser.add_argument(
-        "--base-lr", type=float, help="of the generator, for 112 images: 4.9e-3; 7e-4 on a GPU"
+        "--base-lr", type=float, help="of the generator, for 112 images: 2.8e-3; 7e-4 on a GPU"
     )
     parser.add_argument("--watch-every", type=int, default=400, help="steps")
     parser.add_argument("--seed", type=int, default=11)
@@ -193,7 +193,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     large = torch.device(o.device).type == "cuda"
     o.batch = o.batch or (256 if large else 16)
     o.recogniser_batch = o.recogniser_batch or (512 if large else 64)
-    o.base_lr = o.base_lr or (7e-4 if large else 4.9e-3)
+    o.base_lr = o.base_lr or (7e-4 if large else 2.8e-3)
     if o.minutes is not None:
         o.recogniser_minutes = tuple(o.minutes * share for share in RECOGNISER_SHARES)
         for name, share in SHARES.items():
