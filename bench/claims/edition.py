@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ QUOTES = (
     Quote("stripes, periods", "docs/recognisers.md", r"^\| period, px \| (.*) \|$"),
     Quote("stripes, columns", "docs/recognisers.md", r"^\| columns \(vertical bars\) \| (.*) \|$"),
     Quote("stripes, rows", "docs/recognisers.md", r"^\| rows \| (.*) \|$"),
-    Quote("stripes, date", "docs/recognisers.md", r"`mini` as of ([\d-]+) on 64"),
+    Quote("stripes, date", "docs/recognisers.md", r"`mini` as of (\S+) on 64"),
     Quote("own eer", "README.md", r"unseen people x 10: equal error rate \| ([\d.]+) %"),
     Quote("separability", "docs/tour.md", r"^(100 identities, 1,000 images: EER .*)$"),
     Quote("eer", "README.md", r"the equal error rate is ([\d.]+) % and"),
@@ -138,7 +137,8 @@ def from_card() -> Figures:
             periods = sorted(cosines, key=int)  # a card's keys are sorted as words
             figures["stripes, periods"] = " | ".join(periods)
             figures[f"stripes, {direction}"] = " | ".join(f"{cosines[period]:.2f}" for period in periods)
-        figures["stripes, date"] = about.get("date", date.today().isoformat())
+        if "date" in about:
+            figures["stripes, date"] = about["date"]
     if seen := about.get("extractor", {}).get("eer_unseen"):
         figures["own eer"] = f"{100 * seen['eer']:.1f}"
     return figures
