@@ -20,7 +20,11 @@ def executed(folder: Path) -> Any:
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        coalesce_streams=True,  # a slow machine sends a line in pieces
+        resources={"metadata": {"path": str(folder)}},
     )
     asyncio.run(client.async_execute())
     for cell in notebook.cells:
