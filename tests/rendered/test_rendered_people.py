@@ -175,7 +175,7 @@ def test_a_killed_worker_is_a_named_error(tmp_path):
         "import os\n"
         "from v2f_engine.rendered import people\n"
         "import v2f_engine.errors\n"
-        "def dies(seed, identity, count, world):\n    os._exit(9)\n"
+        "def dies(*arguments):\n    os._exit(9)\n"
         "people._task = dies\n"
         "if __name__ == '__main__':\n"
         "    try:\n        list(people.render_people(1, range(2), 1, processes=2))\n"

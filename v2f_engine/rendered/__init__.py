@@ -24,11 +24,13 @@ from v2f_engine.errors import MissingDependency
 if TYPE_CHECKING:
     from v2f_engine.rendered.people import make_person, render_people, render_person
     from v2f_engine.rendered.person import Person
+    from v2f_engine.rendered.renderers import RENDERERS
     from v2f_engine.rendered.worlds import WORLD_VERSION, WORLDS
 
-__all__ = ["WORLDS", "WORLD_VERSION", "Person", "make_person", "render_people", "render_person"]
+__all__ = ["RENDERERS", "WORLDS", "WORLD_VERSION", "Person", "make_person", "render_people", "render_person"]
 
 _HOME = {
+    "RENDERERS": "renderers",
     "WORLDS": "worlds",
     "WORLD_VERSION": "worlds",
     "Person": "person",

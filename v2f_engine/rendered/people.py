@@ -22,7 +22,8 @@ from v2f_engine.errors import ConfigError, V2FError
 from v2f_engine.orphans import end_with_parent
 from v2f_engine.rendered.facial_hair import BEARDS
 from v2f_engine.rendered.person import Person, draw_person
-from v2f_engine.rendered.picture import render_image
+from v2f_engine.rendered.renderers import RENDERERS, drawing, known_renderer
+from v2f_engine.rendered.scene import SCENES_AT_ONCE, assemble
 from v2f_engine.rendered.worlds import WORLD_VERSION, known_world
 
 _AHEAD = 4
@@ -72,12 +73,17 @@ def make_person(
     )
 
 
-def render_person(person: Person, images: Iterable[int]) -> ImageBatch:
+def render_person(
+    person: Person, images: Iterable[int], *, renderer: str = RENDERERS[0], device: str = "cpu"
+) -> ImageBatch:
     """Images of one person, in the order asked for (about 12 ms each).
 
     Args:
         person: from `make_person`.
         images: image numbers, 0 .. 2**32 - 1; pose, light and expression follow from the number.
+        renderer: `numba`, the reference, or `torch`, which draws 16 images at once with the same operations on a
+            CPU and a GPU: a value in 10,000 differs by a grey level. On a CPU it is 20 times slower.
+        device: where `torch` draws: `cpu`, `cuda` or `cuda:N`.
 
     Returns:
         A batch whose attributes are `yaw`, `pitch`, `roll` (degrees; roll is what alignment left over),
@@ -86,22 +92,28 @@ def render_person(person: Person, images: Iterable[int]) -> ImageBatch:
         `gender` (0 female .. 1 male).
 
     Raises:
-        ConfigError: no image number, or one out of range.
+        ConfigError: no image number, or one out of range; an unknown renderer or device.
+        BackendUnavailable: a GPU that is not there.
     """
     numbers = [_integer(i, "images", 0, 2**32 - 1) for i in images]
     if not numbers:
         raise ConfigError("images: expected at least one image number, found none")
-    done = [render_image(person, i) for i in numbers]
+    draw, told, pictures = drawing(renderer, device), [], []
+    for at in range(0, len(numbers), SCENES_AT_ONCE):
+        scenes = [assemble(person, i) for i in numbers[at : at + SCENES_AT_ONCE]]
+        pictures += draw(scenes)
+        told += [scene.attributes for scene in scenes]
     return ImageBatch(
-        images=np.stack([picture for picture, _ in done]),
-        identity=np.full(len(done), person.identity, np.int64),
+        images=np.stack(pictures),
+        identity=np.full(len(told), person.identity, np.int64),
         image=np.array(numbers, np.int64),
-        attributes={k: np.array([a[k] for _, a in done], np.float32) for k in done[0][1]},
+        attributes={k: np.array([a[k] for a in told], np.float32) for k in told[0]},
     )
 
 
-def _task(seed: int, identity: int, count: int, world: int) -> ImageBatch:
-    return render_person(draw_person(seed, identity, world=world), range(count))
+def _task(seed: int, identity: int, count: int, world: int, renderer: str, device: str) -> ImageBatch:
+    person = draw_person(seed, identity, world=world)
+    return render_person(person, range(count), renderer=renderer, device=device)
 
 
 def render_people(
@@ -111,6 +123,8 @@ def render_people(
     processes: int = 1,
     *,
     world: int = WORLD_VERSION,
+    renderer: str = RENDERERS[0],
+    device: str = "cpu",
 ) -> Iterator[ImageBatch]:
     """One batch per identity, in the given order; arguments are checked at the call, not at the first batch.
 
@@ -121,9 +135,12 @@ def render_people(
         processes: worker processes (spawned, so call from under `if __name__ == "__main__":` in a script);
             1 renders in this process.
         world: as `make_person`.
+        renderer, device: as `render_person`. Each process draws on the GPU by itself, with a context and memory of
+            its own, since drawing the persons and assembling scenes stays on the cores.
 
     Raises:
-        ConfigError: a number out of range, or an unknown world.
+        ConfigError: a number out of range, an unknown world, renderer or device.
+        BackendUnavailable: a GPU that is not there.
         V2FError: a worker process was killed; the message names the identity that was waited for.
     """
     seed = _integer(seed, "seed", 0, 2**64 - 1)
@@ -131,9 +148,11 @@ def render_people(
     count = _integer(images_per_id, "images_per_id", 1, 2**32)
     workers = _integer(processes, "processes", 1, 4096)
     numbers = (_integer(i, "identities", 0, 2**32 - 2) for i in identities)
+    known_renderer(renderer, device)
+    how = (count, world, renderer, device)
     if workers == 1:
-        return (_task(seed, i, count, world) for i in numbers)
-    return _in_processes(seed, numbers, count, workers, world)
+        return (_task(seed, i, *how) for i in numbers)
+    return _in_processes(seed, numbers, workers, how)
 
 
 def _begin(parent: int) -> None:
@@ -143,7 +162,7 @@ def _begin(parent: int) -> None:
 
 
 def _in_processes(
-    seed: int, numbers: Iterator[int], count: int, workers: int, world: int
+    seed: int, numbers: Iterator[int], workers: int, how: tuple[int, int, str, str]
 ) -> Iterator[ImageBatch]:
     pool = ProcessPoolExecutor(
         workers,
@@ -154,7 +173,7 @@ def _in_processes(
     waiting: deque[tuple[int, Future[ImageBatch]]] = deque()
     try:
         for i in numbers:
-            waiting.append((i, pool.submit(_task, seed, i, count, world)))
+            waiting.append((i, pool.submit(_task, seed, i, *how)))
             if len(waiting) >= _AHEAD * workers:
                 yield waiting[0][1].result()
                 waiting.popleft()

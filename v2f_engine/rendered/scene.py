@@ -23,6 +23,8 @@ from v2f_engine.rendered.person import Person
 
 SHADOW_SIDE = 160
 """Pixels of the depth map's side."""
+SCENES_AT_ONCE = 16
+"""So many are assembled, a megabyte each, and drawn together by a renderer that can."""
 AMBIENT = {1: 1.0, 2: 0.58}
 """Factor on the ambient light by world: in world 2 all of it reaches the skin."""
 _LATE = 600
@@ -48,7 +50,8 @@ class Film:
 
     def exposure(self, level: float) -> float:
         """Factor on linear light where the middle of the picture has the mean `level`."""
-        return self.brightness / (level / self.albedo + 0.04) ** 0.8 * self.skin * self.jitter
+        darker: float = (level / self.albedo + 0.04) ** 0.8
+        return self.brightness / darker * self.skin * self.jitter
 
 
 @dataclass(frozen=True)
