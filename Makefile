@@ -112,7 +112,7 @@ bench: setup-dev            ## CPU benchmarks: generation, writers, rejection, o
 	$(BIN)/python -m bench.kernels.ops
 
 train-mini: setup-dev       ## retrain the embedded model from nothing: render people, recognisers, generator, pose model; six hours of two cores, or DEVICE=cuda MINUTES=6
-	$(BIN)/python -m v2f_engine.train.mini $(if $(DEVICE),--device $(DEVICE)) $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m v2f_engine.train.mini $(if $(DEVICE),--device $(DEVICE)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(RENDERER),--renderer $(RENDERER))
 
 miniature: setup-dev        ## the claim: recognisers trained on rendered and on generated people, tested on seven sets (about an hour of one idle core)
 	$(BIN)/python -m bench.claims.recognisers

@@ -16,6 +16,7 @@ from small_networks import generator, posed_generator
 from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.models import registry
 from v2f_engine.pipeline import Engine
+from v2f_engine.rendered import WORLD_VERSION
 from v2f_engine.train import mini
 
 ASKED = {
@@ -36,6 +37,7 @@ ASKED = {
     "watch_every": 9,
     "seed": 1000,
     "device": "cuda",
+    "renderer": "torch",
 }
 """An odd value for every option but `--out`, `--assets`, and those that other tests here give."""
 OTHERS = {"out", "assets", "minutes", "recogniser", "second"}
@@ -104,7 +106,9 @@ def test_every_option_reaches_its_training(faked: Calls, tmp_path: Path) -> None
     mini.main(["--out", str(tmp_path), "--assets", str(tmp_path / "mini"), *typed(ASKED)])
 
     seeds = {name: (tmp_path / f"people-{name}", seed) for name, seed in mini.SEEDS.items()}
-    assert sorted(faked["rendered_set"]) == sorted((*seeds[name], 20, 3, 5) for name in seeds)
+    assert sorted(faked["rendered_set"]) == sorted(
+        (*seeds[name], 20, 3, 5, "torch", "cuda") for name in seeds
+    )
 
     (few, first), (everyone, second), (half, judge) = faked["train_recogniser"]
     assert (few.classes, everyone.classes, half.classes) == (12, 20, 10)
@@ -141,11 +145,30 @@ def test_every_option_reaches_its_training(faked: Calls, tmp_path: Path) -> None
     assert faked["embed_pose"][0][2]["went_on_from"] == {"sha256": "ab" * 32}
 
 
+def test_pictures_of_another_renderer_are_another_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Numba's is the set that there always was; to go on with another renderer is refused by its manifest."""
+    told: list[Any] = []
+    monkeypatch.setattr(mini, "write_dataset", lambda *given, **named: told.append((given[1], given[3])))
+    monkeypatch.setattr(mini, "open_training_set", lambda *given, **named: None)
+    monkeypatch.setattr(MemorySet, "load", lambda read: None)
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(mini, "render_people", lambda *given, **named: asked.update(named))
+    for how in ((), ("torch", "cuda:1")):
+        mini.rendered_set(tmp_path, 7, 2, 1, 1, *how)
+        told[-1][1](range(2))
+    plain = {"world": WORLD_VERSION, "seed": 7}
+    assert [settings for settings, _ in told] == [plain, plain | {"renderer": "torch"}]
+    assert asked == {"renderer": "torch", "device": "cuda:1"}
+
+
 def test_finished_recognisers_are_not_trained_again(faked: Calls, tmp_path: Path) -> None:
     given = {"recogniser": tmp_path / "r.safetensors", "second": tmp_path / "s.safetensors"}
     mini.main(["--out", str(tmp_path), *typed(given), "--device", "cpu", "--held-out", "2"])
     assert "train_recogniser" not in faked
     assert [call[1] for call in faked["rendered_set"]] == [mini.SEEDS["generator"]]
+    assert faked["rendered_set"][0][5:] == ("numba", "cpu")
     assert faked["train_generator"][0][2].second == given["second"]
     assert faked["embed"][0][2] == given["recogniser"]
     assert faked["train_pose"][0][-1] is None

@@ -35,7 +35,7 @@ from v2f_engine.models.features import extract_features
 from v2f_engine.models.file_hash import file_sha256
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.weights import load_generator, load_recogniser
-from v2f_engine.rendered import WORLD_VERSION, render_people
+from v2f_engine.rendered import RENDERERS, WORLD_VERSION, render_people
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.embed import embed, embed_pose
 from v2f_engine.train.generator import GeneratorTraining, train_generator
@@ -57,14 +57,27 @@ SHARES = {"second": 0.10, "generator": 0.46, "pose": 0.10}
 """Of `--minutes`."""
 
 
-def rendered_set(folder: Path, seed: int, identities: int, images: int, processes: int) -> MemorySet:
-    """People of one seed, rendered into `folder` unless they are there, held in memory."""
+def rendered_set(
+    folder: Path,
+    seed: int,
+    identities: int,
+    images: int,
+    processes: int,
+    renderer: str = RENDERERS[0],
+    device: str = "cpu",
+) -> MemorySet:
+    """People of one seed, rendered into `folder` unless they are there, held in memory.
+
+    A set that was begun with one renderer is refused to the other: their pictures differ by a grey level somewhere.
+    """
     print(f"rendering {identities} x {images} people of seed {seed}", file=sys.stderr)  # noqa: T201
     write_dataset(
         folder,
-        {"world": WORLD_VERSION, "seed": seed},
+        {"world": WORLD_VERSION, "seed": seed} | ({} if renderer == RENDERERS[0] else {"renderer": renderer}),
         Plan.of(identities, images),
-        lambda chosen: render_people(seed, range(chosen.start, chosen.stop), images, processes),
+        lambda chosen: render_people(
+            seed, range(chosen.start, chosen.stop), images, processes, renderer=renderer, device=device
+        ),
         format="lmdb",
         encoder=Encoder(codec="png"),
     )
@@ -169,6 +182,9 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=16, help="images of each person")
     parser.add_argument("--held-out", type=int, default=10, help="people kept for validation and samples")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="render processes")
+    parser.add_argument(
+        "--renderer", choices=RENDERERS, default=RENDERERS[0], help="torch: people are drawn on --device"
+    )
     parser.add_argument("--minutes", type=float, help="of all trainings together, instead of each one's own")
     parser.add_argument(
         "--recogniser-minutes", type=float, nargs=2, default=(60.0, 25.0), help="its two stages"
@@ -235,7 +251,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _people(o: argparse.Namespace, network: str) -> MemorySet:
-    return rendered_set(o.out / f"people-{network}", SEEDS[network], o.identities, o.images, o.processes)
+    folder, where = o.out / f"people-{network}", "cpu" if o.renderer == RENDERERS[0] else o.device
+    return rendered_set(folder, SEEDS[network], o.identities, o.images, o.processes, o.renderer, where)
 
 
 def training_card(
