@@ -79,8 +79,8 @@ QUOTES = (
     Quote("similarity", "docs/identities.md", r"^(similarity  p = .*)$"),
     Quote("pilot", "docs/identities.md", r"^(pilot       kept .*)$"),
     Quote("candidates", "docs/identities.md", r"^(candidates  .*)$"),
-    Quote("room", "docs/identities.md", r"`v2f ids plan 100000` says ([\d,]+) and"),
-    Quote("looser", "docs/identities.md", r"`v2f ids plan 100000` says [\d,]+ and ([\d.]+)\."),
+    Quote("room", "docs/identities.md", r"`v2f ids plan 1000000` says ([\d,]+) and"),
+    Quote("looser", "docs/identities.md", r"`v2f ids plan 1000000` says [\d,]+ and ([\d.]+)\."),
     Quote("thousands", "docs/ten_million.md", r"`mini` keeps about (\d+) thousand apart"),
     Quote("five, hash", "docs/command_line.md", r'"max_cosine": [\d.]+, "hash": "(\w{16})'),
     Quote("five, candidates", "docs/command_line.md", r'"identities": 5, "candidates": (\d+)'),
@@ -186,7 +186,7 @@ def from_commands(folder: Path) -> Figures:
     plan = v2f("ids", "plan", "10000")
     for name in ("similarity", "pilot", "candidates"):
         figures[name] = matched(rf"^{name} .*$", plan)[0]
-    refused = v2f("ids", "plan", "100000", fails=True)
+    refused = v2f("ids", "plan", "1000000", fails=True)
     figures["room"] = matched(r"gives about ([\d,]+)\.", refused)[1]
     figures["looser"] = matched(r"max_cosine to about ([\d.]+),", refused)[1]
     figures["thousands"] = f"{int(figures['room'].replace(',', '')) / 1000:.0f}"
