@@ -29,9 +29,9 @@ def main(out: Path) -> None:
     )
 
     few = plan_identities(
-        200_000, find_source("mini"), locate("mini", "generator").max_cosine, pilot_rows=4096
+        1_000_000, find_source("mini"), locate("mini", "generator").max_cosine, pilot_rows=4096
     )
-    print("200,000 of mini:", "can be had" if few.feasible else "cannot be had")
+    print("1,000,000 of mini:", "can be had" if few.feasible else "cannot be had")
     try:
         few.refuse_if_saturated()
     except SaturationError as error:

@@ -21,7 +21,7 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="module")
 def people(engine: Engine) -> Identities:
-    return identity_table(IdentityOptions(2).for_model(engine.people), 0)
+    return identity_table(IdentityOptions(2).for_model(engine.people), 2)
 
 
 def images(engine: Engine, people: Identities, asked: AttributeControl | None) -> ImageBatch:

@@ -15,8 +15,8 @@ MUTANTS = [
     Mutant(
         "a view compares the real images with themselves",
         f"{TRAIN}/view.py",
-        "maps, features = self.recogniser(fake)",
-        "maps, features = self.recogniser(real)",
+        "maps, features = self.recogniser(fake)\n        if self.lpips",
+        "maps, features = self.recogniser(real)\n        if self.lpips",
         VIEW,
     ),
     Mutant(

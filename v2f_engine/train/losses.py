@@ -44,12 +44,12 @@ class LossWeights:
     ssim: float = 0.1
     identity: float = 1.0
     token: float = 1.0
-    second: float = 0.0
-    spectrum: float = 0.0
     gan: float = 0.0
     gan_from: float = 1.0
     gan_adaptive: float = 0.0
     vgg_layers: int = 5
+    second: float = 0.0
+    spectrum: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
