@@ -177,6 +177,7 @@ def test_every_value_of_a_recipe_is_settable_by_name() -> None:
         "clip": 0.5, "ema": 0.5, "lr_floor": 0.5, "warm_up": 0.25, "weight_decay": 0.3, "base_lr": 1e-3, "shift": 2,
         "critic_lr": 1e-5, "critic_width": 32, "perceptual": "recogniser", "batch_per_gpu": 3, "accumulate": 2,
         "stepping": "compiled", "checkpoint_every": 7, "picture_every": 8, "log_every": 9, "seed": 3, "batch": 12,
+        "critic_side": 64, "critic_smooth": 0.5, "background": 0.5,
     }  # fmt: skip
     for name, value in changed.items():
         assert getattr(with_values(wanted, [f"{name}={value}"]), name) == value
@@ -184,11 +185,28 @@ def test_every_value_of_a_recipe_is_settable_by_name() -> None:
     assert with_values(wanted, ["masks=train,generate"]).masks == ("train", "generate")
     amp = with_values(wanted, ["fp16_amp=false", "bf16=true"])
     assert (amp.fp16_amp, amp.bf16) == (False, True)
-    told = {*changed, "masks", "fp16_amp", "bf16", "out", "preset", "budget", "vgg", "device", "start_from"}
+    on = with_values(wanted, ["critic_vector=true", "subpixel=true"])
+    assert (on.critic_vector, on.subpixel) == (True, True)
+    told = {
+        *changed,
+        "masks",
+        "fp16_amp",
+        "bf16",
+        "critic_vector",
+        "subpixel",
+        "second",
+        "out",
+        "preset",
+        "budget",
+        "vgg",
+        "device",
+        "start_from",
+    }
     assert told | {"weights", "as_published", "model"} == {f.name for f in dataclasses.fields(wanted)}
     for name, value in vars(PRESETS["published-2025"]).items():
         other = 4 if name == "vgg_layers" else value / 2 + 0.25
-        found = with_values(wanted, [f"loss.{name}={other}"]).loss_weights
+        beside = ["second=x.safetensors"] if name == "second" else []  # one without the other is refused
+        found = with_values(wanted, [f"loss.{name}={other}", *beside]).loss_weights
         assert found == dataclasses.replace(PRESETS["published-2025"], **{name: other})
     for name in vars(AsPublished()):
         found = with_values(wanted, [f"as_published.{name}=false"]).as_published
