@@ -141,6 +141,7 @@ def test_base_decoder(base: LoadedModel, tmp_path: Path) -> None:
     rtx(made.path, tmp_path / "d.plan", targets=("sm89",))
 
 
+@pytest.mark.slow
 def test_base_generator(base: LoadedModel, tmp_path: Path) -> None:
     made = export_onnx(base, tmp_path / "g.onnx", check_images=0)
     assert made.bytes > 4 * 170e6
