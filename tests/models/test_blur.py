@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from random_weights import randomised
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -47,16 +48,7 @@ def filtered(x: torch.Tensor) -> torch.Tensor:
 
 def recogniser(config: IResNetConfig, seed: int = 0) -> IResNet:
     """In fp64, norms and slopes away from where they begin."""
-    model, generator = IResNet(config).double(), torch.Generator().manual_seed(seed)
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            z = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            if name.endswith("running_var"):
-                z = 0.5 + z.abs()
-            elif tensor.ndim >= 2:
-                z = z / tensor[0].numel() ** 0.5
-            tensor.copy_(z)
-    return model.eval().requires_grad_(False)
+    return randomised(IResNet(config).double(), seed).requires_grad_(False)
 
 
 def pictures(side: int, batch: int = 2) -> torch.Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from random_weights import randomised
 from torch import nn
 
 from v2f_engine.models.fmae import LoRALinear
@@ -28,27 +29,13 @@ CONFIG = Vec2FaceConfig(
 )
 
 
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    for name, tensor in model.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        z = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        if name.endswith("running_var"):
-            z = 0.5 + z.abs()
-        elif tensor.ndim >= 2:
-            z = z / tensor[0].numel() ** 0.5
-        tensor.copy_(z)
-    return model.eval()
-
-
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     found, expected = found.detach().double(), expected.detach().double()
     return float((found - expected).abs().max() / expected.abs().max())
 
 
 def test_shortcut_goes_into_conv2() -> None:
-    block = randomise(ResidualBlock(8, 12, 4, 7)).double()
+    block = randomised(ResidualBlock(8, 12, 4, 7)).double()
     x = torch.randn(2, 8, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     folded = freeze(block)
     assert folded.nin_shortcut is None
@@ -60,7 +47,7 @@ def test_shortcut_goes_into_conv2() -> None:
 
 
 def test_upsampling_and_convolution_become_one() -> None:
-    upsample = randomise(Upsample(6, 7)).double()
+    upsample = randomised(Upsample(6, 7)).double()
     x = torch.randn(2, 6, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     expected = F.conv2d(
         F.interpolate(x, scale_factor=2.0), upsample.conv.weight, upsample.conv.bias, padding=1
@@ -73,7 +60,7 @@ def test_upsampling_and_convolution_become_one() -> None:
 
 
 def test_lora_merges() -> None:
-    layer = randomise(LoRALinear(10, 14, 4, 32.0)).double()
+    layer = randomised(LoRALinear(10, 14, 4, 32.0)).double()
     x = torch.randn(3, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     assert layer.scale == 8.0
     merged = layer.merged()
@@ -84,15 +71,15 @@ def test_lora_merges() -> None:
 def test_batch_norm_goes_into_a_convolution_with_and_without_bias() -> None:
     x = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     for bias in (False, True):
-        conv = randomise(nn.Conv2d(3, 5, 3, padding=1, bias=bias)).double()
-        norm = randomise(nn.BatchNorm2d(5)).double()
+        conv = randomised(nn.Conv2d(3, 5, 3, padding=1, bias=bias)).double()
+        norm = randomised(nn.BatchNorm2d(5)).double()
         weight, shift = fold_norm(conv.weight, conv.bias, norm)
         assert relative(F.conv2d(x, weight, shift, padding=1), norm(conv(x))) < 1e-13
 
 
 @pytest.mark.parametrize("lora_rank", [0, 3])
 def test_frozen_generator_computes_the_same(lora_rank: int) -> None:
-    model = randomise(Vec2Face(dataclasses.replace(CONFIG, lora_rank=lora_rank))).double()
+    model = randomised(Vec2Face(dataclasses.replace(CONFIG, lora_rank=lora_rank))).double()
     generator = torch.Generator().manual_seed(6)
     vectors = torch.randn(3, 512, generator=generator, dtype=torch.float64)
     arguments = (vectors, torch.rand(3, 49, generator=generator), torch.tensor([10, 20, 49]), 5)
@@ -105,7 +92,7 @@ def test_frozen_generator_computes_the_same(lora_rank: int) -> None:
 
 
 def test_freezing_leaves_the_original_alone_and_shares_what_it_can() -> None:
-    model = randomise(Vec2Face(CONFIG)).train()
+    model = randomised(Vec2Face(CONFIG)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     frozen = freeze(model, dtype=torch.bfloat16)
     assert model.training
@@ -121,7 +108,7 @@ def test_freezing_leaves_the_original_alone_and_shares_what_it_can() -> None:
 @pytest.mark.parametrize("se", [False, True])
 def test_frozen_recogniser_computes_the_same(se: bool) -> None:
     config = IResNetConfig(layers=(1, 2, 1, 1), widths=(16, 16, 24, 32), se=se, input_size=32)
-    model = randomise(IResNet(config)).double()
+    model = randomised(IResNet(config)).double()
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         expected = model(x)
@@ -133,7 +120,7 @@ def test_frozen_recogniser_computes_the_same(se: bool) -> None:
 
 
 def test_half_precision_stays_near() -> None:
-    model = randomise(Vec2Face(CONFIG))
+    model = randomised(Vec2Face(CONFIG))
     generator = torch.Generator().manual_seed(8)
     vectors = torch.randn(2, 512, generator=generator)
     arguments = (vectors, torch.rand(2, 49, generator=generator), torch.tensor([10, 20]), 5)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_weights import randomised
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,18 +19,9 @@ from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.perceptual import RecogniserView
 
 
-def randomised(config: IResNetConfig, seed: int = 0) -> IResNet:
-    """Norms of every sign, slopes of both: nothing is at its beginning."""
-    model, generator = IResNet(config).double(), torch.Generator().manual_seed(seed)
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            z = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            if name.endswith("running_var"):
-                z = 0.5 + z.abs()
-            elif tensor.ndim >= 2:
-                z = z / tensor[0].numel() ** 0.5
-            tensor.copy_(z)
-    return model.eval().requires_grad_(False)
+def recogniser(config: IResNetConfig, seed: int = 0) -> IResNet:
+    """In fp64."""
+    return randomised(IResNet(config).double(), seed).requires_grad_(False)
 
 
 def pictures(config: IResNetConfig, batch: int = 2) -> torch.Tensor:
@@ -73,7 +65,7 @@ shapes = st.builds(
 @given(shapes)
 def test_any_frozen_recogniser_computes_the_same(config: IResNetConfig) -> None:
     """In fp64 to 1e-10; maps of a single line have padding on both sides."""
-    model = randomised(config)
+    model = recogniser(config)
     images = pictures(config)
     with torch.enable_grad():
         wanted, found = seen(model, images), seen(FrozenIResNet(model, torch.float64), images)
@@ -83,7 +75,7 @@ def test_any_frozen_recogniser_computes_the_same(config: IResNetConfig) -> None:
 
 
 def test_the_original_is_left_alone_and_nothing_of_it_is_shared() -> None:
-    model = randomised(IResNetConfig((1, 1, 1, 1), (4, 8, 8, 8), input_size=16))
+    model = recogniser(IResNetConfig((1, 1, 1, 1), (4, 8, 8, 8), input_size=16))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     frozen = FrozenIResNet(model, torch.float64)
     for constant in frozen.buffers():
@@ -131,7 +123,7 @@ class Calls(TorchDispatchMode):
 def test_a_step_casts_no_weight_and_stays_channels_last(kind: dict[str, Any]) -> None:
     """Under autocast, forward and backward; the plain recogniser casts every weight at every pass."""
     config = IResNetConfig((1, 2, 1, 1), (16, 16, 24, 32), input_size=32, **kind)
-    model = randomised(config).float().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = recogniser(config).float().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     casts = {}
     for name, judged in (("plain", model), ("frozen", FrozenIResNet(model, torch.bfloat16))):
         view = RecogniserView(judged)
@@ -157,7 +149,7 @@ def test_a_step_casts_no_weight_and_stays_channels_last(kind: dict[str, Any]) ->
 def test_half_precision_is_as_near_as_autocast() -> None:
     """Of the plain recogniser; fewer roundings stand between two convolutions here."""
     config = IResNetConfig((2, 2, 2, 1), (16, 16, 24, 32), input_size=48)
-    model, images = randomised(config), pictures(config, batch=4)
+    model, images = recogniser(config), pictures(config, batch=4)
     wanted, frozen = seen(model, images), FrozenIResNet(model, torch.bfloat16)
     bind_ops(frozen, {"bias_prelu": "reference", "bias_residual": "reference"})
     with torch.autocast("cpu", torch.bfloat16):
@@ -176,7 +168,7 @@ def test_half_precision_is_as_near_as_autocast() -> None:
 def test_a_view_ends_where_it_is_read() -> None:
     """Compared maps of real images need neither the stages behind them nor the head; they are the same maps."""
     config = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 8), input_size=16)
-    model, images = randomised(config), pictures(config)
+    model, images = recogniser(config), pictures(config)
     for judged in (model, FrozenIResNet(model, torch.float64)):
         view = RecogniserView(judged, stages=(2, 0))
         with Calls([]) as whole:
