@@ -126,7 +126,8 @@ class GeneratorTrainer:
         self.view: FrozenView = self.view_by(seeing, chosen)
         self.second: FrozenView | None = None
         if settings.second is not None:
-            self.second = self.view_by(as_rgb(load_recogniser(settings.second).model), chosen)
+            also = as_rgb(load_recogniser(settings.second).model)
+            self.second = open_view(also, None, settings.loss_weights.vgg_layers, chosen).to(**layout)
         self.weigh = pixel_weights(settings.background).to(self.device) if settings.background < 1 else None
         graphed = settings.stepping == "graph"
         kind = {"capturable": graphed, "decay_all": published.decay_all}
