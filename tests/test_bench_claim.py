@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("numba")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.claims.recognisers.__main__ import Settings
 from bench.claims.recognisers.emphases import (
     EMPHASES,
     PROFILE,
@@ -20,7 +21,7 @@ from bench.claims.recognisers.emphases import (
     exposed,
     is_man,
 )
-from bench.claims.recognisers.picture import figure, table
+from bench.claims.recognisers.picture import figure, gap, table
 from v2f_engine.errors import ConfigError
 from v2f_engine.rendered.people import make_person, render_person
 
@@ -102,3 +103,32 @@ def test_the_table_and_the_curve_tell_every_row(tmp_path: Path) -> None:
     assert lines[-1].endswith("**84.5** |")
     figure(record, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gap_says_its_interval_or_that_it_has_none() -> None:
+    def row(source: str, averages: list[float]) -> dict[str, object]:
+        return {
+            "source": source, "identities": 100, "images": 2000, "accuracy": {},
+            "average": float(np.mean(averages)), "averages": averages,
+        }  # fmt: skip
+
+    real, made = [88.0, 89.0, 90.0], [86.0, 86.5, 88.5]
+    record = {"emphases": {}, "rows": {"b": row("generated", made), "a": row("rendered", real)}}
+    variances = [np.var(real, ddof=1) / 3, np.var(made, ddof=1) / 3]
+    freedom = sum(variances) ** 2 / sum(v**2 / 2 for v in variances)  # Welch and Satterthwaite
+    assert 3 < freedom < 4  # Student's t at 0.975 lies between 3.182 (3) and 2.776 (4)
+    text = gap(record)
+    assert text.startswith("gap at 100 identities: 2.00 points (95 % interval -")
+    low, high = (float(part) for part in text.split("interval ")[1].split(",")[0].split(" to "))
+    assert (low + high) / 2 == pytest.approx(2.0, abs=0.01)
+    assert 2.776 * sum(variances) ** 0.5 < (high - low) / 2 < 3.182 * sum(variances) ** 0.5
+    assert "(86.0 to 88.5)" in table(record)
+    record["rows"] = {"b": row("generated", made[:1]), "a": row("rendered", real[:1])}
+    assert gap(record) == "gap at 100 identities: 2.00 points (one training of each: no interval)"
+
+
+def test_the_equal_sets_and_the_curve_have_trainings_of_their_own() -> None:
+    settings = Settings(100, 20, (2, 10), 300, 6000, 32, "mini", trainings=3, curve_trainings=2)
+    assert [(name, times) for name, _, _, times in settings.sets()] == [
+        ("rendered 100", 3), ("generated 100", 3), ("generated 1000", 2), ("generated 200", 2),
+    ]  # fmt: skip

@@ -8,7 +8,8 @@ Five sets of people, none in two of them: the extractor's (seed 101), the genera
 (606), the tested (505), and the generated, who do not exist. The same small recogniser is trained, for the same
 number of steps, on (a) rendered "real" people, (b) generated ones, as many images, (c) generated ones of 2, 5 and 10
 times as many identities, each a prefix of the largest. Accuracies are those of the ten-fold protocol on seven sets of
-rendered pairs. Every stage resumes; a finished one is not repeated.
+rendered pairs. Every stage resumes; a finished one is not repeated. With `--trainings 3` sets (a) and (b) are each
+trained on from three seeds, and the gap between them has an interval; `--curve-trainings` is the same of the sets (c).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 
 from bench import RESULTS
 from bench.claims.recognisers.emphases import EMPHASES, write_tests
-from bench.claims.recognisers.picture import figure, table
+from bench.claims.recognisers.picture import figure, gap, table
 from v2f_engine.data import open_dataset
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.training.memory_set import MemorySet
@@ -62,7 +63,8 @@ class Settings:
         pairs: of a test set.
         steps, batch: of every training.
         model: generator and extractor.
-        trainings: seeds of the recogniser; accuracies are means over them.
+        trainings: seeds of the recogniser on sets (a) and (b); accuracies are means over them.
+        curve_trainings: seeds on sets (c).
         cosines: of an image's vector to its identity, drawn evenly.
     """
 
@@ -74,14 +76,15 @@ class Settings:
     batch: int
     model: str
     trainings: int
+    curve_trainings: int = 1
     cosines: tuple[float, ...] = TARGET_COSINES
 
-    def sets(self) -> list[tuple[str, str, int]]:
-        """(name, source, identities), first those that answer the main question."""
+    def sets(self) -> list[tuple[str, str, int, int]]:
+        """(name, source, identities, trainings), first those that answer the main question."""
         n = self.identities
-        largest = [("generated", s * n) for s in sorted(self.scales, reverse=True)]
-        made = [("rendered", n), ("generated", n), *largest]
-        return [(f"{source} {count}", source, count) for source, count in made]
+        largest = [("generated", s * n, self.curve_trainings) for s in sorted(self.scales, reverse=True)]
+        made = [("rendered", n, self.trainings), ("generated", n, self.trainings), *largest]
+        return [(f"{source} {count}", source, count, trainings) for source, count, trainings in made]
 
 
 def say(line: str) -> None:
@@ -223,11 +226,8 @@ def run(out: Path, settings: Settings, device: str, results: Path) -> dict[str, 
         "extractor": extractor_row(out, settings),
         "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device},
     }
-    for name, source, count in settings.sets():
-        runs = [
-            train_and_test(out, settings, name, source, count, seed, device)
-            for seed in range(settings.trainings)
-        ]
+    for name, source, count, trainings in settings.sets():
+        runs = [train_and_test(out, settings, name, source, count, seed, device) for seed in range(trainings)]
         mean = {key: float(np.mean([one[key] for one in runs])) for key in runs[0]}
         average = float(np.mean(list(mean.values())))
         rows[name] = {
@@ -257,7 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--trainings", type=int, default=1)
+    parser.add_argument("--trainings", type=int, default=1, help="seeds on the sets of equal size")
+    parser.add_argument("--curve-trainings", type=int, default=1, help="seeds on each larger set")
     parser.add_argument(
         "--cosines", default=",".join(map(str, TARGET_COSINES)), help="of image vectors to their identity"
     )
@@ -273,6 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.batch,
         options.model,
         options.trainings,
+        options.curve_trainings,
         tuple(float(part) for part in options.cosines.split(",")),
     )
     try:
@@ -281,6 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error ({type(error).__name__}): {error}", file=sys.stderr)
         return error.exit_code
     print(table(record))
+    print(gap(record))
     return 0
 
 
