@@ -19,7 +19,7 @@ def test_purpose_numbers_are_part_of_the_data_format():
         "RENDER_PERSON": 6, "RENDER_IMAGE": 7, "TRAIN_ORDER": 8, "AUGMENT": 10, "DROPOUT": 11,
         "INITIALISATION": 13, "EVALUATION": 15, "ATTRIBUTE": 17, "CLASS_SAMPLE": 18,
         "MASK_BATCH": 19, "SIGMA_ORDER": 20, "STEERING_STEP": 21,
-        "BOOTSTRAP": 22, "SHOWN_ORDER": 23,
+        "BOOTSTRAP": 22, "SHOWN_ORDER": 23, "CONE_COSINE": 24, "CONE_DIRECTION": 25, "WITHIN_PERSON": 26,
     }  # fmt: skip
 
 

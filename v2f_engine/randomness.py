@@ -63,6 +63,12 @@ class Purpose(IntEnum):
     """Which identities a resample of an evaluation draws; identity = resample, image = 0."""
     SHOWN_ORDER = 23
     """The order of images made while a trainer reads them; identity = half of a place, image = round."""
+    CONE_COSINE = 24
+    """The cosine of an image to its identity's vector, drawn evenly from a cone."""
+    CONE_DIRECTION = 25
+    """The 512 normals whose part orthogonal to an identity vector says which way an image of a cone lies."""
+    WITHIN_PERSON = 26
+    """The normals of an image that is drawn from a measured within-person covariance."""
 
 
 def bits(seed: int, purpose: Purpose, identity: ArrayLike, image: ArrayLike, n: int) -> NDArray[np.uint32]:

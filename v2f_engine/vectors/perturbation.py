@@ -1,4 +1,8 @@
-"""Many vectors per identity: noise of a random level around the centre, brought back to the centre's length.
+"""Many vectors per identity: the forms of perturbation in one table, and the published one.
+
+    sigma       noise of a random level, brought back to the centre's length
+    cosine      the same, its levels given by the cosine to the centre that they should give
+    cone        evenly within a cone, guarded so that nobody is nearer to another (`perturbation_cone.py`)
 
 A sigma only means something against a vector's length: with length 21.9, sigma 0.3 / 0.5 / 0.7 give cosines
 of 0.955 / 0.888 / 0.810 to the centre; with length 15, 0.911 / 0.798 / 0.688. So levels can be given either
@@ -8,7 +12,9 @@ as sigmas (the published 0.3 / 0.5 / 0.7 at 40 / 40 / 20 %) or as the cosines th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,31 +24,22 @@ from v2f_kernels import _cosine
 from v2f_engine.arguments import NUMBERS
 from v2f_engine.backends import function
 from v2f_engine.config import between, one_of
-from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.randomness import Purpose, uniforms
-
-Float32 = NDArray[np.float32]
+from v2f_engine.vectors.perturbation_cone import Cone
+from v2f_engine.vectors.perturbation_contract import (
+    Around,
+    Float32,
+    Perturbed,
+    check_centres,
+    measured,
+)
 
 RANGES = {"sigma": (0.0, 100.0), "cosine": (0.05, 1.0)}
 
 
 @dataclass(frozen=True)
-class Perturbed:
-    """Vectors of images.
-
-    Args:
-        vectors: float32 `[B, 512]`, each as long as its centre.
-        sigma: float32 `[B]`, the noise level drawn for each image.
-        cosine: float32 `[B]`, cosine of each vector to its centre.
-    """
-
-    vectors: Float32
-    sigma: Float32
-    cosine: Float32
-
-
-@dataclass(frozen=True)
-class Perturbation:
+class Perturbation(Around):
     """A mixture of noise levels; each image draws one, whatever other images do.
 
     Args:
@@ -82,6 +79,29 @@ class Perturbation:
         equal = (1 / len(cosines),) * len(cosines) if cosines else ()
         return cls(tuple(cosines), equal if weights is None else weights, "cosine")
 
+    @staticmethod
+    def cone(lowest: float = 0.6, *, guarded: bool = True) -> Cone:
+        """Evenly within a cone around the centre: cosines from `lowest` to 1; see `perturbation_cone.Cone`."""
+        return Cone(lowest, guarded)
+
+    @staticmethod
+    def of(text: str) -> Around:
+        """A form as `--perturbation` has it: `sigma:0.3,0.5,0.7@0.4,0.4,0.2`, `cosine:0.9,0.8`, `cone:0.6`.
+
+        Raises:
+            ConfigError: an unknown form, or one whose values cannot be.
+        """
+        name, _, rest = text.partition(":")
+        return FORMS[one_of("perturbation", name, FORMS)].typed(rest)
+
+    @property
+    def has_levels(self) -> bool:
+        return len(self.levels) > 1
+
+    @property
+    def words(self) -> str:
+        return f"{self.unit} {'/'.join(f'{level:g}' for level in self.levels)}"
+
     def describe(self) -> dict[str, Any]:
         """The settings as JSON values, for manifests."""
         return {"levels": list(self.levels), "weights": list(self.weights), "unit": self.unit}
@@ -113,31 +133,112 @@ class Perturbation:
         seed: int = 0,
         chance: NDArray[np.floating[Any]] | None = None,
     ) -> Perturbed:
-        """The vectors of images.
-
-        Args:
-            centres: float32 `[B, 512]`, the centre of each image's identity; lengths are free, zero is not.
-            identity: integers `[B]` in 0 .. 2**32 - 1, index of the identity.
-            image: integers `[B]` in 0 .. 2**32 - 1, index of the image within its identity.
-            seed: 64-bit seed.
-            chance: `[B]` in [0, 1), which decides each image's level along the weights; its own draw by default.
-
-        Returns:
-            `Perturbed`; a row depends on (seed, identity, image) and its centre alone.
-
-        Raises:
-            VectorError: centres that are not float32 `[B, D]`, do not match the indices, or have zero length.
-            ConfigError: an index or a seed out of range.
-        """
-        count = len(np.atleast_1d(np.asarray(identity)))
-        if centres.dtype != np.float32 or centres.ndim != 2 or len(centres) != count:
-            found = f"{centres.dtype} {list(centres.shape)}"
-            raise VectorError(f"expected float32 centres [{count}, D], one per image, found {found}.")
+        """The vectors of images: see `Around.draw`; `chance` decides each image's level along the weights."""
+        check_centres(centres, identity)
         sigma = self.sigma(centres, identity, image, seed=seed, chance=chance)
         perturb = function("perturb_measured")
-        vectors, measured = perturb(centres, sigma, seed, Purpose.PERTURBATION, identity, image)
-        cosine = measured.astype(np.float32)
-        if not np.isfinite(cosine).all():
-            rows = np.flatnonzero(~np.isfinite(cosine))
-            raise VectorError(f"centres of zero length or not finite in rows {rows[:10].tolist()}.")
-        return Perturbed(vectors, sigma, cosine)
+        vectors, cosine = perturb(centres, sigma, seed, Purpose.PERTURBATION, identity, image)
+        return measured(vectors, sigma, cosine)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of perturbation by name.
+
+    Args:
+        typed: makes it of what stands behind its name and a colon.
+        told: makes it of what a manifest says, and the file of what `Around.attachment` gave.
+        option: writes what `typed` reads, of the same two.
+    """
+
+    typed: Callable[[str], Around]
+    told: Callable[[Mapping[str, Any], Path | None], Around]
+    option: Callable[[Mapping[str, Any], Path | None], str]
+
+
+def _numbers(text: str, what: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{what}: expected numbers separated by commas, found {text!r}.") from error
+
+
+def _mixture(unit: str) -> Callable[[str], Around]:
+    def typed(text: str) -> Around:
+        what = f"perturbation {unit}:LEVELS@SHARES"
+        levels, at, shares = text.partition("@")
+        found = _numbers(levels, what)
+        if at:
+            return Perturbation(found, _numbers(shares, what), unit)
+        if unit == "cosine":
+            return Perturbation.target_cosine(*found)
+        return Perturbation(found, (1.0,)) if len(found) == 1 else Perturbation(found)
+
+    return typed
+
+
+def _cone(text: str) -> Around:
+    number, comma, word = text.partition(",")
+    if comma:
+        one_of("perturbation cone:LOWEST,", word, ("guarded", "unguarded"))
+    found = _numbers(number, "perturbation cone:LOWEST") if number else ()
+    return Cone(*found, guarded=word != "unguarded")
+
+
+def _listed(values: Any) -> str:
+    return ",".join(map(repr, values))
+
+
+def _told_mixture(told: Mapping[str, Any], held: Path | None) -> Around:
+    return Perturbation(tuple(told["levels"]), tuple(told["weights"]), told["unit"])
+
+
+def _option_of_mixture(told: Mapping[str, Any], held: Path | None) -> str:
+    return f"{_listed(told['levels'])}@{_listed(told['weights'])}"
+
+
+FORMS: Mapping[str, Form] = {
+    "sigma": Form(_mixture("sigma"), _told_mixture, _option_of_mixture),
+    "cosine": Form(_mixture("cosine"), _told_mixture, _option_of_mixture),
+    "cone": Form(
+        _cone,
+        Cone.told,
+        lambda told, held: f"{told['lowest']!r}" + ("" if told["guarded"] else ",unguarded"),
+    ),
+}
+"""Name, as `--perturbation NAME:...` has it and manifests say it -> form."""
+
+
+def _name_of(told: Mapping[str, Any]) -> str:
+    """The form of a manifest's `perturbation`; the mixtures, which came first, say `unit` and no kind.
+
+    Raises:
+        DatasetError: one that this version does not know.
+    """
+    name = str(told.get("kind", told.get("unit", "")))
+    if name not in FORMS:
+        raise DatasetError(
+            f"perturbation {name!r} is not known here; known: {', '.join(sorted(FORMS))}. The dataset was made by a "
+            "later version: update."
+        )
+    return name
+
+
+def from_manifest(told: Mapping[str, Any], held: Path | None = None) -> Around:
+    """The perturbation that a manifest tells of.
+
+    Args:
+        told: what `describe` gave.
+        held: the file of what `attachment` gave (`data.layout.PERTURBATION`); None where it is not wanted.
+
+    Raises:
+        DatasetError: a form that this version does not know.
+        VectorError: the file is missing, broken, or another than the manifest says.
+    """
+    return FORMS[_name_of(told)].told(told, held)
+
+
+def option_of(told: Mapping[str, Any], held: Path | None = None) -> str:
+    """The same as `--perturbation` has it, so that `Perturbation.of` gives what `from_manifest` does."""
+    name = _name_of(told)
+    return f"{name}:{FORMS[name].option(told, held)}"
