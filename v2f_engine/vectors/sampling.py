@@ -44,6 +44,9 @@ BLOCK = 16_384
 PLANNED_FROM = 2000
 """Below this many identities the run is shorter than a pilot; the bound during the run suffices."""
 
+RECENT = 4096
+"""Last identities of a table that say what share of the next candidates will be kept."""
+
 Progress = Callable[[int, int, int], None]
 
 __all__ = ["Identities", "IdentityStream", "sample_identities"]
@@ -181,6 +184,18 @@ class IdentityStream:
         self._kept = Kept(self.source.dimension)
         self._numbers: list[NDArray[np.int64]] = []
         self._drawn, self._rate = 0, 1.0
+
+    def go_on(self, vectors: NDArray[np.float32], candidate: NDArray[np.int64]) -> None:
+        """Takes identities of this stream for its first ones, so that `take` draws what comes after them.
+
+        Args:
+            vectors: float32 `[N, D]`, kept as they are; not copied.
+            candidate: int64 `[N]`, which candidates they are.
+        """
+        self._kept = Kept(self.source.dimension, base=vectors)
+        self._numbers, self._drawn = [candidate], int(candidate[-1]) + 1
+        recent = candidate[-RECENT:]
+        self._rate = len(recent) / (int(recent[-1]) - int(recent[0]) + 1)
 
     def refuse_if_saturated(self, n: int, budget: int) -> None:
         """Raises SaturationError if a pilot says that n identities cannot be had from `budget` candidates."""
