@@ -17,6 +17,8 @@ SHEET = f"{ABOUT}/contact_sheet.png"
 OLD_SHEET = "contact_sheet.png"
 SHEETS = frozenset({SHEET, OLD_SHEET})
 """Where a set made now, or before, has its contact sheet."""
+FORMER_CARDS = f"{ABOUT}/README-of-*.md"
+"""Cards that a set had before it was made larger, where somebody had written or measured in them."""
 IDENTITIES = "identities.safetensors"
 """The attachment that holds the identity vectors of a generated dataset."""
 ATTACHED = frozenset({IDENTITIES})
@@ -38,6 +40,8 @@ STAGING = "staging"
 QUEUE = "queue"
 """In `WORK`: what several workers share (`scale.queue`); gone as soon as another run opens the folder, so that workers
 of a coordinator that died stop."""
+GROWN_FROM = "grown_from.json"
+"""In `WORK`: the manifest of a finished set while it is made larger."""
 LOCK = "lock"
 
 # What trainers look for, by format
@@ -64,6 +68,11 @@ def pack_name(shard: int) -> str:
 def tar_name(shard: int) -> str:
     """A webdataset shard."""
     return f"shard-{shard:06d}.tar"
+
+
+def former_card(identities: int) -> str:
+    """The card of a set as it was with so many identities."""
+    return FORMER_CARDS.replace("*", str(identities))
 
 
 def parquet_name(shard: int, shards: int) -> str:

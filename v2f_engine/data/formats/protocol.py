@@ -115,6 +115,8 @@ class Format(Readable):
     """False for the format that writes nothing."""
     staged = False
     """Shards are staged as packs and assembled into one file at the end."""
+    counts_shards = False
+    """Whether a shard's name says how many there are, so that a set that grew has to remember how many there were."""
 
     def describe(self) -> dict[str, str]:
         """What besides plan, settings and encoder decides the bytes: layout revision, library versions."""
@@ -127,6 +129,9 @@ class Format(Readable):
     def finish(self, place: Place, records: Mapping[int, ShardRecord], read: ReadShard) -> Finished:
         """Writes what the dataset needs besides its shards; `read` yields a (staged) shard's samples."""
         return Finished.as_written(records)
+
+    def refuse_growth(self, old: Plan, new: Plan) -> None:
+        """Raises ConfigError where the shards of `old` would have other bytes in a set of `new`."""
 
     @abstractmethod
     def read_shard(self, place: Place, record: ShardRecord) -> Iterator[Sample]:

@@ -17,6 +17,7 @@ from typing import Any
 from v2f_engine.atomic import write_file
 from v2f_engine.backends import told_on_host
 from v2f_engine.data.gate.strict_json import MAX_JSON_BYTES, canonical, fields, parse, plain
+from v2f_engine.data.records.grown import Grown, pairs_of
 from v2f_engine.data.records.pieces import Piece, is_sha256
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.shard_record import ShardRecord, check_against_plan
@@ -42,6 +43,7 @@ class Manifest:
         versions: of the software that started the run; not compared.
         shards: one record per shard, in order; empty while the run lasts.
         files: pieces that belong to no shard (indices, contact sheet).
+        grown: what the set was each time before it was made larger; not compared.
     """
 
     format: str
@@ -52,6 +54,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     shards: tuple[ShardRecord, ...] = ()
     files: tuple[Piece, ...] = ()
+    grown: tuple[Grown, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", plain(self.settings, "settings"))
@@ -73,6 +76,7 @@ class Manifest:
             "images_per_id": self.plan.images_per_id,
             "identities_per_shard": self.plan.identities_per_shard,
             "uniform": self.plan.uniform,
+            **({"before": [list(pair) for pair in self.plan.before]} if self.plan.before else {}),
         }
         values = (self.format, dict(self.writer), plan, self.encoder, self.settings)
         return dict(zip(DECISIVE, values, strict=True))
@@ -82,6 +86,8 @@ class Manifest:
         head = {"schema": SCHEMA, "complete": self.complete, "images": self.images, **self.decisive()}
         lines = [f"{canonical(key)}: {canonical(value)}" for key, value in head.items()]
         lines.append(f'"versions": {canonical(dict(self.versions))}')
+        if self.grown:
+            lines.append(f'"grown": {canonical([one.to_json() for one in self.grown])}')
         for name, records in (("files", self.files), ("shards", self.shards)):
             rows = ",\n".join(canonical(record.to_json()) for record in records)
             lines.append(f'"{name}": [\n{rows}\n]' if rows else f'"{name}": []')
@@ -110,9 +116,14 @@ class Manifest:
         }
         expected |= {"writer": dict, "encoder": dict, "settings": dict, "versions": dict}
         expected |= {"files": list, "shards": list, "sha256": str}
+        expected |= {"grown": list} if "grown" in value else {}
         record = fields(value, expected, where)
         counts = ("identities", "images_per_id", "identities_per_shard")
-        shape = fields(record["plan"], {**dict.fromkeys(counts, int), "uniform": bool}, f"{where}: plan")
+        kinds: dict[str, type] = {**dict.fromkeys(counts, int), "uniform": bool}
+        kinds |= {"before": list} if "before" in record["plan"] else {}
+        shape = fields(record["plan"], kinds, f"{where}: plan")
+        if "before" in shape:
+            shape["before"] = pairs_of(shape["before"], f"{where}: plan.before")
         for name in ("writer", "versions"):
             fields(record[name], dict.fromkeys(record[name], str), f"{where}: {name}")
         try:
@@ -128,6 +139,9 @@ class Manifest:
                     ShardRecord.from_json(v, f"{where}: shards[{i}]") for i, v in enumerate(record["shards"])
                 ),
                 tuple(Piece.from_json(v, f"{where}: files[{i}]") for i, v in enumerate(record["files"])),
+                tuple(
+                    Grown.from_json(v, f"{where}: grown[{i}]") for i, v in enumerate(record.get("grown", []))
+                ),
             )
         except ConfigError as error:
             raise DatasetError(f"{where}: {error}") from error
@@ -188,6 +202,7 @@ OPTIONS = {
     "settings.seed": "--seed",
     "plan.identities": "--ids",
     "plan.identities_per_shard": "--images-per-shard",
+    "plan.before": "--extend",
     "plan.images_per_id": "--images",
     "format": "--format",
     "encoder.quality": "--jpeg-quality, of `render` --quality",

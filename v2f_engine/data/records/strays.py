@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from v2f_engine.data.gate.pictures import is_hidden
-from v2f_engine.data.layout import CARD, CROISSANT, IMAGES, LMDB, MANIFEST, OLD_CARD, PARQUET
+from v2f_engine.data.layout import CARD, CROISSANT, FORMER_CARDS, IMAGES, LMDB, MANIFEST, OLD_CARD, PARQUET
 from v2f_engine.data.records.manifest import Manifest
 
 BESIDE = frozenset({MANIFEST, CARD, CROISSANT, OLD_CARD, f"{LMDB}-lock"})
@@ -36,7 +36,7 @@ def _strays(folder: Path, prefix: str, own: set[str], parents: set[str]) -> Iter
     with os.scandir(folder) as entries:
         for entry in entries:
             name = f"{prefix}{entry.name}"
-            if name in own or is_hidden(name):
+            if name in own or is_hidden(name) or fnmatchcase(name, FORMER_CARDS):
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield name

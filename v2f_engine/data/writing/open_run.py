@@ -15,6 +15,7 @@ from v2f_engine.data.records import ledger
 from v2f_engine.data.records.manifest import Manifest, differences
 from v2f_engine.data.records.pieces import Piece, are_there, check_piece, write_piece
 from v2f_engine.data.records.shard_record import ShardRecord
+from v2f_engine.data.writing.grow import base_of, begin
 from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.data.writing.run import DatasetRun, remove_orphans
 from v2f_engine.errors import OutputFolderError
@@ -73,6 +74,8 @@ def open_run(
 
 def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments) -> DatasetRun | Manifest:
     work = root / WORK
+    if (base := base_of(root, manifest)) is not None:
+        begin(root, base, manifest, writer)
     found, records = looked_at(root, manifest)
     if found is not None:
         with disk.named_errors(root):
@@ -110,6 +113,8 @@ def looked_at(
         OutputFolderError: a file, foreign files, or a set of other settings.
     """
     _refuse_file(root)
+    if (base := base_of(root, manifest)) is not None:
+        return None, _intact(root, {record.number: record for record in base.shards}, full)
     if (root / MANIFEST).exists():
         found = Manifest.load(root / MANIFEST)
         _refuse_other(root, found, manifest)
@@ -144,12 +149,15 @@ def _refuse_file(root: Path) -> None:
 
 def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
     differing = differences(found, asked)
+    larger = asked.plan.identities > found.plan.identities
+    grows = " With --extend a finished set grows to more identities." if larger and found.complete else ""
     further = f"; and {len(differing) - SHOWN} more that follow from these" if len(differing) > SHOWN else ""
     if differing:
         raise OutputFolderError(
             f"{root} belongs to a run with other settings: {'; '.join(differing[:SHOWN])}{further}. Repeat the command "
             "with the settings of that run to continue it, or choose another output folder; where `runner` differs and"
             " you changed nothing, this machine or version computes another way, and only another folder will do."
+            f"{grows}"
         )
 
 

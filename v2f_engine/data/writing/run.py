@@ -22,7 +22,19 @@ from v2f_engine import disk
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.formats.protocol import Place, ReadShard, Sample
 from v2f_engine.data.formats.staging import read_staged
-from v2f_engine.data.layout import COMMAND, LEDGER, MANIFEST, OLD_SHEET, QUEUE, RUN, SHEET, STAGING, WORK
+from v2f_engine.data.layout import (
+    COMMAND,
+    GROWN_FROM,
+    LEDGER,
+    MANIFEST,
+    OLD_SHEET,
+    QUEUE,
+    RUN,
+    SHEET,
+    STAGING,
+    WORK,
+    pack_name,
+)
 from v2f_engine.data.records.card import write_card
 from v2f_engine.data.records.ledger import Ledger
 from v2f_engine.data.records.manifest import Manifest
@@ -147,7 +159,7 @@ class DatasetRun:
 
     def samples(self, number: int) -> Iterator[Sample]:
         """The samples of a committed shard, in order."""
-        if self.format.staged:
+        if self.format.staged and (self.root / pack_name(number)).exists():
             return read_staged(self.root, number)
         return self.format.read_shard(self.place, self._records[number])
 
@@ -187,7 +199,7 @@ class DatasetRun:
     def clear(self) -> None:
         """Empties `.v2f/` but for the lock: the manifest has taken the place of all of it."""
         self.close()
-        for name in (QUEUE, LEDGER, STAGING, COMMAND, RUN):
+        for name in (QUEUE, LEDGER, STAGING, COMMAND, RUN, GROWN_FROM):
             disk.remove(self.root / WORK / name)
 
     def close(self) -> None:

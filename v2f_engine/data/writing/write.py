@@ -110,6 +110,33 @@ def write_dataset(
         DatasetError: `make_batches` gave wrong images, or a finished dataset cannot be mended.
     """
     encoder = encoder or Encoder()
+    manifest = manifest_for(format, plan, encoder.describe(), settings)
+    return write_planned(
+        out, manifest, make_batches, encoder, threads=threads, progress=progress, grace_s=grace_s,
+        attachments=attachments,
+    )  # fmt: skip
+
+
+def write_planned(
+    out: str | Path,
+    manifest: Manifest,
+    make_batches: MakeBatches,
+    encoder: Encoder,
+    *,
+    threads: int | None = None,
+    progress: OnProgress | None = None,
+    grace_s: float = 20.0,
+    attachments: Attachments | None = None,
+) -> WriteReport:
+    """`write_dataset` of what a manifest without records describes; of one that `grow.grown` made, more of a set.
+
+    Args:
+        manifest: format, plan, settings, and `encoder` as it describes itself.
+        others: as in `write_dataset`.
+
+    Raises:
+        As `write_dataset`.
+    """
     threads = min(4, Cores.look().usable) if threads is None else threads
     at_least("threads", threads, 1)
 
@@ -118,7 +145,6 @@ def write_dataset(
         _make_missing(run, make_batches, line, grace_s, progress)
         return line.tally.writing_s
 
-    manifest = manifest_for(format, plan, encoder.describe(), settings)
     return complete(Path(out), manifest, make, lambda _: from_batches(make_batches, encoder), attachments)
 
 

@@ -72,7 +72,7 @@ class ParquetWriter(OneFileWriter):
 
     def __init__(self, place: Place, shard: PlannedShard) -> None:
         disk.make_folder(place.root / PARQUET)
-        super().__init__(place, parquet_name(shard.number, place.plan.shards))
+        super().__init__(place, parquet_name(shard.number, place.plan.shards_with(shard.number)))
         self._place = place
         self._parquet = pq.ParquetWriter(
             _Sink(self.file), _SCHEMA, compression="none", use_dictionary=False, write_statistics=["label"]
@@ -107,6 +107,7 @@ class ParquetWriter(OneFileWriter):
 
 class ParquetFormat(Format):
     name = "parquet"
+    counts_shards = True
 
     def describe(self) -> dict[str, str]:
         return {"revision": "1", "pyarrow": str(pa.__version__)}

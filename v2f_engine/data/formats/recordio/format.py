@@ -31,6 +31,7 @@ from v2f_engine.data.gate.open_files import OpenFiles
 from v2f_engine.data.gate.pictures import is_hidden
 from v2f_engine.data.layout import IDX, PROPERTY, REC
 from v2f_engine.data.records.pieces import Piece, file_piece, region_piece, write_piece
+from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.errors import ConfigError, DatasetError
 
@@ -183,6 +184,14 @@ class RecordIOFormat(StagedFormat):
         files += [file_piece(IDX, index), write_piece(place.root, PROPERTY, shape, place.writer)]
         return Finished(shards, tuple(files))
 
+    def refuse_growth(self, old: Plan, new: Plan) -> None:
+        if _has_meta(old.images, old.identities) != _has_meta(new.images, new.identities):
+            raise ConfigError(
+                f"recordio keeps its first and last records in float32, exact to {MAX_EXACT:,}: a set of {new.images:,}"
+                f" images has none, and each of the {old.images:,} images that are there would get another key. "
+                "Convert the set to another format, and let that one grow."
+            )
+
     def image_at(self, files: OpenFiles, path: Path, offset: int) -> tuple[int, bytes, int]:
         payload, following = read_record(files, path, offset)
         labels, data = unpack(payload, f"{path}: offset {offset}")
@@ -193,6 +202,10 @@ class RecordIOFormat(StagedFormat):
 
     def open(self, path: Path, split: str | None = None) -> Dataset:
         return RecordIO(path, split)
+
+
+def _has_meta(images: int, identities: int, max_exact: int = MAX_EXACT) -> bool:
+    return images + 1 + identities <= max_exact
 
 
 def _assemble(
@@ -209,7 +222,7 @@ def _assemble(
             f"recordio keeps labels as float32, exact to {MAX_EXACT}; found {identities} identities."
         )
     images = sum(record.count for record in records.values())
-    with_meta = images + 1 + identities <= max_exact
+    with_meta = _has_meta(images, identities, max_exact)
     key = 0
     rec.begin_region()
     if with_meta:
