@@ -17,6 +17,7 @@ from v2f_engine.errors import BackendUnavailable, ConfigError
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _MATRIX_BF16 = ("avx512_bf16", "amx_bf16")
 """CPU features that multiply bf16 in hardware; without them bf16 is emulated and slower than fp32."""
+NO_BF16 = "the CPU has neither avx512_bf16 nor amx_bf16"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def precision_of(precision: str, kind: str, seen: Machine) -> tuple[str, str]:
         found = next((flag for flag in _MATRIX_BF16 if flag in seen.cpu_flags), None)
         if found:
             return "bf16", f"the CPU multiplies bf16 in hardware ({found})"
-        return "fp32", "the CPU has neither avx512_bf16 nor amx_bf16"
+        return "fp32", NO_BF16
     if precision == "fp16" and kind == "cpu":
         raise ConfigError(
             "precision 'fp16' on a CPU is emulated and slower than fp32; use bf16, fp32 or auto."

@@ -40,7 +40,7 @@ ASKED = {
     "renderer": "torch",
 }
 """An odd value for every option but `--out`, `--assets`, and those that other tests here give."""
-OTHERS = {"out", "assets", "minutes", "recogniser", "second"}
+OTHERS = {"out", "assets", "minutes", "recogniser", "second", "bf16"}
 Calls = dict[str, list[Any]]
 
 
@@ -143,6 +143,18 @@ def test_every_option_reaches_its_training(faked: Calls, tmp_path: Path) -> None
     assert len(card["recogniser_training"]) == 3
     json.dumps(card)
     assert faked["embed_pose"][0][2]["went_on_from"] == {"sha256": "ab" * 32}
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_everything_trains_in_bf16_where_the_machine_multiplies_it(
+    hardware: bool, faked: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mini, "bf16_here", {"cpu": hardware}.__getitem__)
+    mini.main(["--out", str(tmp_path), *typed({**ASKED, "device": "cpu"})])
+    settings = [given[1] for given in faked["train_recogniser"]]
+    settings += [faked["train_generator"][0][2], faked["train_pose"][0][3]]
+    assert [one.bf16 for one in settings] == [hardware] * 5
+    assert faked["extract_features"][0][2] is hardware
 
 
 def test_pictures_of_another_renderer_are_another_set(

@@ -19,6 +19,8 @@ ALWAYS: dict[str, str] = {
     "align": "photographs --out --several --min-side --codec --processes --skip-bad",
     "features": "dataset --recogniser --mask --split --channels --mean --std --on-bad --batch --bf16 --device --probe",
     "convert": "source target --dry-run",
+    "select": "dataset --keep --by --out --format --min-cosine --duplicate-cosine --at-least --split --device "
+    "--dry-run",
     "verify": "dataset --full",
     "repair": "dataset --model --device --fetch",
     "inspect": "file --split",
@@ -44,9 +46,9 @@ ALWAYS: dict[str, str] = {
     "train generator": "data --preset --recogniser --features --mask --split --on-bad --held-out --vgg --out --size "
     "--base-lr --critic-width --accumulate --as-published --set --stepping --epochs --steps --minutes --batch --fp32 "
     "--start-from --dropout --checkpoint-every --watch-every --log-every --seed --device --dry-run",
-    "train estimator": "name data --out --judge --steps --minutes --batch --seed --device --overwrite --dry-run",
+    "train estimator": "name data --out --judge --steps --minutes --batch --fp32 --seed --device --overwrite --dry-run",
     "train pose": "data --recipe --epochs --on-bad --model --recogniser --vgg --out --steps --minutes --batch "
-    "--lr --limit --split --seed --device --dry-run",
+    "--lr --fp32 --limit --split --seed --device --dry-run",
     "evaluate separability": "data --threshold --radius --real --groups --out --overwrite",
     "evaluate consistency": "data --out --overwrite",
     "evaluate leakage": "synthetic gallery --threshold --fmr --worst --backend --out --overwrite",

@@ -191,6 +191,7 @@ ESTIMATOR_SCENE = Scene(
         "--steps": case("4", (ESTIMATING, "settings.budget.steps", 4)),
         "--minutes": case("5", (ESTIMATING, "settings.budget.minutes", 5.0)),
         "--batch": case("12", (ESTIMATING, "settings.batch", 12)),
+        "--fp32": case(None, (ESTIMATING, "settings.bf16", False)),
         "--seed": case("8", (ESTIMATING, "settings.seed", 8)),
         "--device": case("meta", (ESTIMATING, "settings.device", "meta")),
     },
@@ -222,6 +223,7 @@ POSE_SCENE = Scene(
         "--minutes": case("5", (POSING, "settings.budget.minutes", 5.0)),
         "--batch": case("12", (POSING, "settings.batch", 12)),
         "--lr": case("0.007", (POSING, "settings.lr", 0.007)),
+        "--fp32": case(None, (POSING, "settings.bf16", False)),
         "--epochs": case("4", (POSING, "settings.budget.epochs", 4.0)),
         "--batch-per-gpu": case("3", (POSING, "settings.batch_per_gpu", 3)),
         "--on-bad": case(

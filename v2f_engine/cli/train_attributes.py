@@ -30,6 +30,7 @@ def estimator(
     steps: Steps = None,
     minutes: Minutes = None,
     batch: Annotated[int, typer.Option(help="images a step")] = 64,
+    fp32: Annotated[bool, typer.Option("--fp32", help="no bfloat16")] = False,
     seed: Annotated[int, typer.Option(help="decides every draw and every order")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda; under torchrun one GPU a rank")] = "cpu",
     overwrite: Overwrite = False,
@@ -62,6 +63,7 @@ def estimator(
         budget,
         batch,
         seed=seed,
+        bf16=not fp32,
         device=device,
     )
     if dry_run:
@@ -122,6 +124,7 @@ def pose(
         int | None, typer.Option(help="instead of --batch: images of a rank; 64 as published")
     ] = None,
     lr: Annotated[float, typer.Option(help="1e-4 as published")] = 1e-4,
+    fp32: Annotated[bool, typer.Option("--fp32", help="no bfloat16")] = False,
     on_bad: Annotated[
         str,
         typer.Option(help="rows that cannot be used: refuse, or skip (replaced and noted in bad_rows.json)"),
@@ -147,6 +150,7 @@ def pose(
     changes: dict[str, Any] = {"lr": lr, "vgg": vgg, "seed": seed}
     stated = {"batch": batch, "batch_per_gpu": batch_per_gpu}
     changes |= {name: value for name, value in stated.items() if value is not None}
+    changes |= {"bf16": False} if fp32 else {}
     if any(value is not None for value in (steps, minutes, epochs)):
         changes["budget"] = Budget(steps=steps, minutes=minutes, epochs=epochs)
     settings = PoseTraining.named(recipe, out, **changes)

@@ -23,6 +23,7 @@ from v2f_engine.config import at_least, one_of
 from v2f_engine.data.formats import open_dataset
 from v2f_engine.errors import DatasetError
 from v2f_engine.models.features import to_network
+from v2f_engine.train.emulated import say_if_emulated
 from v2f_engine.train.foreseen import timed_steps
 from v2f_engine.train.loop import Budget, Loop
 from v2f_engine.train.optim import adamw, cosine, set_lr
@@ -292,6 +293,7 @@ def train_estimator(
     estimator = trainer.estimator
     loop = Loop(settings.budget, settings.out.parent / f"{settings.out.stem}-log", settings.batch, 100)
     loop.say = say or loop.say
+    say_if_emulated(settings.bf16, settings.device, loop)
     while not loop.done:
         terms, rows = trainer.step(loop.step, loop.progress)
         loop.record(terms, f"rows {rows[:8].tolist()}...")

@@ -23,6 +23,7 @@ from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.train.checkpoint import Checkpoints, head_of, restore, training_state, write_tensors
 from v2f_engine.train.curves import VALIDATION, plot_curves
 from v2f_engine.train.distributed import Ranks
+from v2f_engine.train.emulated import say_if_emulated
 from v2f_engine.train.folder import open_folder
 from v2f_engine.train.foreseen import TrainingForecast, bytes_of, foresee
 from v2f_engine.train.generator_settings import NEWER
@@ -57,6 +58,7 @@ class GeneratorRun:
         budget = settings.ends(len(data))
         self.loop = Loop(budget, self.out, settings.batch, settings.log_every, group=group)
         self.loop.say = say or self.loop.say
+        say_if_emulated(settings.bf16, group.device, self.loop)
         self.checkpoints = Checkpoints(self.out / "checkpoints", self.loop.say)
         self._resume()
         self.diary = Diary(self.out, self.loop.step) if group.first else None

@@ -38,6 +38,7 @@ from v2f_engine.models.weights import load_generator, load_recogniser
 from v2f_engine.rendered import RENDERERS, WORLD_VERSION, render_people
 from v2f_engine.train.distributed import Ranks
 from v2f_engine.train.embed import embed, embed_pose
+from v2f_engine.train.emulated import bf16_here
 from v2f_engine.train.generator import GeneratorTraining, train_generator
 from v2f_engine.train.held_out import hold_out
 from v2f_engine.train.loop import Budget
@@ -93,6 +94,7 @@ def read_recogniser(people: MemorySet, o: argparse.Namespace) -> tuple[IResNet, 
         augment="hardened",
         seed=o.seed,
         device=o.device,
+        bf16=o.bf16,
         start_from=o.recogniser_from,
     )
     train_recogniser(_first_people(people, 0.6), first)
@@ -121,6 +123,7 @@ def read_second(people: MemorySet, o: argparse.Namespace) -> RecogniserTraining:
         augment="hardened",
         seed=o.seed + 20,
         device=o.device,
+        bf16=o.bf16,
     )
     train_recogniser(_first_people(people, SECOND_PEOPLE), settings)
     return settings
@@ -144,6 +147,7 @@ def draw_generator(
         picture_every=o.watch_every,
         seed=o.seed + 22,
         device=o.device,
+        bf16=o.bf16,
         start_from=o.generator_from,
         second=second,
         weights=replace(recipe.loss_weights, second=SECOND_WEIGHT),
@@ -160,6 +164,7 @@ def turn_generator(generator: Path, recogniser: IResNet, o: argparse.Namespace) 
         o.batch,
         lr=1e-3,
         seed=o.seed + 44,
+        bf16=o.bf16,
     )
     data = persons(read_pose_data(o.out / "people-generator", recogniser), o.seed)
     base, pose = load_generator(generator).model, None
@@ -210,6 +215,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     o.batch = o.batch or (256 if large else 16)
     o.recogniser_batch = o.recogniser_batch or (512 if large else 64)
     o.base_lr = o.base_lr or (7e-4 if large else 2.8e-3)
+    o.bf16 = bf16_here(o.device)
     if o.minutes is not None:
         o.recogniser_minutes = tuple(o.minutes * share for share in RECOGNISER_SHARES)
         for name, share in SHARES.items():
@@ -237,7 +243,7 @@ def main(arguments: list[str] | None = None) -> None:
             assert people is not None
             stages.append(read_second(people, o))
         everyone = coming.result()
-    everyone = replace(everyone, features=extract_features(recogniser, everyone.images, bf16=True))
+    everyone = replace(everyone, features=extract_features(recogniser, everyone.images, bf16=o.bf16))
     others, held_out = hold_out(everyone, o.held_out)
     drawing = draw_generator(others, held_out, recogniser, second, o)
     card = training_card(o, stages, drawing)

@@ -30,6 +30,7 @@ from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state
 from v2f_engine.train.distributed import Ranks
+from v2f_engine.train.emulated import say_if_emulated
 from v2f_engine.train.folder import open_folder
 from v2f_engine.train.foreseen import TrainingForecast, bytes_of, foresee
 from v2f_engine.train.loop import LOG, Loop, cut_log
@@ -234,6 +235,7 @@ def train_pose(
             budget = settings.ends(len(data))
             loop = Loop(budget, settings.out, settings.batch, settings.log_every, group=trainer.group)
             loop.say = say or loop.say
+            say_if_emulated(settings.bf16, trainer.group.device, loop)
             _run(trainer, loop, Checkpoints(settings.out / "checkpoints", loop.say))
     finally:
         trainer.batches.close()

@@ -30,6 +30,7 @@ from v2f_engine.scores import equal_error_rate, genuine_impostor
 from v2f_engine.train.checkpoint import Checkpoints, restore, training_state, write_tensors
 from v2f_engine.train.curves import plot_curves
 from v2f_engine.train.distributed import Ranks
+from v2f_engine.train.emulated import say_if_emulated
 from v2f_engine.train.folder import SETTINGS, open_folder
 from v2f_engine.train.foreseen import TrainingForecast, bytes_of, foresee
 from v2f_engine.train.head import ShardedHead
@@ -59,6 +60,7 @@ class RecogniserRun:
         budget = settings.ends(len(trainer.data), group.world)
         self.loop = Loop(budget, self.out, settings.batch, settings.log_every, group=group)
         self.loop.say = say or self.loop.say
+        say_if_emulated(settings.bf16, group.device, self.loop)
         folder = self.out / "checkpoints"
         self.checkpoints = Checkpoints(folder, self.loop.say)
         self.heads = Checkpoints(folder / "heads" / f"{group.rank}-of-{group.world}", self.loop.say)

@@ -42,6 +42,7 @@ from v2f_engine.models.iresnet import IResNetConfig
 from v2f_engine.models.weights import load_recogniser
 from v2f_engine.pipeline import generate
 from v2f_engine.rendered import WORLD_VERSION, render_people
+from v2f_engine.train.emulated import bf16_here
 from v2f_engine.train.loop import Budget
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
 from v2f_engine.vectors.perturbation import Perturbation
@@ -166,6 +167,7 @@ def train_and_test(
         seed=seed,
         checkpoint_every=150,
         device=device,
+        bf16=bf16_here(device),
     )
     weights = folder / "recogniser.safetensors"
     if not weights.exists():
@@ -224,7 +226,12 @@ def run(out: Path, settings: Settings, device: str, results: Path) -> dict[str, 
         "pair_cosine": {source: intra_cosine(out, source) for source in ("rendered", "generated")},
         "rows": rows,
         "extractor": extractor_row(out, settings),
-        "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device},
+        "machine": {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": device,
+            "bf16": bf16_here(device),
+        },
     }
     for name, source, count, trainings in settings.sets():
         runs = [train_and_test(out, settings, name, source, count, seed, device) for seed in range(trainings)]
