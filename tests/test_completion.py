@@ -54,6 +54,7 @@ HOMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train pose --recipe": ("train.pose_settings:RECIPES", ()),
     "train recogniser --stepping": ("train.recogniser_settings:STEPPING", ()),
     "train generator --stepping": ("train.generator_settings:STEPPING", ()),
+    "select --by": ("selection.criteria:CRITERIA", ()),
     "convert --precision": ("models.weights:DTYPES", ()),
     "evaluate table --format": ("evaluate.tables.formats:FORMATS", ()),
     "export onnx --precision": ("export.onnx:PRECISIONS", ()),
@@ -82,7 +83,7 @@ def test_models_and_scripts_by_name() -> None:
     from v2f_engine.rendered.worlds import WORLDS
 
     assert VALUES["render --world"] == tuple(str(world) for world in WORLDS)
-    for command in ("render", "convert"):
+    for command in ("render", "convert", "select"):
         assert set(VALUES[f"{command} --format"]) == {*VALUES["--format"]} - {"null"}
 
 

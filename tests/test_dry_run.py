@@ -199,6 +199,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 OTHERS = (
     ("convert {people} out", ("24 images in 1 shard", "webdataset")),
+    ("select {people} --keep 3 --out out", ("18 images in 1 shard", "24 judged at a rate measured here on 24")),
     ("features {people} --batch 8 --out f.npy", ("24 of 512 numbers", "images/s, measured here on 8 images")),
     pytest.param(
         "ids sample 2500 --out i.safetensors", ("2,500 from 'mini'", "candidates"), marks=pytest.mark.slow

@@ -94,6 +94,7 @@ GENERATE = "generate --ids 4 --images 2 --images-per-shard 2 --compute-batch 2 -
 KINDS = {
     "render": Kind("render --ids 3 --images 2 --processes 1 --out {out}", "set", ("shard-000000.pack", 1)),
     "convert": Kind("convert {people} {out} --format parquet", "set", ("train-00000", 1)),
+    "select": Kind("select {people} --keep 3 --out {out}", "set", ("shard-000000.tar", 1)),
     "generate": Kind(GENERATE, "set", ("shard-000002.npy", 1)),
     "features": Kind("features {people} --batch 8 --out {out}", "f.npy", ("f.npy.progress", 1)),
     "train recogniser": Kind(

@@ -55,6 +55,10 @@ LINES = {
         "photographs written counts out table",
     ),
     "features": Line("features {faces} --out {o}.npy", "out images dim recogniser bad"),
+    "select": Line(
+        "select {faces} --keep 1 --out {o}",
+        "out format images written identities manifest selection judged",
+    ),
     "convert": Line("convert {faces} {o}", "out format images written identities manifest"),
     "verify": Line("verify {faces}", "dataset sound shards files bytes broken faults strays misleading"),
     "repair": Line("repair {whole}", "dataset shards repaired"),

@@ -277,6 +277,46 @@ VERIFY = Scene(
 SOUND = CompletedProcess([], 0, json.dumps({"sound": True, "summary": "told", "account": ["told"]}), "")
 INSPECT = Scene(
     "inspect",
+CHOSEN = "v2f_engine.selection.chosen_set:Selection"
+EMBEDDER = "v2f_engine.models.embedder:open_embedder"
+SELECTED = {CHOSEN: stop}
+"""Ends a selection where the set is looked at."""
+SELECT = Scene(
+    "select",
+    "<dataset={faces}> --keep 1 --out {out}",
+    {
+        **dry_run(),
+        "dataset": case("{strangers}", (CHOSEN, "source.path", "{strangers}"), spies=SELECTED),
+        "--keep": case("2", (CHOSEN, "rule.keep", 2), spies=SELECTED),
+        "--by": case("diversity", (CHOSEN, "rule.by", ("diversity",)), spies=SELECTED),
+        "--out": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
+        "--format": case("recordio", (OPEN_RUN, "manifest.format", "recordio")),
+        "--min-cosine": case("0.5", (CHOSEN, "rule.min_cosine", 0.5), spies=SELECTED),
+        "--duplicate-cosine": case("0.9", (CHOSEN, "rule.duplicate_cosine", 0.9), spies=SELECTED),
+        "--at-least": case("1", (CHOSEN, "rule.at_least", 1), spies=SELECTED),
+        "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}"), spies=SELECTED),
+        "--channels": case("bgr", (CHOSEN, "judges.recogniser.pixels.channels", "bgr"), spies=SELECTED),
+        "--mean": case(
+            "127", (CHOSEN, "judges.recogniser.pixels.mean", 127.0), also="--std 128", spies=SELECTED
+        ),
+        "--std": case(
+            "128",
+            (CHOSEN, "judges.recogniser.pixels.std", 128.0),
+            also="--mean 127",
+            spies={EMBEDDER: through},
+        ),
+        "--bf16": case(None, (CHOSEN, "judges.recogniser.bf16", True), spies=SELECTED),
+        "--device": case("cuda:7", (EMBEDDER, "device", "cuda:7"), spies={EMBEDDER: stop}),
+        "--quality-model": case(
+            "{reader}",
+            ("v2f_engine.models.embedder:open_embedder", "source", "{reader}"),
+            also="--by quality",
+            spies=SELECTED,
+        ),
+        "--split": case("train", ("v2f_engine.data.formats:open_dataset", "split", "train")),
+    },
+)
+
     "<file={vectors}>",
     {
         "file": case("{gallery}", (SUBPROCESS, "popenargs.0.3", "{gallery}")),
@@ -357,4 +397,4 @@ SHOW = Scene(
     },
 )
 
-SCENES = (GENERATE, RENDER, ALIGN, REPAIR, RESUME, SHOW, CONVERT, VERIFY, INSPECT, BENCH, ENV)
+SCENES = (GENERATE, RENDER, ALIGN, REPAIR, RESUME, SHOW, CONVERT, SELECT, VERIFY, INSPECT, BENCH, ENV)

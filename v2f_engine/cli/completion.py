@@ -61,6 +61,8 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "train pose --recipe": ("rendered", "published"),
     "train recogniser --stepping": ("eager", "graph"),
     "train generator --stepping": ("eager", "compiled", "graph"),
+    "select --by": ("centre", "diversity", "quality", "vector"),
+    "select --format": ("imagefolder", "webdataset", "lmdb", "recordio", "parquet"),
     "convert --format": ("imagefolder", "webdataset", "lmdb", "recordio", "parquet"),
     "render --world": ("1", "2"),
     "render --format": ("imagefolder", "webdataset", "lmdb", "recordio", "parquet"),

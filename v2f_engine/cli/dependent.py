@@ -67,6 +67,8 @@ def needing(needs: Sequence[str], *options: str, bars: Sequence[str] = ()) -> tu
 
 READING = ("--bf16", "--device", "--channels", "--mean", "--std")
 """How a recogniser reads images."""
+BY_FEATURES = ("!--by", "--by=centre", "--by=diversity", "--by=vector", "--min-cosine", "--duplicate-cosine")
+"""What of `v2f select` reads features."""
 GOALS = ("--yaw", "--pitch", "--quality", "--attribute")
 STEERED = (
     "--steer", "--iterations", "--steering", "--steer-recogniser", "--steer-rate", "--tolerance", "--min-cosine",
@@ -165,6 +167,10 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
     "features": needing((), "--out", "--overwrite", "--threads", "--dry-run", bars=("--probe",)),
     "show": (Dependent("--pictures", (), ("--toml",)), Dependent("--overwrite", ("--pictures",))),
     "env": (Dependent("--model", ("--self-test",)),),
+    "select": (
+        *needing(("--by=quality",), "--quality-model"),
+        *needing(BY_FEATURES, "--recogniser", "--channels", "--mean", "--std", "--bf16"),
+    ),
     "train recogniser": (
         Dependent("--se", ("--depth",)),
         Dependent("--held-out-people", (), ("--held-out",)),
@@ -228,7 +234,8 @@ class _Typed:
             return any(KINDS[kind](Path(path)) for path in paths)
         name, equals, value = condition.partition("=")
         if equals:
-            return str(self._context.params.get(self._names.get(name, ""))) == value
+            found = self._context.params.get(self._names.get(name, ""))
+            return value in map(str, found if isinstance(found, list | tuple) else [found])
         return self.is_typed(name)
 
 

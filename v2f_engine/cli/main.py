@@ -26,6 +26,7 @@ from v2f_engine.cli import (
     render,
     resume,
     saying,
+    select,
     show,
     stopped,
     train,
@@ -81,6 +82,7 @@ app.command("render")(render.render)
 app.command("align")(align.align)
 app.command("features")(dataset.features)
 app.command("convert")(dataset.convert)
+app.command("select")(select.select)
 app.command("verify")(dataset.verify)
 app.command("repair")(dataset.repair)
 app.command("resume")(resume.resume)

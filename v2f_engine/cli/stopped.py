@@ -53,6 +53,7 @@ KEPT: Mapping[str, tuple[str, Callable[[Path], str]]] = {
     "generate": ("out", _set),
     "render": ("out", _set),
     "convert": ("target", _set),
+    "select": ("out", _set),
     "features": ("out", _features),
     "ids prove": ("out", _proof),
     "train recogniser": ("out", _training),

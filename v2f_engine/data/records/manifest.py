@@ -196,7 +196,7 @@ def differences(found: Manifest, asked: Manifest) -> list[str]:
 TYPED = ("settings.seed", "plan.identities", "plan.images_per_id", "format", "encoder.quality", "settings.model.name",
          "settings.first", "settings.world", "settings.attributes", "settings.perturbation", "settings.masks",
          "settings.precision", "settings.identities.max_cosine", "settings.identities.source",
-         "settings.identities.exclude", "settings.converted_from")  # fmt: skip
+         "settings.identities.exclude", "settings.converted_from", "settings.selection")  # fmt: skip
 """Settings that options and arguments set, by their names here; others follow from them, or from the machine."""
 OPTIONS = {
     "settings.seed": "--seed",
@@ -218,6 +218,11 @@ OPTIONS = {
     "settings.identities.max_cosine": "--max-cosine",
     "settings.identities.source": "--source",
 }
+    "settings.selection.make": "--make",
+    "settings.selection.keep": "--keep",
+    "settings.selection.by": "--by, of `generate` --select",
+    "settings.selection.min_cosine": "--min-cosine, of `generate` --select-min-cosine",
+    "settings.selection.duplicate_cosine": "--duplicate-cosine",
 """Setting -> the option that sets it."""
 
 

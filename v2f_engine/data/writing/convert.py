@@ -96,7 +96,7 @@ def convert_dataset(
     job, manifest, told = _opened(src, dst, format, encoder, split, resize, images_per_shard)
 
     def make(run: DatasetRun) -> float:
-        _make_missing(run, job, progress)
+        make_missing(run, job, progress)
         return 0.0
 
     written = complete(Path(dst), manifest, make, lambda _: job.fill)
@@ -139,27 +139,33 @@ def _opened(
     split: str | None,
     resize: bool,
     images_per_shard: int,
-) -> tuple[_Job, Manifest, tuple[str, ...]]:
+) -> tuple[Conversion, Manifest, tuple[str, ...]]:
     """Everything of a conversion before its first byte: the job, the new set's manifest, what the source tells."""
     source = open_dataset(src, split=split)
-    if Path(src).is_dir() and Path(src).resolve() in Path(dst).resolve().parents:
-        raise OutputFolderError(
-            f"{dst} lies inside {src}, which would no longer be the set it is; expected a folder beside it."
-        )
+    refuse_inside(src, dst)
     if not get_format(format).stores:
         raise ConfigError(f"Format {format!r} stores nothing; convert to one that does.")
     if not len(source):
         raise DatasetError(f"{src}: no images to convert.")
     told = source.told()
-    job = _Job(source, encoder, resize)
+    job = Conversion(source, encoder, resize)
     manifest = manifest_for(
         format, job.plan(images_per_shard), job.encoder, {"converted_from": job.describe()}
     )
     return job, manifest, tuple(told)
 
 
-def _make_missing(run: DatasetRun, job: _Job, progress: OnProgress | None) -> None:
-    done = sum(record.count for record in run.records.values())
+def refuse_inside(src: str | Path, dst: str | Path) -> None:
+    """Raises OutputFolderError where a new set would lie in the folder of the one that it is made from."""
+    if Path(src).is_dir() and Path(src).resolve() in Path(dst).resolve().parents:
+        raise OutputFolderError(
+            f"{dst} lies inside {src}, which would no longer be the set it is; expected a folder beside it."
+        )
+
+
+def make_missing(run: DatasetRun, job: Conversion, progress: OnProgress | None) -> None:
+    """Fills and commits the missing shards of a run, one after the other, until a signal asks to stop."""
+    done, total = sum(record.count for record in run.records.values()), int(job.counts.sum())
     with stop_request(grace_s=0.0) as stop:
         for number in run.missing():
             with disk.named_errors(run.root, run.bytes_needed):
@@ -169,13 +175,21 @@ def _make_missing(run: DatasetRun, job: _Job, progress: OnProgress | None) -> No
                     job.fill(sink)
                     done += run.commit(sink).count
             if progress is not None:
-                progress(done, len(job.source))
+                progress(done, total)
             if stop.requested:
                 break
 
 
-class _Job:
-    """One conversion: the source's records in the order of the new set."""
+class Conversion:
+    """One conversion: the source's records in the order of the new set.
+
+    Args:
+        source: what is converted.
+        encoder, resize: as `convert_dataset`.
+
+    Raises:
+        DatasetError: pictures that may not pass.
+    """
 
     def __init__(self, source: Dataset, encoder: Encoder | None, resize: bool) -> None:
         self.source = source
@@ -194,7 +208,8 @@ class _Job:
             self._codec = codec_of(source.record(0)[0], source.where(0))
         self._anew = encoder or Encoder(self._codec)
         self._values, ranks, counts = np.unique(source.labels, return_inverse=True, return_counts=True)
-        self._counts = counts
+        self.counts = counts
+        """int64 `[identities]`: images of each in the new set."""
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         self._order = np.argsort(ranks, kind="stable")
         self.attributes = source.attributes()
@@ -225,10 +240,30 @@ class _Job:
         return [] if self._survey is None else self._survey.lines((self._codec,))
 
     def plan(self, images_per_shard: int) -> Plan:
-        identities, most = len(self._counts), int(self._counts.max())
-        mean = max(1, len(self.source) // identities)
+        """Shape of the new set."""
+        identities, most = len(self.counts), int(self.counts.max())
+        mean = max(1, int(self.counts.sum()) // identities)
         per_shard = min(identities, max(1, images_per_shard // mean))
-        return Plan(identities, most, per_shard, uniform=bool((self._counts == most).all()))
+        return Plan(identities, most, per_shard, uniform=bool((self.counts == most).all()))
+
+    def label(self, identity: int) -> int:
+        """What the source labels an identity of the new set by."""
+        return int(self._values[identity])
+
+    def source_rows(self, identity: int) -> NDArray[np.int64]:
+        """All rows of the source that show an identity of the new set, in order."""
+        return self._order[self._starts[identity] : self._starts[identity + 1]]
+
+    def rows(self, identity: int) -> NDArray[np.int64]:
+        """Those of them that the new set holds."""
+        return self.source_rows(identity)
+
+    def attributes_of(self, identity: int, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Attributes of an identity's images in the new set, name -> `[B]`; none where the source has none."""
+        if self.attributes is None:
+            return {}
+        names = [name for name in self.attributes.dtype.names or () if name not in ("identity", "image")]
+        return {name: self.attributes[name][rows] for name in names}
 
     def describe(self) -> dict[str, Any]:
         """What the new manifest says about the source."""
@@ -254,14 +289,16 @@ class _Job:
         return record
 
     def fill(self, sink: ShardSink) -> None:
+        """Writes a shard of the new set."""
         for identity in sink.shard.identities:
-            rows = self._order[self._starts[identity] : self._starts[identity + 1]]
+            rows = self.rows(identity)
             for image, row in enumerate(rows.tolist()):
                 sink.write(Sample(identity, image, self.data(row)))
-            if self.attributes is not None:
-                sink.add_attributes(_attributes_of(self.attributes[rows], identity))
+            if attributes := self.attributes_of(identity, rows):
+                sink.add_attributes(_without_pixels(identity, len(rows), attributes))
 
     def data(self, row: int) -> bytes:
+        """The encoded picture of a row of the source, as it passes into the new set."""
         data, where = self.source.record(row)[0], self.source.where(row)
         if self._survey is not None:
             return face_bytes(data, where, self._anew, () if self._encoder is not None else (self._codec,))
@@ -278,15 +315,13 @@ class _Job:
         return data
 
 
-def _attributes_of(rows: NDArray[np.void], identity: int) -> ImageBatch:
-    """The attributes of one identity's images, as a batch without pixels."""
-    count = len(rows)
-    names = [name for name in rows.dtype.names or () if name not in ("identity", "image")]
+def _without_pixels(identity: int, count: int, attributes: dict[str, NDArray[Any]]) -> ImageBatch:
+    """The attributes of one identity's images, as a batch."""
     return ImageBatch(
         np.empty((count, 0, 0, 3), np.uint8),
         np.full(count, identity, np.int64),
         np.arange(count, dtype=np.int64),
-        {name: rows[name] for name in names},
+        attributes,
     )
 
 

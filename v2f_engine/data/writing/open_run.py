@@ -10,7 +10,7 @@ from pathlib import Path
 from v2f_engine import disk
 from v2f_engine.asked import RUNNING
 from v2f_engine.atomic import write_file
-from v2f_engine.data.layout import COMMAND, LEDGER, LOCK, MANIFEST, QUEUE, RUN, STAGING, WORK
+from v2f_engine.data.layout import COMMAND, LEDGER, LOCK, MANIFEST, QUEUE, RUN, SCORES, STAGING, WORK
 from v2f_engine.data.records import ledger
 from v2f_engine.data.records.manifest import Manifest, differences
 from v2f_engine.data.records.pieces import Piece, are_there, check_piece, write_piece
@@ -86,7 +86,7 @@ def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments
         manifest = Manifest.load(work / RUN)  # keeps the versions of the software that began it
     else:
         with disk.named_errors(root):
-            for name in (LEDGER, STAGING):
+            for name in (LEDGER, STAGING, SCORES):
                 disk.remove(work / name)
             manifest.save(work / RUN, writer)
     with disk.named_errors(root):
@@ -130,7 +130,10 @@ def looked_at(
 def attach(root: Path, name: str, content: bytes, writer: str) -> Piece:
     """Writes an attachment, unless it is there already; returns its piece."""
     piece = Piece("file", name, len(content), hashlib.sha256(content).hexdigest())
-    return write_piece(root, name, content, writer) if check_piece(root, piece, full=True) else piece
+    if not check_piece(root, piece, full=True):
+        return piece
+    disk.make_folder((root / name).parent)
+    return write_piece(root, name, content, writer)
 
 
 def _intact(root: Path, records: Mapping[int, ShardRecord], full: bool) -> dict[int, ShardRecord]:

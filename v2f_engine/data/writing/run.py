@@ -30,6 +30,7 @@ from v2f_engine.data.layout import (
     OLD_SHEET,
     QUEUE,
     RUN,
+    SCORES,
     SHEET,
     STAGING,
     WORK,
@@ -199,7 +200,7 @@ class DatasetRun:
     def clear(self) -> None:
         """Empties `.v2f/` but for the lock: the manifest has taken the place of all of it."""
         self.close()
-        for name in (QUEUE, LEDGER, STAGING, COMMAND, RUN, GROWN_FROM):
+        for name in (QUEUE, LEDGER, STAGING, SCORES, COMMAND, RUN, GROWN_FROM):
             disk.remove(self.root / WORK / name)
 
     def close(self) -> None:
