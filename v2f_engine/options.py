@@ -242,6 +242,7 @@ class OutputOptions:
         jpeg_quality: of the files, 1..100.
         images_per_shard: unit of commit and of resume.
         jpeg_encoder: `simplejpeg` (fast), or `pillow`, which writes the published scripts' bytes.
+        extend: a finished set lies at `out` and gets more people (`pipeline.extension`).
 
     Raises:
         ConfigError: a format that does not exist, or numbers out of range.
@@ -252,6 +253,7 @@ class OutputOptions:
     jpeg_quality: int = 95
     images_per_shard: int | None = None
     jpeg_encoder: str = "simplejpeg"
+    extend: bool = False
 
     def __post_init__(self) -> None:
         one_of("jpeg_encoder", self.jpeg_encoder, LIBRARIES["jpeg"])

@@ -42,7 +42,9 @@ def configure(command: Any, words: tuple[str, ...], known: Callable[[], Iterable
     def parse_args(context: Any, args: list[str]) -> Any:
         if args and not context.resilient_parsing:
             typed, _, _ = command.make_parser(context).parse_args(args=list(args))
-            if typed.get("config") and not typed.get("help"):
+            if typed.get("extend") and words == ("generate",) and not typed.get("help"):
+                context.default_map = _of_a_set_to_extend(command, Path(typed["extend"]), typed)
+            elif typed.get("config") and not typed.get("help"):
                 file = Path(typed["config"])
                 if file.suffix == ".json":
                     context.default_map = _of_a_set(context, command, words, file, typed)
@@ -103,6 +105,24 @@ def _of_a_set(
     context.meta[replay.KEY] = held_to
     return {
         parameters[name].name: _value(parameters[name], name, value, path) for name, value in options.items()
+    }
+
+
+def _of_a_set_to_extend(command: Any, root: Path, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` of the set that is to get more people."""
+    from v2f_engine.cli import replay
+
+    parameters = by_name(command)
+    beside = {
+        name: typed[one.name] for name, one in parameters.items() if typed.get(one.name) not in (None, (), [])
+    }
+    if typed.get("config"):
+        raise _error(
+            f"--config {typed['config']}: a set that is extended (--extend) has its own settings; leave it out."
+        )
+    options = replay.extended(root, beside)
+    return {
+        parameters[name].name: _value(parameters[name], name, value, root) for name, value in options.items()
     }
 
 

@@ -90,6 +90,12 @@ class OutputFlags:
     """`options.OutputOptions` as typed."""
 
     out: Annotated[Path, typer.Option(help="folder of the dataset; the same command resumes")] = Path("faces")
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            help="a finished set that gets more people, --ids in all; everything else is as the set itself says"
+        ),
+    ] = None
     format: Format = "imagefolder"
     jpeg_quality: Annotated[int, typer.Option(help="of the files, 1..100")] = 95
     images_per_shard: Annotated[int | None, typer.Option(help="unit of commit and resume")] = None
@@ -104,7 +110,8 @@ class OutputFlags:
     def options(self) -> OutputOptions:
         from v2f_engine.options import OutputOptions
 
-        return OutputOptions(**vars(self))
+        growing = self.extend is not None
+        return OutputOptions(**{**vars(self), "out": self.extend if growing else self.out, "extend": growing})
 
 
 @dataclass(frozen=True)

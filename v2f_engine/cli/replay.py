@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,41 @@ def replayed(path: Path, words: tuple[str, ...], typed: Collection[str]) -> tupl
         "quiet",
     }
     return whole, Replayed(manifest, path, {name: there.get(name, "as by default") for name in sorted(named)})
+
+
+def extended(root: Path, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Option -> value of the command that made the set at `root`, which is to get more people.
+
+    Args:
+        typed: option -> value of what is typed beside `--extend`; it wins, and is compared with the set later.
+
+    Raises:
+        ConfigError: no set, nothing said of how many, or another place to write to.
+    """
+    from v2f_engine.errors import ConfigError
+    from v2f_engine.pipeline.extension import manifest_at
+    from v2f_engine.pipeline.replay import options_of
+
+    if not {"ids", "vectors"} & typed.keys():
+        raise ConfigError(
+            f"--extend {root}: say how many people it shall have in all (--ids), or give a larger table (--vectors)."
+        )
+    if "out" in typed and Path(typed["out"]).resolve() != root.resolve():
+        raise ConfigError(
+            f"--out {typed['out']}: a set is extended where it lies, --extend {root}. Leave --out out; to keep the "
+            "smaller set as well, copy the folder first."
+        )
+    manifest, _ = manifest_at(root)
+    options = options_of(manifest, root, typed.keys() | {"vectors"} if "ids" in typed else typed)
+    if "ids" in typed and "vectors" not in typed:
+        options |= {"max-cosine": limit} if (limit := _limit(manifest)) is not None else {}
+    return {**{name: value for name, value in options.items() if name not in typed}, "out": str(root)}
+
+
+def _limit(manifest: Manifest) -> float | None:
+    """The cosine that the set's own people keep below, where they were sampled."""
+    people = manifest.settings.get("identities", {})
+    return people.get("max_cosine") if people.get("source_sha256") else None
 
 
 def checking(context: Any) -> Callable[[Manifest], None]:

@@ -142,8 +142,10 @@ def _at(asked: Asked, place: Path, parameter: str = "") -> Asked:
     """The command with its output at `place`, where it lies now."""
     from dataclasses import replace
 
-    name = parameter or OUTPUT.get(asked.command, "out")
-    return replace(asked, options={**asked.options, name: str(place)})
+    names = {parameter or OUTPUT.get(asked.command, "out")}
+    if asked.command == "generate" and asked.options.get("extend") is not None:
+        names.add("extend")
+    return replace(asked, options={**asked.options, **dict.fromkeys(names, str(place))})
 
 
 def _of_set(place: Path) -> Begun:
@@ -172,6 +174,8 @@ def _of_set(place: Path) -> Begun:
 
     parameters = by_name(command)
     given = {parameters[name].name: value for name, value in options.items()}
+    if manifest.grown:
+        given["extend"] = str(place)
     return Begun(_at(Asked(maker, os.getcwd(), given), place), path)
 
 

@@ -31,11 +31,12 @@ from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.room import refuse_beyond
-from v2f_engine.data.writing.write import manifest_for, write_dataset
+from v2f_engine.data.writing.write import manifest_for, write_planned
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions, OutputOptions, WorkerOptions
 from v2f_engine.pipeline.engine import Engine
+from v2f_engine.pipeline.extension import Held
 from v2f_engine.pipeline.generate_report import GenerateReport, report_of
 from v2f_engine.pipeline.given import REFERENCES
 from v2f_engine.pipeline.memory import WithinMemory
@@ -85,6 +86,7 @@ WORTH_A_SELF_TEST = 100
     rounding=WORD,
     sigma_shares=WORD,
     as_published=SWITCH,
+    extend=SWITCH,
     runner=WORD,
     fetch=SWITCH,
     executor=WORD,
@@ -119,6 +121,7 @@ def generate(
     as_published: bool = False,
     attributes: AttributeControl | PoseCondition | None = None,
     images_per_shard: int | None = None,
+    extend: bool = False,
     compute_batch: int | None = None,
     runner: str = "auto",
     fetch: bool = False,
@@ -138,6 +141,8 @@ def generate(
         model, device, precision, masks, compute_batch, runner, fetch, rounding: the generator; see
             `options.EngineOptions`. All but `device` and `fetch` are part of the run, so a resumed run keeps them.
         executor, workers, executor_options: who works; see `options.WorkerOptions`.
+        extend: the finished set at `out` gets more people: `n_ids` in all, every other argument as when it was made.
+            What is there keeps every byte; see `pipeline.extension`.
         attributes: steer pose, quality and more, e.g. `AttributeControl({"yaw": "-60:60", "quality": 24})`;
             each image's goals and achieved values are recorded. A `PoseCondition` uses the pose network of a
             Vec2Face+ model instead; `masks` and `perturbation` that are None are then those of
@@ -181,7 +186,11 @@ def generate(
         IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale),
         ImageOptions(images_per_id, seed, **of("perturbation", "mask_batch", "sigma_shares")),
         OutputOptions(
-            Path(out), format, images_per_shard=images_per_shard, **of("jpeg_quality", "jpeg_encoder")
+            Path(out),
+            format,
+            images_per_shard=images_per_shard,
+            extend=extend,
+            **of("jpeg_quality", "jpeg_encoder"),
         ),
         WorkerOptions(executor, workers, executor_options or {}),
         attributes,
@@ -308,6 +317,9 @@ def prepare(
         identities: gives the table, of the options that a model has settled and the seed; `identity_table` by default.
     """
     images, output = asked.images, asked.output
+    held = Held.at(output.out, asked.identities) if output.extend else None
+    if held is not None:
+        identities = held.identities
     engine = Engine.open(asked.engine, notify, exporting=exporting)
     control = None if asked.attributes is None else engine.control(asked.attributes)
     with stage("identities"):
@@ -321,6 +333,8 @@ def prepare(
         **({} if control is None else {"attributes": control.describe()}),
     }
     manifest = manifest_for(output.format, plan, output.encoder.describe(), settings)
+    if held is not None:
+        manifest = held.larger(manifest, output.images_per_shard)
     return Prepared(engine, control, table, manifest, asked.departures(engine.precision))
 
 
@@ -354,15 +368,8 @@ def run(
         with self_tested(engine, images.seed, on=tested) as test:
             if executor == "inline":
                 clock.writing()
-                written = write_dataset(
-                    output.out,
-                    manifest.settings,
-                    plan,
-                    make,
-                    format=output.format,
-                    encoder=output.encoder,
-                    progress=note,
-                    attachments=beside,
+                written = write_planned(
+                    output.out, manifest, make, output.encoder, progress=note, attachments=beside
                 )
             self_test = test()
         if executor != "inline":

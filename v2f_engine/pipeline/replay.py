@@ -21,6 +21,8 @@ GENERATED = frozenset({"seed", "identities", "perturbation", "model", "masks", "
 RENDERED = frozenset({"world", "seed", "first"})
 MACHINE = ("runner.", "encoder.version", "attributes.network", "writer.")
 """Settings that another machine or version decides; the others are asked for."""
+GROWN = "plan.before"
+"""Where shards of a set end that was made larger; no option says it, and no image depends on it."""
 
 
 def maker_of(settings: Mapping[str, Any]) -> str:
@@ -296,7 +298,7 @@ class Replayed:
         there, here = flat(self.manifest.decisive()), flat(now.decisive())
         differing = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
         machine = [name for name in differing if _of_machine(name)]
-        asked = [name for name in differing if name not in machine]
+        asked = [name for name in differing if name not in machine and name != GROWN]
         if asked and not self.typed:
             told = "; ".join(
                 f"{name} is {there.get(name, 'absent')} there, {here.get(name, 'absent')} now"
@@ -312,6 +314,11 @@ class Replayed:
             if software_versions().get(name) != was and name != "ops on the host"
         ]
         lines = []
+        if GROWN in differing:
+            lines.append(
+                "the set there was made larger since it was begun: its images come in other shards than those of a "
+                "set that is made at once; the images are the same"
+            )
         if machine:
             shown = "; ".join(
                 f"{n.removeprefix('settings.')} {there.get(n, 'absent')} there, {here.get(n, 'absent')} here"

@@ -39,6 +39,10 @@ def finished_set(place: Path) -> Shown:
     strays = f"; {len(verdict.strays)} strange files, {verdict.strays[0]}" if verdict.strays else ""
     lines = [
         ("people", f"{plan.identities:,}, {manifest.images:,} images ({each}), {shards}"),
+        *[
+            ("grown", f"{one.at[:10]}, from {one.identities:,} people, {one.images:,} images")
+            for one in manifest.grown
+        ],
         ("format", f"{manifest.format}, {str(encoder.get('codec', 'unknown')).upper()}{quality}"),
         ("size", f"{disk.in_words(verdict.bytes)} in {verdict.files:,} files"),
         ("files", f"{files}{strays}; `v2f verify {place}` compares every byte"),
@@ -61,7 +65,7 @@ def finished_set(place: Path) -> Shown:
         "shards": plan.shards, "format": manifest.format, "encoder": dict(encoder), "bytes": verdict.bytes,
         "files": verdict.files, "faults": verdict.faults, "strays": verdict.strays, "settings": manifest.settings,
         "versions": manifest.versions, "measured": measured, "licences": chain, "contact_sheet": sheet,
-        "complete": True,
+        "complete": True, "grown": [one.to_json() for one in manifest.grown],
     }  # fmt: skip
     return Shown("a finished set", tuple(lines), facts, options, maker, lambda: _sheet(place))
 
