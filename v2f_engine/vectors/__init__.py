@@ -2,8 +2,10 @@
 
 gate, npy       the one check for vectors from outside; files opened without trust
 statistics      mean and covariance of real features, fitted in a stream
+labelled        the same of groups of people, by a label column
 sources         candidate streams: a function of (seed, index), bit-equal on every machine
 sampling        sample_identities: candidates, exclusion, greedy rejection -> identities
+mix, filling    groups in asked shares, place by place
 acceptance      how many candidates survive, as formulas
 pilot, planner  what a request costs and whether it can be met, before it runs
 rejection       greedy, in order, on the CPU or a GPU

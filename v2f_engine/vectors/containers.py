@@ -24,6 +24,7 @@ PACKED = 200
 """Times that a member of an `.npz` may grow when unpacked: features halve at best; a bomb grows 1,000 times."""
 TABLES = {
     "v2f-statistics/1": "statistics of `v2f ids fit`, from which vectors are sampled: give it as source (--source)",
+    "v2f-statistics/2": "statistics of groups of `v2f ids fit --groups`: give it as source (--source)",
     "v2f-proof-features/1": "a piece of an unfinished `v2f ids prove`",
 }
 """Files of ours that hold no vectors of identities, and what they are."""

@@ -52,6 +52,9 @@ class Identities:
             `rescaled_to`, a length, and `held_apart`, what they were compared with; `part_of`, the number of
             identities in the table that these rows were chosen from.
         rows: int64 `[N]`, each identity's row in that table; None for a table that begins with its first row.
+        group: int64 `[N]`, of a labelled source: each identity's place among the names in
+            `provenance["mix"]["groups"]`, see `groups`; None where there are none. Its candidate is then the number
+            within its group's own stream, times the number of groups, plus that place.
 
     Raises:
         VectorError: shapes or dtypes that do not fit.
@@ -61,11 +64,13 @@ class Identities:
     candidate: NDArray[np.int64]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     rows: NDArray[np.int64] | None = None
+    group: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         vectors, candidate = self.vectors, self.candidate
-        for name, given in (("vectors", vectors), ("candidate", candidate), ("rows", self.rows)):
-            if not isinstance(given, np.ndarray) and not (name == "rows" and given is None):
+        every = {"vectors": vectors, "candidate": candidate, "rows": self.rows, "group": self.group}
+        for name, given in every.items():
+            if not isinstance(given, np.ndarray) and not (name in ("rows", "group") and given is None):
                 raise VectorError(
                     f"{name}: expected a NumPy array, found {type(given).__name__}. "
                     "Identities.from_vectors(vectors) takes whatever holds vectors."
@@ -81,6 +86,21 @@ class Identities:
             raise VectorError(
                 f"expected vectors float32 [N, D] and candidate int64 [N], found {vectors.dtype} "
                 f"{list(vectors.shape)} and {candidate.dtype} {list(candidate.shape)}."
+            )
+        self._check_group()
+
+    def _check_group(self) -> None:
+        group, names = self.group, self.group_names
+        if group is None:
+            return
+        if group.shape != self.candidate.shape or group.dtype != np.int64:
+            raise VectorError(
+                f"expected group int64 {list(self.candidate.shape)}, found {group.dtype} {list(group.shape)}."
+            )
+        if len(group) and not 0 <= group.min() <= group.max() < len(names):
+            raise VectorError(
+                f"group: expected places among the {len(names)} names in provenance['mix']['groups'], found "
+                f"{group.min()} to {group.max()}."
             )
 
     def __len__(self) -> int:
@@ -103,12 +123,44 @@ class Identities:
             return self.candidate
         return np.arange(len(self)) if self.rows is None else self.rows
 
+    @property
+    def group_names(self) -> list[str]:
+        """Names of the groups of the source, in the order of `group`; none where it has none."""
+        mix = self.provenance.get("mix")
+        names = mix.get("groups") if isinstance(mix, Mapping) else None
+        return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+    @property
+    def groups(self) -> list[str]:
+        """Name of each identity's group `[N]`.
+
+        Raises:
+            VectorError: identities without groups.
+        """
+        if self.group is None:
+            raise VectorError(
+                "identities: these have no groups. Sample them from statistics with groups: v2f ids fit --groups."
+            )
+        names = self.group_names
+        return [names[place] for place in self.group.tolist()]
+
+    @property
+    def group_counts(self) -> dict[str, int]:
+        """Identities of each group of the source, in its order; empty where there are none."""
+        if self.group is None:
+            return {}
+        names = self.group_names
+        return dict(zip(names, np.bincount(self.group, minlength=len(names)).tolist(), strict=True))
+
     def part(self, rows: slice | NDArray[np.int64]) -> Identities:
-        """The identities in `rows`, with the same provenance and keys."""
+        """The identities in `rows`, with the same provenance, keys and groups."""
         kept = None if self.provenance.get("noise") == "candidate" else self.keys[rows]
         if kept is not None and np.array_equal(kept, np.arange(len(kept))):
             kept = None
-        return replace(self, vectors=self.vectors[rows], candidate=self.candidate[rows], rows=kept)
+        group = None if self.group is None else self.group[rows]
+        return replace(
+            self, vectors=self.vectors[rows], candidate=self.candidate[rows], rows=kept, group=group
+        )
 
     @overload
     def __getitem__(self, rows: int | np.integer[Any]) -> NDArray[np.float32]: ...
@@ -162,6 +214,7 @@ class Identities:
             PART_OF not in self.provenance
             or self.provenance != other.provenance
             or self.shape[1] != other.shape[1]
+            or (self.group is None) != (other.group is None)
         ):
             raise VectorError(
                 "identities: only parts of one table can be added (table[:10] + table[20:30]): nobody looked whether "
@@ -176,6 +229,7 @@ class Identities:
             np.concatenate([self.candidate, other.candidate]),
             self.provenance,
             None if self.provenance.get("noise") == "candidate" else rows,
+            None if self.group is None or other.group is None else np.concatenate([self.group, other.group]),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -187,6 +241,8 @@ class Identities:
             and np.array_equal(self.candidate, other.candidate)
             and np.array_equal(self.keys, other.keys)
             and np.array_equal(self.vectors, other.vectors)
+            and (self.group is None) == (other.group is None)
+            and (self.group is None or other.group is None or np.array_equal(self.group, other.group))
         )
 
     def __hash__(self) -> int:
@@ -206,6 +262,10 @@ class Identities:
         if isinstance(excluded, Mapping):
             about["kept apart from"] = f"{excluded.get('rows', '?'):,} real people"
         lengths = np.linalg.norm(self.vectors[:4096], axis=1) if len(self) else np.zeros(1)
+        if self.group is not None:
+            about["groups"] = ", ".join(f"{name} {count:,}" for name, count in self.group_counts.items())[
+                :SHOWN
+            ]
         about["length"] = f"{np.median(lengths):.3g} (median), {lengths.min():.3g} to {lengths.max():.3g}"
         if self.vectors.nbytes <= HASHED_UNASKED:
             about["hash"] = self.table_hash[:12]
@@ -226,18 +286,22 @@ class Identities:
 
     @property
     def table_hash(self) -> str:
-        """sha256 of vectors, candidates, rows and provenance: equal tables, equal hash, on every machine."""
+        """sha256 of vectors, candidates, rows, groups and provenance: equal tables, equal hash, on every machine."""
         digest = hashlib.sha256(f"{FORMAT} {self.vectors.shape} ".encode())
         digest.update(json.dumps(dict(self.provenance), sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.vectors, "<f4").data)
         digest.update(np.ascontiguousarray(self.candidate, "<i8").data)
         if self.rows is not None:
             digest.update(np.ascontiguousarray(self.rows, "<i8").data)
+        if self.group is not None:
+            digest.update(b"group")
+            digest.update(np.ascontiguousarray(self.group, "<i8").data)
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """JSON values for manifests."""
-        return {"count": len(self), "table_hash": self.table_hash, **self.provenance}
+        groups = {} if self.group is None else {"groups": self.group_counts}
+        return {"count": len(self), "table_hash": self.table_hash, **self.provenance, **groups}
 
     @takes(path=PATH)
     def save(self, path: str | Path) -> None:
@@ -263,6 +327,8 @@ class Identities:
         tensors: dict[str, NDArray[Any]] = {"vectors": self.vectors, "candidate": self.candidate}
         if self.rows is not None:
             tensors["rows"] = self.rows
+        if self.group is not None:
+            tensors["group"] = self.group
         return tensor_bytes(tensors, {"format": FORMAT, "about": about})
 
     @classmethod
@@ -276,7 +342,8 @@ class Identities:
         tensors, metadata = read_tensors(path, FORMAT)
         try:
             about = json.loads(metadata["about"])
-            table = cls(tensors["vectors"], tensors["candidate"], about["provenance"], tensors.get("rows"))
+            rows, group = tensors.get("rows"), tensors.get("group")
+            table = cls(tensors["vectors"], tensors["candidate"], about["provenance"], rows, group)
             expected = about["table_hash"]
         except (KeyError, TypeError, ValueError) as error:
             raise VectorError(f"{path}: incomplete identity table ({error!r}). Sample it again.") from error

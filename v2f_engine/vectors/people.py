@@ -28,8 +28,15 @@ from numpy.typing import NDArray
 from v2f_engine.errors import ArtefactError, V2FWarning, VectorError
 from v2f_engine.vectors.gate import SHORTEST, refuse_rows
 from v2f_engine.vectors.identities import Identities
-from v2f_engine.vectors.sources import MINI, GaussianSource, StatisticsSource, VectorSource, find_source
-from v2f_engine.vectors.statistics import load_statistics
+from v2f_engine.vectors.sources import (
+    MINI,
+    GaussianSource,
+    LabelledSource,
+    StatisticsSource,
+    VectorSource,
+    find_source,
+)
+from v2f_engine.vectors.statistics import Statistics, load_statistics
 
 Float32 = NDArray[np.float32]
 
@@ -146,7 +153,7 @@ class People:
     @property
     def said(self) -> str:
         """The expected length and where it comes from, for messages."""
-        if isinstance(self.source, StatisticsSource):
+        if fitted_of(self.source) is not None:
             return f"{self.length:.3g}, the median of what {self.model} was trained on ({self.source.name})"
         why = "" if self.known else f" (nothing says what {self.model} was trained on)"
         return f"{self.length:.3g}, about the median of the published extractor's features{why}"
@@ -222,7 +229,7 @@ class People:
             )
         length = median_length(source)
         if rescale:
-            source = Rescaled(source, float(f"{self.length / length:.6g}"))
+            source = rescaled_source(source, float(f"{self.length / length:.6g}"))
         elif not self.length / MEDIAN <= length <= self.length * MEDIAN:
             raise VectorError(
                 f"{source.name}: draws vectors of median length {length:.3g}, expected {self.said}. Fit statistics on "
@@ -250,8 +257,9 @@ class People:
         own = self._own_directions
         if own is None or not len(rows) or rows.shape[1] != len(own):
             return ""
-        assert isinstance(self.source, StatisticsSource)
-        apart = rows[:LOOKED_AT].astype(np.float64) - self.source.statistics.mean
+        fitted = fitted_of(self.source)
+        assert fitted is not None
+        apart = rows[:LOOKED_AT].astype(np.float64) - fitted.mean
         outside = 1 - ((apart @ own) ** 2).sum(axis=1) / (apart**2).sum(axis=1)
         share = float(np.median(outside))
         if share <= OUTSIDE:
@@ -264,9 +272,10 @@ class People:
     @cached_property
     def _own_directions(self) -> NDArray[np.float64] | None:
         """Orthonormal `[D, K]`: the directions of the model's people, or None where they fill the space."""
-        if not isinstance(self.source, StatisticsSource):
+        fitted = fitted_of(self.source)
+        if fitted is None:
             return None
-        factor = self.source.statistics.factor.astype(np.float64)
+        factor = fitted.factor.astype(np.float64)
         variance = (factor**2).sum(axis=0)
         count = int(np.searchsorted(np.cumsum(variance) / variance.sum(), OWN_VARIANCE)) + 1
         if 2 * count > len(factor):
@@ -274,8 +283,25 @@ class People:
         return np.asarray(factor[:, :count] / np.sqrt(variance[:count]))
 
 
+def fitted_of(source: VectorSource) -> Statistics | None:
+    """Mean and covariance of everybody in a fitted source; None for others."""
+    if isinstance(source, LabelledSource):
+        return source.together
+    return source.statistics if isinstance(source, StatisticsSource) else None
+
+
+def rescaled_source(source: VectorSource, factor: float) -> VectorSource:
+    """A source with every candidate times `factor`; one with groups keeps them."""
+    if not isinstance(source, LabelledSource):
+        return Rescaled(source, factor)
+    name = f"{source.name}, times {factor:g}"
+    return replace(source, name=name, sources=tuple(Rescaled(one, factor) for one in source.sources))
+
+
 def replace_name(source: VectorSource, name: str) -> VectorSource:
     """A fitted source under another name: an export's copy of statistics counts as the original."""
+    if isinstance(source, LabelledSource):
+        return replace(source, name=name)
     return StatisticsSource(source.statistics, name) if isinstance(source, StatisticsSource) else source
 
 

@@ -23,6 +23,7 @@ from v2f_engine.backends import function
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError, VectorError
 from v2f_engine.vectors.calibration import Calibration
+from v2f_engine.vectors.filling import drawn_of
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import MOST_ROWS
@@ -241,7 +242,11 @@ def prove_identities(
         faces = {**(about or {}), "max_cosine": max_cosine, "made": int(chosen[-1]) + 1}
         if calibration is not None:
             faces["calibration"] = calibration.describe()
-        drawn_by = int(table.candidate[-1]) + 1
+        drawn_by = (
+            int(table.candidate[-1]) + 1
+            if table.group is None
+            else drawn_of(table.candidate, table.group, len(table.group_names))
+        )
         provenance = {**table.provenance, "candidates_drawn": drawn_by, "faces": faces}
         table = replace(table, provenance=provenance)
     return Proof(

@@ -33,10 +33,13 @@ from v2f_engine.config import at_least, between, one_of, whole_number
 from v2f_engine.errors import ConfigError, SaturationError
 from v2f_engine.vectors.calibration import Calibration, limit_of
 from v2f_engine.vectors.exclusion import Exclusion
+from v2f_engine.vectors.filling import LARGEST, Filling, drawn_of
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.labelled import LabelledStatistics
+from v2f_engine.vectors.mix import MixLike, order_of_mix
 from v2f_engine.vectors.pilot import FEWEST_ROWS, MOST_ROWS
 from v2f_engine.vectors.planner import budget_for, plan_identities
-from v2f_engine.vectors.sources import VectorSource, find_source
+from v2f_engine.vectors.sources import LabelledSource, VectorSource, find_source, mixed_source
 from v2f_engine.vectors.statistics import Statistics
 
 BLOCK = 16_384
@@ -64,7 +67,8 @@ def sample_identities(
     fmr: float | None = None,
     calibration: Calibration | str | Path | NDArray[Any] | None = None,
     seed: int = 0,
-    source: str | Path | Statistics | VectorSource = "auto",
+    source: str | Path | Statistics | LabelledStatistics | VectorSource = "auto",
+    mix: MixLike | None = None,
     exclude: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None = None,
     exclude_cosine: float | None = None,
     max_candidates: int | None = None,
@@ -86,7 +90,10 @@ def sample_identities(
             `calibration.calibrate_threshold` found, e.g. on images with labels.
         seed: 64-bit seed of the candidate stream.
         source: `"auto"` (the model's own statistics), `"gaussian"`, `"mini"`, a statistics file, or fitted
-            `Statistics`.
+            `Statistics` or `LabelledStatistics`.
+        mix: of a source with groups (`v2f ids fit --groups`): the share of each, `"young:0.5,old:0.5"` or a mapping,
+            see `mix.parts_of_mix`; by default the shares of the people that it was fitted on. Of the first m
+            identities, for every m, each group has its share of m, rounded down or up.
         exclude: features of real people (`.npy` files or arrays `[G, 512]`, of any size, streamed):
             candidates similar to any of them are skipped before rejection.
         exclude_cosine: threshold for that; `max_cosine` by default.
@@ -96,16 +103,17 @@ def sample_identities(
         progress: called as progress(kept, n, candidates drawn) after each block.
 
     Returns:
-        `Identities`, a function of (source, seed, max_cosine, exclude, exclude_cosine); the first rows do not
-        depend on n.
+        `Identities`, a function of (source, mix, seed, max_cosine, exclude, exclude_cosine); the first rows do not
+        depend on n. Of a source with groups it names each identity's.
 
     Raises:
         SaturationError: `n` cannot be had within `max_candidates`: predicted before the run from a pilot, or
-            during the run as soon as the acceptance rate proves it. The message has the numbers.
+            during the run as soon as the acceptance rate proves it. The message has the numbers, and names the group.
         ConfigError, VectorError, ModelNotFound: options, exclusion files or sources that cannot be used.
     """
     n, seed = whole_number("number of identities", n, 1), whole_number("seed", seed)
     source, own, maker = _source(model, source)
+    source = mixed_source(source, mix)
     if isinstance(max_cosine, str):
         one_of("max_cosine", max_cosine, ("auto",))
         max_cosine = own
@@ -131,7 +139,7 @@ def sample_identities(
 
 
 def _source(
-    model: str | Path | None, source: str | Path | Statistics | VectorSource
+    model: str | Path | None, source: str | Path | Statistics | LabelledStatistics | VectorSource
 ) -> tuple[VectorSource, float, str]:
     """(what is sampled, the limit that goes with it, the model that it is for, if any)."""
     from v2f_engine.models.registry import MAX_COSINE, locate
@@ -162,7 +170,7 @@ class IdentityStream:
     def __init__(
         self,
         *,
-        source: str | Path | Statistics | VectorSource = "gaussian",
+        source: str | Path | Statistics | LabelledStatistics | VectorSource = "gaussian",
         seed: int = 0,
         max_cosine: float | None = 0.3,
         calibration: Calibration | None = None,
@@ -184,6 +192,11 @@ class IdentityStream:
         self._kept = Kept(self.source.dimension)
         self._numbers: list[NDArray[np.int64]] = []
         self._drawn, self._rate = 0, 1.0
+        self._filling = (
+            Filling(self.source, seed, self._keep, max_cosine)
+            if isinstance(self.source, LabelledSource)
+            else None
+        )
 
     def go_on(self, vectors: NDArray[np.float32], candidate: NDArray[np.int64]) -> None:
         """Takes identities of this stream for its first ones, so that `take` draws what comes after them.
@@ -192,6 +205,11 @@ class IdentityStream:
             vectors: float32 `[N, D]`, kept as they are; not copied.
             candidate: int64 `[N]`, which candidates they are.
         """
+        if self._filling is not None:
+            raise ConfigError(
+                f"{self.source.name}: a table of a source with groups cannot be taken up where it ends. Sample the "
+                "larger number anew (v2f ids sample): its first rows are this table."
+            )
         self._kept = Kept(self.source.dimension, base=vectors)
         self._numbers, self._drawn = [candidate], int(candidate[-1]) + 1
         recent = candidate[-RECENT:]
@@ -199,17 +217,19 @@ class IdentityStream:
 
     def refuse_if_saturated(self, n: int, budget: int) -> None:
         """Raises SaturationError if a pilot says that n identities cannot be had from `budget` candidates."""
-        if self.max_cosine is None or n < PLANNED_FROM:
+        if self.max_cosine is None:
             return
-        plan_identities(
-            n,
-            self.source,
-            self.max_cosine,
-            seed=self.seed,
-            backend=self.backend,
-            max_candidates=budget,
-            pilot_rows=min(max(FEWEST_ROWS, n // 8), MOST_ROWS),
-        ).refuse_if_saturated()
+        for source, count in parts_of_request(self.source, n):
+            if count >= PLANNED_FROM:
+                plan_identities(
+                    count,
+                    source,
+                    self.max_cosine,
+                    seed=self.seed,
+                    backend=self.backend,
+                    max_candidates=budget,
+                    pilot_rows=min(max(FEWEST_ROWS, count // 8), MOST_ROWS),
+                ).refuse_if_saturated()
 
     def take(self, n: int, *, max_candidates: int, progress: Progress | None = None) -> Identities:
         """The first `n` identities.
@@ -217,6 +237,8 @@ class IdentityStream:
         Raises:
             SaturationError: they cannot be drawn within `max_candidates`, counted from the stream's start.
         """
+        if self._filling is not None:
+            return self._mixed(self._filling, n, max_candidates, progress)
         self._kept.reserve(n + self.block)
         request = _Request(n, max_candidates, self.max_cosine, self.source.name)
         while len(self._kept) < n:
@@ -237,6 +259,19 @@ class IdentityStream:
         candidate = np.concatenate(self._numbers)[:n].astype(np.int64)
         return Identities(self._kept.vectors[:n], candidate, self._provenance(int(candidate[-1]) + 1))
 
+    def _mixed(self, filling: Filling, n: int, max_candidates: int, progress: Progress | None) -> Identities:
+        """`take` from a source with groups."""
+        self._kept.reserve(n + LARGEST)
+        row, candidate, group = filling.fill(n, max_candidates, progress)
+        drawn = drawn_of(candidate, group, len(filling.source.names))
+        provenance = {**self._provenance(drawn), "mix": filling.source.describe()}
+        return Identities(self._kept.vectors[row], candidate, provenance, group=group)
+
+    def _keep(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
+        passed = np.arange(len(rows)) if self.shield is None else self.shield.passing(rows)
+        found: NDArray[np.int64] = passed[self._reject(rows[passed], kept=self._kept)]
+        return found
+
     def _provenance(self, drawn: int) -> dict[str, Any]:
         about = {
             "source": self.source.name,
@@ -249,6 +284,15 @@ class IdentityStream:
         if self.calibration is not None:
             about["calibration"] = self.calibration.describe()
         return about
+
+
+def parts_of_request(source: VectorSource, n: int) -> list[tuple[VectorSource, int]]:
+    """What has to be possible of a request: everybody, and of a source with groups each alone, as its name says."""
+    parts = [(source, n)]
+    if isinstance(source, LabelledSource):
+        counts = np.bincount(order_of_mix(source.parts, n), minlength=len(source.names))
+        parts += [(own, int(count)) for own, count in zip(source.sources, counts, strict=True)]
+    return parts
 
 
 def _keep_all(rows: NDArray[np.float32], *, kept: Kept) -> NDArray[np.int64]:

@@ -142,9 +142,25 @@ def fit_statistics(
         moments.add(rows)
     if moments is None or moments.count < 2:
         raise VectorError("expected at least 2 rows to fit statistics on. Give more features.")
+    return statistics_of(moments, components=components, shrinkage=shrinkage, origin=origin)
+
+
+def statistics_of(
+    moments: Moments,
+    *,
+    components: int | None = None,
+    shrinkage: float | str = 0.0,
+    origin: str = "",
+    what: str = "",
+) -> Statistics:
+    """The fit on rows that are summed up already, at least two; arguments and errors as `fit_statistics`.
+
+    Args:
+        what: begins the message about rows without variance.
+    """
     covariance = moments.covariance()
     if not np.trace(covariance) > 0:
-        raise VectorError(f"all {moments.count} rows are equal: there is no covariance to fit.")
+        raise VectorError(f"{what}all {moments.count} rows are equal: there is no covariance to fit.")
     share = _share(shrinkage, covariance, moments.count)
     dimension = len(covariance)
     covariance = (1 - share) * covariance + share * np.trace(covariance) / dimension * np.eye(dimension)
