@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2f_engine.config import between, one_of, whole_number
 from v2f_engine.data.formats import get_format
+from v2f_engine.data.layout import PERTURBATION
 from v2f_engine.data.writing.encode import LIBRARIES, Encoder
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule, schedule_of
@@ -20,7 +21,8 @@ from v2f_engine.vectors.calibration import Calibration, limit_of
 from v2f_engine.vectors.exclusion import Exclusion, hold_apart
 from v2f_engine.vectors.gate import DIMENSION, from_any
 from v2f_engine.vectors.identities import Identities
-from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.perturbation import Perturbation, from_manifest
+from v2f_engine.vectors.perturbation_contract import Around
 from v2f_engine.vectors.sources import VectorSource, find_source
 
 if TYPE_CHECKING:
@@ -180,19 +182,20 @@ class ImageOptions:
     Args:
         images_per_id: images of each identity.
         seed: one number decides every vector, mask and image.
-        perturbation: noise around an identity's vector; sigma 0.3/0.5/0.7 at 40/40/20 % by default.
+        perturbation: how images lie around an identity's vector: `Perturbation(...)`, sigma 0.3/0.5/0.7 at 40/40/20 %
+            by default, or another form of it, such as `Perturbation.cone(0.6)`.
         mask_batch: images that share one mask ratio: those of the run, in order of (identity, image), in groups of
             this many. 1 gives each its own; the published scripts share one in a batch, 64 by their default.
         sigma_shares: in `SIGMA_SHARES`: `drawn` for each image, or dealt out so that the shares of the run are
             `exact` to one image, as the published scripts do.
 
     Raises:
-        ConfigError: fewer than one image, or shares that do not exist.
+        ConfigError: fewer than one image, or shares that do not exist or say nothing.
     """
 
     images_per_id: int = 50
     seed: int = 0
-    perturbation: Perturbation = field(default_factory=Perturbation)
+    perturbation: Around = field(default_factory=Perturbation)
     mask_batch: int = 1
     sigma_shares: str = "drawn"
 
@@ -203,10 +206,15 @@ class ImageOptions:
         between("images_per_id", self.images_per_id, 1, 2**32)
         one_of("sigma_shares", self.sigma_shares, SIGMA_SHARES)
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
-        if not isinstance(self.perturbation, Perturbation):
+        if not isinstance(self.perturbation, Around):
             raise ConfigError(
                 f"perturbation: expected a Perturbation, found {self.perturbation!r:.60}. "
-                "Give Perturbation((0.3, 0.5), (0.5, 0.5))."
+                "Give Perturbation((0.3, 0.5), (0.5, 0.5)), Perturbation.cone(0.6) or Perturbation.of('cone:0.6')."
+            )
+        if self.sigma_shares != "drawn" and not self.perturbation.takes_chance:
+            raise ConfigError(
+                f"sigma_shares {self.sigma_shares!r} (--sigma-shares) says nothing of {self.perturbation.words}, which "
+                "has no levels: leave it out."
             )
 
     def describe(self) -> dict[str, Any]:
@@ -220,13 +228,14 @@ class ImageOptions:
         }
 
     @classmethod
-    def from_manifest(cls, images_per_id: int, settings: Mapping[str, Any]) -> ImageOptions:
-        """What `describe` told."""
-        levels = settings["perturbation"]
+    def from_manifest(
+        cls, images_per_id: int, settings: Mapping[str, Any], folder: Path | None = None
+    ) -> ImageOptions:
+        """What `describe` told; `folder` is the dataset's, which holds what a perturbation depends on beside it."""
         return cls(
             images_per_id,
             settings["seed"],
-            Perturbation(tuple(levels["levels"]), tuple(levels["weights"]), levels["unit"]),
+            from_manifest(settings["perturbation"], None if folder is None else folder / PERTURBATION),
             settings.get("mask_batch", 1),
             settings.get("sigma_shares", "drawn"),
         )

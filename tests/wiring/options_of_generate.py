@@ -55,11 +55,27 @@ def steered(words: str, *, beside: str = "--quality 30", also: str = "", slow: b
     return Row(f"{STEERED} {words} {also}", SOME, ("attributes",), f"{STEERED} {beside} {also}", slow)
 
 
+CHOSEN = "--ids 3 --source gaussian --make 6"
+
+
+def chosen(words: str, *, beside: str = "") -> Row:
+    """Beside another choice among six images."""
+    return Row(f"{CHOSEN} {words}", SOME, ("selection",), f"{CHOSEN} {beside}")
+
+
 POSED = "--ids 2 --model mini-pose --by pose-model"
 
 ROWS: Mapping[str, tuple[Row, ...]] = {
     "--ids": (Row("--ids 3 --source gaussian", MORE, ("identities",)),),
     "--images": (plain("--images 3", MORE),),
+    "--make": (plain("--make 4", SOME, "selection"),),
+    "--select": (chosen("--select diversity"),),
+    "--select-recogniser": (chosen("--select-recogniser {other_reader}"),),
+    "--select-min-cosine": (chosen("--select quality --select-min-cosine 0.99", beside="--select quality"),),
+    "--select-duplicate-cosine": (chosen("--select-duplicate-cosine 0.9"),),
+    "--select-quality-model": (
+        chosen("--select quality --select-quality-model {reader}", beside="--select quality"),
+    ),
     "--vectors": (Row("--vectors {vectors}", PEOPLE, ("identities",)),),
     "--references": (Row(FACES, PEOPLE, ("identities",)),),
     "--reference-identity": (
@@ -87,6 +103,14 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "--sigma": (plain("--sigma 0.1,0.2,0.4", IMAGES, "perturbation"),),
     "--sigma-weights": (plain("--sigma-weights 0,0,1", IMAGES, "perturbation"),),
     "--target-cosine": (plain("--target-cosine 0.9,0.6", IMAGES, "perturbation"),),
+    "--perturbation": (
+        plain("--perturbation cone:0.6", IMAGES, "perturbation"),
+        Row(
+            "--ids 2 --source gaussian --perturbation cone:0.6,unguarded", IMAGES, ("perturbation",),
+            "--ids 2 --source gaussian --perturbation cone:0.6",
+        ),
+        plain("--perturbation sigma:0.3,0.5,0.7", NOTHING),
+    ),
     "--seed": (plain("--seed 7", PEOPLE, "identities", "seed"),),
     "--device": (plain("--device auto", NOTHING),),
     "--precision": (
@@ -173,6 +197,7 @@ ELSEWHERE = {
     "--dry-run": "tests/test_dry_run.py: no byte at all",
     "--json": "tests/wiring/test_saying.py: what is printed",
     "--quiet": "tests/wiring/test_saying.py: what is printed",
+    "--extend": "tests/test_extension.py: a finished set with more people, its own bytes as they were",
     "--executor-option": "of Slurm and Ray alone; held by tests/scale and, as typed, by wiring_generate",
 }
 """Options that nothing on one machine shows, and what holds them."""

@@ -13,7 +13,7 @@ from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 
 ALWAYS: dict[str, str] = {
     "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
-    "--device --precision --runner --fetch --compute-batch --target-cosine --seed --by --executor --workers "
+    "--device --precision --runner --fetch --compute-batch --perturbation --seed --by --executor --workers "
     "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --dry-run",
     "render": "--ids --images --out --format --seed --first --processes --world --quality --dry-run",
     "align": "photographs --out --several --min-side --codec --processes --skip-bad",
@@ -37,7 +37,7 @@ ALWAYS: dict[str, str] = {
     "ids plan": "n_ids --source --model --seed --backend --max-candidates --plot",
     "ids check": "vectors --step --plot",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
-    "--fetch --compute-batch --source --max-cosine --exclude --recogniser --target-cosine --seed --max-rounds "
+    "--fetch --compute-batch --source --max-cosine --exclude --recogniser --perturbation --seed --max-rounds "
     "--max-made --backend --images --dry-run",
     "train recogniser": "data --recipe --mask --split --on-bad --held-out --out --depth "
     "--margin --m --sample-rate --lr --dropout --set --stepping --validate "

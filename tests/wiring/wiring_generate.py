@@ -12,6 +12,7 @@ from wiring_spies import give, stop, through
 from v2f_engine.faces.align import Alignment
 
 CHOOSE = "v2f_engine.backends:choose"
+CONE = "v2f_engine.vectors.perturbation_cone:Cone.draw"
 CONTROL = "v2f_engine.attributes.control:Control"
 DRAW = "v2f_engine.vectors.perturbation:Perturbation.draw"
 ENCODER = "v2f_engine.data.writing.encode:submit"
@@ -119,6 +120,19 @@ GENERATE = Scene(
         "--sigma": case("0.1,0.2,0.4", (DRAW, "self.levels", (0.1, 0.2, 0.4))),
         "--sigma-weights": case("0.5,0.25,0.25", (DRAW, "self.weights", (0.5, 0.25, 0.25))),
         "--target-cosine": case("0.9,0.8", (DRAW, "self.levels", (0.9, 0.8)), (DRAW, "self.unit", "cosine")),
+        "--perturbation": (
+            case(
+                "cone:0.45",
+                (CONE, "self.lowest", 0.45),
+                (CONE, "self.nearest.cosine", lambda one: len(one) == 3),
+            ),
+            case("cone:0.45,unguarded", (CONE, "self.guarded", False)),
+            case(
+                "cosine:0.9,0.8@0.25,0.75",
+                (DRAW, "self.weights", (0.25, 0.75)),
+                (DRAW, "self.unit", "cosine"),
+            ),
+        ),
         "--masks": case("demo", (MASKS, "self.maximum", 0.5)),
         "--seed": case("7", (STREAM, "self.seed", 7), (DRAW, "seed", 7), (MASKS, "seed", 7)),
         "--device": (

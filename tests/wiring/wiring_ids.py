@@ -19,6 +19,9 @@ LOCATE = "v2f_engine.models.registry:locate"
 OPEN = "v2f_engine.data.formats:open_dataset"
 PICK = "v2f_engine.backends:function"
 PILOT = "v2f_engine.vectors.planner:plan_identities"
+PILOT_ON = "v2f_engine.vectors.growth_plan:plan_extension"
+EXTEND = "v2f_engine.vectors.growth:extend_identities"
+GO_ON = "v2f_engine.vectors.sampling:IdentityStream.go_on"
 PROVE = "v2f_engine.vectors.proof:prove_identities"
 TAKE = "v2f_engine.vectors.sampling:IdentityStream.take"
 CURVE = "v2f_engine.vectors.separability:separability_curve"
@@ -65,6 +68,12 @@ SAMPLE = Scene(
             "{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"
         ),
         "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
+        "--extend": case(
+            "{table}",
+            (EXTEND, "n", 5),
+            (EXTEND, "table", lambda table: len(table) == 3),
+            (GO_ON, "candidate", lambda numbers: len(numbers) == 3),
+        ),
         "--seed": case("7", (STREAM, "self.seed", 7)),
         "--backend": case("reference", (STREAM, "self.backend", "reference"), (PICK, "backend", "reference")),
     },
@@ -165,7 +174,21 @@ PLAN = Scene(
         ),
         "--seed": case("7", (PILOT, "seed", 7)),
         "--backend": case("reference", (PILOT, "backend", "reference")),
-        "--max-candidates": case("123456", (PILOT, "max_candidates", 123456)),
+        "--max-candidates": (
+            case("123456", (PILOT, "max_candidates", 123456)),
+            case(
+                "123456",
+                (PILOT_ON, "max_candidates", 123456),
+                also="--extend {table}",
+                spies={PILOT_ON: stop},
+            ),
+        ),
+        "--extend": case(
+            "{table}",
+            (PILOT_ON, "identities", 30),
+            (PILOT_ON, "table", lambda table: len(table) == 3),
+            spies={PILOT_ON: stop},
+        ),
         "--overwrite": case(None, (CLAIM, "overwrite", True), also="--plot {out}.png"),
         "--plot": case(
             "{out}.png",
@@ -259,6 +282,11 @@ PROVE_SCENE = Scene(
             "0.9,0.8",
             (FACES, "images.perturbation.levels", (0.9, 0.8)),
             (FACES, "images.perturbation.unit", "cosine"),
+        ),
+        "--perturbation": case(
+            "cone:0.86,unguarded",
+            (FACES, "images.perturbation.lowest", 0.86),
+            (FACES, "images.perturbation.guarded", False),
         ),
         "--masks": case("demo", (FACES, "engine.masks.maximum", 0.5)),
         "--seed": case("7", (STREAM, "self.seed", 7), (FACES, "images.seed", 7)),

@@ -77,7 +77,10 @@ STEERED = (
 FORMS = ("published-2024", "published-2025", "plus")
 """Of steering, which leave left and right open."""
 RATE = (Dependent("--fmr", ("--calibration",)), Dependent("--calibration", ("--fmr",)))
-SIGMA = needing((), "--sigma", "--sigma-weights", bars=("--target-cosine",))
+SIGMA = (
+    *needing((), "--sigma", "--sigma-weights", bars=("--target-cosine", "--perturbation")),
+    Dependent("--target-cosine", (), ("--perturbation",)),
+)
 THRESHOLD = (
     Dependent("--fmr", ("--reference",), ("--threshold",)),
     Dependent("--reference", (), ("--threshold",)),

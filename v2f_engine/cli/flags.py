@@ -21,7 +21,7 @@ from v2f_engine.cli.saying import note
 if TYPE_CHECKING:
     from v2f_engine.options import EngineOptions
     from v2f_engine.vectors.calibration import Calibration
-    from v2f_engine.vectors.perturbation import Perturbation
+    from v2f_engine.vectors.perturbation_contract import Around
 
 Model = Annotated[str, typer.Option(help="mini, vec2face, vec2face-plus, or a path to weights")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
@@ -136,12 +136,22 @@ class NoiseFlags:
     target_cosine: Annotated[
         str | None, typer.Option(help="levels as cosine to the identity instead of sigma, e.g. 0.9,0.8")
     ] = None
+    perturbation: Annotated[
+        str | None,
+        typer.Option(
+            help="how images lie around an identity, by the form's name: sigma:0.3,0.5,0.7@0.4,0.4,0.2, "
+            "cosine:0.9,0.8, cone:0.6 (cosines from 0.6 up, nobody nearer to another; cone:0.6,unguarded)"
+        ),
+    ] = None
     seed: Annotated[int, typer.Option(help="decides every vector, mask and image")] = 0
 
     @property
-    def perturbation(self) -> Perturbation:
+    def around(self) -> Around:
+        """The one of these options that counts."""
         from v2f_engine.vectors.perturbation import Perturbation
 
+        if self.perturbation is not None:
+            return Perturbation.of(self.perturbation)
         levels, weights = numbers(self.sigma, "--sigma"), numbers(self.sigma_weights, "--sigma-weights")
         if self.target_cosine is None:
             return Perturbation(levels, weights)

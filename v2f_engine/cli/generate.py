@@ -179,6 +179,7 @@ FIXED = {
     "sigma": "perturbation",
     "sigma_weights": "perturbation",
     "target_cosine": "perturbation",
+    "perturbation": "perturbation",
     "mask_batch": "mask_batch",
     "sigma_shares": "sigma_shares",
     "jpeg_quality": "jpeg_quality",
@@ -225,7 +226,7 @@ def generate(
     asked = generation.Request(
         replace(engine.options, rounding=drawing.rounding),
         identities.options(rate),
-        ImageOptions(images_per_id, noise.seed, noise.perturbation, drawing.mask_batch, drawing.sigma_shares),
+        ImageOptions(images_per_id, noise.seed, noise.around, drawing.mask_batch, drawing.sigma_shares),
         output.options,
         workers.options,
         steering.asked,

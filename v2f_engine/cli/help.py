@@ -26,6 +26,7 @@ WITHOUT: Mapping[str, str] = {
     "--vectors": "sampled",
     "--references": "sampled",
     "--target-cosine": "--sigma counts",
+    "--perturbation": "--sigma counts",
     "--calibration": "no rate",
     "--fmr": "--max-cosine counts",
     "--compute-batch": "by the device",

@@ -106,7 +106,7 @@ def prove(
                 exclude=rate.excluded(vectors.exclude),
                 rescale=vectors.rescale,
             ),
-            ImageOptions(images_per_id, noise.seed, noise.perturbation),
+            ImageOptions(images_per_id, noise.seed, noise.around),
             ProofOptions(
                 recogniser=rate.recogniser,
                 image_cosine=bounds.image_cosine if known is None else known,

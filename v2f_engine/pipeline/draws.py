@@ -114,7 +114,7 @@ class Draws:
 
         Raises:
             VectorError: vectors of another shape, not finite, or of zero norm.
-            ConfigError: a `select` beyond the table.
+            ConfigError: a `select` beyond the table, or a perturbation that was told of another table.
         """
         table = identities if isinstance(identities, Identities) else None
         vectors = check_vectors(identities) if table is None else table.vectors
@@ -127,6 +127,7 @@ class Draws:
                 f"identities: expected vectors of {DIMENSION} entries, found {vectors.shape[1]}: of another extractor."
             )
         rows = rows_of(chosen)
+        images = replace(images, perturbation=images.perturbation.over(vectors, keys, rows))
         return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], images, masks, len(vectors))
 
     def __len__(self) -> int:
@@ -154,7 +155,7 @@ class Draws:
                 chance = self._sigma_chance(row, image, keys)
                 drawn = self.images.perturbation.draw(centres, keys, image, seed=seed, chance=chance)
             centres = drawn.vectors
-            attributes = {"sigma": drawn.sigma, "cosine_to_centre": drawn.cosine}
+            attributes = drawn.attributes
         with stage("mask"):
             noise, n_masked = self.masks.draw(seed, keys, image, self._mask_chance(row, image))
         attributes["n_masked"] = n_masked.astype(np.float32)
@@ -187,5 +188,5 @@ class Draws:
         place = np.where(inside, self.identity[row] * per_id + image, 0)
         chance = (dealt(seed, Purpose.SIGMA_ORDER, place, total) + 0.5) / total
         if not inside.all():
-            chance = np.where(inside, chance, uniforms(seed, Purpose.SIGMA, keys, image, 1)[:, 0])
+            chance = np.where(inside, chance, self.images.perturbation.chances(seed, keys, image))
         return np.asarray(chance, np.float64)

@@ -35,6 +35,7 @@ from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.draws import Draws
 from v2f_engine.pipeline.finish import finished, rebatched
 from v2f_engine.pipeline.image_stream import ImageStream
+from v2f_engine.pipeline.makers import refuse_moved
 from v2f_engine.pipeline.makers.plain import Plain
 from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.randomness import Purpose, normals
@@ -45,6 +46,7 @@ from v2f_engine.vectors.gate import DIMENSION, Vectors
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.people import People
 from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.perturbation_contract import Around
 from v2f_engine.vectors.sampling import sample_identities
 
 if TYPE_CHECKING:
@@ -241,7 +243,7 @@ class Engine:
         images_per_id: int,
         *,
         seed: int = 0,
-        perturbation: Perturbation | None = None,
+        perturbation: Around | None = None,
         batch_size: int = 64,
         select: range | None = None,
         control: WithinMemory | None = None,
@@ -255,8 +257,9 @@ class Engine:
             identities: a table from `sample_identities`, or vectors `[N, 512]` of any library (see `gate.from_any`).
             images_per_id: how many of each.
             seed: 64-bit seed of perturbation and masks.
-            perturbation: noise around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %, and none where
-                a pose network is the `control`.
+            perturbation: how images lie around the identity's vector; default sigma 0.3/0.5/0.7 at 40/40/20 %, and none
+                where a pose network is the `control`. A guarded cone is told of all of `identities` here, whatever
+                `select`; told before (`cone.over(table.vectors, table.keys)`), it keeps that table's guard.
             batch_size: images a batch that is yielded; changes nothing else.
             select: identities to make, e.g. one shard's; all by default.
             control: attributes to steer to, from `Engine.control`.
@@ -309,6 +312,7 @@ class Engine:
         size = self.runner.batch_size if batch_size is None else batch_size
         size = whole_number("batch_size", size, 1)
         masks = self.masks if control is None else control.maker.usual_masks or self.masks
+        refuse_moved(asked.perturbation, None if control is None else control.maker)
         draws = Draws.of(identities, asked, masks, select)
 
         def start() -> Generator[ImageBatch]:
@@ -323,7 +327,7 @@ class Engine:
         images_per_id: int,
         *,
         seed: int = 0,
-        perturbation: Perturbation | None = None,
+        perturbation: Around | None = None,
         transform: Callable[[torch.Tensor], Any] | None = None,
         batch_size: int | None = None,
         shuffle: bool = False,
@@ -357,6 +361,7 @@ class Engine:
 
         opened = None if control is None else self.control(control)
         asked = self._asked(images_per_id, seed, perturbation, 1, "drawn", opened)
+        refuse_moved(asked.perturbation, None if opened is None else opened.maker)
         return shared_out(
             self,
             self.people.admitted(_table(identities), rescale),
@@ -375,7 +380,7 @@ class Engine:
     def _asked(
         images_per_id: int,
         seed: int,
-        perturbation: Perturbation | None,
+        perturbation: Around | None,
         mask_batch: int,
         sigma_shares: str,
         control: WithinMemory | None,

@@ -103,8 +103,8 @@ def foresee(
     written = forecast(
         Path(output.out),
         manifest,
-        lambda: probed(engine.batches(ready.table, images, some, ready.control), output.encoder),
-        attached=BYTES_PER_IDENTITY * count,
+        lambda: probed(engine.batches(ready.table, ready.images, some, ready.control), output.encoder),
+        attached=BYTES_PER_IDENTITY * count + len(ready.images.perturbation.attachment() or b""),
     )
     workers = asked.workers.workers or 1
     if executor != "inline" and workers > 1 and written.images_per_second:

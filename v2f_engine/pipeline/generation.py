@@ -27,7 +27,7 @@ from v2f_engine.arguments import (
 )
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format
-from v2f_engine.data.layout import IDENTITIES
+from v2f_engine.data.layout import IDENTITIES, PERTURBATION
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.room import refuse_beyond
@@ -39,6 +39,7 @@ from v2f_engine.pipeline.engine import Engine
 from v2f_engine.pipeline.extension import Held
 from v2f_engine.pipeline.generate_report import GenerateReport, report_of
 from v2f_engine.pipeline.given import REFERENCES
+from v2f_engine.pipeline.makers import refuse_moved
 from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.pipeline.published import Asked, Script, departures, script_for
 from v2f_engine.pipeline.self_test import self_tested
@@ -52,7 +53,7 @@ from v2f_engine.scale.executors.local import gpus
 from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import DIMENSION
 from v2f_engine.vectors.people import People
-from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.perturbation_contract import Around
 from v2f_engine.vectors.sampling import Identities, sample_identities
 from v2f_engine.vectors.sources import StatisticsSource
 
@@ -108,7 +109,7 @@ def generate(
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None,
     exclude: Sequence[str | Path] | str | Path | None = None,
     rescale: bool = False,
-    perturbation: Perturbation | None = None,
+    perturbation: Around | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
@@ -280,6 +281,7 @@ class Prepared:
     Args:
         engine, control: what makes the images.
         table: the identities.
+        images: what is drawn around each, told of the table.
         manifest: of the dataset, without records: settings, plan, format, encoder.
         departures: how it differs from the published script.
     """
@@ -287,6 +289,7 @@ class Prepared:
     engine: Engine
     control: WithinMemory | None
     table: Identities
+    images: ImageOptions
     manifest: Manifest
     departures: tuple[str, ...]
 
@@ -322,8 +325,10 @@ def prepare(
         identities = held.identities
     engine = Engine.open(asked.engine, notify, exporting=exporting)
     control = None if asked.attributes is None else engine.control(asked.attributes)
+    refuse_moved(images.perturbation, None if control is None else control.maker)
     with stage("identities"):
         table = (identities or identity_table)(asked.identities.for_model(engine.people), images.seed)
+        images = replace(images, perturbation=images.perturbation.over(table.vectors, table.keys))
     plan = Plan.of(len(table), images.images_per_id, output.images_per_shard)
     settings = {
         "seed": images.seed,
@@ -335,7 +340,7 @@ def prepare(
     manifest = manifest_for(output.format, plan, output.encoder.describe(), settings)
     if held is not None:
         manifest = held.larger(manifest, output.images_per_shard)
-    return Prepared(engine, control, table, manifest, asked.departures(engine.precision))
+    return Prepared(engine, control, table, images, manifest, asked.departures(engine.precision))
 
 
 def run(
@@ -349,16 +354,18 @@ def run(
     Args:
         before: called with the manifest of what will be made, before the folder is looked at; may refuse it.
     """
-    executor, images, output, script = asked.executor, asked.images, asked.output, asked.script
+    executor, output, script = asked.executor, asked.output, asked.script
     check_options(executor, asked.workers.options)
     refuse_impossible(asked)
     with timed() as clock, compiling.watched(notify, on=_may_compile(asked.engine.device)) as kernels:
         ready = prepare(asked, notify)
-        engine, control, table = ready.engine, ready.control, ready.table
+        engine, control, table, images = ready.engine, ready.control, ready.table, ready.images
         manifest, differs, people = ready.manifest, ready.departures, engine.people
         del ready
         before(manifest)
         plan, note, beside = manifest.plan, clock.progress(progress), {IDENTITIES: table.to_bytes}
+        if (held := images.perturbation.attachment()) is not None:
+            beside[PERTURBATION] = lambda: held
 
         def make(ids: range) -> Iterable[ImageBatch]:
             return clock.batches(engine.batches(table, images, ids, control))

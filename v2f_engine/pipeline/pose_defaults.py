@@ -16,6 +16,7 @@ from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.makers.posed import MASKS, NOISE, PoseCondition
+from v2f_engine.vectors.perturbation_contract import Around
 
 
 def pose_defaults(
@@ -35,11 +36,10 @@ def pose_defaults(
     if "masks" not in chosen:
         engine = replace(engine, masks=MASKS if begun is None else _masks(begun["masks"]))
     if "perturbation" not in chosen:
-        noise = NOISE
+        noise: Around = NOISE
         if begun is not None:
-            noise = ImageOptions.from_manifest(
-                1, {"seed": 0, "perturbation": begun["perturbation"]}
-            ).perturbation
+            told = {"seed": 0, "perturbation": begun["perturbation"]}
+            noise = ImageOptions.from_manifest(1, told, out).perturbation
         images = replace(images, perturbation=noise)
     return engine, images, condition
 

@@ -19,7 +19,14 @@ from v2f_engine.options import EngineOptions, IdentityOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.pipeline.foreseen import FIRST, SAMPLED_S, planned
 from v2f_engine.pipeline.generation import origin
-from v2f_engine.pipeline.proof import FACES, PIECE, FaceFeatures, ProofOptions, candidates
+from v2f_engine.pipeline.proof import (
+    FACES,
+    PIECE,
+    FaceFeatures,
+    ProofOptions,
+    candidates,
+    refuse_unfinished,
+)
 from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import check_vectors
 from v2f_engine.vectors.planner import IdentityPlan
@@ -105,6 +112,7 @@ def foresee_proof(
     Raises:
         Whatever the run itself would end with before its first piece.
     """
+    refuse_unfinished(images.perturbation)
     engine = Engine.open(generator, exporting=False)
     judge = open_reader(proof.recogniser, fetch=generator.fetch)
     asked, limit = identities.for_model(engine.people), proof.limit

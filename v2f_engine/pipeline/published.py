@@ -124,7 +124,7 @@ def departures(asked: Asked, script: Script, precision: str) -> tuple[str, ...]:
         precision: what `auto` became.
     """
     engine, images, noise = asked.engine, asked.images, asked.images.perturbation
-    levels = "/".join(f"{level:g}" for level in noise.levels)
+    mixed = isinstance(noise, Perturbation) and len(noise.levels) > 1
     shared = "an image" if images.mask_batch == 1 else f"for {images.mask_batch} images"
     steering = _words(asked.attributes, script)
     told = (
@@ -134,8 +134,8 @@ def departures(asked: Asked, script: Script, precision: str) -> tuple[str, ...]:
         (precision != script.precision, precision),
         (engine.schedule != MASK_SCHEDULES[script.masks], f"masks {engine.masks}"),
         (images.mask_batch != script.mask_batch, f"a mask ratio {shared}"),
-        (noise != script.perturbation, f"{noise.unit} {levels}"),
-        (images.sigma_shares != script.sigma_shares and len(noise.levels) > 1, "sigma drawn an image"),
+        (noise != script.perturbation, noise.words),
+        (images.sigma_shares != script.sigma_shares and mixed, "sigma drawn an image"),
         (bool(steering), steering),
     )
     return tuple(words for differs, words in told if differs)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from v2f_engine.data.layout import IDENTITIES
+from v2f_engine.data.layout import IDENTITIES, PERTURBATION
 from v2f_engine.data.records.manifest import Manifest, flat, software_versions
 from v2f_engine.errors import ConfigError, V2FError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, schedule_of
+from v2f_engine.vectors.perturbation import option_of
 
 GENERATED = frozenset({"seed", "identities", "perturbation", "model", "masks", "runner"})
 RENDERED = frozenset({"world", "seed", "first"})
@@ -63,7 +64,7 @@ def options_of(manifest: Manifest, folder: Path, typed: Collection[str] = ()) ->
             "jpeg-encoder": encoder.get("library", "simplejpeg"),
             "images-per-shard": plan.identities_per_shard * plan.images_per_id,
             **_model(asked, typed),
-            **_noise(asked),
+            **_noise(asked, folder, typed),
             **_attributes(asked, typed),
             **_machine(asked),
         }
@@ -167,20 +168,23 @@ def _masks(told: Mapping[str, float]) -> str:
     )
 
 
-def _noise(asked: Mapping[str, Any]) -> dict[str, Any]:
+NOISE = frozenset({"sigma", "sigma-weights", "target-cosine", "perturbation"})
+"""Options of which one form of perturbation takes the place of another."""
+
+
+def _noise(asked: Mapping[str, Any], folder: Path, typed: Collection[str]) -> dict[str, Any]:
     noise = asked["perturbation"]
-    levels, weights = _list(noise["levels"]), _list(noise["weights"])
-    if noise["unit"] == "cosine":
-        if len(set(noise["weights"])) > 1:
-            raise ConfigError(
-                f"the set was made with target cosines {levels} at shares {weights}; --target-cosine has equal ones. "
-                "In Python Perturbation.target_cosine takes shares."
-            )
-        levelled = {"target-cosine": levels}
-    else:
-        levelled = {"sigma": levels, "sigma-weights": weights}
+    unit = noise.get("unit")
+    if unit == "sigma":
+        around = {"sigma": _list(noise["levels"]), "sigma-weights": _list(noise["weights"])}
+    elif unit == "cosine" and len(set(noise["weights"])) == 1:
+        around = {"target-cosine": _list(noise["levels"])}
+    else:  # what only --perturbation says: target cosines at shares that are not equal, too
+        around = {"perturbation": option_of(noise, folder / PERTURBATION)}
+    if NOISE & set(typed) - around.keys():
+        around = {}  # another form was typed
     return {
-        **levelled,
+        **around,
         "seed": asked["seed"],
         "mask-batch": asked.get("mask_batch", 1),
         "sigma-shares": asked.get("sigma_shares", "drawn"),

@@ -71,7 +71,7 @@ def open_images(
             f"{root / IDENTITIES}: has hash {table.table_hash[:12]}, expected "
             f"{asked['identities']['table_hash'][:12]}. Restore the file, or run `v2f generate` again as before."
         )
-    images = ImageOptions.from_manifest(manifest.plan.images_per_id, asked)
+    images = ImageOptions.from_manifest(manifest.plan.images_per_id, asked, root)
     return lambda identities: engine.batches(table, images, identities)
 
 

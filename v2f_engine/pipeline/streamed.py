@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -259,7 +259,9 @@ def shared_out(
     Raises:
         ConfigError: such a combination, or an argument out of range.
     """
-    made = StreamedFaces(engine, identities, asked, control=control, **how)
+    # told of the table once, and not by every worker
+    noise = asked.perturbation.over(identities.vectors, identities.keys)
+    made = StreamedFaces(engine, identities, replace(asked, perturbation=noise), control=control, **how)
     if made.fresh and (asked.mask_batch != 1 or asked.sigma_shares != "drawn"):
         raise ConfigError(
             "fresh images have no place in a run: leave mask_batch and sigma_shares at their defaults."

@@ -95,10 +95,6 @@ class Perturbation(Around):
         return FORMS[one_of("perturbation", name, FORMS)].typed(rest)
 
     @property
-    def has_levels(self) -> bool:
-        return len(self.levels) > 1
-
-    @property
     def words(self) -> str:
         return f"{self.unit} {'/'.join(f'{level:g}' for level in self.levels)}"
 
@@ -181,8 +177,8 @@ def _cone(text: str) -> Around:
     number, comma, word = text.partition(",")
     if comma:
         one_of("perturbation cone:LOWEST,", word, ("guarded", "unguarded"))
-    found = _numbers(number, "perturbation cone:LOWEST") if number else ()
-    return Cone(*found, guarded=word != "unguarded")
+    lowest = _numbers(number, "perturbation cone:LOWEST")[0] if number else Cone.lowest
+    return Cone(lowest, word != "unguarded")
 
 
 def _listed(values: Any) -> str:

@@ -58,7 +58,7 @@ class Around(ABC):
         return False
 
     @property
-    def has_levels(self) -> bool:
+    def takes_chance(self) -> bool:
         """Whether one number in [0, 1) decides how far an image lies, so that exact shares of it can be dealt."""
         return True
 

@@ -210,19 +210,22 @@ OPTIONS = {
     "settings.first": "--first",
     "settings.perturbation.levels": "--sigma",
     "settings.perturbation.weights": "--sigma-weights",
+    "settings.perturbation.kind": "--perturbation",
+    "settings.perturbation.lowest": "--perturbation",
+    "settings.perturbation.guarded": "--perturbation",
     "settings.rounding": "--rounding",
     "settings.mask_batch": "--mask-batch",
     "settings.sigma_shares": "--sigma-shares",
     "settings.runner.precision": "--precision",
     "settings.runner.batch_size": "--compute-batch",
-    "settings.identities.max_cosine": "--max-cosine",
-    "settings.identities.source": "--source",
-}
     "settings.selection.make": "--make",
     "settings.selection.keep": "--keep",
     "settings.selection.by": "--by, of `generate` --select",
     "settings.selection.min_cosine": "--min-cosine, of `generate` --select-min-cosine",
     "settings.selection.duplicate_cosine": "--duplicate-cosine",
+    "settings.identities.max_cosine": "--max-cosine",
+    "settings.identities.source": "--source",
+}
 """Setting -> the option that sets it."""
 
 

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from v2f_engine.errors import ConfigError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.pipeline.draws import Draw, Draws
 from v2f_engine.vectors.perturbation import Perturbation
+from v2f_engine.vectors.perturbation_contract import Around
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,20 @@ def _given(part: NDArray[Any] | None) -> NDArray[Any]:
     return part
 
 
+def refuse_moved(noise: Around, maker: Maker | None) -> None:
+    """Refuses a perturbation that knows the table's vectors beside a maker that changes them.
+
+    Raises:
+        ConfigError: both are asked for.
+    """
+    if noise.needs_table and maker is not None and maker.moves_centres:
+        raise ConfigError(
+            f"the perturbation {noise.words} keeps images nearer to their identity than to any other vector of the "
+            "table, and steering is asked to refine those vectors first, so the guard would hold of vectors that are "
+            "not used. Steer the images (--steer images), or leave the guard out (--perturbation cone:0.6,unguarded)."
+        )
+
+
 class Maker(ABC):
     """Makes images of draws. An image depends on its own draw and on `rows` alone.
 
@@ -86,6 +102,11 @@ class Maker(ABC):
     fewer = "--compute-batch {}"
     noise: Perturbation = Perturbation()
     usual_masks: MaskSchedule | None = None
+
+    @property
+    def moves_centres(self) -> bool:
+        """Whether identities' vectors are changed before their images are drawn around them (`prepared`)."""
+        return False
 
     @abstractmethod
     def __call__(self, draw: Draw) -> Made:

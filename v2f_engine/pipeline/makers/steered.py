@@ -199,6 +199,10 @@ class Steered(Steering):
         super().__init__(control, tuple(attribute.name for attribute in control.attributes), before.masks)
         self.before = before
 
+    @property
+    def moves_centres(self) -> bool:
+        return self.before.control.asked.refines
+
     def prepared(self, draws: Draws) -> Draws:
         return self.before(draws)
 
@@ -239,6 +243,10 @@ class Refined(Plain):
 
     def smaller(self, rows: int) -> Refined:
         return Refined(with_rows(self.runner, rows), self.before)
+
+    @property
+    def moves_centres(self) -> bool:
+        return self.before.control.asked.refines
 
     def prepared(self, draws: Draws) -> Draws:
         return self.before(draws)
