@@ -11,6 +11,7 @@ import numpy as np
 from v2f_engine.errors import OutputFolderError
 
 if TYPE_CHECKING:
+    from v2f_engine.vectors.packing import Packing
     from v2f_engine.vectors.planner import IdentityPlan
     from v2f_engine.vectors.proof import Proof
     from v2f_engine.vectors.separability import SeparabilityCurve
@@ -78,6 +79,43 @@ def plot_proof(proof: Proof, path: str | Path) -> None:
     right.plot(drawn, predicted, color="0.5", linestyle=":", label="predicted after round 1")
     right.axhline(proof.identities, color="C2", linewidth=1, label=f"asked for: {proof.identities:,}")
     right.set(xlabel="identities made into images", ylabel="identities kept")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(loc="best", fontsize=8)
+    _save(figure, path)
+
+
+def plot_packing(packed: Packing, path: str | Path) -> None:
+    """Cosine to the nearest other before and after, and what every look at all pairs found.
+
+    Raises:
+        OutputFolderError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    both = (("before", packed.before, "#d55e00"), ("after", packed.after, "#0072b2"))
+    bins = np.linspace(min(float(c.min()) for _, c, _ in both), float(packed.before.max()), 120)
+    for name, cosines, colour in both:
+        label = f"{name}: worst {cosines.max():.4f}, mean {cosines.mean():.4f}"
+        left.hist(cosines, bins, alpha=0.55, color=colour, label=label)
+    left.axvline(packed.target, color="0.3", linestyle="--", linewidth=1, label=f"target {packed.target:.4f}")
+    left.set(xlabel="cosine to the most similar other identity", ylabel="identities")
+    steps = [point.step for point in packed.curve]
+    right.plot(steps, [point.worst for point in packed.curve], "o-", color="#0072b2", label="worst cosine")
+    right.plot(
+        steps, [point.mean for point in packed.curve], "o-", color="#56b4e9", label="mean to the nearest"
+    )
+    right.axvline(packed.step, color="0.3", linestyle="--", linewidth=1, label=f"kept: step {packed.step}")
+    right.set(xlabel="steps", ylabel="cosine")
+    beside = right.twinx()
+    beside.plot(steps, [point.typicality for point in packed.curve], color="#009e73", label="distance")
+    middle = packed.typicality[0]
+    beside.set_ylim(middle - 1.5 * packed.spread, middle + 1.5 * packed.spread)
+    beside.set_ylabel(
+        f"mean Mahalanobis' distance (one candidate's: +- {packed.spread:.2f})", color="#009e73"
+    )
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(loc="best", fontsize=8)
