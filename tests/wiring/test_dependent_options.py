@@ -14,7 +14,7 @@ from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 ALWAYS: dict[str, str] = {
     "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
     "--device --precision --runner --fetch --compute-batch --perturbation --seed --by --executor --workers "
-    "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --dry-run",
+    "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --extend --dry-run",
     "render": "--ids --images --out --format --seed --first --processes --world --quality --dry-run",
     "align": "photographs --out --several --min-side --codec --processes --skip-bad",
     "features": "dataset --recogniser --mask --split --channels --mean --std --on-bad --batch --bf16 --device --probe",
@@ -31,10 +31,10 @@ ALWAYS: dict[str, str] = {
     "bench": "what --model --device --precision --runner --images --rounds",
     "ui": "--model --vectors --out --host --port --open --recogniser --device --precision --fetch",
     "env": "--device --precision --self-test",
-    "ids sample": "n_ids --source --model --seed --backend --out --overwrite --exclude --dry-run",
+    "ids sample": "n_ids --source --model --backend --out --overwrite --exclude --extend --dry-run",
     "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
     "ids fit": "features --images --out --overwrite --length --components --shrinkage",
-    "ids plan": "n_ids --source --model --seed --backend --max-candidates --plot",
+    "ids plan": "n_ids --source --model --backend --max-candidates --extend --plot",
     "ids check": "vectors --step --plot",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --perturbation --seed --max-rounds "

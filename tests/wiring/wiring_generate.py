@@ -73,6 +73,14 @@ GENERATE = Scene(
         "--images": case("1", (DRAW, "image", lambda image: image.max() == 0)),
         **dry_run(),
         "--out": case("{out}-elsewhere", (OPEN_RUN, "root", "{out}-elsewhere")),
+        "--extend": case(
+            "{broken}",
+            (OPEN_RUN, "root", "{broken}"),
+            (OPEN_RUN, "manifest.grown", lambda grown: [one.identities for one in grown] == [2]),
+            (OPEN_RUN, "manifest.plan.identities", 5),
+            instead="--ids 5 --model {small} --source gaussian",
+            spies={OPEN_RUN: stop},
+        ),
         "--model": case("mini", (GENERATOR, "model", "mini"), spies={GENERATOR: stop}),
         "--format": case("webdataset", (LINE, "run.format.name", "webdataset")),
         "--vectors": case(

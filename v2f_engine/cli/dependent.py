@@ -81,6 +81,8 @@ SIGMA = (
     *needing((), "--sigma", "--sigma-weights", bars=("--target-cosine", "--perturbation")),
     Dependent("--target-cosine", (), ("--perturbation",)),
 )
+OF_A_TABLE = needing((), "--seed", "--fmr", "--calibration", bars=("--extend",))
+"""What a table that goes on says itself."""
 THRESHOLD = (
     Dependent("--fmr", ("--reference",), ("--threshold",)),
     Dependent("--reference", (), ("--threshold",)),
@@ -112,14 +114,16 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         Dependent("--executor-option", ("--executor", "--workers"), ("--executor=inline",)),
     ),
     "ids sample": (
-        Dependent("--max-cosine", (), ("--fmr",)),
+        Dependent("--max-cosine", (), ("--fmr", "--extend")),
         *RATE,
+        *OF_A_TABLE,
         Dependent("--rescale", ("--model",), ("--source=auto",)),
         Dependent("--recogniser", ("--calibration:faces", "--exclude:faces")),
     ),
     "ids plan": (
-        Dependent("--max-cosine", (), ("--fmr",)),
+        Dependent("--max-cosine", (), ("--fmr", "--extend")),
         *RATE,
+        *OF_A_TABLE,
         Dependent("--rescale", ("--model",), ("--source=auto",)),
         Dependent("--recogniser", ("--calibration:faces",)),
         Dependent("--overwrite", ("--plot",)),

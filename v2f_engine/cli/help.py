@@ -25,6 +25,8 @@ WITHOUT: Mapping[str, str] = {
     "--images": ALL,
     "--vectors": "sampled",
     "--references": "sampled",
+    "--extend": "a table of its own",
+    "generate --extend": "a set of its own",
     "--target-cosine": "--sigma counts",
     "--perturbation": "--sigma counts",
     "--calibration": "no rate",

@@ -11,12 +11,14 @@ import typer
 
 from v2f_engine.cli.dry_run import DryRun, say_plan
 from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, Rescale, grouped
+from v2f_engine.cli.growth import Extend, Extended
 from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.progress import progress_bar
 from v2f_engine.cli.saying import result, say
 
 if TYPE_CHECKING:
     from v2f_engine.vectors.people import People
+    from v2f_engine.vectors.planner import IdentityPlan
     from v2f_engine.vectors.sources import VectorSource
 
 app = typer.Typer(
@@ -86,19 +88,26 @@ def sample(
     ] = Path("identities.safetensors"),
     overwrite: Overwrite = False,
     exclude: Exclude = None,
+    extend: Extend = None,
     dry_run: DryRun = False,
 ) -> None:
     """Sample separable identity vectors."""
+    from v2f_engine.vectors.growth import extend_identities
     from v2f_engine.vectors.identities import BYTES_PER_IDENTITY, ENDINGS
     from v2f_engine.vectors.sampling import sample_identities
 
+    held = None if extend is None else Extended.of(extend, stream)
     if dry_run:
         from v2f_engine.vectors.planner import plan_identities
 
         places = would_write(overwrite, out, endings=ENDINGS, room=BYTES_PER_IDENTITY * max(0, n_ids))
         known = rate.calibrated(stream.max_cosine)
         limit = stream.limit if known is None else known.threshold
-        plan = plan_identities(n_ids, stream.found, limit, seed=stream.seed, backend=stream.backend)
+        plan = (
+            plan_identities(n_ids, stream.found, limit, seed=stream.seed, backend=stream.backend)
+            if held is None
+            else held.plan(n_ids, stream.backend)
+        )
         plan.refuse_if_saturated()
         facts = [(line[:12].strip(), line[12:]) for line in plan.lines()]
         say_plan([*places, *facts], out=out, identities=n_ids, seconds=plan.seconds, memory=plan.memory,
@@ -106,31 +115,42 @@ def sample(
         return
     with claimed(overwrite, out, endings=ENDINGS, room=BYTES_PER_IDENTITY * max(0, n_ids)):
         known = rate.calibrated(stream.max_cosine)
+        source = stream.found if held is None else held.source
         with progress_bar("sample", "identities") as progress:
-            table = sample_identities(
-                n_ids,
-                max_cosine=stream.limit,
-                calibration=known,
-                seed=stream.seed,
-                source=stream.found,
-                exclude=rate.excluded(exclude),
-                backend=stream.backend,
-                progress=lambda kept, n, drawn: progress(kept, n),
-            )
-        if stream.people is not None:
+            if held is not None:
+                table = extend_identities(
+                    held.table,
+                    n_ids,
+                    source=source,
+                    exclude=rate.excluded(exclude),
+                    backend=stream.backend,
+                    progress=lambda kept, n, drawn: progress(kept, n),
+                )
+            else:
+                table = sample_identities(
+                    n_ids,
+                    max_cosine=stream.limit,
+                    calibration=known,
+                    seed=stream.seed,
+                    source=source,
+                    exclude=rate.excluded(exclude),
+                    backend=stream.backend,
+                    progress=lambda kept, n, drawn: progress(kept, n),
+                )
+        if held is None and stream.people is not None:
             table = replace(table, provenance={**table.provenance, "model": stream.people.model})
         table.save(out)
         drawn = table.provenance["candidates_drawn"]
         limit = table.provenance["max_cosine"]
         result(
             out=out, identities=len(table), candidates=drawn, max_cosine=limit, hash=table.table_hash,
-            source={"name": stream.found.name, "sha256": stream.found.sha256}, provenance=table.provenance,
+            source={"name": source.name, "sha256": source.sha256}, provenance=table.provenance,
         )  # fmt: skip
-    say(
-        f"{len(table)} identities of {drawn} candidates in {out}, every cosine below {limit:.4g}, "
-        f"hash {table.table_hash[:12]}"
-    )
-    say(f"identities     {stream.found.name}, sha256 {stream.found.sha256[:12]}")
+    apart = "no distance kept" if limit is None else f"every cosine below {limit:.4g}"
+    say(f"{len(table)} identities of {drawn} candidates in {out}, {apart}, hash {table.table_hash[:12]}")
+    if held is not None:
+        say(f"the first {len(held.table)} are those of {extend}, to the bit")
+    say(f"identities     {source.name}, sha256 {source.sha256[:12]}")
 
 
 Labels = Annotated[
@@ -283,23 +303,29 @@ def plan(
     max_candidates: Annotated[int | None, typer.Option(help="budget; 20 an identity by default")] = None,
     plot: Annotated[Path | None, typer.Option(help="saturation curve as PNG")] = None,
     overwrite: Overwrite = False,
+    extend: Extend = None,
 ) -> None:
     """Predict candidates, time and memory of a request, before running it."""
     from v2f_engine.vectors.planner import plan_identities
     from v2f_engine.vectors.plots import plot_saturation
 
     with claimed(overwrite, plot, tells=True):
-        known = rate.calibrated(stream.max_cosine)
-        made = plan_identities(
-            n_ids,
-            stream.found,
-            stream.limit if known is None else known.threshold,
-            seed=stream.seed,
-            backend=stream.backend,
-            max_candidates=max_candidates,
-        )
-        result(plot=plot, feasible=made.feasible, plan=made.to_json())
-        for line in made.lines():
+        held = None if extend is None else Extended.of(extend, stream)
+        if held is not None:
+            made: IdentityPlan = held.plan(n_ids, stream.backend, max_candidates)
+        else:
+            known = rate.calibrated(stream.max_cosine)
+            made = plan_identities(
+                n_ids,
+                stream.found,
+                stream.limit if known is None else known.threshold,
+                seed=stream.seed,
+                backend=stream.backend,
+                max_candidates=max_candidates,
+            )
+        files = {} if held is None else {"files_seconds": held.files_s(n_ids)}
+        result(plot=plot, feasible=made.feasible, plan={**made.to_json(), **files})
+        for line in (*made.lines(), *([] if held is None else [held.line(n_ids)])):
             say(line)
         if plot is not None:
             plot_saturation(made, plot)

@@ -17,6 +17,7 @@ from v2f_kernels.reject_similar import Kept
 
 from v2f_engine.backends import function
 from v2f_engine.config import at_least
+from v2f_engine.errors import ConfigError
 from v2f_engine.vectors.acceptance import accepted, candidates_for
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.pilot import ENOUGH, FEWEST_ROWS, MOST_ROWS, Pilot, fit_acceptance, run_pilot
@@ -87,9 +88,16 @@ def plan_extension(
         backend: rejection backend to time, or `"auto"`.
         pilot_rows: candidates of the pilot, which says how often two are similar; an eighth of the new identities,
             4,608 to 18,432.
+
+    Raises:
+        ConfigError: fewer identities than it has, or a table that keeps no distance.
     """
     at_least("identities", identities, len(table))
     told = table.provenance
+    if told["max_cosine"] is None:
+        raise ConfigError(
+            "The table keeps no distance: every candidate is an identity, and there is nothing to plan."
+        )
     max_cosine, seed, drawn = float(told["max_cosine"]), told["seed"], told["candidates_drawn"]
     budget = budget_for(identities, max_candidates)
     rows = pilot_rows or min(max(FEWEST_ROWS, (identities - len(table)) // 8), MOST_ROWS)
