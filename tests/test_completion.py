@@ -55,6 +55,7 @@ HOMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train recogniser --stepping": ("train.recogniser_settings:STEPPING", ()),
     "train generator --stepping": ("train.generator_settings:STEPPING", ()),
     "select --by": ("selection.criteria:CRITERIA", ()),
+    "--select": ("selection.criteria:CRITERIA", ()),
     "convert --precision": ("models.weights:DTYPES", ()),
     "evaluate table --format": ("evaluate.tables.formats:FORMATS", ()),
     "export onnx --precision": ("export.onnx:PRECISIONS", ()),

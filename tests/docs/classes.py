@@ -51,6 +51,7 @@ HELD: Mapping[str, str] = {
 SMALLER: Mapping[str, str] = {
     r"--ids \d+": "--ids 6",
     r"--images \d+": "--images 3",
+    r"--keep \d+": "--keep 2",
     r"--steps \d+": "--steps 2",
     r"(--recipe rendered --held-out others)$": r"\1 --steps 2",
     r"--held-out-people \d+": "--held-out-people 2",

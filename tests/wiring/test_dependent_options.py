@@ -14,7 +14,7 @@ from v2f_engine.cli.dependent import CALLED, KINDS, TABLE, Dependent
 ALWAYS: dict[str, str] = {
     "generate": "--ids --vectors --exclude --images --out --format --jpeg-quality --images-per-shard --model --masks "
     "--device --precision --runner --fetch --compute-batch --perturbation --seed --by --executor --workers "
-    "--as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --extend --dry-run",
+    "--make --as-published --rounding --mask-batch --sigma-shares --jpeg-encoder --extend --dry-run",
     "render": "--ids --images --out --format --seed --first --processes --world --quality --dry-run",
     "align": "photographs --out --several --min-side --codec --processes --skip-bad",
     "features": "dataset --recogniser --mask --split --channels --mean --std --on-bad --batch --bf16 --device --probe",

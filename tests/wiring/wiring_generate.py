@@ -65,6 +65,14 @@ def scaled(words: str, *seen: tuple[str, str, Any], also: str = "") -> Case:
     return case(words, *seen, also=also, spies={SCALED: stop})
 
 
+MADE = "v2f_engine.pipeline.selected:ChoiceOptions.open"
+
+
+def chosen(words: str, *seen: tuple[str, str, Any], also: str = "--make 4") -> Case:
+    """A case of a choice among more images, which ends where its judges would be loaded."""
+    return case(words, *seen, also=also, spies={MADE: stop})
+
+
 GENERATE = Scene(
     "generate",
     "--ids 3 --images 2 --out {out} --model {small} --source gaussian --compute-batch 2",
@@ -125,6 +133,14 @@ GENERATE = Scene(
             case("{faces}", ("v2f_engine.data.formats:open_dataset", "path", "{faces}"), also="--fmr 0.5"),
         ),
         "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
+        "--make": chosen("5", (MADE, "self.make", 5), (MADE, "keep", 2), also=""),
+        "--select": chosen("diversity", (MADE, "self.by", ("diversity",))),
+        "--select-recogniser": chosen("{reader}", (MADE, "self.recogniser", "{reader}")),
+        "--select-min-cosine": chosen("0.5", (MADE, "self.min_cosine", 0.5)),
+        "--select-duplicate-cosine": chosen("0.9", (MADE, "self.duplicate_cosine", 0.9)),
+        "--select-quality-model": chosen(
+            "{reader}", (MADE, "self.quality_model", "{reader}"), also="--make 4 --select quality"
+        ),
         "--sigma": case("0.1,0.2,0.4", (DRAW, "self.levels", (0.1, 0.2, 0.4))),
         "--sigma-weights": case("0.5,0.25,0.25", (DRAW, "self.weights", (0.5, 0.25, 0.25))),
         "--target-cosine": case("0.9,0.8", (DRAW, "self.levels", (0.9, 0.8)), (DRAW, "self.unit", "cosine")),
@@ -285,20 +301,6 @@ CONVERT = Scene(
     },
 )
 
-VERIFY_MANIFEST = "v2f_engine.data.records.verify:verify_manifest"
-VERIFY = Scene(
-    "verify",
-    "<dataset={faces}>",
-    {
-        "dataset": case("{strangers}", (VERIFY_MANIFEST, "root", "{strangers}")),
-        "--fast": case(None, (VERIFY_MANIFEST, "full", False)),
-        "--full": case(None, (VERIFY_MANIFEST, "full", True), instead="{faces} --fast"),
-    },
-)
-
-SOUND = CompletedProcess([], 0, json.dumps({"sound": True, "summary": "told", "account": ["told"]}), "")
-INSPECT = Scene(
-    "inspect",
 CHOSEN = "v2f_engine.selection.chosen_set:Selection"
 EMBEDDER = "v2f_engine.models.embedder:open_embedder"
 SELECTED = {CHOSEN: stop}
@@ -339,6 +341,20 @@ SELECT = Scene(
     },
 )
 
+VERIFY_MANIFEST = "v2f_engine.data.records.verify:verify_manifest"
+VERIFY = Scene(
+    "verify",
+    "<dataset={faces}>",
+    {
+        "dataset": case("{strangers}", (VERIFY_MANIFEST, "root", "{strangers}")),
+        "--fast": case(None, (VERIFY_MANIFEST, "full", False)),
+        "--full": case(None, (VERIFY_MANIFEST, "full", True), instead="{faces} --fast"),
+    },
+)
+
+SOUND = CompletedProcess([], 0, json.dumps({"sound": True, "summary": "told", "account": ["told"]}), "")
+INSPECT = Scene(
+    "inspect",
     "<file={vectors}>",
     {
         "file": case("{gallery}", (SUBPROCESS, "popenargs.0.3", "{gallery}")),

@@ -61,6 +61,8 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "train pose --recipe": ("rendered", "published"),
     "train recogniser --stepping": ("eager", "graph"),
     "train generator --stepping": ("eager", "compiled", "graph"),
+    "--select": ("centre", "diversity", "quality", "vector"),
+    "--select-recogniser": RECOGNISERS,
     "select --by": ("centre", "diversity", "quality", "vector"),
     "select --format": ("imagefolder", "webdataset", "lmdb", "recordio", "parquet"),
     "convert --format": ("imagefolder", "webdataset", "lmdb", "recordio", "parquet"),

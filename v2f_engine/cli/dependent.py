@@ -112,6 +112,8 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         Dependent("--landmark-heights", ("--by=pose-model",), ("--landmarks",)),
         Dependent("--landmarks", ("--by=pose-model",)),
         Dependent("--executor-option", ("--executor", "--workers"), ("--executor=inline",)),
+        *needing(("--make",), "--select", "--select-recogniser", "--select-min-cosine", "--select-duplicate-cosine"),
+        Dependent("--select-quality-model", ("--select=quality",)),
     ),
     "ids sample": (
         Dependent("--max-cosine", (), ("--fmr", "--extend")),
@@ -171,13 +173,13 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         *needing(("source:dataset",), "--resize"),
         *needing(("target:pairs",), "--images"),
     ),
-    "features": needing((), "--out", "--overwrite", "--threads", "--dry-run", bars=("--probe",)),
-    "show": (Dependent("--pictures", (), ("--toml",)), Dependent("--overwrite", ("--pictures",))),
-    "env": (Dependent("--model", ("--self-test",)),),
     "select": (
         *needing(("--by=quality",), "--quality-model"),
         *needing(BY_FEATURES, "--recogniser", "--channels", "--mean", "--std", "--bf16"),
     ),
+    "features": needing((), "--out", "--overwrite", "--threads", "--dry-run", bars=("--probe",)),
+    "show": (Dependent("--pictures", (), ("--toml",)), Dependent("--overwrite", ("--pictures",))),
+    "env": (Dependent("--model", ("--self-test",)),),
     "train recogniser": (
         Dependent("--se", ("--depth",)),
         Dependent("--held-out-people", (), ("--held-out",)),

@@ -27,6 +27,7 @@ from v2f_engine.ranges import recorded, stage
 
 if TYPE_CHECKING:
     from v2f_engine.options import IdentityOptions, OutputOptions, WorkerOptions
+    from v2f_engine.pipeline.selected import ChoiceOptions
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,56 @@ class DrawingFlags:
     ] = "drawn"
 
 
+@dataclass(frozen=True)
+class ChoiceFlags:
+    """`pipeline.selected.ChoiceOptions` as typed."""
+
+    make: Annotated[
+        int | None,
+        typer.Option(
+            help="images of each identity that are made; the best of them are kept (--images, --keep)"
+        ),
+    ] = None
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="which are kept: centre (default; nearest to the person's own), quality, diversity, vector; repeated: "
+            "by the sum of places"
+        ),
+    ] = None
+    select_recogniser: Annotated[
+        str | None, typer.Option(help="reads the images chosen among: a name or a path")
+    ] = None
+    select_quality_model: Annotated[
+        str,
+        typer.Option(
+            help="judges them by quality: an estimator's file, or a recogniser by its feature's length"
+        ),
+    ] = "quality"
+    select_min_cosine: Annotated[
+        float | None, typer.Option(help="to the person's centre, below which an image goes before all others")
+    ] = None
+    select_duplicate_cosine: Annotated[
+        float | None,
+        typer.Option(help="above which two images of a person count as one, and the later goes first"),
+    ] = None
+
+    @property
+    def options(self) -> ChoiceOptions | None:
+        from v2f_engine.pipeline.selected import ChoiceOptions
+
+        if self.make is None:
+            return None
+        return ChoiceOptions(
+            self.make,
+            tuple(self.select or ("centre",)),
+            self.select_min_cosine,
+            self.select_duplicate_cosine,
+            self.select_recogniser,
+            self.select_quality_model,
+        )
+
+
 FIXED = {
     "rounding": "rounding",
     "precision": "precision",
@@ -207,7 +258,8 @@ def compared(script: str, departures: tuple[str, ...]) -> str:
 def generate(
     *,
     identities: IdentityFlags,
-    images_per_id: Annotated[int, typer.Option("--images", help="images of each identity")] = 50,
+    images_per_id: Annotated[int, typer.Option("--images", "--keep", help="images of each identity")] = 50,
+    choice: ChoiceFlags,
     output: OutputFlags,
     engine: EngineFlags,
     rate: RateFlags,
@@ -230,6 +282,7 @@ def generate(
         output.options,
         workers.options,
         steering.asked,
+        choice.options,
     )
     kept = typed(context)
     chosen = {FIXED[name] for name in kept}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v2f_engine import disk
+from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.writing.forecast import Forecast, forecast, is_begun, probed
 from v2f_engine.options import IdentityOptions
 from v2f_engine.pipeline.generation import Request, identity_table, origin, prepare, refuse_impossible
+from v2f_engine.pipeline.selected import chosen_of
 from v2f_engine.scale.executors import check_options
 from v2f_engine.vectors.calibration import limit_of
 from v2f_engine.vectors.identities import BYTES_PER_IDENTITY, Identities
@@ -100,10 +102,14 @@ def foresee(
     before(manifest)
     engine = ready.engine
     some = range(min(len(ready.table), FIRST))
+
+    def made() -> Iterable[ImageBatch]:
+        return engine.batches(ready.table, ready.images, some, ready.control)
+
     written = forecast(
         Path(output.out),
         manifest,
-        lambda: probed(engine.batches(ready.table, ready.images, some, ready.control), output.encoder),
+        lambda: probed(chosen_of(ready.choosing, made(), ready.table), output.encoder),
         attached=BYTES_PER_IDENTITY * count + len(ready.images.perturbation.attachment() or b""),
     )
     workers = asked.workers.workers or 1

@@ -42,6 +42,7 @@ from v2f_engine.pipeline.given import REFERENCES
 from v2f_engine.pipeline.makers import refuse_moved
 from v2f_engine.pipeline.memory import WithinMemory
 from v2f_engine.pipeline.published import Asked, Script, departures, script_for
+from v2f_engine.pipeline.selected import ChoiceOptions, Choosing, chosen_of
 from v2f_engine.pipeline.self_test import self_tested
 from v2f_engine.pipeline.shard_source import OPEN
 from v2f_engine.pipeline.start_up import timed
@@ -123,6 +124,7 @@ def generate(
     attributes: AttributeControl | PoseCondition | None = None,
     images_per_shard: int | None = None,
     extend: bool = False,
+    choice: ChoiceOptions | None = None,
     compute_batch: int | None = None,
     runner: str = "auto",
     fetch: bool = False,
@@ -144,6 +146,8 @@ def generate(
         executor, workers, executor_options: who works; see `options.WorkerOptions`.
         extend: the finished set at `out` gets more people: `n_ids` in all, every other argument as when it was made.
             What is there keeps every byte; see `pipeline.extension`.
+        choice: more images of each person are made than `images_per_id`, and the best of them written:
+            `ChoiceOptions(make=80, by=("centre",))`.
         attributes: steer pose, quality and more, e.g. `AttributeControl({"yaw": "-60:60", "quality": 24})`;
             each image's goals and achieved values are recorded. A `PoseCondition` uses the pose network of a
             Vec2Face+ model instead; `masks` and `perturbation` that are None are then those of
@@ -195,6 +199,7 @@ def generate(
         ),
         WorkerOptions(executor, workers, executor_options or {}),
         attributes,
+        choice,
     )
     asked = asked.as_published(chosen) if as_published else asked.settled(chosen)
     return run(asked, progress, notify)
@@ -210,6 +215,7 @@ class Request:
     output: OutputOptions
     workers: WorkerOptions = field(default_factory=WorkerOptions)
     attributes: AttributeControl | PoseCondition | None = None
+    choice: ChoiceOptions | None = None
 
     @property
     def script(self) -> Script:
@@ -240,7 +246,10 @@ class Request:
 
     def departures(self, precision: str) -> tuple[str, ...]:
         """How it differs from that script; `precision` is what `auto` became."""
-        return departures(self._asked, self.script, precision)
+        told = departures(self._asked, self.script, precision)
+        if self.choice is None:
+            return told
+        return (*told, f"the best {self.images.images_per_id} of {self.choice.make}")
 
     @property
     def _asked(self) -> Asked:
@@ -281,7 +290,8 @@ class Prepared:
     Args:
         engine, control: what makes the images.
         table: the identities.
-        images: what is drawn around each, told of the table.
+        images: what is drawn around each, told of the table; as many as are made.
+        choosing: what keeps some of them.
         manifest: of the dataset, without records: settings, plan, format, encoder.
         departures: how it differs from the published script.
     """
@@ -290,6 +300,7 @@ class Prepared:
     control: WithinMemory | None
     table: Identities
     images: ImageOptions
+    choosing: Choosing | None
     manifest: Manifest
     departures: tuple[str, ...]
 
@@ -301,6 +312,8 @@ def refuse_impossible(asked: Request) -> None:
         OutputFolderError, DiskFull, ConfigError: see `room.refuse_beyond`.
     """
     people, output = asked.identities, asked.output
+    if asked.choice is not None:
+        asked.choice.rule(asked.images.images_per_id)
     count = len(people.identities) if people.identities is not None else people.n_ids or 0
     encoder, stored = output.encoder.describe(), get_format(output.format).stores
     refuse_beyond(output.out, count, asked.images.images_per_id, encoder, stored=stored)
@@ -337,10 +350,16 @@ def prepare(
         **engine.describe(),
         **({} if control is None else {"attributes": control.describe()}),
     }
+    choosing = None
+    if asked.choice is not None:
+        device = str(engine.runner.describe().get("device", "cpu"))
+        choosing = asked.choice.open(images.images_per_id, engine.loaded, device)
+        settings["selection"] = choosing.describe()
+        images = replace(images, images_per_id=asked.choice.make)
     manifest = manifest_for(output.format, plan, output.encoder.describe(), settings)
     if held is not None:
         manifest = held.larger(manifest, output.images_per_shard)
-    return Prepared(engine, control, table, images, manifest, asked.departures(engine.precision))
+    return Prepared(engine, control, table, images, choosing, manifest, asked.departures(engine.precision))
 
 
 def run(
@@ -361,6 +380,7 @@ def run(
         ready = prepare(asked, notify)
         engine, control, table, images = ready.engine, ready.control, ready.table, ready.images
         manifest, differs, people = ready.manifest, ready.departures, engine.people
+        choosing = ready.choosing
         del ready
         before(manifest)
         plan, note, beside = manifest.plan, clock.progress(progress), {IDENTITIES: table.to_bytes}
@@ -368,7 +388,7 @@ def run(
             beside[PERTURBATION] = lambda: held
 
         def make(ids: range) -> Iterable[ImageBatch]:
-            return clock.batches(engine.batches(table, images, ids, control))
+            return clock.batches(chosen_of(choosing, engine.batches(table, images, ids, control), table))
 
         worth = plan.images >= WORTH_A_SELF_TEST * engine.runner.batch_size
         tested = worth and isinstance(engine.runner, NetworkRunner)
@@ -380,11 +400,12 @@ def run(
                 )
             self_test = test()
         if executor != "inline":
-            del engine, control, test, make  # workers have their own; on a GPU this one's memory is theirs
+            # workers have their own; on a GPU this one's memory is theirs
+            del engine, control, choosing, test, make
             written = write_scaled(
                 output.out,
                 manifest,
-                Source(OPEN, {"model": str(asked.engine.model), "fetch": asked.engine.fetch}),
+                Source(OPEN, source_options(asked)),
                 Workforce(
                     executor, asked.workers.workers, asked.engine.device, options=asked.workers.options
                 ),
@@ -394,6 +415,16 @@ def run(
         start_up = clock.report(kernels.compiled)
     report = report_of(output.out, plan, written, clock.seconds, self_test, start_up, origin(table, people))
     return replace(report, script=script.name, departures=differs)
+
+
+def source_options(asked: Request) -> dict[str, Any]:
+    """What workers need to know to open the images beside the manifest: what it names by hash alone."""
+    told: dict[str, Any] = {"model": str(asked.engine.model), "fetch": asked.engine.fetch}
+    if asked.choice is not None:
+        if asked.choice.recogniser is not None:
+            told["recogniser"] = str(asked.choice.recogniser)
+        told["quality_model"] = str(asked.choice.quality_model)
+    return told
 
 
 def identity_table(asked: IdentityOptions, seed: int) -> Identities:

@@ -66,6 +66,7 @@ def options_of(manifest: Manifest, folder: Path, typed: Collection[str] = ()) ->
             **_model(asked, typed),
             **_noise(asked, folder, typed),
             **_attributes(asked, typed),
+            **_selection(asked, typed),
             **_machine(asked),
         }
     else:
@@ -79,6 +80,12 @@ def _not_ours(manifest: Manifest, folder: Path) -> str:
         of = f"a {origin.get('format', 'foreign')} set of {origin.get('images', '?')} images"
         inside = maker_of(origin.get("settings", {}))
         made = f" That one was made by `v2f {inside}`: its own manifest can be replayed." if inside else ""
+        if isinstance(chosen := manifest.settings.get("selection"), Mapping):
+            rule = " ".join([f"--keep {chosen['keep']}", *(f"--by {name}" for name in chosen["by"])])
+            return (
+                f"{folder} was chosen from {of}; its manifest says of which bytes, not from where: name the source, "
+                f"`v2f select SOURCE {rule} --format {manifest.format} --out COPY`.{made}"
+            )
         return (
             f"{folder} was converted from {of}, and its manifest says of which bytes, not from where: name the source, "
             f"`v2f convert SOURCE TARGET --format {manifest.format}`.{made}"
@@ -142,6 +149,32 @@ def _model(asked: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
             f"{str(asked['model']['sha256'])[:12]}), which its manifest knows by hash alone: name the file, --model."
         )
     return {"model": name, "masks": _masks(asked["masks"]), "rounding": asked.get("rounding", "nearest")}
+
+
+def _selection(asked: Mapping[str, Any], typed: Collection[str]) -> dict[str, Any]:
+    """How images were chosen among those that were made."""
+    from v2f_engine.models.registry import names
+
+    told = asked.get("selection")
+    if told is None:
+        return {}
+    found: dict[str, Any] = {"make": told["make"], "select": list(told["by"])}
+    cosines = {"select-min-cosine": "min_cosine", "select-duplicate-cosine": "duplicate_cosine"}
+    found |= {option: told[name] for option, name in cosines.items() if name in told}
+    judges = {
+        "select-recogniser": ("recogniser", names("recogniser")),
+        "select-quality-model": ("quality", ("quality", *names("recogniser"))),
+    }
+    for option, (role, known) in judges.items():
+        used = told.get(role, {}).get("name")
+        if used in known:
+            found[option] = used
+        elif used is not None and option not in typed:
+            raise ConfigError(
+                f"the set's images were chosen by {role} {used!r}, which its manifest knows by hash alone: name the "
+                f"file, --{option}."
+            )
+    return found
 
 
 def _machine(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models.mask_schedule import MaskSchedule
 from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
+from v2f_engine.pipeline.selected import ChoiceOptions, chosen_of
 from v2f_engine.scale.shard import encoder_of
 from v2f_engine.vectors.identities import Identities
 
@@ -25,7 +27,14 @@ OPEN = "v2f_engine.pipeline.shard_source:open_images"
 
 
 def open_images(
-    manifest: Manifest, root: Path, device: str = "auto", *, model: str | None = None, fetch: bool = False
+    manifest: Manifest,
+    root: Path,
+    device: str = "auto",
+    *,
+    model: str | None = None,
+    fetch: bool = False,
+    recogniser: str | None = None,
+    quality_model: str | None = None,
 ) -> Callable[[range], Iterable[ImageBatch]]:
     """A function from a range of identities to their images, exactly as the manifest describes them.
 
@@ -35,6 +44,7 @@ def open_images(
         device: where to compute; the kind of device that the manifest names, whichever number.
         model: name or path; by default the name in the manifest, which for a path is not enough.
         fetch: allow a download of published weights.
+        recogniser, quality_model: of a set that was chosen from more images; by default the names in the manifest.
 
     Raises:
         DatasetError: the manifest is not of a generated dataset; the identity table is another one; or this
@@ -72,7 +82,14 @@ def open_images(
             f"{asked['identities']['table_hash'][:12]}. Restore the file, or run `v2f generate` again as before."
         )
     images = ImageOptions.from_manifest(manifest.plan.images_per_id, asked, root)
-    return lambda identities: engine.batches(table, images, identities)
+    choosing = None
+    if "selection" in asked:
+        choice = ChoiceOptions.from_manifest(asked["selection"], recogniser, quality_model)
+        here = str(engine.runner.describe().get("device", "cpu"))
+        choosing = choice.open(images.images_per_id, engine.loaded, here)
+        _refuse_other(root, asked, {"selection": choosing.describe()})
+        images = replace(images, images_per_id=choice.make)
+    return lambda identities: chosen_of(choosing, engine.batches(table, images, identities), table)
 
 
 @takes(path=PATH, model=PATH, device=WORD, fetch=SWITCH)
@@ -98,6 +115,7 @@ def repair(
     root = Path(path)
     if (root / MANIFEST).is_file():
         mend_manifest(root)
+        _refuse_chosen(root)
     report = verify_dataset(root)
     lost = sorted(report.broken_names & ATTACHED)
     if lost:
@@ -114,6 +132,16 @@ def repair(
         return opened[0](identities)
 
     return repair_dataset(root, make, encoder_of(manifest))
+
+
+def _refuse_chosen(root: Path) -> None:
+    """Raises DatasetError for a set that `v2f select` chose from another, which that command mends."""
+    told = Manifest.load(root / MANIFEST).settings
+    if "selection" in told and "converted_from" in told:
+        raise DatasetError(
+            f"{root}: chosen from another set by `v2f select`. The same command again makes broken files anew, byte "
+            "for byte, and leaves whole ones alone."
+        )
 
 
 def _refuse_other(root: Path, asked: dict[str, Any] | Any, here: dict[str, Any]) -> None:

@@ -199,6 +199,9 @@ def _made(settings: Mapping[str, Any], options: Mapping[str, Any] | None) -> Ite
             "converted",
             f"from a {origin.get('format', 'foreign')} set of {origin.get('images', '?'):,} images",
         )
+    if isinstance(chosen := settings.get("selection"), Mapping):
+        made = f" of {chosen['make']} made" if "make" in chosen else ""
+        yield "chosen", f"the best {chosen['keep']}{made} of each person by {' and '.join(chosen['by'])}"
 
 
 def _measured(card: Path | None) -> list[str]:
