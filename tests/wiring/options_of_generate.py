@@ -55,11 +55,11 @@ def steered(words: str, *, beside: str = "--quality 30", also: str = "", slow: b
     return Row(f"{STEERED} {words} {also}", SOME, ("attributes",), f"{STEERED} {beside} {also}", slow)
 
 
-CHOSEN = "--ids 3 --source gaussian --make 6"
+CHOSEN = "--ids 3 --source gaussian --make 8"
 
 
 def chosen(words: str, *, beside: str = "") -> Row:
-    """Beside another choice among six images."""
+    """Beside another choice among eight images."""
     return Row(f"{CHOSEN} {words}", SOME, ("selection",), f"{CHOSEN} {beside}")
 
 
@@ -71,8 +71,8 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     "--make": (plain("--make 4", SOME, "selection"),),
     "--select": (chosen("--select diversity"),),
     "--select-recogniser": (chosen("--select-recogniser {other_reader}"),),
-    "--select-min-cosine": (chosen("--select quality --select-min-cosine 0.99", beside="--select quality"),),
-    "--select-duplicate-cosine": (chosen("--select-duplicate-cosine 0.9"),),
+    "--select-min-cosine": (chosen("--select quality --select-min-cosine 0.8", beside="--select quality"),),
+    "--select-duplicate-cosine": (chosen("--select-duplicate-cosine 0.6"),),
     "--select-quality-model": (
         chosen("--select quality --select-quality-model {reader}", beside="--select quality"),
     ),
@@ -83,6 +83,12 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
     ),
     "--recogniser": (Row(f"{FACES} --recogniser {{other_reader}}", PEOPLE, ("identities",), FACES),),
     "--source": (Row("--ids 2 --source {statistics}", PEOPLE, ("identities",)),),
+    "--mix": (
+        Row(
+            "--ids 2 --source {grouped} --mix young:1", PEOPLE, ("identities",),
+            "--ids 2 --source {grouped} --mix old:1",
+        ),
+    ),
     "--max-cosine": (Row("--ids 6 --source gaussian --max-cosine 0.02", PEOPLE, ("identities",), SIX),),
     "--exclude": (Row(f"{SIX} --exclude {{others}}", PEOPLE, ("identities",), SIX),),
     "--fmr": (
