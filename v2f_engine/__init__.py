@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from v2f_engine.pipeline import load_identities as load_identities
     from v2f_engine.pipeline import repair as repair
     from v2f_engine.pipeline.makers.posed import PoseCondition as PoseCondition
+    from v2f_engine.vectors.growth import extend_identities as extend_identities
     from v2f_engine.vectors.perturbation import Perturbation as Perturbation
     from v2f_engine.vectors.sampling import Identities as Identities
     from v2f_engine.vectors.sampling import sample_identities as sample_identities
@@ -69,6 +70,7 @@ _HOMES = {
     "V2FError": "v2f_engine.errors",
     "Vec2Face": "v2f_engine.models.vec2face",
     "convert_dataset": "v2f_engine.data.writing.convert",
+    "extend_identities": "v2f_engine.vectors.growth",
     "generate": "v2f_engine.pipeline",
     "load_identities": "v2f_engine.pipeline",
     "open_dataset": "v2f_engine.data.formats",
@@ -93,6 +95,7 @@ __all__ = [
     "__version__",
     "convert_dataset",
     "errors",
+    "extend_identities",
     "generate",
     "load_identities",
     "open_dataset",

@@ -126,6 +126,7 @@ REFUSED = {
     "another seed": (
         lambda t: (told(t, seed=9), 60, {}), VectorError, r"identity 0 is not candidate 0 of 'gaussian' with seed 9",
     ),
+    "packed": (lambda t: (told(t, packed={}), 60, {}), VectorError, "Extend the table that was packed"),
     "of groups": (lambda t: (told(t, mix={}), 60, {}), VectorError, "a source with groups"),
     "a later version's": (lambda t: (told(t, twins=True), 60, {}), VectorError, "does not know what twins in it"),
     "not ours": (lambda t: (told(t, candidates_drawn="50"), 60, {}), VectorError, "not what this program writes"),

@@ -5,6 +5,7 @@ statistics      mean and covariance of real features, fitted in a stream
 labelled        the same of groups of people, by a label column
 sources         candidate streams: a function of (seed, index), bit-equal on every machine
 sampling        sample_identities: candidates, exclusion, greedy rejection -> identities
+growth          extend_identities: a finished table goes on; growth_plan foresees its new part
 mix, filling    groups in asked shares, place by place
 acceptance      how many candidates survive, as formulas
 pilot, planner  what a request costs and whether it can be met, before it runs

@@ -30,11 +30,12 @@ BESIDE = frozenset({"calibration", "model", "rescaled"})
 """What it may say beside: where the threshold came from, for which model, that the source was rescaled."""
 OTHERWISE: Mapping[str, str] = {
     "faces": "it was proven on its faces, and who was dropped there is not in it, so nobody knows from the table alone "
-    "whom the next identity would collide with. `v2f ids prove` with a larger number makes the larger table; what it "
-    "finds in OUT.work is not made again",
+    "whom the next identity would collide with. `v2f ids prove` with a larger number makes the larger table",
     PART_OF: "its rows were chosen from a table: extend that one, and choose from the result",
     "rescaled_to": "its vectors were given and rescaled, not sampled: there is no stream to go on with",
     "held_apart": "its vectors were given, not sampled: there is no stream to go on with",
+    "packed": "its vectors were moved apart after they were sampled, so they are no candidates of its stream. Extend "
+    "the table that was packed, and pack the larger one",
     "noise": "its images are keyed by candidate, as those of a proven table are: `v2f ids prove` with a larger number "
     "makes the larger one",
     "mix": "it is of a source with groups, whose candidates are drawn in turn. Sample the larger number anew (v2f ids "
