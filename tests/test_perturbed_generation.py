@@ -198,6 +198,27 @@ def test_a_manifest_makes_it_again(model: Path) -> None:
         v2f("generate", stem, "--perturbation cone:0.4 --sigma 0.2 --out fifth")
 
 
+@pytest.mark.usefixtures("_here")
+def test_a_measured_covariance_goes_with_the_set(model: Path) -> None:
+    """Fitted by a command, named by another; the set holds it, so that its manifest is enough to make it again."""
+    rng = np.random.default_rng(0)
+    np.save(
+        "features.npy", (rng.standard_normal((40, 512)) + np.repeat(rng.standard_normal((10, 512)), 4, 0))
+    )
+    np.save("labels.npy", np.repeat(np.arange(10), 4))
+    v2f("ids within features.npy --labels labels.npy --components 8 --out within.safetensors")
+    stem = f"--ids 3 --images 2 --compute-batch 2 --device cpu --model {model} --source gaussian"
+    v2f("generate", stem, "--perturbation covariance:within.safetensors --out first")
+    assert (Path("first") / PERTURBATION).read_bytes() == Path("within.safetensors").read_bytes()
+    Path("within.safetensors").unlink()
+    v2f("generate --config first/manifest.json --model", model, "--out second")
+    assert tree(Path("first")) == tree(Path("second"))
+    victim = sorted(Path("second").glob("images/**/*.jpg"))[3]
+    victim.write_bytes(b"broken")
+    assert len(repair(Path("second"), model=str(model), device="cpu")) == 1
+    assert tree(Path("first")) == tree(Path("second"))
+
+
 def test_exact_shares_spread_the_cosines(engine: Engine) -> None:
     table = Identities.from_vectors(np.random.default_rng(0).standard_normal((5, 512), np.float32))
     draws = Draws.of(table, ImageOptions(20, 5, Cone(0.5, False), sigma_shares="exact"), engine.masks)

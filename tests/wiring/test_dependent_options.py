@@ -33,6 +33,7 @@ ALWAYS: dict[str, str] = {
     "env": "--device --precision --self-test",
     "ids sample": "n_ids --source --model --backend --out --overwrite --exclude --extend --dry-run",
     "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
+    "ids within": "features --labels --out --overwrite --components --shrinkage",
     "ids fit": "features --images --out --overwrite --length --components --shrinkage",
     "ids plan": "n_ids --source --model --backend --max-candidates --extend --plot",
     "ids check": "vectors --step --plot",

@@ -80,6 +80,10 @@ LINES = {
         "ids centres {features} --labels {labels} --out {o}.npy", "out table people images left_out"
     ),
     "ids fit": Line("ids fit {known} --out {o}.safetensors", "out rows length components shrinkage sha256"),
+    "ids within": Line(
+        "ids within {features} --labels {labels} --out {o}.safetensors",
+        "out images people length components sha256",
+    ),
     "ids plan": Line("ids plan 30 --source gaussian --max-cosine 0.5", "feasible plan plot", slow=True),
     "ids check": Line("ids check {known}", "threshold threshold_from curves"),
     "ids prove": Line(

@@ -98,6 +98,26 @@ CENTRES_SCENE = Scene(
     },
 )
 
+WITHIN = "v2f_engine.vectors.within:fit_within"
+WITHIN_SCENE = Scene(
+    "ids within",
+    "<features={features}> --labels {labels} --out {out}.safetensors",
+    {
+        **OVERWRITE,
+        "features": case("{others}", (MEANS, "what", "{others}")),
+        "--labels": case(
+            "{swapped}",
+            (WITHIN, "codes", lambda codes: codes[0] == 7),
+            instead="<features={features}> --out {out}.safetensors",
+        ),
+        "--out": case(
+            "{out}-b.safetensors", ("v2f_engine.atomic:write_atomically", "path", "{out}-b.safetensors")
+        ),
+        "--components": case("5", (WITHIN, "components", 5)),
+        "--shrinkage": (case("0.25", (WITHIN, "shrinkage", 0.25)), case("oas", (WITHIN, "shrinkage", "oas"))),
+    },
+)
+
 FIT_SCENE = Scene(
     "ids fit",
     "<features={known}> --out {out}.safetensors",
@@ -304,4 +324,4 @@ PROVE_SCENE = Scene(
     {PROVE: stop},
 )
 
-SCENES = (SAMPLE, CENTRES_SCENE, FIT_SCENE, PLAN, CHECK, PROVE_SCENE)
+SCENES = (SAMPLE, CENTRES_SCENE, WITHIN_SCENE, FIT_SCENE, PLAN, CHECK, PROVE_SCENE)

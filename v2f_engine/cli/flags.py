@@ -140,7 +140,8 @@ class NoiseFlags:
         str | None,
         typer.Option(
             help="how images lie around an identity, by the form's name: sigma:0.3,0.5,0.7@0.4,0.4,0.2, "
-            "cosine:0.9,0.8, cone:0.6 (cosines from 0.6 up, nobody nearer to another; cone:0.6,unguarded)"
+            "cosine:0.9,0.8, cone:0.6 (cosines from 0.6 up, nobody nearer to another; cone:0.6,unguarded), "
+            "covariance:FILE (of `v2f ids within`)"
         ),
     ] = None
     seed: Annotated[int, typer.Option(help="decides every vector, mask and image")] = 0

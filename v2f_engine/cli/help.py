@@ -98,6 +98,7 @@ WITHOUT: Mapping[str, str] = {
     "ids centres --labels": "what holds the features says it",
     "ids fit --labels": "none: a row is a person",
     "ids prove --features": "not written",
+    "ids within --labels": "what holds the features says it",
     "train generator --features": "extracted now",
     "train generator --dropout": RECIPES,
     "train estimator --out": "runs/NAME.safetensors",

@@ -33,6 +33,7 @@ from v2f_engine.cli import (
     train_attributes,
     train_generator,
     ui,
+    within,
 )
 from v2f_engine.cli.dependent import Refusing
 from v2f_engine.errors import V2FError
@@ -67,6 +68,7 @@ def options(
 
 app.command("generate")(generate.generate)
 ids.app.command("prove")(prove.prove)
+ids.app.command("within")(within.within)
 app.add_typer(ids.app, name="ids")
 app.add_typer(train.app, name="train")
 train.app.command("generator")(train_generator.generator)

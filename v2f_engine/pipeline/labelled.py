@@ -22,6 +22,7 @@ from v2f_engine.pipeline.labels import TEXTS, Labels, is_feature, numbered, of_d
 from v2f_engine.vectors.centres import Blocks, Centres, People, person_centres
 from v2f_engine.vectors.gate import DIMENSION
 from v2f_engine.vectors.streams import BLOCK, parts_of
+from v2f_engine.vectors.within import Within, fit_within
 
 TABLES = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 """Endings of files of features alone, which `vectors.containers` reads."""
@@ -91,6 +92,48 @@ def centres_of(
     stream = found.blocks(own.codes, skip)
     return person_centres(
         stream, own.codes, own.people, what=found.name, unit=unit, skip=skip, progress=progress
+    )
+
+
+def within_of(
+    sources: Sequence[str | Path],
+    labels: str | Path | None = None,
+    *,
+    dimension: int | None = DIMENSION,
+    components: int | None = None,
+    shrinkage: float | str = 0.0,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda words: None,
+) -> Within:
+    """How images of one person differ: `vectors.within.fit_within` on features wherever they lie, in two passes.
+
+    Args:
+        sources, labels, dimension, say: as in `centres_of`.
+        components, shrinkage: as in `fit_within`.
+        progress: called with (rows done, rows in all), of both passes together.
+
+    Raises:
+        VectorError, DatasetError, ConfigError: as `centres_of` and `fit_within`.
+    """
+    found = labelled(sources, labels, dimension=dimension)
+    own = found.labels
+    _expect(own.people, found.stated, found.name, False)
+    say(f"{len(own.people):,} people by {found.from_people}")
+
+    def part(before: int) -> Progress | None:
+        return None if progress is None else lambda done, rows: progress(before * rows + done, 2 * rows)
+
+    blocks, name = found.blocks, found.name
+    means = person_centres(blocks(own.codes, False), own.codes, own.people, what=name, progress=part(0))
+    origin = f"{len(means)} people of {', '.join(Path(source).name for source in sources)}"
+    return fit_within(
+        blocks(own.codes, False),
+        own.codes,
+        means,
+        components=components,
+        shrinkage=shrinkage,
+        origin=origin,
+        progress=part(1),
     )
 
 

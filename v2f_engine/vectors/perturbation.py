@@ -3,6 +3,7 @@
     sigma       noise of a random level, brought back to the centre's length
     cosine      the same, its levels given by the cosine to the centre that they should give
     cone        evenly within a cone, guarded so that nobody is nearer to another (`perturbation_cone.py`)
+    covariance  as images of one person were measured to differ (`perturbation_covariance.py`)
 
 A sigma only means something against a vector's length: with length 21.9, sigma 0.3 / 0.5 / 0.7 give cosines
 of 0.955 / 0.888 / 0.810 to the centre; with length 15, 0.911 / 0.798 / 0.688. So levels can be given either
@@ -34,6 +35,8 @@ from v2f_engine.vectors.perturbation_contract import (
     check_centres,
     measured,
 )
+from v2f_engine.vectors.perturbation_covariance import Covariance
+from v2f_engine.vectors.within import Within
 
 RANGES = {"sigma": (0.0, 100.0), "cosine": (0.05, 1.0)}
 
@@ -85,11 +88,18 @@ class Perturbation(Around):
         return Cone(lowest, guarded)
 
     @staticmethod
+    def covariance(within: str | Path | Within) -> Covariance:
+        """As images of one person were measured to differ: a fit, or a file of `v2f ids within`."""
+        return Covariance(within) if isinstance(within, Within) else Covariance.load(within)
+
+    @staticmethod
     def of(text: str) -> Around:
-        """A form as `--perturbation` has it: `sigma:0.3,0.5,0.7@0.4,0.4,0.2`, `cosine:0.9,0.8`, `cone:0.6`.
+        """A form as `--perturbation` has it: `sigma:0.3,0.5,0.7@0.4,0.4,0.2`, `cosine:0.9,0.8`, `cone:0.6`,
+        `covariance:within.safetensors`.
 
         Raises:
             ConfigError: an unknown form, or one whose values cannot be.
+            VectorError: a file that is missing or broken.
         """
         name, _, rest = text.partition(":")
         return FORMS[one_of("perturbation", name, FORMS)].typed(rest)
@@ -181,6 +191,12 @@ def _cone(text: str) -> Around:
     return Cone(lowest, word != "unguarded")
 
 
+def _covariance(text: str) -> Around:
+    if not text:
+        raise ConfigError("perturbation covariance:FILE: expected a file of `v2f ids within`, found none.")
+    return Covariance.load(text)
+
+
 def _listed(values: Any) -> str:
     return ",".join(map(repr, values))
 
@@ -201,6 +217,7 @@ FORMS: Mapping[str, Form] = {
         Cone.told,
         lambda told, held: f"{told['lowest']!r}" + ("" if told["guarded"] else ",unguarded"),
     ),
+    "covariance": Form(_covariance, Covariance.told, lambda told, held: str(held)),
 }
 """Name, as `--perturbation NAME:...` has it and manifests say it -> form."""
 
