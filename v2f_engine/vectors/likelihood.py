@@ -85,6 +85,10 @@ class Likelihood:
             found[start : start + BLOCK] = np.sqrt((along * along).sum(axis=1))
         return found
 
+    def mean_distance(self, vectors: Float32) -> float:
+        """Of all `[N, D]`: how typical they are together."""
+        return float(self.distances(vectors).mean())
+
     def within(self, pushes: Float64) -> Float64:
         """Pushes float64 `[N, D]` times the covariance: the same bits whatever N, threads and library."""
         return _exactly(_exactly(pushes, self.factor), self.factor.T) * self.share

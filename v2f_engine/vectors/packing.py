@@ -2,20 +2,14 @@
 
 Rejection keeps what candidates happen to be far enough apart; a set that may move does better. That identities can be
 packed on the sphere by gradient descent, with a regulariser that keeps them among real embeddings, is the idea of
-HyperFace (Shahreza and Marcel, ICLR 2025, arXiv 2411.08470). Here each pair whose cosine c is above a target t costs
-(c - t)^2 / 2 and no other pair costs anything. A step moves each vector down that cost in the measure of its source's
-statistics (`likelihood.py`), shared among all whom it evades at once, and is drawn back towards where the vector was
-drawn by a share that fades to nothing over the steps; then the vector gets back its length. Every few steps all pairs
-are looked at anew, and the best arrangement seen there is what comes back: never a worse one than was given.
-
-Everything that decides is whole numbers or one operation an entry, so the same table with the same settings gives the
-same bits whatever the block, threads, library or device.
+HyperFace (Shahreza and Marcel, ICLR 2025, arXiv 2411.08470). How: `packing_steps.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,58 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.arguments import COUNT, FUNCTION, GALLERY, NUMBER, WORD, takes
+from v2f_engine.atomic import write_atomically
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import ConfigError
-from v2f_engine.vectors.exclusion import Exclusion
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.likelihood import Likelihood
 from v2f_engine.vectors.nearest import nearest_other
-from v2f_engine.vectors.neighbours import TILE, UNIT, Neighbours, codes_of, neighbours_of
+from v2f_engine.vectors.neighbours import TILE
 from v2f_engine.vectors.packing_request import asked_of
+from v2f_engine.vectors.packing_steps import EVERY, Point, Progress, Steps
 from v2f_engine.vectors.sources import VectorSource
 from v2f_engine.vectors.spherical_codes import least_worst_cosine
 from v2f_engine.vectors.statistics import Statistics
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
 METHOD = "v2f-packing/1"
 STEPS, PULL, DRIFT = 20, 0.02, 1.0
 """Defaults: of 1,000 of `mini` the worst cosine is then within 0.002 of the target (0.4217 for 0.4202)."""
 DROP = 0.07
 """How far below the worst cosine the target lies unless said otherwise."""
-EVERY = 5
-"""Steps between two looks at all pairs."""
-MARGIN = 0.03
-"""How far below the target pairs are watched between two looks; a look moves few of the others above it."""
-RATE = 0.5
-"""Of a gap that a step closes from either side, were there no other pair."""
-SHARED = 0.5
-"""Of another neighbour's push that counts against a step's length: who is near one identity is near the others, too."""
-NEIGHBOURS = 256
-"""Pairs an identity in the mean at most."""
-BLOCK = 4096
-
-
-@dataclass(frozen=True)
-class Point:
-    """What a look at all pairs found.
-
-    Args:
-        step: steps before it.
-        worst, mean: largest and mean cosine of an identity to its nearest other, to 1e-4 (`neighbours.py`).
-        typicality: mean Mahalanobis' distance to the source's mean.
-        above: pairs above the target.
-        held: identities that are back where they began, lest they resemble an excluded person.
-    """
-
-    step: int
-    worst: float
-    mean: float
-    typicality: float
-    above: int
-    held: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +69,20 @@ class Packing:
     bound: float
     dimension: float
     guide: float
+
+    def lines(self) -> list[str]:
+        """What happened, for people, a fact a line."""
+        (first, last), dimension = self.typicality, self.table.shape[1]
+        kept = f"step {self.step} of {self.curve[-1].step}" if self.step else "as given: no step was better"
+        return [
+            f"worst    {self.before.max():.4f} -> {self.after.max():.4f} (target {self.target:.4f}), {kept}",
+            f"mean     {self.before.mean():.4f} -> {self.after.mean():.4f}, of each identity to its nearest other",
+            f"typical  mean distance {first:.3f} -> {last:.3f}, {(last - first) / self.spread:+.2f} spreads of one "
+            f"candidate's ({self.spread:.2f}); cosine to the start {self.stayed.mean():.4f} in the mean, "
+            f"{self.stayed.min():.4f} at least",
+            f"bound    no {len(self.table):,} directions in {dimension} dimensions stay below {self.bound:.4f}; in the "
+            f"source's {self.dimension:.1f} effective ones it would be {self.guide:.4f}",
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the vectors."""
@@ -174,9 +151,10 @@ def packing(
     """Moves identities apart until no two are as similar as a target, or the steps are used up.
 
     The worst and the mean cosine to the nearest other are never larger than before. Lengths stay, to a float32's
-    rounding; so do keys and candidates: row i is whom row i was, moved. A look at all N identities is N^2 D operations,
-    twice that counted as multiplications and additions, and there are steps / 5 + 1 of them; memory beside the table
-    is three times its size, 128 MiB for a block of cosines, and 24 bytes a watched pair.
+    rounding; so do keys and candidates: row i is whom row i was, moved. A look at all N identities is N^2 D operations
+    (each pair once: N^2 D / 2 products and as many additions), and there are steps / 5 + 1 of them: 10,000 of 512 are
+    5.1e10 a look, a million 5.1e14. Memory beside the table is three times its size, 128 MiB for a block of cosines,
+    and 24 bytes a watched pair.
 
     Args:
         table: sampled identities, float32 `[N, D]`, N >= 2.
@@ -208,7 +186,7 @@ def packing(
     before = nearest_other(table.vectors)
     bound = least_worst_cosine(len(table), table.shape[1])
     aim = _aim(target, float(before.max()), bound)
-    run = _Run(table.vectors, likely, asked.shield, aim, steps, pull, max_drift, device, block)
+    run = Steps(table.vectors, likely, asked.shield, aim, steps, pull, max_drift, device, block)
     best, best_step = run.to_the_end(progress)
     after = nearest_other(best) if best_step else before
     if after.max() > before.max() or after.mean() > before.mean():  # rounded cosines had it otherwise
@@ -235,13 +213,75 @@ def packing(
         curve=tuple(run.curve),
         before=before,
         after=after,
-        typicality=(_mean(likely, table.vectors), _mean(likely, best)),
+        typicality=(likely.mean_distance(table.vectors), likely.mean_distance(best)),
         spread=likely.spread,
         stayed=_cosines(table.vectors, best),
         bound=bound,
         dimension=dimension,
         guide=least_worst_cosine(len(table), max(2, round(dimension))),
     )
+
+
+@dataclass(frozen=True)
+class PackingPlan:
+    """What a packing will cost, at most.
+
+    Args:
+        identities, dimension, looks, steps: how often all pairs are looked at, and steps between.
+        target: the cosine aimed at.
+        operations: multiplications and additions of all looks, float32.
+        memory: bytes beyond the process itself, watched pairs left out.
+    """
+
+    identities: int
+    dimension: int
+    looks: int
+    steps: int
+    target: float
+    operations: float
+    memory: int
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Facts for people."""
+        return [
+            ("identities", f"{self.identities:,} of {self.dimension} numbers, target {self.target:.4f}"),
+            (
+                "work",
+                f"{self.steps} steps at most, {self.looks} looks at all pairs: N^2 D each, {self.operations:.2g}",
+            ),
+            ("memory", f"{self.memory / 2**20:,.0f} MiB, and 24 bytes a pair near the target"),
+        ]
+
+
+def foresee_packing(
+    table: Identities,
+    *,
+    source: str | Path | Statistics | VectorSource = "auto",
+    steps: int = STEPS,
+    target: float | None = None,
+    exclude: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None = None,
+) -> PackingPlan:
+    """What `packing` would do, after all its refusals; arguments and errors as there."""
+    at_least("steps", steps, 1)
+    asked_of(table, source, exclude)
+    n, d = table.shape
+    worst = float(nearest_other(table.vectors).max())
+    aim = _aim(target, worst, least_worst_cosine(n, d))
+    looks = 1 + math.ceil(steps / EVERY)
+    return PackingPlan(
+        n, d, looks, steps, aim, float(looks) * n * n * d, 3 * table.vectors.nbytes + 2 * 4 * TILE**2
+    )
+
+
+def save_curve(packed: Packing, path: str | Path) -> None:
+    """Writes a CSV with a row a look: the fields of `Point`.
+
+    Raises:
+        DiskFull, OutputFolderError: it cannot be written.
+    """
+    names = [one.name for one in fields(Point)]
+    rows = [",".join(str(getattr(point, name)) for name in names) for point in packed.curve]
+    write_atomically(Path(path), ("\n".join([",".join(names), *rows]) + "\n").encode())
 
 
 def _aim(target: float | None, worst: float, bound: float) -> float:
@@ -259,124 +299,7 @@ def _aim(target: float | None, worst: float, bound: float) -> float:
     return float(target)
 
 
-def _mean(likely: Likelihood, vectors: Float32) -> float:
-    return float(likely.distances(vectors).mean())
-
-
 def _cosines(one: Float32, other: Float32) -> Float64:
     a, b = one.astype(np.float64), other.astype(np.float64)
     lengths = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     return np.asarray((a * b).sum(axis=1) / lengths)
-
-
-class _Run:
-    """The steps of one packing."""
-
-    def __init__(
-        self, start: Float32, likely: Likelihood, shield: Exclusion | None, aim: float, steps: int, pull: float,
-        max_drift: float, device: str, block: int,
-    ) -> None:  # fmt: skip
-        self.start, self.likely, self.shield, self.steps, self.pull = start, likely, shield, steps, pull
-        self.aim, self.max_drift, self.device, self.block = aim, max_drift * likely.spread, device, block
-        self.whole_aim = int(np.floor(aim * UNIT**2))
-        self.now = start.copy()
-        self.lengths = np.concatenate([
-            np.sqrt((rows * rows).sum(axis=1))
-            for rows in (start[at : at + BLOCK].astype(np.float64) for at in range(0, len(start), BLOCK))
-        ])  # fmt: skip
-        self.stay = np.zeros(len(start), bool)
-        self.curve: list[Point] = []
-
-    def to_the_end(self, progress: Progress | None) -> tuple[Float32, int]:
-        """The best arrangement seen, and the steps before it."""
-        best, best_step, near = self.start, 0, self._look(0)
-        first = self.curve[0]
-        lowest = first.worst
-        for step in range(1, self.steps + 1):
-            self._step(near, 1 - (step - 1) / self.steps)
-            if progress is not None:
-                progress(step, self.steps)
-            if step % EVERY and step < self.steps:
-                continue
-            near = self._look(step)
-            point = self.curve[-1]
-            if round(abs(point.typicality - first.typicality), 9) > self.max_drift:
-                break
-            if point.worst < lowest and point.mean <= first.mean:
-                best, best_step, lowest = self.now.copy(), step, point.worst
-            if not point.above:
-                break
-        return best, best_step
-
-    def _look(self, step: int) -> Neighbours:
-        """All pairs near the target, after whoever resembles an excluded person is back where he began."""
-        if self.shield is not None and step:
-            passing = np.zeros(len(self.now), bool)
-            passing[self.shield.passing(self.now)] = True
-            self.stay |= ~passing
-            self.now[self.stay] = self.start[self.stay]
-        self.codes = codes_of(self.now)
-        near = neighbours_of(
-            self.codes,
-            self.aim - MARGIN,
-            most=NEIGHBOURS * len(self.now),
-            aim=self.whole_aim,
-            device=self.device,
-            block=self.block,
-        )
-        cosines, held = near.cosines, int(self.stay.sum())
-        self.curve.append(
-            Point(
-                step,
-                float(cosines.max()),
-                float(cosines.mean()),
-                _mean(self.likely, self.now),
-                near.above,
-                held,
-            )
-        )
-        self._fresh = True
-        return near
-
-    def _gaps(self, near: Neighbours, row: int) -> tuple[Float32, Float64]:
-        """A row's neighbours, and how far each is above the target, in whole numbers."""
-        others = self.codes[near.others[near.starts[row] : near.starts[row + 1]]]
-        return others, (others @ self.codes[row]).astype(np.float64) - self.whole_aim
-
-    def _step(self, near: Neighbours, faded: float) -> None:
-        if not self._fresh:
-            self.codes = codes_of(self.now)
-        self._fresh = False
-        for first in range(0, len(self.now), BLOCK):
-            part = slice(first, min(first + BLOCK, len(self.now)))
-            pushes = self._tangent(
-                np.stack([self._push(near, row) for row in range(part.start, part.stop)]), self.codes[part]
-            )
-            start, lengths = self.start[part].astype(np.float64), self.lengths[part, None]
-            rows = self.now[part].astype(np.float64)
-            rows -= pushes * (RATE / UNIT**3) * lengths
-            rows += (self.pull * faded) * (start - rows)
-            rows *= lengths / np.sqrt((rows * rows).sum(axis=1))[:, None]
-            self.now[part] = rows
-        self.now[self.stay] = self.start[self.stay]
-
-    def _tangent(self, pushes: Float64, codes: Float32) -> Float64:
-        """Pushes in the measure of the source, without what they would change of a vector's length.
-
-        What is taken away lies along covariance @ u, not along u: scaled back to its length, a vector pushed inwards
-        where the source varies most would grow in all other directions, and be less typical for nothing.
-        """
-        along, across = self.likely.within(pushes), self.likely.within(codes.astype(np.float64))
-        share = (codes * along).sum(axis=1) / (codes * across).sum(axis=1)
-        return np.asarray(along - share[:, None] * across)
-
-    def _push(self, near: Neighbours, row: int) -> Float64:
-        """float64 `[D]`: the sum of all whom a row evades, each by how far above the target, shared among them."""
-        others, gaps = self._gaps(near, row)
-        close = gaps > 0
-        if not close.any():
-            return np.zeros(self.codes.shape[1])
-        weights = gaps[close]
-        many = weights.sum() / weights.max()
-        total = weights @ others[close].astype(np.float64)  # below 2**37 a neighbour: exact
-        return np.asarray(total / (1 + SHARED * (many - 1)))
