@@ -21,9 +21,10 @@ from v2f_engine.vectors.calibration import Calibration, limit_of
 from v2f_engine.vectors.exclusion import Exclusion, hold_apart
 from v2f_engine.vectors.gate import DIMENSION, from_any
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.mix import MixLike
 from v2f_engine.vectors.perturbation import Perturbation, from_manifest
 from v2f_engine.vectors.perturbation_contract import Around
-from v2f_engine.vectors.sources import VectorSource, find_source
+from v2f_engine.vectors.sources import VectorSource, find_source, mixed_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,6 +94,7 @@ class IdentityOptions:
             on: `.npy` or array of centres, or a finished calibration.
         exclude: `.npy` of real centres `[M, 512]`, one or several; no identity is within `max_cosine` of one.
         rescale: bring given vectors, or those of a given source, to the length that the model was trained on.
+        mix: of a source with groups, the share of each; see `vectors.mix.parts_of_mix`.
 
     Given identities are held to `exclude`, and to `max_cosine` or `fmr` where one is given: an identity that breaks
     them is an error that names it, never left out.
@@ -110,6 +112,7 @@ class IdentityOptions:
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None
     exclude: Sequence[str | Path | NDArray[np.float32]] | str | Path | NDArray[np.float32] | None = None
     rescale: bool = False
+    mix: MixLike | None = None
 
     def __post_init__(self) -> None:
         if self.n_ids is not None:
@@ -130,6 +133,11 @@ class IdentityOptions:
                     "rescale (--rescale) is for given vectors or a given source; the model's own have its length."
                 )
             return
+        if self.mix is not None:
+            raise ConfigError(
+                "mix (--mix) and given identities (--vectors, --references) exclude each other: nothing is sampled "
+                "where vectors are given. Leave one of them out."
+            )
         if not self._auto:
             raise ConfigError(
                 f"source (--source {self.source}) and given identities (--vectors, --references) exclude each other: "
@@ -155,8 +163,8 @@ class IdentityOptions:
         """
         limit = people.max_cosine if self.max_cosine is None else self.max_cosine
         if self.identities is None:
-            source = people.require_source() if self._auto else people.admitted_source(
-                find_source(self.source), self.rescale
+            source = mixed_source(people.require_source(), self.mix) if self._auto else people.admitted_source(
+                mixed_source(find_source(self.source), self.mix), self.rescale
             )  # fmt: skip
             return replace(
                 self,

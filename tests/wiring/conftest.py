@@ -18,6 +18,7 @@ from v2f_engine.models.registry import locate
 from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
 from v2f_engine.models.weights import save_weights
 from v2f_engine.pipeline import generate
+from v2f_engine.vectors.labelled import fit_groups, save_labelled
 from v2f_engine.vectors.sampling import sample_identities
 from v2f_engine.vectors.statistics import fit_statistics, save_statistics
 
@@ -80,6 +81,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made["faces"], made["strangers"] = people(root / "faces", 1), people(root / "strangers", 2)
     made["statistics"] = root / "statistics.safetensors"
     save_statistics(made["statistics"], fit_statistics([(0, arrays["known"].astype(np.float32))]))
+    made["groups"], made["other_groups"] = root / "groups.csv", root / "other_groups.csv"
+    half = len(arrays["known"]) // 2
+    made["groups"].write_text("age,glasses\n" + "old,no\nyoung,yes\n" * half)
+    made["other_groups"].write_text("age\n" + "early\n" * half + "late\n" * half)
+    made["grouped"] = root / "grouped.safetensors"
+    known = arrays["known"].astype(np.float32)
+    save_labelled(made["grouped"], fit_groups([(0, known)], ["old", "young"] * half, shrinkage=0.5))
     made["table"] = root / "table.safetensors"
     sample_identities(3, seed=11, source="gaussian").save(made["table"])
     made["pictures"] = root / "pictures"

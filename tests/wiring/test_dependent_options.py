@@ -34,9 +34,11 @@ ALWAYS: dict[str, str] = {
     "ids sample": "n_ids --source --model --backend --out --overwrite --exclude --extend --dry-run",
     "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
     "ids within": "features --labels --out --overwrite --components --shrinkage",
-    "ids fit": "features --images --out --overwrite --length --components --shrinkage",
+    "ids fit": "features --images --out --overwrite --length --components --shrinkage --groups",
     "ids plan": "n_ids --source --model --backend --max-candidates --extend --plot",
     "ids check": "vectors --step --plot",
+    "ids pack": "table --out --curve --plot --overwrite --target --steps --pull --max-drift --source --exclude --device "
+    "--dry-run",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --perturbation --seed --max-rounds "
     "--max-made --backend --images --dry-run",
@@ -57,7 +59,7 @@ ALWAYS: dict[str, str] = {
     "evaluate ijb": "meta --features --crops --name --scores --curve --out --overwrite",
     "evaluate report": "data --recogniser --bf16 --device --channels --mean --std --images "
     "--split --threshold --gallery --beside "
-    "--accuracy --card --out --overwrite",
+    "--accuracy --groups --card --out --overwrite",
     "evaluate table": "results --table --format --out",
     "export onnx": "--out --model --precision --part --opset --masks --check --fetch --overwrite",
     "export tensorrt": "--out --model --profile --timing-cache --workspace --level --overwrite",

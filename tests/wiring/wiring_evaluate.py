@@ -215,6 +215,7 @@ REPORT = Scene(
         "--gallery": case("{gallery}", (REPORTING, "gallery.name", "gallery")),
         "--beside": case("{strangers}", (REPORTING, "beside.0.name", "strangers")),
         "--accuracy": case("mine={verification}", (REPORTING, "accuracy.0.name", "mine")),
+        "--groups": case("yaw", (REPORTING, "groups", "yaw")),
         "--card": case(None, (CARD, "root", "{faces}"), also="--no-card", spies=WHOLE),
         **OVERWRITE,
         "--out": case(

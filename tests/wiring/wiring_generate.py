@@ -120,6 +120,11 @@ GENERATE = Scene(
             case("{reader}", (RECOGNISER, "model", "{reader}"), also="--calibration {faces} --fmr 0.5"),
         ),
         "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--mix": case(
+            "old:1,young:3",
+            (STREAM, "self.source.parts", (1, 3)),
+            instead="--ids 3 --images 2 --out {out} --model {small} --source {grouped} --compute-batch 2",
+        ),
         "--rescale": case(
             None,
             ("v2f_engine.vectors.people:People.admitted", "rescale", True),

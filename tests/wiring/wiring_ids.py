@@ -12,6 +12,7 @@ from wiring_spies import give, stop
 CALIBRATE = "v2f_engine.vectors.calibration:calibrate_threshold"
 FACES = "v2f_engine.pipeline.proof:FaceFeatures"
 FIT = "v2f_engine.vectors.statistics:fit_statistics"
+FIT_GROUPS = "v2f_engine.vectors.labelled:fit_groups"
 FIT_CENTRES = "v2f_engine.vectors.statistics:fit_centres"
 MEANS = "v2f_engine.vectors.centres:person_centres"
 ADMITTED = "v2f_engine.vectors.people:People.admitted_source"
@@ -56,6 +57,11 @@ SAMPLE = Scene(
             ("v2f_engine.vectors.identities:Identities.save", "path", "{out}-b.safetensors"),
         ),
         "--source": case("{statistics}", (STREAM, "self.source.name", "statistics.safetensors")),
+        "--mix": case(
+            "old:1,young:3",
+            (STREAM, "self.source.parts", (1, 3)),
+            instead="<n_ids=5> --out {out}.safetensors --source {grouped}",
+        ),
         "--model": case("{small}", (LOCATE, "model", "{small}")),
         "--rescale": case(None, (ADMITTED, "rescale", True), also="--model {small}"),
         "--max-cosine": case("0.25", (STREAM, "self.max_cosine", 0.25)),
@@ -166,8 +172,24 @@ FIT_SCENE = Scene(
                 "0.25", (FIT, "shrinkage", 0.25), also="--images {faces}", instead="--out {out}.safetensors"
             ),
         ),
+        "--groups": case(
+            "{other_groups}",
+            (FIT_GROUPS, "groups", lambda names: names[0] == "early"),
+            also="--column age --shrinkage 0.5",
+        ),
+        "--column": case(
+            "glasses",
+            (FIT_GROUPS, "column", "glasses"),
+            also="--groups {groups} --shrinkage 0.5",
+            instead="<features={known}> --out {out}.safetensors",
+        ),
+        "--covariance": case(
+            "pooled",
+            (FIT_GROUPS, "covariance", "pooled"),
+            also="--groups {groups} --column age --shrinkage 0.5",
+        ),
     },
-    {"v2f_engine.vectors.statistics:save_statistics": stop},
+    {"v2f_engine.vectors.statistics:save_statistics": stop, FIT_GROUPS: stop},
 )
 
 PLAN = Scene(
@@ -176,6 +198,9 @@ PLAN = Scene(
     {
         "n_ids": case("40", (PILOT, "identities", 40)),
         "--source": case("{statistics}", (PILOT, "source.name", "statistics.safetensors")),
+        "--mix": case(
+            "old:1,young:3", (PILOT, "source.parts", (1, 3)), instead="<n_ids=30> --source {grouped}"
+        ),
         "--model": case("{small}", (LOCATE, "model", "{small}")),
         "--rescale": case(None, (ADMITTED, "rescale", True), also="--model {small}"),
         "--max-cosine": case("0.25", (PILOT, "max_cosine", 0.25)),
@@ -258,6 +283,38 @@ CHECK = Scene(
     },
 )
 
+PACK = "v2f_engine.vectors.packing:packing"
+STEPS = "v2f_engine.vectors.packing_steps:Steps"
+PACK_SCENE = Scene(
+    "ids pack",
+    "<table={known}> --source gaussian --out {out}.safetensors",
+    {
+        **OVERWRITE,
+        **dry_run(),
+        "table": case("{features}", (PACK, "table.provenance.source", "{features}")),
+        "--out": case(
+            "{out}-b.safetensors",
+            ("v2f_engine.vectors.identities:Identities.save", "path", "{out}-b.safetensors"),
+        ),
+        "--curve": case("{out}-c.csv", (WRITE, "path", "{out}-c.csv")),
+        "--plot": case("{out}-c.png", (PLOT.format("packing"), "path", "{out}-c.png")),
+        "--target": case("0.05", (STEPS, "aim", 0.05)),
+        "--steps": case("3", (STEPS, "steps", 3)),
+        "--pull": case("0.3", (STEPS, "pull", 0.3)),
+        "--max-drift": case("0.5", (STEPS, "max_drift", 0.5)),
+        "--source": case(
+            "{statistics}", (STEPS, "likely.mean", lambda mean: bool(np.any(mean))), instead="<table={known}> --out "
+            "{out}.safetensors --source gaussian",
+        ),
+        "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
+        "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}"), also="--exclude {faces}"),
+        "--device": case(
+            "cpu:0", ("v2f_engine.vectors.neighbours:neighbours_of", "device", "cpu:0")
+        ),
+    },
+    {PLOT.format("packing"): give(None)},
+)
+
 FINISHED = {PROVE: give(PROVEN), PLOT.format("proof"): give(None)}
 PROVE_SCENE = Scene(
     "ids prove",
@@ -324,4 +381,4 @@ PROVE_SCENE = Scene(
     {PROVE: stop},
 )
 
-SCENES = (SAMPLE, CENTRES_SCENE, WITHIN_SCENE, FIT_SCENE, PLAN, CHECK, PROVE_SCENE)
+SCENES = (SAMPLE, CENTRES_SCENE, WITHIN_SCENE, FIT_SCENE, PLAN, CHECK, PACK_SCENE, PROVE_SCENE)

@@ -37,6 +37,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "--reference-identity": ("auto", "image", "folder", "column"),
     "--executor": ("auto", "inline", "local", "ray", "slurm"),
     "--by": ("steering", "pose-model"),
+    "--covariance": ("own", "pooled"),
     "--steer": ("images", "identities", "both"),
     "--steering": ("ours", "published-2024", "published-2025", "plus"),
     "--landmark-heights": ("auto", "rendered", "published"),

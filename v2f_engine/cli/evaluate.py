@@ -195,8 +195,9 @@ def separability(
     """Are the identities apart: unique ones over prefixes, EER, FMR100, FDR, DCFace's U, C and D."""
     from dataclasses import replace
 
+    from v2f_engine.evaluate.by_group import groups_of, measure_by_group
     from v2f_engine.evaluate.dcface import measure_diversity, measure_uniqueness
-    from v2f_engine.evaluate.groups import measure_groups, named_groups
+    from v2f_engine.evaluate.groups import measure_groups
     from v2f_engine.evaluate.plots import plot_histograms
     from v2f_engine.evaluate.separability import measure_separability
     from v2f_engine.vectors.separability import separability_curve
@@ -223,9 +224,9 @@ def separability(
             "curve": {"first": curve.first.tolist(), "unique": curve.unique.tolist()},
         }
         if groups is not None:
-            record["groups"] = measure_groups(
-                table, named_groups(source.attribute(groups)), threshold=cosine
-            ).to_json()
+            names = groups_of(source, groups)
+            record["groups"] = measure_groups(table, names, threshold=cosine).to_json()
+            record["by_group"] = measure_by_group(table, names, column=groups, threshold=cosine).to_json()
         save(out, record)
         plot_histograms({source.name: measured}, out.with_suffix(".png"))
     told = "of too few pairs" if measured.fmr100 is None else f"{100 * measured.fmr100:.2f} %"

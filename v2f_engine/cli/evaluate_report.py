@@ -36,6 +36,12 @@ def report(
         list[str] | None,
         typer.Option(help="NAME=verification.json of a recogniser trained on it; may be repeated"),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help="attribute to tell the set group by group, e.g. gender; by default its own groups, if it has any"
+        ),
+    ] = None,
     card: Annotated[bool, typer.Option(help="write the measures into the dataset's card")] = True,
     out: Annotated[
         Path | None,
@@ -82,6 +88,7 @@ def report(
                 beside=compared,
                 fmr=apart.fmr if apart.threshold is None and known is not None else None,
                 accuracy=accuracies,
+                groups=groups,
                 command=shlex.join(["v2f", *sys.argv[1:]]),
                 progress=progress,
             )

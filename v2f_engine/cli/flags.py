@@ -37,6 +37,12 @@ Masks = Annotated[
 ]
 Fetch = Annotated[bool, typer.Option(help="let huggingface_hub download published weights")]
 Source = Annotated[str, typer.Option(help="auto (the model's own statistics), gaussian, or a file")]
+Mix = Annotated[
+    str | None,
+    typer.Option(
+        help="of a source with groups (`v2f ids fit --groups`): young:0.5,old:0.5, or equal; by default as fitted"
+    ),
+]
 Rescale = Annotated[
     bool,
     typer.Option(

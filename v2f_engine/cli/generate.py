@@ -14,6 +14,7 @@ from v2f_engine.cli.flags import (
     EngineFlags,
     Exclude,
     Format,
+    Mix,
     NoiseFlags,
     RateFlags,
     Rescale,
@@ -56,6 +57,7 @@ class IdentityFlags:
         ),
     ] = "auto"
     source: Source = "auto"
+    mix: Mix = None
     max_cosine: Annotated[
         float | None,
         typer.Option(help="no two identities are as similar as this; the model's own limit by default"),
@@ -83,6 +85,7 @@ class IdentityFlags:
             calibration=known,
             exclude=rate.excluded(self.exclude),
             rescale=self.rescale,
+            mix=self.mix,
         )
 
 

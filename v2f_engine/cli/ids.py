@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2f_engine.cli.dry_run import DryRun, say_plan
-from v2f_engine.cli.flags import Backend, Exclude, Judge, RateFlags, Rescale, grouped
+from v2f_engine.cli.flags import Backend, Exclude, Judge, Mix, RateFlags, Rescale, grouped
 from v2f_engine.cli.growth import Extend, Extended
 from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.progress import progress_bar
@@ -38,6 +38,7 @@ class StreamFlags:
         str | None,
         typer.Option(help="the generator that will make them: its own statistics and limit; mini by default"),
     ] = None
+    mix: Mix = None
     rescale: Rescale = False
     max_cosine: Annotated[
         float | None,
@@ -57,14 +58,14 @@ class StreamFlags:
 
     @cached_property
     def found(self) -> VectorSource:
-        """What is sampled; a source that the model does not know is refused."""
-        from v2f_engine.vectors.sources import find_source
+        """What is sampled, in its mix; a source that the model does not know is refused."""
+        from v2f_engine.vectors.sources import find_source, mixed_source
 
         if self.people is None:
-            return find_source("mini" if self.source == "auto" else self.source)
+            return mixed_source(find_source("mini" if self.source == "auto" else self.source), self.mix)
         if self.source == "auto":
-            return self.people.require_source()
-        return self.people.admitted_source(find_source(self.source), self.rescale)
+            return mixed_source(self.people.require_source(), self.mix)
+        return self.people.admitted_source(mixed_source(find_source(self.source), self.mix), self.rescale)
 
     @property
     def limit(self) -> float:
@@ -145,12 +146,15 @@ def sample(
         result(
             out=out, identities=len(table), candidates=drawn, max_cosine=limit, hash=table.table_hash,
             source={"name": source.name, "sha256": source.sha256}, provenance=table.provenance,
+            groups=table.group_counts,
         )  # fmt: skip
     apart = "no distance kept" if limit is None else f"every cosine below {limit:.4g}"
     say(f"{len(table)} identities of {drawn} candidates in {out}, {apart}, hash {table.table_hash[:12]}")
     if held is not None:
         say(f"the first {len(held.table)} are those of {extend}, to the bit")
     say(f"identities     {source.name}, sha256 {source.sha256[:12]}")
+    if table.group_counts:
+        say(f"groups         {', '.join(f'{name} {count:,}' for name, count in table.group_counts.items())}")
 
 
 Labels = Annotated[
@@ -239,6 +243,24 @@ def fit(
     length: Length = "centres",
     components: Annotated[int | None, typer.Option(help="PCA components; all by default")] = None,
     shrinkage: Annotated[str, typer.Option(help="0..1 or `oas`")] = "0",
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="a table with a header (CSV): each person's group; every group gets a fit of its own"
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="of --groups: what people are grouped by, such as age; of several, each combination"
+        ),
+    ] = None,
+    covariance: Annotated[
+        str,
+        typer.Option(
+            help="of --groups: own, or pooled (one of all, about each group's mean) for few rows a group"
+        ),
+    ] = "own",
 ) -> None:
     """Fit mean and covariance to people: their centres, or images' features or faces whose means are taken first."""
     from v2f_engine.errors import ConfigError
@@ -258,6 +280,21 @@ def fit(
             "--length says nothing of rows that are people already: give --labels, or leave it out."
         )
     with claimed(overwrite, out, endings=(".safetensors",)):
+        if groups is not None:
+            _fit_groups(
+                out,
+                features=features or [],
+                groups=groups,
+                columns=column or [],
+                labels=labels,
+                images=images,
+                recogniser=recogniser,
+                length=length,
+                covariance=covariance,
+                components=components,
+                shrinkage=share,
+            )
+            return
         with progress_bar("fit", "images" if images else "rows") as progress:
             if images is not None:
                 statistics = fit_faces(
@@ -292,6 +329,33 @@ def fit(
         f"(of cosines {statistics.cosine_dimension:.1f}), length {statistics.length:.3g}, "
         f"{statistics.components} components, shrinkage {statistics.shrinkage:.3g}, sha256 {statistics.sha256[:12]}"
     )
+
+
+def _fit_groups(out: Path, **asked: Any) -> None:
+    """`fit --groups`: statistics a group, in one file."""
+    from v2f_engine.pipeline.group_fit import fit_grouped
+    from v2f_engine.vectors.labelled import save_labelled
+
+    with progress_bar("fit", "images" if asked["images"] else "rows") as progress:
+        found = fit_grouped(**asked, progress=progress, say=progress.say)
+    save_labelled(out, found)
+    counts = dict(zip(found.names, found.counts, strict=True))
+    result(
+        out=out, rows=sum(found.counts), column=found.column, groups=counts, pooled=found.pooled,
+        length=found.together.length, components=found.groups[0].components,
+        shrinkage={name: one.shrinkage for name, one in zip(found.names, found.groups, strict=True)},
+        sha256=found.sha256,
+    )  # fmt: skip
+    say(
+        f"{out}: {sum(found.counts):,} rows in {len(counts)} groups by {found.column}, "
+        f"{'one covariance' if found.pooled else 'each its own covariance'}, length {found.together.length:.3g}, "
+        f"{found.groups[0].components} components, sha256 {found.sha256[:12]}"
+    )
+    for name, one in zip(found.names, found.groups, strict=True):
+        say(
+            f"  {name}: {one.count:,} rows, effective dimension {one.effective_dimension:.1f}, "
+            f"length {one.length:.3g}, shrinkage {one.shrinkage:.3g}"
+        )
 
 
 @app.command()

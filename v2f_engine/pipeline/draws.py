@@ -92,6 +92,7 @@ class Draws:
         masks: how many rows of a face are masked.
         run: identities of the whole run, of which these may be a part.
         given: name -> `[I, ...]`: what each identity's images are given.
+        group: int64 `[I]`, of a table with groups: its place among their names, recorded with each image.
     """
 
     identity: NDArray[np.int64]
@@ -101,6 +102,7 @@ class Draws:
     masks: MaskSchedule
     run: int
     given: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    group: NDArray[np.int64] | None = None
 
     @classmethod
     def of(
@@ -128,7 +130,10 @@ class Draws:
             )
         rows = rows_of(chosen)
         images = replace(images, perturbation=images.perturbation.over(vectors, keys, rows))
-        return cls(np.asarray(chosen, np.int64), keys[rows], vectors[rows], images, masks, len(vectors))
+        group = None if table is None or table.group is None else table.group[rows]
+        return cls(
+            np.asarray(chosen, np.int64), keys[rows], vectors[rows], images, masks, len(vectors), group=group
+        )
 
     def __len__(self) -> int:
         return len(self.identity) * self.images.images_per_id
@@ -159,6 +164,8 @@ class Draws:
         with stage("mask"):
             noise, n_masked = self.masks.draw(seed, keys, image, self._mask_chance(row, image))
         attributes["n_masked"] = n_masked.astype(np.float32)
+        if self.group is not None:
+            attributes["group"] = self.group[row].astype(np.float32)
         given = {name: values[row] for name, values in self.given.items()}
         return Draw(seed, keys, image, self.identity[row], centres, noise, n_masked, attributes, given)
 

@@ -53,10 +53,10 @@ from v2f_engine.scale.executors import check_options
 from v2f_engine.scale.executors.local import gpus
 from v2f_engine.vectors.calibration import Calibration
 from v2f_engine.vectors.gate import DIMENSION
-from v2f_engine.vectors.people import People
+from v2f_engine.vectors.mix import MixLike
+from v2f_engine.vectors.people import People, fitted_of
 from v2f_engine.vectors.perturbation_contract import Around
 from v2f_engine.vectors.sampling import Identities, sample_identities
-from v2f_engine.vectors.sources import StatisticsSource
 
 if TYPE_CHECKING:
     from v2f_engine.attributes.control import AttributeControl
@@ -105,6 +105,7 @@ def generate(
     format: str = "imagefolder",
     identities: Identities | NDArray[np.float32] | None = None,
     source: str | Path = "auto",
+    mix: MixLike | None = None,
     max_cosine: float | None = None,
     fmr: float | None = None,
     calibration: Calibration | str | Path | NDArray[np.float32] | None = None,
@@ -137,7 +138,7 @@ def generate(
     """Makes a dataset of `n_ids` people who do not exist; called again, it resumes.
 
     Args:
-        n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale: the people; see
+        n_ids, identities, source, mix, max_cosine, fmr, calibration, exclude, rescale: the people; see
             `options.IdentityOptions`.
         images_per_id, seed, perturbation, mask_batch, sigma_shares: their images; see `options.ImageOptions`.
         out, format, jpeg_quality, jpeg_encoder, images_per_shard: the dataset; see `options.OutputOptions`.
@@ -188,7 +189,7 @@ def generate(
             fetch=fetch,
             **of("masks", "rounding"),
         ),
-        IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale),
+        IdentityOptions(n_ids, identities, source, max_cosine, fmr, calibration, exclude, rescale, mix),
         ImageOptions(images_per_id, seed, **of("perturbation", "mask_batch", "sigma_shares")),
         OutputOptions(
             Path(out),
@@ -458,7 +459,7 @@ def origin(table: Identities, people: People) -> str:
     """Where a table's people come from, for people: its source, that source's hash, and what was done to it."""
     about = table.provenance
     sha256 = str(about.get("source_sha256", ""))
-    if sha256 == people.source.sha256 and isinstance(people.source, StatisticsSource):
+    if sha256 == people.source.sha256 and fitted_of(people.source) is not None:
         said = f"statistics of {people.model}, sha256 {sha256[:12]}"
     else:
         said = f"{about.get('source', 'unknown')}, {f'sha256 {sha256[:12]}' if sha256 else 'given'}"

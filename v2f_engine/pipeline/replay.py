@@ -16,6 +16,7 @@ from v2f_engine.data.layout import IDENTITIES, PERTURBATION
 from v2f_engine.data.records.manifest import Manifest, flat, software_versions
 from v2f_engine.errors import ConfigError, V2FError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, schedule_of
+from v2f_engine.vectors.mix import words_of_mix
 from v2f_engine.vectors.perturbation import option_of
 
 GENERATED = frozenset({"seed", "identities", "perturbation", "model", "masks", "runner"})
@@ -100,14 +101,19 @@ def _people(manifest: Manifest, folder: Path, typed: Collection[str]) -> dict[st
     if {"vectors", "references"} & set(typed):
         return {}
     table, model = manifest.settings["identities"], str(manifest.settings["model"]["name"])
-    sampled = _sampled(table, model, manifest.settings["seed"])
+    sampled = _sampled(table, model, manifest.settings["seed"], typed)
     if sampled is None:
         return {"vectors": str(folder / IDENTITIES)}
     return {"ids": manifest.plan.identities, **sampled}
 
 
-def _sampled(table: Mapping[str, Any], model: str, seed: int) -> dict[str, Any] | None:
-    """Source and limit of a table that `v2f generate` sampled by itself; None where something was given to it."""
+def _sampled(
+    table: Mapping[str, Any], model: str, seed: int, typed: Collection[str] = ()
+) -> dict[str, Any] | None:
+    """Source, mix and limit of a table that `v2f generate` sampled by itself; None where something was given to it.
+
+    The file of a source with groups is known by hash alone: where it is named again, its mix and limit are told.
+    """
     from v2f_engine.pipeline.given import people_of
     from v2f_engine.vectors.sources import GaussianSource
 
@@ -122,7 +128,7 @@ def _sampled(table: Mapping[str, Any], model: str, seed: int) -> dict[str, Any] 
         "candidates_drawn",
     }
     if (
-        table.keys() != plain
+        table.keys() - ({"mix", "groups"} if "mix" in table else set()) != plain
         or table["exclude"] is not None
         or table["max_cosine"] is None
         or table["seed"] != seed
@@ -132,8 +138,12 @@ def _sampled(table: Mapping[str, Any], model: str, seed: int) -> dict[str, Any] 
         people = people_of(model)
     except (V2FError, OSError):
         return None
-    limit = {} if table["max_cosine"] == people.max_cosine else {"max-cosine": table["max_cosine"]}
-    if table["source_sha256"] == people.source.sha256:
+    limit: dict[str, Any] = (
+        {} if table["max_cosine"] == people.max_cosine else {"max-cosine": table["max_cosine"]}
+    )
+    if "mix" in table:
+        limit["mix"] = words_of_mix(table["mix"]["groups"], table["mix"]["parts"])
+    if table["source_sha256"] == people.source.sha256 or ("mix" in table and "source" in typed):
         return limit
     return {"source": "gaussian", **limit} if table["source_sha256"] == GaussianSource().sha256 else None
 

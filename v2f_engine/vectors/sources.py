@@ -119,7 +119,7 @@ class LabelledSource:
         sources: of each group.
         counts: people that each was fitted on.
         parts: of the mix, whole numbers without a common factor; see `mix.parts_of_mix`.
-        together: everybody's mean and covariance.
+        fitted: what they were made of.
     """
 
     name: str
@@ -128,7 +128,7 @@ class LabelledSource:
     sources: tuple[VectorSource, ...]
     counts: tuple[int, ...]
     parts: tuple[int, ...]
-    together: Statistics
+    fitted: LabelledStatistics
 
     @classmethod
     def of(cls, fitted: LabelledStatistics, name: str) -> LabelledSource:
@@ -138,11 +138,16 @@ class LabelledSource:
             for group, one in zip(fitted.names, fitted.groups, strict=True)
         )
         parts = parts_of_mix(None, fitted.names, fitted.counts)
-        return cls(name, fitted.column, fitted.names, sources, fitted.counts, parts, fitted.together)
+        return cls(name, fitted.column, fitted.names, sources, fitted.counts, parts, fitted)
 
     @property
     def dimension(self) -> int:
         return self.sources[0].dimension
+
+    @property
+    def together(self) -> Statistics:
+        """Everybody's mean and covariance."""
+        return self.fitted.together
 
     @property
     def sha256(self) -> str:

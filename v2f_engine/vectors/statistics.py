@@ -228,13 +228,18 @@ def fit_centres(
     Raises:
         ConfigError, VectorError: as `fit_statistics`.
     """
-    one_of("length", length, LENGTHS)
-    scale = centres.length / float(centres.lengths.mean()) if length == "images" else 1.0
+    scale = length_factor(centres, length)
     rows = (
         (first, check_vectors(block, "centres", dimension=None, allow_duplicates=True, first=first))
         for first, block in centres.rows(scale)
     )
     return fit_statistics(rows, components=components, shrinkage=shrinkage, origin=origin)
+
+
+def length_factor(centres: Centres, length: str) -> float:
+    """What people's means are multiplied by for a `length` of `LENGTHS`; ConfigError for another."""
+    one_of("length", length, LENGTHS)
+    return centres.length / float(centres.lengths.mean()) if length == "images" else 1.0
 
 
 def _share(shrinkage: float | str, covariance: Float64, count: int) -> float:

@@ -15,11 +15,16 @@ def file(place: Path) -> Shown:
     from v2f_engine.runtime.artefact import is_artefact
     from v2f_engine.vectors.files import kind_of
     from v2f_engine.vectors.identities import FORMAT
+    from v2f_engine.vectors.labelled import FORMAT as LABELLED
     from v2f_engine.vectors.statistics import FORMAT as STATISTICS
 
     if is_artefact(place):
         return _artefact(place)
-    readers: Mapping[str, Callable[[Path], Shown]] = {FORMAT: _identities, STATISTICS: _statistics}
+    readers: Mapping[str, Callable[[Path], Shown]] = {
+        FORMAT: _identities,
+        STATISTICS: _statistics,
+        LABELLED: _labelled,
+    }
     kind = kind_of(place)
     if kind in readers:
         return readers[kind](place)
@@ -55,6 +60,7 @@ def _identities(place: Path) -> Shown:
             f"{len(table):,} vectors of {table.vectors.shape[1]} numbers, hash {table.table_hash[:12]}",
         ),
         ("source", f"{about.get('source', 'unknown')}{apart}"),
+        *([("groups", _counted(table.group_counts))] if table.group is not None else []),
         ("faces", "proven on their faces" if "faces" in about else "looked at as vectors alone"),
         ("use", f"v2f generate --vectors {place}"),
     )
@@ -79,6 +85,29 @@ def _statistics(place: Path) -> Shown:
         lines,
         {"rows": found.count, "sha256": found.sha256, "length": found.length},
     )
+
+
+def _labelled(place: Path) -> Shown:
+    from v2f_engine.vectors.labelled import load_labelled
+
+    found = load_labelled(place)
+    counts = dict(zip(found.names, found.counts, strict=True))
+    how = "one covariance" if found.pooled else "each its own covariance"
+    lines = (
+        ("rows", f"{sum(found.counts):,} by {found.column}, {how}, sha256 {found.sha256[:12]}"),
+        ("groups", _counted(counts)),
+        ("use", f"v2f ids sample 1000 --source {place} --mix equal"),
+    )
+    return Shown(
+        "statistics of groups of people",
+        lines,
+        {"groups": counts, "column": found.column, "sha256": found.sha256},
+    )
+
+
+def _counted(counts: Mapping[str, int], most: int = 16) -> str:
+    told = [f"{name} {count:,}" for name, count in counts.items()]
+    return ", ".join(told[:most]) + (f", and {len(told) - most} more" if len(told) > most else "")
 
 
 def _weights(place: Path) -> Shown:

@@ -73,6 +73,7 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
         "The same command, versions and kind of machine give the same bytes; `v2f verify` compares every file with its "
         "sha256 in `manifest.json`.",
         "",
+        *_groups(manifest),
         "## Licence chain",
         "",
         "| part | name | licence | trained on | sha256 |",
@@ -106,6 +107,40 @@ def card_text(manifest: Manifest, measured: Mapping[str, Any] | None = None) -> 
 def _reading(format: str) -> list[str]:
     calls = READ_BY.get(format)
     return [] if calls is None else ["## Reading it", "", "```python", calls, "```", ""]
+
+
+def group_names(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the groups of a set's people, by the number that is an image's attribute `group`; may be none."""
+    identities = settings.get("identities")
+    mix = identities.get("mix") if isinstance(identities, Mapping) else None
+    names = mix.get("groups") if isinstance(mix, Mapping) else None
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
+def _groups(manifest: Manifest) -> list[str]:
+    """Who they are, of people that were sampled by groups."""
+    names = group_names(manifest.settings)
+    if not names:
+        return []
+    identities = manifest.settings["identities"]
+    counts, column = identities.get("groups", {}), str(identities["mix"].get("column", "group"))
+    each = manifest.plan.images_per_id
+    return [
+        "## Groups",
+        "",
+        f"People were sampled by {code(column)}. The attribute `group` of an image is the number of its person's "
+        "group, and `identities.safetensors` has it for each person. A group is what its statistics were fitted on; no "
+        "image was judged for it.",
+        "",
+        "| number | group | people | images |",
+        "|---|---|---|---|",
+        *[
+            f"| {number} | {text(name)} | {counts[name]:,} | {counts[name] * each:,} |"
+            for number, name in enumerate(names)
+            if isinstance(counts, Mapping) and isinstance(counts.get(name), int)
+        ],
+        "",
+    ]
 
 
 def _codec(manifest: Manifest) -> str:

@@ -196,7 +196,8 @@ def differences(found: Manifest, asked: Manifest) -> list[str]:
 TYPED = ("settings.seed", "plan.identities", "plan.images_per_id", "format", "encoder.quality", "settings.model.name",
          "settings.first", "settings.world", "settings.attributes", "settings.perturbation", "settings.masks",
          "settings.precision", "settings.identities.max_cosine", "settings.identities.source",
-         "settings.identities.exclude", "settings.converted_from", "settings.selection")  # fmt: skip
+         "settings.identities.exclude", "settings.identities.mix",
+         "settings.converted_from", "settings.selection")  # fmt: skip
 """Settings that options and arguments set, by their names here; others follow from them, or from the machine."""
 OPTIONS = {
     "settings.seed": "--seed",
@@ -225,6 +226,7 @@ OPTIONS = {
     "settings.selection.duplicate_cosine": "--duplicate-cosine",
     "settings.identities.max_cosine": "--max-cosine",
     "settings.identities.source": "--source",
+    "settings.identities.mix.parts": "--mix",
 }
 """Setting -> the option that sets it."""
 

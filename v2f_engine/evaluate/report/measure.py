@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from v2f_engine.data.records.card import flat
 from v2f_engine.data.records.licences import licence_chain
 from v2f_engine.errors import ConfigError
+from v2f_engine.evaluate.by_group import OWN, column_of, groups_of, measure_by_group, own_groups
 from v2f_engine.evaluate.intervals import LEVEL, Interval, difference
 from v2f_engine.evaluate.leakage import (
     PUBLISHED,
@@ -63,6 +64,7 @@ def make_report(
     beside: Sequence[FeatureSource] = (),
     fmr: float | None = None,
     accuracy: Sequence[dict[str, Any]] = (),
+    groups: str | None = None,
     command: str = "",
     seed: int = 0,
     progress: Progress | None = None,
@@ -77,6 +79,8 @@ def make_report(
         beside: sets compared with it, measure by measure, read by the same recogniser.
         fmr: rate of the threshold, where it is known: leakage by chance follows from it.
         accuracy: records of `v2f evaluate verification` of recognisers trained on the set, each with a `name`.
+        groups: attribute by which the set is told group by group; by default the groups that its people were sampled
+            by, if any.
         command: that makes the report again.
         seed: of the resamples.
         progress: called with (resamples done, in all), over all sets.
@@ -106,6 +110,7 @@ def make_report(
     record |= measure_section(
         source, threshold, _extra(source, readings, leaks, threshold), seed=seed, progress=bars[0]
     )
+    record["groups"] = _groups(source, groups, threshold, seed)
     record["readings"] = None if readings is None else readings.to_json()
     pairs: list[Pair] = []
     if gallery is not None and leaks is not None:
@@ -125,6 +130,19 @@ def make_report(
         for one, bar in zip(beside, bars[len(bars) - len(beside) :], strict=True)
     ]
     return Report(record, faces_of(source), pairs, [faces_of(one) for one in beside])
+
+
+def _groups(
+    source: FeatureSource, attribute: str | None, threshold: float, seed: int
+) -> dict[str, Any] | None:
+    """The set group by group, where it has groups or is asked for an attribute."""
+    names = own_groups(source) if attribute is None else groups_of(source, attribute)
+    if names is None:
+        return None
+    column = (
+        column_of(source) if attribute in (None, OWN) and own_groups(source) is not None else str(attribute)
+    )
+    return measure_by_group(source.table(), names, column=column, threshold=threshold, seed=seed).to_json()
 
 
 def check_alike(source: FeatureSource, beside: Sequence[FeatureSource]) -> None:

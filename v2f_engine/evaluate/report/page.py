@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from v2f_engine.evaluate.report.apart import alike, apart
+from v2f_engine.evaluate.report.by_group import by_group
 from v2f_engine.evaluate.report.compared import faces, in_words, side_by_side
 from v2f_engine.evaluate.report.leaks import leakage
 from v2f_engine.evaluate.report.measure import Report
@@ -25,6 +26,7 @@ def page(report: Report) -> str:
         side_by_side(record),
         apart(record),
         alike(record),
+        by_group(record),
         leakage(record, report.pairs),
         accuracy(record),
         origin(record),
