@@ -42,6 +42,7 @@ ELSEWHERE: Mapping[str, str] = {
 HELD: Mapping[str, str] = {
     "docs/walk.md:1": "tests/test_documented_walk.py",
     "docs/walk.md:2": "tests/test_documented_walk.py",
+    "docs/groups.md": "tests/test_documented_groups.py",
     "docs/hub.md": "tests/hub/test_hub_page.py",
     "docs/ui.md": "tests/ui/test_browser.py",
     "docs/python.md": "tests/test_python_page.py",
