@@ -45,9 +45,8 @@ reveal_type(v2f.open_training_set("faces").labels)  # expected: ndarray[Any, dty
 reveal_type(v2f.repair("faces"))  # expected: tuple[int, ...]
 reveal_type(v2f.load_identities("people.safetensors"))  # expected: v2f_engine.vectors.identities.Identities
 reveal_type(v2f.sample_identities(5))  # expected: v2f_engine.vectors.identities.Identities
-reveal_type(
-    v2f.extend_identities("people.safetensors", 9)
-)  # expected: v2f_engine.vectors.identities.Identities
+larger = v2f.extend_identities("people.safetensors", 9)
+reveal_type(larger)  # expected: v2f_engine.vectors.identities.Identities
 reveal_type(v2f.Perturbation((0.3,), (1.0,)).levels)  # expected: tuple[float, ...]
 reveal_type(v2f.__version__)  # expected: str
 
