@@ -91,7 +91,8 @@ def extended(root: Path, typed: Mapping[str, Any]) -> dict[str, Any]:
 def _limit(manifest: Manifest) -> float | None:
     """The cosine that the set's own people keep below, where they were sampled."""
     people = manifest.settings.get("identities", {})
-    return people.get("max_cosine") if people.get("source_sha256") else None
+    limit: float | None = people.get("max_cosine") if people.get("source_sha256") else None
+    return limit
 
 
 def checking(context: Any) -> Callable[[Manifest], None]:
