@@ -196,9 +196,10 @@ class StreamedFaces(IterableDataset[Any]):
             draws.masks,
             draws.run,
             draws.given,
-            share,
-            order,
-            later,
+            draws.group,
+            share=share,
+            shuffle=order,
+            later=later,
         )
         size = self.batch_size or engine.runner.batch_size
         with closing(rebatched(finished(control or engine.plain, shared), size)) as made:
