@@ -41,6 +41,7 @@ HOMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "--steering": ("attributes.forms:FORMS", ()),
     "--landmark-heights": ("models.landmarks:HEIGHTS", ("auto",)),
     "--length": ("vectors.statistics:LENGTHS", ()),
+    "--covariance": ("vectors.labelled:COVARIANCES", ()),
     "--channels": ("models.embedder:CHANNELS", ()),
     "--depth": ("models.iresnet:LAYERS", ()),
     "--margin": ("train.margin:MARGINS", ()),

@@ -44,6 +44,7 @@ from v2f_engine.runtime import Inputs, NetworkRunner, Runner, open_runner, runne
 from v2f_engine.runtime.artefact import ServedModel, is_artefact, open_artefact, served_model
 from v2f_engine.vectors.gate import DIMENSION, Vectors
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.mix import MixLike
 from v2f_engine.vectors.people import People
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.perturbation_contract import Around
@@ -203,6 +204,7 @@ class Engine:
         fmr: float | None = None,
         calibration: Calibration | str | Path | NDArray[np.float32] | None = None,
         seed: int = 0,
+        mix: MixLike | None = None,
         exclude: str | Path | NDArray[np.float32] | Sequence[str | Path | NDArray[np.float32]] | None = None,
         exclude_cosine: float | None = None,
         max_candidates: int | None = None,
@@ -227,6 +229,7 @@ class Engine:
             calibration=calibration,
             seed=seed,
             source=self.people.require_source(),
+            mix=mix,
             exclude=exclude,
             exclude_cosine=exclude_cosine,
             max_candidates=max_candidates,

@@ -134,17 +134,15 @@ def _sampled(
         or table["seed"] != seed
     ):
         return None
+    named = "mix" in table and "source" in typed
+    mix = {"mix": words_of_mix(table["mix"]["groups"], table["mix"]["parts"])} if "mix" in table else {}
     try:
         people = people_of(model)
     except (V2FError, OSError):
-        return None
-    limit: dict[str, Any] = (
-        {} if table["max_cosine"] == people.max_cosine else {"max-cosine": table["max_cosine"]}
-    )
-    if "mix" in table:
-        limit["mix"] = words_of_mix(table["mix"]["groups"], table["mix"]["parts"])
-    if table["source_sha256"] == people.source.sha256 or ("mix" in table and "source" in typed):
-        return limit
+        return {"max-cosine": table["max_cosine"], **mix} if named else None
+    limit = {} if table["max_cosine"] == people.max_cosine else {"max-cosine": table["max_cosine"]}
+    if table["source_sha256"] == people.source.sha256 or named:
+        return {**limit, **mix}
     return {"source": "gaussian", **limit} if table["source_sha256"] == GaussianSource().sha256 else None
 
 
