@@ -50,7 +50,7 @@ def nearest_other(vectors: Float32, backend: str = "auto") -> Float64:
         for own, others in ((left, right), (right, left)):
             np.maximum(best[own], nearest(vectors[own], vectors[others])[0], out=best[own])
         todo += [(first, middle), (middle, last)]
-    return np.clip(best, -1.0, 1.0)
+    return np.asarray(np.clip(best, -1.0, 1.0))
 
 
 def _among(rows: Float32, best: Float64) -> None:
