@@ -1,4 +1,4 @@
-"""Packed identities: closed forms, never worse than given, held where they were drawn, the same bits whatever computes."""
+"""Packed identities: closed forms, never worse than given, held where they were drawn, the same bits everywhere."""
 
 import dataclasses
 
@@ -235,7 +235,7 @@ def test_an_excluded_person_stays_excluded(shielded):
 
 
 def test_excluded_people_have_to_be_named_and_be_the_same(shielded):
-    table, real, limit, _ = shielded
+    table, real, *_ = shielded
     source = GaussianSource(12)
     with pytest.raises(ConfigError, match="name the same files again"):
         packing(table, source=source)

@@ -33,7 +33,7 @@ class PackedFiles:
 class PackingFlags:
     """How far identities are moved, and what holds them."""
 
-    target: Annotated[
+    max_cosine: Annotated[
         float | None,
         typer.Option(help="cosine that no two shall exceed; 0.07 below the table's worst by default"),
     ] = None
@@ -72,7 +72,7 @@ def pack(
     curve, plot = files.curve or out.with_suffix(".csv"), files.plot or out.with_suffix(".png")
     identities = load_identities(table)
     room = BYTES_PER_IDENTITY * len(identities)
-    asked = {"source": how.source, "steps": how.steps, "target": how.target}
+    asked = {"source": how.source, "steps": how.steps, "target": how.max_cosine}
     if dry_run:
         lines = would_write(files.overwrite, out, curve, plot, endings=(".safetensors",), room=room)
         exclude = excluded_from(how.exclude, how.recogniser, note)

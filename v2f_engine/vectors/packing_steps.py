@@ -1,10 +1,10 @@
 """The steps of a packing: who is too near is pushed off, in the measure of the source, and drawn back a little.
 
 Each pair whose cosine c is above a target t costs (c - t)^2 / 2, and no other pair costs anything. A step moves each
-vector down that cost in the measure of its source's statistics (`likelihood.py`), tangent to the sphere and shared among
-all whom it evades at once; draws it back towards where it was drawn, by a share that fades to nothing over the steps;
-and gives it back its length. Every few steps all pairs are looked at anew, and the best arrangement seen there is what
-comes back.
+vector down that cost in the measure of its source's statistics (`likelihood.py`), tangent to the sphere and shared
+among all whom it evades at once; draws it back towards where it was drawn, by a share that fades to nothing over the
+steps; and gives it back its length. Every few steps all pairs are looked at anew, and the best arrangement seen there
+is what comes back.
 
 Everything that decides is whole numbers or one operation an entry, so the same table with the same settings gives the
 same bits whatever the block, threads, library or device.
