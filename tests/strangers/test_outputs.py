@@ -32,6 +32,7 @@ FOREIGN = {
     "ids fit": ("ids fit {known} --out {o}.safetensors", ".safetensors"),
     "ids plan": ("ids plan 20 --source gaussian --plot {o}.png", ".png"),
     "ids check": ("ids check {known} --plot {o}.png", ".png"),
+    "ids pack": ("ids pack {known} --source gaussian --out {o}.safetensors", ".safetensors .csv .png"),
     "ids prove": ("ids prove 2 --out {o}.safetensors", ".safetensors .json .png"),
     "ids centres": ("ids centres {features} --labels {labels} --out {o}.npy", ".npy .csv"),
     "evaluate separability": (
@@ -77,6 +78,7 @@ TWICE = {
     "ids fit": ("", "--components 4"),
     "ids plan": ("", "--max-cosine 0.2"),
     "ids centres": ("", "--unit"),
+    "ids pack": ("", "--max-cosine 0"),
     "ids check": ("", "--threshold 0.3"),
     "evaluate separability": ("--threshold 0.3", "--threshold 0.4"),
     "evaluate leakage": ("", "--worst 3"),

@@ -39,6 +39,8 @@ ALWAYS: dict[str, str] = {
     "ids check": "vectors --step --plot",
     "ids pack": "table --out --curve --plot --overwrite --target --steps --pull --max-drift --source --exclude --device "
     "--dry-run",
+    "ids pack": "table --out --curve --plot --overwrite --max-cosine --steps --pull --max-drift --source --exclude "
+    "--device --dry-run",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "
     "--fetch --compute-batch --source --max-cosine --exclude --recogniser --perturbation --seed --max-rounds "
     "--max-made --backend --images --dry-run",

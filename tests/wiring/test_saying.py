@@ -86,6 +86,10 @@ LINES = {
     ),
     "ids plan": Line("ids plan 30 --source gaussian --max-cosine 0.5", "feasible plan plot", slow=True),
     "ids check": Line("ids check {known}", "threshold threshold_from curves"),
+    "ids pack": Line(
+        "ids pack {known} --source gaussian --out {o}.safetensors",
+        "out csv plot identities step target worst_cosine mean_nearest_cosine mean_mahalanobis bound curve table_hash",
+    ),
     "ids prove": Line(
         "ids prove 2 --out {o}.safetensors --model {small} --source gaussian --max-rounds 1 --image-cosine 1",
         "out report plot identities met max_cosine before after made rounds table_hash",

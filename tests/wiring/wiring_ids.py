@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from wiring_case import CLAIM, OVERWRITE, Scene, case, dry_run
 from wiring_generate import CHOOSE, EXCLUSION, GENERATOR, RECOGNISER, RUNNER, STREAM
-from wiring_spies import give, stop
+from wiring_spies import give, stop, through
 
 CALIBRATE = "v2f_engine.vectors.calibration:calibrate_threshold"
 FACES = "v2f_engine.pipeline.proof:FaceFeatures"
@@ -313,6 +313,39 @@ PACK_SCENE = Scene(
         ),
     },
     {PLOT.format("packing"): give(None)},
+)
+
+PACK = "v2f_engine.vectors.packing:packing"
+STEPS = "v2f_engine.vectors.packing_steps:Steps"
+PACKED = {STEPS: through, PLOT.format("packing"): give(None)}
+PACK_SCENE = Scene(
+    "ids pack",
+    "<table={table}> --out {out}.safetensors",
+    {
+        **OVERWRITE,
+        **dry_run(),
+        "table": case("{features}", (PACK, "table.provenance.source", "{features}")),
+        "--out": case(
+            "{out}-b.safetensors",
+            ("v2f_engine.vectors.identities:Identities.save", "path", "{out}-b.safetensors"),
+            spies=PACKED,
+        ),
+        "--curve": case("{out}-c.csv", (WRITE, "path", "{out}-c.csv"), spies=PACKED),
+        "--plot": case("{out}-c.png", (PLOT.format("packing"), "path", "{out}-c.png"), spies=PACKED),
+        "--max-cosine": case("-0.1", (STEPS, "aim", -0.1)),
+        "--steps": case("3", (STEPS, "steps", 3)),
+        "--pull": case("0.3", (STEPS, "pull", 0.3)),
+        "--max-drift": case("0.5", (STEPS, "max_drift", 0.5)),
+        "--source": case(
+            "{statistics}",
+            (STEPS, "likely.mean", lambda mean: bool(np.any(mean))),
+            instead="<table={known}> --out {out}.safetensors --source gaussian",
+        ),
+        "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
+        "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}"), also="--exclude {faces}"),
+        "--device": case("cpu:0", (STEPS, "device", "cpu:0")),
+    },
+    {STEPS: stop},
 )
 
 FINISHED = {PROVE: give(PROVEN), PLOT.format("proof"): give(None)}

@@ -22,6 +22,7 @@ from v2f_engine.cli import (
     hub,
     ids,
     machine,
+    pack,
     prove,
     render,
     resume,
@@ -68,6 +69,7 @@ def options(
 
 app.command("generate")(generate.generate)
 ids.app.command("prove")(prove.prove)
+ids.app.command("pack")(pack.pack)
 ids.app.command("within")(within.within)
 app.add_typer(ids.app, name="ids")
 app.add_typer(train.app, name="train")

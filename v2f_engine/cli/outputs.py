@@ -39,7 +39,7 @@ NOT_DECISIVE = frozenset(
      "pictures", "plot", "report", "target", "threads", "timing_cache"}
 )  # fmt: skip
 """Parameters that name the outputs, or that decide speed, place or bounds of the work only."""
-WRITTEN = {("ids prove", "features")}
+WRITTEN = {("ids prove", "features"), ("ids pack", "curve")}
 """(command, parameter) that names an output there and an input elsewhere."""
 PROBE = 1 << 20
 """Bytes at both ends of a file that tell it from another of its size: a gallery of 30 GB takes a minute to hash."""
