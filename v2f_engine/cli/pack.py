@@ -72,11 +72,12 @@ def pack(
     curve, plot = files.curve or out.with_suffix(".csv"), files.plot or out.with_suffix(".png")
     identities = load_identities(table)
     room = BYTES_PER_IDENTITY * len(identities)
-    asked = {"source": how.source, "steps": how.steps, "target": how.max_cosine}
     if dry_run:
         lines = would_write(files.overwrite, out, curve, plot, endings=(".safetensors",), room=room)
         exclude = excluded_from(how.exclude, how.recogniser, note)
-        seen = foresee_packing(identities, **asked, exclude=exclude)
+        seen = foresee_packing(
+            identities, source=how.source, steps=how.steps, target=how.max_cosine, exclude=exclude
+        )
         say_plan([*lines, *seen.lines()], out=out, **vars(seen))
         return
     with claimed(files.overwrite, out, curve, plot, endings=(".safetensors",), room=room):
@@ -84,7 +85,9 @@ def pack(
         with progress_bar("pack", "steps") as progress:
             packed = packing(
                 identities,
-                **asked,
+                source=how.source,
+                steps=how.steps,
+                target=how.max_cosine,
                 pull=how.pull,
                 max_drift=how.max_drift,
                 exclude=exclude,
