@@ -463,6 +463,7 @@ def origin(table: Identities, people: People) -> str:
         said = f"statistics of {people.model}, sha256 {sha256[:12]}"
     else:
         said = f"{about.get('source', 'unknown')}, {f'sha256 {sha256[:12]}' if sha256 else 'given'}"
+    said += ", packed" if "packed" in about else ""
     return said + (f", rescaled to length {about['rescaled_to']:.4g}" if "rescaled_to" in about else "")
 
 

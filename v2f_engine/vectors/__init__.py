@@ -13,6 +13,7 @@ rejection       greedy, in order, on the CPU or a GPU
 separability    the published measure
 calibration     thresholds from a false-match rate
 exclusion       real people that no identity may resemble
+packing         moved apart after rejection, held where their source draws people
 perturbation    many vectors around one identity: a table of forms, their contract beside it, a file a further form
 nearest         each identity's nearest other one, for a guarded cone
 within          how images of one person differ, for a perturbation by covariance

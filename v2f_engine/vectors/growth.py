@@ -38,6 +38,8 @@ OTHERWISE: Mapping[str, str] = {
     "the table that was packed, and pack the larger one",
     "noise": "its images are keyed by candidate, as those of a proven table are: `v2f ids prove` with a larger number "
     "makes the larger one",
+    "packed": "its identities were moved apart (v2f ids pack), and are no candidates any more: extend the table that it was "
+    "packed from, and pack the result",
     "mix": "it is of a source with groups, whose candidates are drawn in turn. Sample the larger number anew (v2f ids "
     "sample): its first rows are this table",
 }
