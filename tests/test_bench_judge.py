@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,6 +224,32 @@ def test_shares_of_people_whom_nobody_labelled_are_found_within_their_bounds() -
         assert "near chance" in found["chance"]["refused"]
         assert "generated" not in found["chance"]
         assert "fewer than 12" in found["rare"]["refused"]
+
+
+def test_a_table_takes_the_place_of_sampled_people(tmp_path: Path) -> None:
+    import argparse
+    from types import SimpleNamespace
+
+    from bench.claims.judge import parse, people
+    from v2f_engine.vectors.people import People
+    from v2f_engine.vectors.sampling import sample_identities
+    from v2f_engine.vectors.sources import GaussianSource
+
+    file = tmp_path / "t.safetensors"
+    table = sample_identities(5, source="gaussian", seed=9)
+    table.save(file)
+    engine = SimpleNamespace(people=People("m", GaussianSource(), True, 0.3))
+
+    def judged(*words: str) -> Any:
+        options: argparse.Namespace = parse(["--judge", "j", *words])
+        return people(options, engine, 0.3)  # type: ignore[arg-type]
+
+    found = judged("--ids-table", str(file), "--ids", "3")
+    assert np.array_equal(found.vectors, table.vectors[:3])
+    assert found.keys.tolist() == [0, 1, 2]
+    assert not np.array_equal(judged("--ids", "3").vectors, found.vectors)
+    with pytest.raises(ConfigError, match="5 identities, --ids asks for 6"):
+        judged("--ids-table", str(file), "--ids", "6")
 
 
 def test_an_estimator_is_judged_on_people_it_has_not_seen() -> None:

@@ -2,6 +2,7 @@
 
     python -m bench.claims.judge --judge judge.safetensors --rendered people/test
     python -m bench.claims.judge --judge judge.safetensors --model mini --ids 1000 --images 10
+    python -m bench.claims.judge --judge judge.safetensors --ids-table packed.safetensors --ids 1000
 
 Protocol. The judge is a recogniser trained on rendered people who are neither the generator's, nor those of
 the recogniser the generator learned from, nor those rendered here. Rendered set: `--ids` identities x
@@ -56,7 +57,8 @@ from v2f_engine.evaluate.features import read_features
 from v2f_engine.evaluate.plots import plot_histograms
 from v2f_engine.evaluate.separability import Separability, calibrate, measure_separability
 from v2f_engine.models.weights import load_recogniser
-from v2f_engine.pipeline import Engine
+from v2f_engine.pipeline import Engine, load_identities
+from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.sampling import sample_identities
 
 GOALS = {
@@ -89,7 +91,7 @@ def judge(
     rendered, generated = Seen("rendered", total), Seen("generated", total)
     real = read_real(options, referee, rendered)
     limit = engine.loaded.max_cosine if options.max_cosine is None else options.max_cosine
-    table = sample_identities(options.ids, max_cosine=limit, seed=options.seed, source=engine.people.source)
+    table = people(options, engine, limit)
     made = read_features(
         engine.images(table, options.images, seed=options.seed),
         referee.model,
@@ -170,6 +172,23 @@ def judge(
         "seconds": round(time.perf_counter() - started, 1),
     }
     return record, measured, blocks
+
+
+def people(options: argparse.Namespace, engine: Engine, limit: float) -> Identities:
+    """The identities that are judged: sampled, or the first of a table.
+
+    Raises:
+        ConfigError: a table with fewer.
+        VectorError: a table that cannot be read, or whose vectors the model does not know.
+    """
+    if options.ids_table is None:
+        return sample_identities(
+            options.ids, max_cosine=limit, seed=options.seed, source=engine.people.source
+        )
+    table = engine.people.admitted(load_identities(options.ids_table))
+    if len(table) < options.ids:
+        raise ConfigError(f"--ids-table has {len(table):,} identities, --ids asks for {options.ids:,}.")
+    return table[: options.ids]
 
 
 def written(options: argparse.Namespace, seen: Seen) -> NDArray[np.uint8]:
@@ -254,6 +273,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rendered-seed", type=int, default=404, help="seed of the people rendered or read")
     parser.add_argument("--ids", type=int, default=1000)
+    parser.add_argument(
+        "--ids-table", type=Path, help="judge the first --ids of this table, not sampled ones"
+    )
     parser.add_argument("--images", type=int, default=10, help="of each identity")
     parser.add_argument("--seed", type=int, default=0, help="of vectors, perturbation and masks")
     parser.add_argument("--max-cosine", type=float, help="of two vectors; the model's own limit by default")
