@@ -34,12 +34,10 @@ OTHERWISE: Mapping[str, str] = {
     PART_OF: "its rows were chosen from a table: extend that one, and choose from the result",
     "rescaled_to": "its vectors were given and rescaled, not sampled: there is no stream to go on with",
     "held_apart": "its vectors were given, not sampled: there is no stream to go on with",
-    "packed": "its vectors were moved apart after they were sampled, so they are no candidates of its stream. Extend "
-    "the table that was packed, and pack the larger one",
+    "packed": "its vectors were moved apart (v2f ids pack), so they are no candidates of its stream. Extend the table "
+    "that was packed, and pack the larger one",
     "noise": "its images are keyed by candidate, as those of a proven table are: `v2f ids prove` with a larger number "
     "makes the larger one",
-    "packed": "its identities were moved apart (v2f ids pack), and are no candidates any more: extend the table that it was "
-    "packed from, and pack the result",
     "mix": "it is of a source with groups, whose candidates are drawn in turn. Sample the larger number anew (v2f ids "
     "sample): its first rows are this table",
 }
@@ -53,7 +51,7 @@ LOOKED_AT = 16
     progress=FUNCTION,
 )  # fmt: skip
 def extend_identities(
-    table: Identities | str | Path,
+    table: Identities | str | Path | NDArray[Any],
     n: int,
     *,
     source: str | Path | Statistics | VectorSource = "auto",
