@@ -85,7 +85,6 @@ GENERATE = Scene(
             "{broken}",
             (OPEN_RUN, "root", "{broken}"),
             (OPEN_RUN, "manifest.grown", lambda grown: [one.identities for one in grown] == [2]),
-            (OPEN_RUN, "manifest.plan.identities", 5),
             instead="--ids 5 --model {small} --source gaussian",
             spies={OPEN_RUN: stop},
         ),
