@@ -99,7 +99,7 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         *RATE,
         *SIGMA,
         Dependent("--source", (), ("--vectors", "--references")),
-        Dependent("--mix", (), ("--vectors", "--references", "--extend")),
+        Dependent("--mix", (), ("--vectors", "--references")),
         Dependent("--references", (), ("--vectors",)),
         Dependent("--reference-identity", ("--references",)),
         Dependent("--rescale", ("--vectors", "--references", "--source")),
