@@ -37,8 +37,6 @@ ALWAYS: dict[str, str] = {
     "ids fit": "features --images --out --overwrite --length --components --shrinkage --groups",
     "ids plan": "n_ids --source --model --backend --max-candidates --extend --plot",
     "ids check": "vectors --step --plot",
-    "ids pack": "table --out --curve --plot --overwrite --target --steps --pull --max-drift --source --exclude --device "
-    "--dry-run",
     "ids pack": "table --out --curve --plot --overwrite --max-cosine --steps --pull --max-drift --source --exclude "
     "--device --dry-run",
     "ids prove": "n_ids --out --report --plot --features --overwrite --model --masks --device --precision --runner "

@@ -285,38 +285,6 @@ CHECK = Scene(
 
 PACK = "v2f_engine.vectors.packing:packing"
 STEPS = "v2f_engine.vectors.packing_steps:Steps"
-PACK_SCENE = Scene(
-    "ids pack",
-    "<table={known}> --source gaussian --out {out}.safetensors",
-    {
-        **OVERWRITE,
-        **dry_run(),
-        "table": case("{features}", (PACK, "table.provenance.source", "{features}")),
-        "--out": case(
-            "{out}-b.safetensors",
-            ("v2f_engine.vectors.identities:Identities.save", "path", "{out}-b.safetensors"),
-        ),
-        "--curve": case("{out}-c.csv", (WRITE, "path", "{out}-c.csv")),
-        "--plot": case("{out}-c.png", (PLOT.format("packing"), "path", "{out}-c.png")),
-        "--target": case("0.05", (STEPS, "aim", 0.05)),
-        "--steps": case("3", (STEPS, "steps", 3)),
-        "--pull": case("0.3", (STEPS, "pull", 0.3)),
-        "--max-drift": case("0.5", (STEPS, "max_drift", 0.5)),
-        "--source": case(
-            "{statistics}", (STEPS, "likely.mean", lambda mean: bool(np.any(mean))), instead="<table={known}> --out "
-            "{out}.safetensors --source gaussian",
-        ),
-        "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
-        "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}"), also="--exclude {faces}"),
-        "--device": case(
-            "cpu:0", ("v2f_engine.vectors.neighbours:neighbours_of", "device", "cpu:0")
-        ),
-    },
-    {PLOT.format("packing"): give(None)},
-)
-
-PACK = "v2f_engine.vectors.packing:packing"
-STEPS = "v2f_engine.vectors.packing_steps:Steps"
 PACKED = {STEPS: through, PLOT.format("packing"): give(None)}
 PACK_SCENE = Scene(
     "ids pack",

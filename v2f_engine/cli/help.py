@@ -99,8 +99,6 @@ WITHOUT: Mapping[str, str] = {
     "--column": "needed by --groups",
     "ids centres --labels": "what holds the features says it",
     "ids fit --labels": "none: a row is a person",
-    "ids pack --curve": "OUT with .csv",
-    "ids pack --target": "0.07 below the worst",
     "ids prove --features": "not written",
     "ids within --labels": "what holds the features says it",
     "train generator --features": "extracted now",
