@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ def fit_grouped(
 
 
 def _of_centres(
-    centres: Centres, names: list[str], length: str, origin: str, how: dict[str, object]
+    centres: Centres, names: list[str], length: str, origin: str, how: Mapping[str, object]
 ) -> LabelledStatistics:
     rows = (
         (first, check_vectors(block, "centres", dimension=None, allow_duplicates=True, first=first))
