@@ -15,13 +15,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from killed import dying, finish, in_child
 from stub_people import make_batches, tree
 
-from v2f_engine import disk
 from v2f_engine.data import Encoder, Plan, open_dataset, write_dataset
 from v2f_engine.data.writing import contact_sheet
 from v2f_engine.errors import DatasetError
@@ -33,39 +32,6 @@ def write(root: Path, format: str) -> None:
     write_dataset(
         root, {"seed": 3}, PLAN, make_batches(3), format=format, encoder=Encoder(quality=80), threads=2
     )
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Runs `work` in a forked process; returns its process id."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException as error:
-            sys.stderr.write(f"{type(error).__name__}: {error}\n")
-            os._exit(1)
-    return child
-
-
-def finish(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def counting(root: Path, format: str, kill_at: int, log: Path | None = None) -> None:
-    """Writes the dataset; dies before file-system operation number `kill_at`."""
-    done = 0
-
-    def before(operation: str, path: str) -> None:
-        nonlocal done
-        if done == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done += 1
-
-    disk.before = before
-    write(root, format)
-    if log is not None:
-        log.write_text(str(done))
 
 
 def judge(root: Path, format: str, expected: dict[str, str]) -> tuple[str, bool]:
@@ -86,9 +52,12 @@ def main(format: str, steps: int, moments: int, seed: int) -> None:
     dice = random.Random(seed)
     try:
         started = time.perf_counter()
-        assert finish(in_child(lambda: counting(base / "undisturbed", format, -1, base / "count"))) == 0
+        assert (
+            finish(in_child(partial(dying, partial(write, base / "undisturbed", format), -1, base / "count")))
+            == 0
+        )
         seconds = time.perf_counter() - started
-        expected, operations = tree(base / "undisturbed"), int((base / "count").read_text())
+        expected, operations = tree(base / "undisturbed"), int((base / "count").read_text().split()[0])
         points = (
             range(operations)
             if steps == 0
@@ -98,7 +67,7 @@ def main(format: str, steps: int, moments: int, seed: int) -> None:
         root = base / "killed"
         for trial in [*points, *[None] * moments]:
             if trial is not None:
-                code = finish(in_child(partial(counting, root, format, trial)))
+                code = finish(in_child(partial(dying, partial(write, root, format), trial)))
             else:
                 child = in_child(lambda: write(root, format))
                 time.sleep(dice.uniform(0, seconds))

@@ -16,10 +16,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from crash_harness import finish, in_child
+from killed import dying, finish, in_child
 from stub_people import make_batches, tree
 
-from v2f_engine import disk
 from v2f_engine.data import Encoder, Plan, open_dataset, verify_dataset, write_dataset
 from v2f_engine.data.layout import MANIFEST, RUN, WORK
 from v2f_engine.data.records.manifest import Manifest
@@ -60,22 +59,6 @@ def extend(root: Path, format: str) -> None:
     write_planned(root, manifest, make_batches(IMAGES), ENCODER, threads=1, attachments=table(NEW))
 
 
-def counting(root: Path, format: str, kill_at: int, log: Path | None = None) -> None:
-    """Extends the set; dies before file-system operation number `kill_at`."""
-    done = 0
-
-    def before(operation: str, path: str) -> None:
-        nonlocal done
-        if done == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done += 1
-
-    disk.before = before
-    extend(root, format)
-    if log is not None:
-        log.write_text(str(done))
-
-
 def state_of(root: Path) -> str:
     """What readers and `verify` make of it: they must agree."""
     try:
@@ -96,9 +79,11 @@ def main(format: str, steps: int, moments: int, seed: int) -> None:
         begin(base / "old", format)
         shutil.copytree(base / "old", base / "grown")
         started = time.perf_counter()
-        assert finish(in_child(lambda: counting(base / "grown", format, -1, base / "count"))) == 0
+        assert (
+            finish(in_child(partial(dying, partial(extend, base / "grown", format), -1, base / "count"))) == 0
+        )
         seconds = time.perf_counter() - started
-        expected, operations = tree(base / "grown"), int((base / "count").read_text())
+        expected, operations = tree(base / "grown"), int((base / "count").read_text().split()[0])
         few = sorted(dice.sample(range(operations), min(steps, operations)))
         points = range(operations) if steps == 0 else few
         outcome = {"kills": 0, "unequal": 0, "torn": 0, "old": 0, "unfinished": 0, "new": 0}
@@ -106,7 +91,7 @@ def main(format: str, steps: int, moments: int, seed: int) -> None:
         for trial in [*points, *[None] * moments]:
             shutil.copytree(base / "old", root)
             if trial is not None:
-                code = finish(in_child(partial(counting, root, format, trial)))
+                code = finish(in_child(partial(dying, partial(extend, root, format), trial)))
             else:
                 child = in_child(lambda: extend(root, format))
                 time.sleep(dice.uniform(0, seconds))

@@ -13,13 +13,14 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+
+from killed import dying, finish, in_child
 from stub_judges import judges, source, tree
 
-from v2f_engine import disk
 from v2f_engine.data.writing import contact_sheet
 from v2f_engine.selection.chosen_set import select_dataset
 from v2f_engine.selection.rule import Rule
@@ -32,48 +33,24 @@ def select(made: Path, root: Path, format: str) -> int:
     return int(looks.recogniser.calls)  # type: ignore[union-attr]
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Runs `work` in a forked process; its exit code."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-            os._exit(0)
-        except BaseException as error:
-            sys.stderr.write(f"{type(error).__name__}: {error}\n")
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def counting(made: Path, root: Path, format: str, kill_at: int, log: Path | None = None) -> None:
-    done = 0
-
-    def before(operation: str, path: str) -> None:
-        nonlocal done
-        if done == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done += 1
-
-    disk.before = before
-    calls = select(made, root, format)
-    if log is not None:
-        log.write_text(f"{done} {calls}")
-
-
 def main(format: str, steps: int, seed: int) -> None:
     contact_sheet.ROWS = contact_sheet.COLUMNS = 1
     base = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     try:
         made = source(base / "made")
-        assert in_child(partial(counting, made, base / "whole", format, -1, base / "log")) == 0
+        assert (
+            finish(in_child(partial(dying, partial(select, made, base / "whole", format), -1, base / "log")))
+            == 0
+        )
         operations, calls = map(int, (base / "log").read_text().split())
         expected = tree(base / "whole")
         chosen = sorted(random.Random(seed).sample(range(operations), min(steps or operations, operations)))
         outcome = {"kills": 0, "unequal": 0, "fewer_calls": 0}
         for at in chosen:
-            outcome["kills"] += in_child(partial(counting, made, base / "set", format, at)) == -signal.SIGKILL
+            work = partial(select, made, base / "set", format)
+            outcome["kills"] += finish(in_child(partial(dying, work, at))) == -signal.SIGKILL
             log = base / "again"
-            ended = in_child(partial(counting, made, base / "set", format, -1, log))
+            ended = finish(in_child(partial(dying, work, -1, log)))
             outcome["unequal"] += ended != 0 or tree(base / "set") != expected
             outcome["fewer_calls"] += ended == 0 and int(log.read_text().split()[1]) < calls
             shutil.rmtree(base / "set")
