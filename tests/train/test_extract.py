@@ -22,7 +22,7 @@ from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.weights import save_weights
 from v2f_engine.train.extract import store_features
 
-EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
+EYE = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 16), stem_stride=4)
 PEOPLE, EACH = 7, 3
 COUNT = PEOPLE * EACH
 

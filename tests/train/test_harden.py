@@ -94,7 +94,7 @@ def test_the_training_sees_them_after_its_other_changes() -> None:
     """`hardened` is `rendered` and then stripes and JPEG, of one generator of the step."""
     images = np.random.default_rng(2).integers(0, 255, (8, 112, 112, 3)).astype(np.uint8)
     labels = np.arange(8) % 2
-    shape = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
+    shape = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 16), stem_stride=4)
     wanted = RecogniserTraining(Path("unused"), shape, batch=8, augment="hardened", bf16=False, seed=3)
     trainer = RecogniserTrainer(MemorySet(images, labels), wanted)
     x, _, _ = trainer.prepare(5, Rows(images, labels, None, ["row"] * 8))

@@ -27,7 +27,7 @@ from v2f_engine.train.published_augment import augment_published
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
 from v2f_engine.train.recogniser_values import BY_OPTIONS, with_values
 
-EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4, se=False)
+EYE = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 16), stem_stride=4, se=False)
 PEOPLE, EACH = 5, 8
 
 

@@ -263,7 +263,7 @@ def test_the_augmentation_mirror_swaps_left_and_right() -> None:
     """Half of the faces, and each of those column by column; none stands on its head."""
     images = np.random.default_rng(2).integers(0, 255, (64, 112, 112, 3)).astype(np.uint8)
     labels = np.arange(64) % 2
-    shape = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
+    shape = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 16), stem_stride=4)
     wanted = RecogniserTraining(Path("unused"), shape, batch=64, augment="mirror", bf16=False)
     trainer = RecogniserTrainer(MemorySet(images, labels), wanted)
     x, _, _ = trainer.prepare(0, Rows(images, labels, None, ["row"] * 64))

@@ -23,7 +23,7 @@ from v2f_engine.train.order import rows_of_step
 from v2f_engine.train.recogniser import RecogniserTraining, train_recogniser
 from v2f_engine.vectors.statistics import load_statistics
 
-EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
+EYE = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 16), stem_stride=4)
 TINY = Vec2FaceConfig(32, 1, 2, 1, 2, 8, 4, (1, 1, 1, 2, 2), 1, 4, 0.0)
 ALL = LossWeights(absolute=0.5, perceptual=0.1, identity=0.2, token=0.01, gan=0.05, gan_from=0.5)
 

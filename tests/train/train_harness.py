@@ -37,7 +37,7 @@ from v2f_engine.train.generator import GeneratorTrainer, GeneratorTraining, trai
 from v2f_engine.train.loop import Budget, read_log
 from v2f_engine.train.losses import LossWeights
 
-EYE = IResNetConfig((1, 1, 1, 1), (4, 8, 8, 16), stem_stride=4)
+EYE = IResNetConfig((1, 1, 1, 1), (8, 8, 8, 16), stem_stride=4)
 TINY = Vec2FaceConfig(32, 1, 2, 1, 2, 8, 4, (1, 1, 1, 2, 2), 1, 4, 0.0)
 ALL = LossWeights(absolute=0.5, perceptual=0.1, identity=0.2, token=0.01, gan=0.05, gan_from=0.4)
 SLOWEST_S = 1800.0
