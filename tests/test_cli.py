@@ -38,7 +38,7 @@ def test_importing_is_free_and_help_is_quick() -> None:
     assert seconds("import v2f_engine") - empty < 0.1
     assert (
         seconds("import sys; sys.argv = ['v2f', '--help']\nfrom v2f_engine.cli import main; main()") - empty
-        < 0.3
+        < 0.8  # 0.32 to 0.51 on a busy EPYC without AVX-512; torch alone is 1.4 and more
     )
     heavy = "print([m for m in ('torch', 'numpy', 'lmdb') if m in sys.modules])"
     loaded = f"import sys, v2f_engine, v2f_engine.cli; {heavy}"

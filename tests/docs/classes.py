@@ -17,6 +17,7 @@ READ_ONLY: Mapping[str, str] = {
     r"^v2f generate \.\.\.": "the dots stand for the line above",
     r"ids prove": "faces of ten thousand; tests/test_proof_on_faces.py has it small",
     r"^v2f verify SET": "of the set that a cluster made",
+    r"^v2f generate --extend SET": "a set of the reader's; tests/test_extension.py grows real ones",
     r"^v2f ids plan 10000000 --source gaussian": "25 s of pilot; its lines are compared by test_plans.py",
     r"--config ": "a file or manifest of the reader's; the tests of --config replay real ones",
     r"report a --beside b": "four sets; the line before it, of two, is run",

@@ -95,8 +95,11 @@ def test_plus(golden: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFa
         out = forward(loaded.model, golden, "plus", condition=condition)
     assert relative_rms(condition, golden["plus.condition"]) < BOUND
     assert np.array_equal(out.mask.numpy(), golden["plus.mask"].astype(bool))
-    assert relative_rms(out.tokens[:, :, ::16], golden["plus.tokens"]) < BOUND
-    assert relative_rms(out.images[:, :, ::2, ::2], golden["plus.images"]) < BOUND
+    # Recorded on AVX-512. The network is as ill-conditioned as its weights are random: AVX2's order of sums moves the
+    # tokens by 8e-4, while the condition that goes in stays within the bound.
+    bound = BOUND if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 5e-3
+    assert relative_rms(out.tokens[:, :, ::16], golden["plus.tokens"]) < bound
+    assert relative_rms(out.images[:, :, ::2, ::2], golden["plus.images"]) < bound
 
 
 @pytest.mark.parametrize("depth", ["50", "100"])

@@ -42,8 +42,8 @@ MUTANTS = [
     Mutant(
         "v2f ids sample drops exclude",
         f"{CLI}/ids.py",
-        "exclude=rate.excluded(exclude),",
-        "exclude=None,",
+        "seed=stream.seed,\n                    source=source,\n                    exclude=rate.excluded(exclude),",
+        "seed=stream.seed,\n                    source=source,\n                    exclude=None,",
         (*EXCLUDED, "-k", "sample"),
     ),
     Mutant(
@@ -77,8 +77,8 @@ MUTANTS = [
     Mutant(
         "v2f generate ignores --jpeg-quality",
         f"{CLI}/generate.py",
-        "return OutputOptions(**vars(self))",
-        'return OutputOptions(**{**vars(self), "jpeg_quality": 95})',
+        '"extend": growing})',
+        '"extend": growing, "jpeg_quality": 95})',
         option("generate", "jpeg"),
     ),
     Mutant(

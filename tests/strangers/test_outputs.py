@@ -34,6 +34,7 @@ FOREIGN = {
     "ids check": ("ids check {known} --plot {o}.png", ".png"),
     "ids pack": ("ids pack {known} --source gaussian --out {o}.safetensors", ".safetensors .csv .png"),
     "ids prove": ("ids prove 2 --out {o}.safetensors", ".safetensors .json .png"),
+    "ids within": ("ids within {features} --labels {labels} --out {o}.safetensors", ".safetensors"),
     "ids centres": ("ids centres {features} --labels {labels} --out {o}.npy", ".npy .csv"),
     "evaluate separability": (
         "evaluate separability {features} --labels {labels} --out {o}.json",
@@ -63,6 +64,7 @@ FOREIGN = {
 FOLDERS = {
     "generate": "generate --ids 2 --images 1 --out {o}",
     "render": "render --ids 2 --images 1 --out {o}",
+    "select": "select {faces} --keep 1 --out {o}",
     "align": "align {faces} --out {o}",
     "convert": "convert {faces} {o}",
     "pull": "pull owner/name --out {o}",

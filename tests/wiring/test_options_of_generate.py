@@ -32,6 +32,7 @@ from v2f_engine.data.formats import open_dataset
 from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.data.records.manifest import Manifest, flat
 from v2f_engine.models.registry import MINI
+from v2f_engine.train.emulated import bf16_here
 from v2f_engine.vectors.identities import Identities
 
 
@@ -145,7 +146,11 @@ def test_it_changes_what_it_says(option: str, row: Row, make: Callable[..., Set]
     }  # fmt: skip
     assert not (found := different(row.claim, with_it, without)), f"{option}: {row.claim}: {found}"
     assert all(name.startswith(row.says) for name in told), f"the manifest tells of {sorted(told)}"
-    silent = [beginning for beginning in row.says if not any(name.startswith(beginning) for name in told)]
+    # Published precision is fp32, which is what `auto` chooses on a CPU that cannot multiply bf16.
+    says = [
+        b for b in row.says if not (option == "--as-published" and b == "runner" and not bf16_here("cpu"))
+    ]
+    silent = [beginning for beginning in says if not any(name.startswith(beginning) for name in told)]
     assert not silent, f"the manifest tells nothing of {silent}"
 
 
