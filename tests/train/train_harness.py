@@ -33,6 +33,7 @@ from v2f_engine.data.training.memory_set import MemorySet
 from v2f_engine.models.iresnet import IResNet, IResNetConfig
 from v2f_engine.models.vec2face import Vec2FaceConfig
 from v2f_engine.train.distributed import joined
+from v2f_engine.train.emulated import bf16_here
 from v2f_engine.train.generator import GeneratorTrainer, GeneratorTraining, train_generator
 from v2f_engine.train.loop import Budget, read_log
 from v2f_engine.train.losses import LossWeights
@@ -58,10 +59,14 @@ def small_recogniser() -> IResNet:
     return IResNet(EYE).eval()
 
 
+BF16 = bf16_here("cpu")
+
+
 def settings(
-    out: Path, *, steps: int = 8, batch: int = 2, accumulate: int = 1, bf16: bool = True
+    out: Path, *, steps: int = 8, batch: int = 2, accumulate: int = 1, bf16: bool = BF16
 ) -> GeneratorTraining:
-    # bf16: oneDNN takes 0.3 s for the fp32 weight gradient of the discriminator's 15x15 convolution, else 3 ms.
+    # bf16 where it is in hardware: oneDNN takes 0.3 s for the fp32 weight gradient of the discriminator's 15x15
+    # convolution, else 3 ms; emulated, bf16 takes four times as long as fp32.
     return GeneratorTraining(
         out, TINY, weights=ALL, budget=Budget(steps=steps), batch=batch, accumulate=accumulate, bf16=bf16,
         critic_width=8, checkpoint_every=3, log_every=4, picture_every=0, base_lr=0.02,
