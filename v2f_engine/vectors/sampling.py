@@ -249,8 +249,7 @@ class IdentityStream:
             if count < 1:
                 raise request.refused(before, self._drawn, self._rate)
             rows = self.source.candidates(self.seed, self._drawn, count)
-            passed = np.arange(count) if self.shield is None else self.shield.passing(rows)
-            self._numbers.append(self._drawn + passed[self._reject(rows[passed], kept=self._kept)])
+            self._numbers.append(self._drawn + self._keep(rows))
             self._drawn += count
             self._rate = (len(self._kept) - before) / count
             if progress is not None:
@@ -268,6 +267,7 @@ class IdentityStream:
         return Identities(self._kept.vectors[row], candidate, provenance, group=group)
 
     def _keep(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Which of the next candidates are kept: int64, their places among `rows`."""
         passed = np.arange(len(rows)) if self.shield is None else self.shield.passing(rows)
         found: NDArray[np.int64] = passed[self._reject(rows[passed], kept=self._kept)]
         return found
