@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from small_networks import SMALL
 from test_replay import tree, v2f
 from v2f_kernels import _cosine
 
 from v2f_engine.data.layout import IDENTITIES, MANIFEST, PERTURBATION
 from v2f_engine.data.records.verify import verify_dataset
 from v2f_engine.errors import ConfigError, OutputFolderError, VectorError
-from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.options import ImageOptions
 from v2f_engine.pipeline import Engine, generate
@@ -27,11 +28,6 @@ from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.nearest import nearest_other
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.perturbation_cone import Cone
-
-SMALL = Vec2FaceConfig(
-    width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
-    base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import ArrayLike, NDArray
+from small_networks import SMALL
 
 from v2f_engine.data.formats import open_dataset
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.write import write_dataset
 from v2f_engine.errors import ConfigError, ModelNotFound, OutputFolderError, VectorError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES
-from v2f_engine.models.vec2face import Vec2Face, Vec2FaceConfig
+from v2f_engine.models.vec2face import Vec2Face
 from v2f_engine.models.weights import save_weights
 from v2f_engine.pipeline import Engine, generate, identities_from
 from v2f_engine.runtime import Inputs
@@ -28,10 +29,6 @@ from v2f_engine.vectors.perturbation import Perturbation, Perturbed
 from v2f_engine.vectors.sampling import sample_identities
 
 Vectors = NDArray[np.float32]
-SMALL = Vec2FaceConfig(
-    width=48, encoder_blocks=1, encoder_heads=1, decoder_blocks=1, decoder_heads=1, z_channels=8,
-    base_channels=8, multipliers=(1, 1, 1, 1, 1), residual_blocks=1, norm_groups=4, dropout=0.0,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
