@@ -71,7 +71,10 @@ def test_against_oracle(
 def test_every_head_dimension_against_oracle(
     depth: int, dtype: torch.dtype, assert_judged: Callable[..., None]
 ) -> None:
-    assert_judged(compare((1, 33, 3, 2, depth), dtype, dropout=0.25, seed=3))
+    # Two heads of one entry are 66 elements, and torch's error on so few is luck: on a CPU without AVX-512 dq came to
+    # 1.48 of what is allowed, with other seeds to 0.36 and 0.41; with sixteen heads to 0.31, 0.46 and 0.48.
+    heads = 16 if depth == 1 else 2
+    assert_judged(compare((1, 33, 3, heads, depth), dtype, dropout=0.25, seed=3))
 
 
 MARGIN = 512
