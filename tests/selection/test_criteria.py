@@ -34,7 +34,7 @@ def dot(a: list[float], b: list[float]) -> float:
 
 
 def best(scores: dict[int, float], keep: int) -> set[int]:
-    return set(sorted(scores, key=lambda image: (-scores[image], image))[:keep])
+    return set(sorted(scores, key=lambda image: (-round(scores[image], 12), image))[:keep])
 
 
 def kept(rule: Rule, features: NDArray[np.float32], **known: object) -> set[int]:
@@ -64,7 +64,9 @@ def test_diversity_is_the_farthest_point_traversal(seed: int, m: int, keep: int)
     chosen = [max(range(m), key=lambda i: (dot(rows[i], mean), -i))]
     while len(chosen) < min(keep, m):
         left = [i for i in range(m) if i not in chosen]
-        chosen.append(max(left, key=lambda i: (min(1 - dot(rows[i], rows[j]) for j in chosen), -i)))
+        chosen.append(
+            max(left, key=lambda i: (round(min(1 - dot(rows[i], rows[j]) for j in chosen), 12), -i))
+        )
     assert kept(Rule(keep, ("diversity",)), features) == set(chosen)
 
 
@@ -84,7 +86,9 @@ def test_two_criteria_are_put_together_by_their_places(seed: int, m: int, keep: 
     features, marks = drawn(seed, m), np.random.default_rng(seed).permutation(m).astype(np.float32)
     rule = Rule(keep, ("centre", "quality"))
     table = rule.choose(rule.person("she", np.arange(m), features=features, qualities=marks))
-    places = {i: -sum(sum(table[name] > table[name][i]) for name in ("centre", "quality")) for i in range(m)}
+    places = {
+        i: -sum(sum(table[name] > table[name][i] + 1e-12) for name in ("centre", "quality")) for i in range(m)
+    }
     assert set(table["image"][table["kept"]].tolist()) == best(places, keep)
 
 
@@ -164,6 +168,27 @@ def test_equal_features_have_equal_scores_wherever_they_stand() -> None:
     table = Rule(50).choose(Rule(50).person("she", np.arange(83), features=rows))
     assert len(set(table["centre"].tolist())) == 2
     assert table["image"][table["kept"]].tolist() == [*range(40), *range(41, 51)]
+
+
+@given(seed=st.integers(0, 2**32), width=st.integers(2, 512), by=st.sampled_from(["centre", "diversity"]))
+@settings(max_examples=60, deadline=None)
+def test_both_of_two_are_as_near_and_the_first_is_kept(seed: int, width: int, by: str) -> None:
+    """u.(u+v) is v.(u+v) for unit vectors: rounding in the last digit may not choose between them."""
+    features = np.random.default_rng(seed).standard_normal((2, width)).astype(np.float32)
+    rule = Rule(1, (by,), min_cosine=-1.0)
+    assert rule.choose(rule.person("she", np.array([3, 8]), features=features))["kept"].tolist() == [
+        True,
+        False,
+    ]
+
+
+def test_a_cosine_of_one_is_one() -> None:
+    """The same row twice, and a centre that is that row: neither above a limit of 1 nor below it."""
+    for seed in range(20):
+        row = np.random.default_rng(seed).standard_normal(512).astype(np.float32)
+        rule = Rule(2, min_cosine=1.0, duplicate_cosine=1.0)
+        table = rule.choose(rule.person("she", np.arange(2), features=np.stack([row, row])))
+        assert (table["tier"].tolist(), table["duplicate_of"].tolist()) == ([0, 0], [-1, -1])
 
 
 HOSTILE = {

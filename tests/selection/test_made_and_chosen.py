@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -123,12 +124,12 @@ def test_workers_make_the_same_images(small: Path, chosen: Path) -> None:
     """What a worker opens, from the manifest alone, any part of the people."""
     make = open_images(Manifest.load(chosen / MANIFEST), chosen, model=str(small))
     batches = list(make(range(1, 3)))
-    assert [batch.identity.tolist() for batch in batches] == [[1] * KEEP, [2] * KEEP]
-    assert [batch.image.tolist() for batch in batches] == [[0, 1, 2]] * 2
+    assert np.concatenate([batch.identity for batch in batches]).tolist() == [1] * KEEP + [2] * KEEP
+    assert np.concatenate([batch.image for batch in batches]).tolist() == [0, 1, 2] * 2
     table = open_dataset(chosen).attributes()
     assert table is not None
     for batch in batches:
-        rows = table[table["identity"] == batch.identity[0]]
+        rows = table[np.isin(table["identity"], batch.identity)]
         assert batch.attributes["source_image"].tolist() == rows["source_image"].tolist()
         assert batch.attributes["score_centre"].tolist() == rows["score_centre"].tolist()
 
@@ -143,6 +144,15 @@ def test_the_manifest_is_replayed(small: Path, chosen: Path) -> None:
         "select-recogniser": "mini",
         "select-quality-model": "quality",
     }
+
+
+def test_what_is_kept_for_want_of_others_is_said(small: Path, tmp_path: Path) -> None:
+    """A limit that nobody meets takes nothing away, so it must be heard of."""
+    asked = ChoiceOptions(3, min_cosine=1.0)
+    report = generate(2, 2, tmp_path / "set", model=small, choice=asked, **HOW)  # type: ignore[arg-type]
+    assert report.chosen is not None
+    assert (report.chosen.images, report.chosen.below, report.chosen.below_kept) == (6, 6, 4)
+    assert "4 of them kept for want of others" in report.chosen.lines()[0]
 
 
 def batches(ids: int, make: int, sizes: int) -> list[ImageBatch]:
@@ -162,9 +172,20 @@ def test_people_are_chosen_from_whole_however_batches_cut_them(make: int) -> Non
     found = {}
     for size in (1, 5, 64, 1000):
         made = batches(3, make, size)
-        kept = list(Choosing(asked, rule, Judges(Cells())).chosen(made, table))
-        assert [one.identity.tolist() for one in kept] == [[0, 0], [1, 1], [2, 2]]
+        choosing = Choosing(asked, rule, Judges(Cells()))
+        whole = list(choosing.chosen(made, table))
+        assert np.concatenate([one.identity for one in whole]).tolist() == [0, 0, 1, 1, 2, 2]
+        assert np.concatenate([one.image for one in whole]).tolist() == [0, 1] * 3
+        done = [min(3 * make, 64 * call) // make for call in range(-(-3 * make // 64) + 1)]
+        completed = [after - before for before, after in pairwise(done) if after > before]
+        assert [len(one) for one in whole] == [2 * people for people in completed], (
+            "a batch is a call's people"
+        )
+        kept = [one[first : first + 2] for one in whole for first in range(0, len(one), 2)]
         found[size] = [(one.attributes["source_image"].tolist(), one.images.tobytes()) for one in kept]
+        tally = choosing.tally
+        assert tally is not None
+        assert (tally.people, tally.images, tally.kept, tally.failed) == (3, 3 * make, 6, 3)
     assert all(one == found[1] for one in found.values())
     pictures = batches(3, make, 1000)[0]
     for identity, (numbers, _) in enumerate(found[1]):

@@ -317,6 +317,8 @@ def generate(
         say(f"kernels        {report.self_test}")
     if report.failed:
         say(f"FAILED         {report.failed} images came out constant twice; see the attribute 'failed'")
+    for line in [] if report.chosen is None else report.chosen.lines():
+        note(line)
     if report.manifest is not None:
         say(f"contact sheet  {report.contact_sheet}")
         say(f"manifest       {report.manifest}")

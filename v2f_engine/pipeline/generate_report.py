@@ -15,6 +15,7 @@ from v2f_engine.data.records.sidecar import read_attributes
 from v2f_engine.data.writing.set_report import SetReport
 from v2f_engine.data.writing.write import WriteReport
 from v2f_engine.pipeline.start_up import StartUp
+from v2f_engine.selection.rule import Tally
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class GenerateReport(SetReport):
         people: where the identities come from: the source, with its hash.
         script, departures: the published script that does the same, and how this run differs from it.
         complete: False where a signal stopped the run and its handler let us go on.
+        chosen: what became of the images that this process made and chose among; None where none were, as where
+            workers made them.
     """
 
     out: Path
@@ -52,6 +55,7 @@ class GenerateReport(SetReport):
     script: str = ""
     departures: tuple[str, ...] = ()
     complete: bool = True
+    chosen: Tally | None = None
 
     _place: ClassVar[str] = "out"
 
@@ -61,6 +65,7 @@ class GenerateReport(SetReport):
             "made now": f"{self.written:,} images, {self.images_per_second:,.0f} a second",
             "people from": self.people,
             "constant images": self.failed or None,
+            "chosen among": "; ".join([] if self.chosen is None else self.chosen.lines()),
             "differs from the published script": "; ".join(self.departures),
         }
         sheet = self.contact_sheet

@@ -400,6 +400,7 @@ def run(
                     output.out, manifest, make, output.encoder, progress=note, attachments=beside
                 )
             self_test = test()
+        tally = None if choosing is None else choosing.tally
         if executor != "inline":
             # workers have their own; on a GPU this one's memory is theirs
             del engine, control, choosing, test, make
@@ -415,7 +416,7 @@ def run(
             )
         start_up = clock.report(kernels.compiled)
     report = report_of(output.out, plan, written, clock.seconds, self_test, start_up, origin(table, people))
-    return replace(report, script=script.name, departures=differs)
+    return replace(report, script=script.name, departures=differs, chosen=tally)
 
 
 def source_options(asked: Request) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 A shard's people are whole in it, so each is chosen from when its last image is made. The made images are those of a run
 that makes as many and chooses none; `source_image` is an image's number among them, by which it is made again alone. A
-run costs `make / keep` times the images, and the judges' calls of each that is made.
+run costs `make / keep` times the images, and the judges' calls of each that is made. Judges see the pixels as they are
+made, before they are encoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.pipeline.finish import rebatched
 from v2f_engine.selection.chosen_set import SOURCE_IMAGE
 from v2f_engine.selection.judges import ROWS, Judged, Judges, joined, refuse_dead
-from v2f_engine.selection.rule import Rule
+from v2f_engine.selection.rule import Rule, Tally
 from v2f_engine.vectors.identities import Identities
 
 if TYPE_CHECKING:
@@ -113,18 +114,29 @@ class ChoiceOptions:
 
 @dataclass(frozen=True)
 class Choosing:
-    """`ChoiceOptions` with its rule and its judges loaded."""
+    """`ChoiceOptions` with its rule and its judges loaded.
+
+    Args:
+        asked, rule, judges: see `ChoiceOptions`.
+        counted: what became of the images that were made here until now; replaced as people are chosen from.
+    """
 
     asked: ChoiceOptions
     rule: Rule
     judges: Judges
+    counted: list[Tally] = field(default_factory=list, compare=False)
+
+    @property
+    def tally(self) -> Tally | None:
+        """What became of all images that this object chose among; None before the first."""
+        return self.counted[0] if self.counted else None
 
     def describe(self) -> dict[str, Any]:
         """What decides which images are kept, for manifests."""
         return {"make": self.asked.make, **self.rule.describe(), **self.judges.describe()}
 
     def chosen(self, made: Iterable[ImageBatch], table: Identities) -> Generator[ImageBatch]:
-        """The kept images of each person, a person a batch, numbered anew.
+        """The kept images of each person, numbered anew; a batch holds the people whose last image a call judged.
 
         Args:
             made: `make` images of each person, in order of (identity, image), in batches of any size.
@@ -139,13 +151,15 @@ class Choosing:
             judged = self.judges(batch.images)
             refuse_dead(judged.features, judged.pixels, f"identity {batch.identity[0]} and on")
             held.append((batch, judged))
-            while sum(len(one) for one, _ in held) >= make:
-                pictures, said = _joined([one for one, _ in held]), joined([two for _, two in held])
-                yield self._best(pictures[:make], said.part(slice(0, make)), table)
-                rest = said.part(slice(make, None))
-                held = [
-                    (pictures[make:], Judged(rest.get("features"), rest.get("qualities"), rest["pixels"]))
-                ]
+            whole = sum(len(one) for one, _ in held) // make
+            if not whole:
+                continue
+            pictures, said = _joined([one for one, _ in held]), joined([two for _, two in held])
+            parts = [slice(first * make, (first + 1) * make) for first in range(whole)]
+            yield _joined([self._best(pictures[part], said.part(part), table) for part in parts])
+            rest = said.part(slice(whole * make, None))
+            left = Judged(rest.get("features"), rest.get("qualities"), rest["pixels"])
+            held = [(pictures[whole * make :], left)] if len(left.pixels) else []
 
     def _best(self, person: ImageBatch, known: dict[str, NDArray[Any]], table: Identities) -> ImageBatch:
         rule, identity = self.rule, int(person.identity[0])
@@ -153,6 +167,8 @@ class Choosing:
             known["vector"] = table.vectors[identity]
         failed = person.attributes["failed"] > 0 if "failed" in person.attributes else None
         choice = rule.choose(rule.person(f"identity {identity}", person.image, failed=failed, **known))
+        tally = Tally.of([choice], rule.keep)
+        self.counted[:] = [tally if self.tally is None else self.tally + tally]
         kept = choice["kept"]
         best = person[np.flatnonzero(kept)]
         scores = {f"score_{name}": choice[name][kept].astype(np.float32) for name in rule.by}

@@ -8,7 +8,8 @@
                 covering radius)
 
 All arithmetic is float64, row by row: a matrix product rounds equal rows otherwise by their place, and two equal images
-must have equal scores. Failed images and duplicates move no centre.
+must have equal scores. They are compared to `DECIMALS`, since both images of two are equally near to their centre, and
+rounding would choose between them. Failed images and duplicates move no centre.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ SHORTEST = 1e-12
 """Length below which a mean of unit features has no direction, and a feature none."""
 FARTHEST = 2.0
 """Distance (1 - cosine) of opposite features; what stands for the first image of a traversal, which has none before."""
+DECIMALS = 12
+"""To which scores are compared: a sum over 512 entries of float64 is right to about 1e-15, features to about 1e-7."""
 NEVER = -1
 """Of `duplicate_of`: no image."""
 FINE, BELOW, DUPLICATE, FAILED = range(4)
@@ -137,7 +140,7 @@ class Person:
         """int8 `[m]`: `FINE`, `BELOW`, `DUPLICATE` or `FAILED`."""
         tier = np.full(len(self), FINE, np.int8)
         if self.min_cosine is not None:
-            tier[self.to_centre < self.min_cosine] = BELOW
+            tier[compared(self.to_centre) < self.min_cosine] = BELOW
         tier[self.duplicate_of != NEVER] = DUPLICATE
         if self.failed is not None:
             tier[self.failed] = FAILED
@@ -164,7 +167,7 @@ class Person:
         return places
 
     def _scored(self, score: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(self.tier == DUPLICATE, 0.0, score)
+        return np.where(self.tier == DUPLICATE, 0.0, compared(score))
 
 
 def unit_rows(rows: NDArray[np.floating], what: Callable[[int], str]) -> NDArray[np.float64]:
@@ -188,6 +191,11 @@ def cosines(units: NDArray[np.float64], to: NDArray[np.float64]) -> NDArray[np.f
     return found
 
 
+def compared(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores without the digits that rounding decides."""
+    return np.round(scores, DECIMALS)
+
+
 def duplicates(
     images: NDArray[np.int64],
     pixels: NDArray[np.bytes_] | None,
@@ -208,7 +216,7 @@ def duplicates(
         if pixels is not None:
             same |= pixels[:row] == pixels[row]
         if units is not None and above is not None:
-            same |= cosines(units[:row], units[row]) > above
+            same |= compared(cosines(units[:row], units[row])) > above
         first = np.flatnonzero(same & (found[:row] == NEVER))
         if len(first):
             found[row] = images[first[0]]
@@ -245,7 +253,7 @@ def _diversity(person: Person) -> NDArray[np.float64]:
         tier = person.tier[left].min()
         may = np.flatnonzero(left & (person.tier == tier))
         best = person.to_centre if step == 0 else nearest
-        row = may[np.argmax(best[may])]  # of equal ones the first, which has the smallest number
+        row = may[np.argmax(compared(best[may]))]  # of equal ones the first, which has the smallest number
         score[row] = FARTHEST if step == 0 else nearest[row]
         left[row] = False
         nearest = np.minimum(nearest, np.maximum(0.0, 1.0 - cosines(person.units, person.units[row])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -180,6 +180,10 @@ class Tally:
         fewer = sum(len(table) < keep for table in tables)
         tiers = (*count(DUPLICATE), *count(BELOW), *count(FAILED))
         return cls(len(tables), len(whole), int(whole["kept"].sum()), fewer, *tiers)
+
+    def __add__(self, other: Tally) -> Tally:
+        """Of these people and the others."""
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
     def lines(self) -> list[str]:
         """What a user should know, a sentence each; empty where all went as asked."""
