@@ -64,6 +64,7 @@ def children_of_a_hang(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_the_rehearsal_runs_every_stage_and_loses_nothing_to_three_deaths(tmp_path: Path) -> None:
     """One job kills itself after its first row, one poisons its context between two checks, one rung hangs."""
     fault = {
@@ -164,6 +165,7 @@ def test_a_fresh_python_a_job_gives_the_same_rows(tmp_path: Path) -> None:
     assert set(table["ceilings"]) == {"copy bytes/s", "matmul FLOP/s"}
 
 
+@pytest.mark.slow
 def test_the_longer_stages_rehearse(tmp_path: Path) -> None:
     """`compiled` with the tracer alone: that the whole network becomes one graph is what a CPU can show."""
     child = start(tmp_path, "--only", "steady", "--only", "compiled", "--only", "kernels")

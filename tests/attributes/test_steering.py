@@ -170,6 +170,7 @@ def test_slots_stay_full(generator: Vec2Face) -> None:
     assert rounds < 5 * 8
 
 
+@pytest.mark.slow
 def test_a_thousand_random_vectors_with_an_unreachable_target_end_within_the_bound(
     generator: Vec2Face,
 ) -> None:

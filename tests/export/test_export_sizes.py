@@ -91,6 +91,7 @@ def test_mini_generator(tmp_path: Path) -> None:
     rtx(half.path, tmp_path / "g16.plan", targets=("sm86", "sm120"))
 
 
+@pytest.mark.slow
 def test_mini_generator_in_bf16(tmp_path: Path) -> None:
     """onnxruntime has no bf16 kernels for a CPU; the builder has, and types decide what it takes."""
     made = export_onnx(load_generator("mini"), tmp_path / "b16.onnx", precision="bf16", check_images=0)
@@ -133,6 +134,7 @@ def test_mini_decoder_in_fp16_int8_and_fp8(tmp_path: Path) -> None:
         build_engine(flavour.library(), flavour, eighth, BuildSettings(targets=("sm86",)), print)
 
 
+@pytest.mark.slow
 def test_base_decoder(base: LoadedModel, tmp_path: Path) -> None:
     judge = Judge.of(base, load_recogniser("mini"), MASKS, images=2)
     made = export_onnx(base, tmp_path / "d.onnx", part="decoder", precision="fp16", opset=21, judge=judge)

@@ -76,7 +76,12 @@ def asked(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("trainer", "size"), [("generator", "tiny"), ("generator", "base"), ("recogniser", "base")]
+    ("trainer", "size"),
+    [
+        ("generator", "tiny"),
+        pytest.param("generator", "base", marks=pytest.mark.slow),
+        pytest.param("recogniser", "base", marks=pytest.mark.slow),
+    ],
 )
 def test_a_captured_step_stays_on_the_card(trainer: str, size: str) -> None:
     assert asked(trainer, size) == []

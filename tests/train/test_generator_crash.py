@@ -39,7 +39,7 @@ def _check(world: int, kills: int, seed: int, steps: int) -> None:
     assert len(found["checkpoints"]) == 4, found  # the newest two, tensors and JSON
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_training_ends_as_an_undisturbed_one(world: int) -> None:
     _check(world, 2, 5, 8)
 

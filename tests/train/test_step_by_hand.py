@@ -187,6 +187,7 @@ def test_the_adversarial_term_weighs_what_its_recipe_says(adaptive: float, progr
         assert float((weight * theirs).norm() / ours.norm()) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaks", [False, True])
 def test_what_the_published_leak_teaches_the_discriminator(leaks: bool) -> None:
     """Least squares end at D(real) = 1, D(fake) = 0; with the leak, -mean(D(fake)), the least is at D(fake) = 1."""

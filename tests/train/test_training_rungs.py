@@ -39,15 +39,15 @@ def test_a_rung_runs_alone_and_computes_what_fp32_computes(name: str, oracle: di
     assert row.timing is not None
 
 
-@pytest.mark.parametrize(
-    "name", [n if n != LOOP else pytest.param(n, marks=pytest.mark.slow) for n in PUBLISHED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_rungs_are_finite_at_mini_size(name: str) -> None:
     row = rungs.run_rung(name, "mini", "cpu", batch=2, rounds=1, budget_s=0.1)
     assert row.passed, row.check
     assert row.case == "mini, batch 2"
 
 
+@pytest.mark.slow
 def test_what_a_deep_random_recogniser_does_to_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its norms' statistics the published step dies of NaN, and the corrected one is refused, not timed."""
     monkeypatch.setitem(setup.SIZES, "deep", DEEP)  # type: ignore[index]
