@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -149,14 +150,51 @@ def test_grown_once_more_is_a_finished_set(tmp_path):
     assert tree(root) == whole
 
 
-def test_a_broken_old_shard_is_made_again_before_it_grows(tmp_path):
-    root = tmp_path / "set"
-    write(root, "webdataset", 4)
-    old = (root / "shard-000000.tar").read_bytes()
-    (root / "shard-000000.tar").write_bytes(old[:-1] + b"x")
-    report = extend(root, "webdataset", 6)
-    assert (report.shards_kept, report.shards_written) == (1, 2)
-    assert (root / "shard-000000.tar").read_bytes() == old
+def others(identities):
+    """Images of another machine or version: a grey level brighter."""
+    for batch in make_batches(3)(identities):
+        yield replace(batch, images=batch.images + 1)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_broken_old_shard_is_mended_first(tmp_path, format):
+    """Or what another machine makes would silently stand for what was there; nothing is begun."""
+    write(tmp_path, format, 4)
+    piece = Manifest.load(tmp_path / "manifest.json").shards[0].pieces[0]
+    path = tmp_path / piece.name
+    path = path if path.is_file() else sorted(path.rglob("*.jpg"))[0]
+    data = bytearray(path.read_bytes())
+    data[piece.offset + 40 if piece.kind == "region" else 40] ^= 1
+    path.write_bytes(bytes(data))
+    before = tree(tmp_path)
+    with pytest.raises(DatasetError, match=r"1 of its 2 shards are broken \(shard 0\).*`v2f repair"):
+        extend(tmp_path, format, 6)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("format", ["imagefolder", "lmdb", "parquet"])
+def test_broken_while_it_grows_is_made_again_as_it_was_or_not_at_all(tmp_path, format):
+    def stopped(identities):
+        raise KeyboardInterrupt
+
+    write(tmp_path / "set", format, 4)
+    shutil.copytree(tmp_path / "set", tmp_path / "whole")
+    extend(tmp_path / "whole", format, 6)
+    old = Manifest.load(tmp_path / "set/manifest.json")
+    manifest = grow.grown(old, asked(format, 6), may_differ=lambda name: "people" in name)
+    beside = {"identities.safetensors": lambda: b"6 people"}
+
+    def go_on(make):
+        write_planned(tmp_path / "set", manifest, make, ENCODER, threads=1, attachments=beside)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(stopped)
+    (tmp_path / "set/attributes/shard-000001.npy").unlink()
+    with pytest.raises(DatasetError, match="shard 1 was broken while the set is being extended"):
+        go_on(others)
+    assert not (tmp_path / "set/manifest.json").exists()
+    go_on(make_batches(3))
+    assert tree(tmp_path / "set") == tree(tmp_path / "whole")
 
 
 def test_a_card_that_people_wrote_in_is_kept(tmp_path):

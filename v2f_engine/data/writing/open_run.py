@@ -18,7 +18,7 @@ from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.data.writing.grow import base_of, begin
 from v2f_engine.data.writing.lock import exclusive
 from v2f_engine.data.writing.run import DatasetRun, remove_orphans
-from v2f_engine.errors import OutputFolderError
+from v2f_engine.errors import DatasetError, OutputFolderError
 
 SHOWN = 5
 """Differing settings that are named; the rest are hashes and counts that follow from them."""
@@ -74,9 +74,10 @@ def open_run(
 
 def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments) -> DatasetRun | Manifest:
     work = root / WORK
-    if (base := base_of(root, manifest)) is not None:
-        begin(root, base, manifest, writer)
+    base = base_of(root, manifest)
     found, records = looked_at(root, manifest)
+    if base is not None:
+        begin(root, base, manifest, writer)
     if found is not None:
         with disk.named_errors(root):
             DatasetRun(root, found, {}, writer).clear()
@@ -111,10 +112,12 @@ def looked_at(
 
     Raises:
         OutputFolderError: a file, foreign files, or a set of other settings.
+        DatasetError: a finished set that is to grow and is broken.
     """
     _refuse_file(root)
     if (base := base_of(root, manifest)) is not None:
-        return None, _intact(root, {record.number: record for record in base.shards}, full)
+        records = {record.number: record for record in base.shards}
+        return None, _refuse_broken(root, records, _intact(root, records, full))
     if (root / MANIFEST).exists():
         found = Manifest.load(root / MANIFEST)
         _refuse_other(root, found, manifest)
@@ -143,6 +146,19 @@ def _intact(root: Path, records: Mapping[int, ShardRecord], full: bool) -> dict[
         for number, record in sorted(records.items())
         if are_there(root, record.pieces, full=full)
     }
+
+
+def _refuse_broken(
+    root: Path, records: Mapping[int, ShardRecord], intact: dict[int, ShardRecord]
+) -> dict[int, ShardRecord]:
+    """`intact`, if that is all: what a set that grows makes anew is not compared with what it was, as repair does."""
+    if broken := sorted(records.keys() - intact.keys()):
+        shown = ", ".join(map(str, broken[:SHOWN])) + (", ..." if len(broken) > SHOWN else "")
+        raise DatasetError(
+            f"{root}: {len(broken):,} of its {len(records):,} shards are broken (shard {shown}), and growing leaves "
+            f"what is there as it is. Mend it first, `v2f repair {root}` or the command that made it; then extend it."
+        )
+    return intact
 
 
 def _refuse_file(root: Path) -> None:

@@ -15,6 +15,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,6 +45,7 @@ from v2f_engine.data.records.shard_record import ShardRecord
 from v2f_engine.data.writing.contact_sheet import sheet_of_samples
 from v2f_engine.data.writing.room import bytes_per_image, sheet_bytes
 from v2f_engine.data.writing.sink import ShardSink
+from v2f_engine.errors import DatasetError
 
 
 class DatasetRun:
@@ -98,6 +100,7 @@ class DatasetRun:
     def commit(self, sink: ShardSink) -> ShardRecord:
         """Prepares, publishes and records a filled sink; from here on the shard is committed."""
         record = sink.prepare()
+        self._refuse_changed(record)
         self._before_publish()
         sink.publish()
         if self._persistent:
@@ -106,6 +109,24 @@ class DatasetRun:
             self._ledger.append(record)
         self._records[record.number] = record
         return record
+
+    def _refuse_changed(self, record: ShardRecord) -> None:
+        """Raises DatasetError for a shard that a growing set had, broken meanwhile, whose images are others here."""
+        if record.number not in self._before_growth:
+            return
+        if record.content != self._before_growth[record.number]:
+            raise DatasetError(
+                f"{self.root}: shard {record.number} was broken while the set is being extended, and its images, made "
+                "again here, are others than before. Restore its files from a copy, or go on where the set was made."
+            )
+
+    @cached_property
+    def _before_growth(self) -> dict[int, str]:
+        """Shard -> hash of its images, of the finished set that this run makes larger; empty for every other run."""
+        former = self.root / WORK / GROWN_FROM
+        if not self.manifest.grown or not former.is_file():
+            return {}
+        return {shard.number: shard.content for shard in Manifest.load(former).shards}
 
     def _open_ledger(self) -> Ledger:
         """This writer's ledger, saying what `records` says."""
