@@ -106,6 +106,9 @@ REFUSED = {
     "another source": ("--ids 4 --source gaussian --rescale", ConfigError, "the table was sampled from 'mini'"),
     "people to keep away from": ("--ids 4 --exclude {npy}", ConfigError, "kept apart from no real people"),
     "fewer": ("--ids 1", ConfigError, r"has 2 people; 1 in all were asked for \(--ids\). A set grows"),
+    "more images alone": (
+        "--images 3", ConfigError, r"plan.images_per_id is 2 there, 3 now.*--config {two}/manifest.json --images 3",
+    ),
     "no number": ("", ConfigError, r"say how many people it shall have in all \(--ids\)"),
     "another place": ("--ids 4 --out elsewhere", ConfigError, "a set is extended where it lies"),
     "a file of options": ("--ids 4 --config {two}/manifest.json", ConfigError, "has its own settings; leave it out"),
@@ -113,7 +116,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-EARLY = ("another limit", "no number", "another place", "a file of options")
+EARLY = ("more images alone", "another limit", "no number", "another place", "a file of options")
 """Said before a network is loaded."""
 CASES = [pytest.param(case, marks=[] if case in EARLY else pytest.mark.slow) for case in REFUSED]
 
@@ -125,9 +128,17 @@ def test_refused_by_name(case: str, two: Path, tmp_path: Path) -> None:
     np.save(file, sample_identities(4, source="mini", seed=9).vectors)
     before = tree(two)
     typed = words.format(two=two, npy=file).split()
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=told.replace("{two}", str(two))):
         v2f("generate", "--extend", two, *typed)
     assert tree(two) == before
+
+
+@pytest.mark.slow
+def test_more_images_are_a_set_of_their_own(two: Path) -> None:
+    """What the refusal promises: every image of the first set, in the second under the same number."""
+    v2f("generate", "--config", two / MANIFEST, "--images", 3, "--out", two.with_name("more"))
+    few, more = open_dataset(two), open_dataset(two.with_name("more"))
+    assert [more.record(row)[0] for row in (0, 1, 3, 4)] == [few.record(row)[0] for row in range(4)]
 
 
 @pytest.mark.parametrize(

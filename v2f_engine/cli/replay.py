@@ -45,17 +45,22 @@ def replayed(path: Path, words: tuple[str, ...], typed: Collection[str]) -> tupl
         )
     whole = options_of(manifest, folder, typed)
     there = _there(manifest, folder)
-    named = set(typed) - {
-        "out",
-        "config",
-        "workers",
-        "executor",
-        "executor-option",
-        "fetch",
-        "processes",
-        "json",
-        "quiet",
-    }
+    alike = set() if "images" not in typed else {"keep"}  # two names of one option
+    named = (
+        set(typed)
+        - alike
+        - {
+            "out",
+            "config",
+            "workers",
+            "executor",
+            "executor-option",
+            "fetch",
+            "processes",
+            "json",
+            "quiet",
+        }
+    )
     return whole, Replayed(manifest, path, {name: there.get(name, "as by default") for name in sorted(named)})
 
 
@@ -68,11 +73,15 @@ def extended(root: Path, typed: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: no set, nothing said of how many, or another place to write to.
     """
+    from v2f_engine.data.writing.grow import more_images
     from v2f_engine.errors import ConfigError
     from v2f_engine.pipeline.extension import manifest_at
     from v2f_engine.pipeline.replay import options_of
 
     if not {"ids", "vectors"} & typed.keys():
+        there = manifest_at(root)[0].plan.images_per_id if "images" in typed else 0
+        if "images" in typed and typed["images"] != str(there):
+            raise ConfigError(f"--extend {root}: {more_images(there, typed['images'], root)}")
         raise ConfigError(
             f"--extend {root}: say how many people it shall have in all (--ids), or give a larger table (--vectors)."
         )

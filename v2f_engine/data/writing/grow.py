@@ -52,6 +52,17 @@ SIZE = frozenset({"plan.identities", "plan.identities_per_shard", "plan.before"}
 SHOWN = 5
 
 
+def more_images(there: int, asked: int | str, root: str | Path = "SET") -> str:
+    """Why a set does not get more images of its people, and what to do instead."""
+    return (
+        f"plan.images_per_id is {there} there, {asked} now (--images). A set grows by people: one person's images are "
+        "whole in one shard (a folder, a range of keys, rows beside one another), so more of them would be other bytes "
+        f"of what is there. `v2f generate --config {root}/manifest.json --images {asked} --out NEW` makes a set of its "
+        "own; each image of the first one is made again in it, under its number, but where shares of noise or masks "
+        "are dealt out over a run (--sigma-shares exact, --mask-batch) or images are chosen (--make)."
+    )
+
+
 def now() -> str:
     """UTC, to the second; of `SOURCE_DATE_EPOCH` where that is set, as reproducible-builds.org has it."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
@@ -81,6 +92,9 @@ def grown(
     left, right = flat(old.decisive()), flat(asked.decisive())
     names = sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
     other = [name for name in names if name not in SIZE and not may_differ(name)]
+    images = asked.plan.images_per_id
+    if other == ["plan.images_per_id"]:
+        raise OutputFolderError(more_images(old.plan.images_per_id, images))
     if other:
         told = "; ".join(
             f"{name} is {left.get(name, 'absent')} there, {right.get(name, 'absent')} now"
