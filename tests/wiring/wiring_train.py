@@ -58,7 +58,8 @@ RECOGNISER_SCENE = Scene(
             "3", (HOLD_OUT, "people", 3), (TRAINER, "data.classes", 5), (TRAINER, "held_out.classes", 3)
         ),
         **dry_run(
-            ("v2f_engine.train.recogniser:foresee_recogniser", "settings.batch", lambda batch: batch > 0)
+            ("v2f_engine.train.recogniser:foresee_recogniser", "settings.batch", 3),
+            also="--batch 3 --depth iresnet18",
         ),
         "--out": case("{out}-b", (TRAINER, "settings.out", "{out}-b")),
         "--depth": case("iresnet18", (TRAINER, "settings.model.layers", (2, 2, 2, 2))),
@@ -131,7 +132,8 @@ GENERATOR_SCENE = Scene(
         ),
         "--vgg": case("{pictures}", (GENERATING, "settings.vgg", "{pictures}")),
         **dry_run(
-            ("v2f_engine.train.generator:foresee_generator", "settings.batch", lambda batch: batch > 0)
+            ("v2f_engine.train.generator:foresee_generator", "settings.batch", 3),
+            also="--batch 3",
         ),
         "--out": case("{out}-b", (GENERATING, "settings.out", "{out}-b")),
         "--size": case(
