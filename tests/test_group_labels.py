@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from v2f_engine.errors import ConfigError, V2FError, VectorError
 from v2f_engine.pipeline.group_fit import fit_grouped
 from v2f_engine.pipeline.group_labels import DELIMITERS, read_groups
+from v2f_engine.vectors.labelled import fit_groups
 
 ONCE = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -190,3 +191,48 @@ def test_the_fit_is_of_each_groups_people(tmp_path: Path) -> None:
     again = fit_grouped([tmp_path / "means.npy"], groups=rowed, columns=["glasses"], dimension=None)
     for one, other in zip(found.groups, again.groups, strict=True):
         assert np.allclose(one.covariance, other.covariance, atol=1e-6)
+
+
+@ONCE
+@given(order=st.permutations(range(6)), spelled=st.sampled_from(["row", "Row", "ROW", " rOw "]))
+def test_row_numbers_count_however_their_column_is_spelled(
+    tmp_path: Path, order: list[int], spelled: str
+) -> None:
+    """A table that a spreadsheet sorted: `Row` was taken for no column of rows, and everybody for somebody else."""
+    lines = "".join(f"{row},{'ab'[row % 2]}\n" for row in order)
+    table = read_groups(write(tmp_path / "g.csv", f"{spelled},age\n{lines}"), ["age"])
+    assert table.of_rows(6) == ["a", "b"] * 3
+    twice = write(tmp_path / "twice.csv", f"row,{spelled.upper()},age\n0,1,a\n1,0,b\n")
+    with pytest.raises(VectorError, match="names 'row' twice"):
+        read_groups(twice, ["age"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1", "1.0"), ("30", "30.000"), ("\u00e9", "e\u0301"), ("Old", "old"), ("stra\u00dfe", "STRASSE")],
+)
+def test_two_spellings_of_one_group_are_refused_in_files_and_in_python(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    place = write(tmp_path / "g.csv", f"age\n{one}\n{other}\n")
+    with pytest.raises(VectorError, match="two spellings"):
+        read_groups(place, ["age"])
+    rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    with pytest.raises(VectorError, match="two spellings"):
+        fit_groups([(0, rows)], [one, other] * 20, covariance="pooled")
+
+
+def test_numbers_that_differ_are_groups_of_their_own(tmp_path: Path) -> None:
+    place = write(tmp_path / "g.csv", "age\n1\n1.5\n10\n01\n1.05\n.0\n")
+    assert len(set(read_groups(place, ["age"]).groups)) == 6
+
+
+@pytest.mark.parametrize("odd", [None, 5, 1.0, ("a",), b"a"])
+def test_groups_of_python_that_are_no_names_are_refused(odd: object) -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    with pytest.raises(VectorError, match="expected names of groups in printable characters"):
+        fit_groups([(0, rows)], [*["a"] * 39, odd], covariance="pooled")  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="components must be a whole number"):
+        fit_groups([(0, rows)], ["a", "b"] * 20, covariance="pooled", components=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="each once, found 'age'"):
+        read_groups("g.csv", "age")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from v2f_engine.errors import ConfigError, SaturationError, VectorError
 from v2f_engine.vectors.files import read_tensors, write_tensors
+from v2f_engine.vectors.group_names import MOST
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.labelled import (
     FORMAT,
-    MOST,
     LabelledStatistics,
     fit_groups,
     load_labelled,
@@ -188,8 +188,8 @@ def _about(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, An
         (_about(lambda a: a["names"].reverse()), "do not match their sha256"),
         (_about(lambda a: a["names"].pop()), "do not fit each other"),
         (_about(lambda a: a.update(names=5)), "do not fit each other"),
-        (_about(lambda a: a["counts"].__setitem__(0, 0)), "of no rows"),
-        (_about(lambda a: a["counts"].__setitem__(0, "60")), "of no rows"),
+        (_about(lambda a: a["counts"].__setitem__(0, 0)), "do not match their sha256"),
+        (_about(lambda a: a["counts"].__setitem__(0, "60")), "do not match their sha256"),
         (_about(lambda a: a.update(pooled=True)), "do not fit each other"),
     ],
 )

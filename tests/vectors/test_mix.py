@@ -93,3 +93,19 @@ def test_mixes(asked: object, parts: tuple[int, ...]) -> None:
 def test_what_is_no_mix_is_named(asked: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parts_of_mix(asked, NAMES, COUNTS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("asked", [5, 0.5, b"a:1", ["a:1"], [("a", 1)]])
+def test_what_is_no_mix_is_refused_by_what_it_is(asked: object) -> None:
+    with pytest.raises(ConfigError, match="or a dict of names and shares, found"):
+        parts_of_mix(asked, ("a", "b"), (1, 1))  # type: ignore[arg-type]
+
+
+@given(names=st.lists(st.text("a,:\"= ", min_size=1, max_size=6).filter(lambda one: one == one.strip()), min_size=1,
+                      max_size=3, unique=True))  # fmt: skip
+def test_the_mix_that_an_error_advises_can_be_typed(names: list[str]) -> None:
+    """It was `old, very:1`, which says something else: a name with a comma stands in quotes."""
+    with pytest.raises(ConfigError, match="Is a group missing") as told:
+        parts_of_mix({names[0]: 0.5}, tuple(names), (1,) * len(names))
+    advised = str(told.value).partition("which are parts: ")[2].removesuffix(". Is a group missing?")
+    assert parts_of_mix(advised, tuple(names), (1,) * len(names)) == (1,) * len(names)

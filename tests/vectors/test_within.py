@@ -183,3 +183,10 @@ def test_what_is_said_of_it(tmp_path):
     rows[1] = 0
     with pytest.raises(VectorError, match=r"zero length or not finite in rows \[1\]"):
         noise.draw(rows, np.arange(6), 0)
+
+
+@pytest.mark.parametrize("each", [2, 3, 7])
+def test_images_that_are_equal_are_no_differences_though_their_mean_is_rounded(each):
+    rows, _, _ = people(30, 1)
+    with pytest.raises(VectorError, match="images of each person are equal"):
+        fitted(np.repeat(rows, each, axis=0), np.repeat(np.arange(30), each))

@@ -19,7 +19,7 @@ from v2f_engine.data.formats.lists.label_values import LABEL_NAMES, refuse_two_s
 from v2f_engine.errors import ConfigError, DatasetError, VectorError
 from v2f_engine.outside import admit
 from v2f_engine.vectors.centres import People
-from v2f_engine.vectors.labelled import check_names
+from v2f_engine.vectors.group_names import check_names
 
 DELIMITERS = (",", ";", "\t", "|")
 JOINED = "/"
@@ -73,9 +73,9 @@ class GroupTable:
                 f"{self.path}: {len(self.groups):,} lines below its header, and {rows:,} rows of features. Expected a "
                 "line for every row: in their order, or with its number in a column `row`."
             )
-        if ROW not in self.header:
+        place = next((place for place, name in enumerate(self.header) if name.lower() == ROW), None)
+        if place is None:
             return self.groups
-        place = self.header.index(ROW)
         numbers = [_whole(cells[place]) for cells in self.cells]
         for number, line in zip(numbers, self.lines, strict=True):
             if number is None or number >= rows:
@@ -152,8 +152,8 @@ def read_groups(path: str | Path, columns: Sequence[str]) -> GroupTable:
         ConfigError: no column, or one twice.
     """
     path = Path(path)
-    if not columns or len(set(columns)) < len(columns):
-        raise ConfigError(f"column (--column): expected names of columns, each once, found {list(columns)}.")
+    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
+        raise ConfigError(f"column (--column): expected names of columns, each once, found {columns!r:.80}.")
     admit(path, VectorError)
     with _named(path):
         header, delimiter = _header(path, columns)
@@ -235,7 +235,8 @@ def _header(path: Path, columns: Sequence[str]) -> tuple[list[str], str]:
         raise VectorError(
             f"{path}: no column {absent[0]!r}; its first line names {named}. Name one with --column."
         )
-    twice = [name for name in {*columns, ROW} if header.count(name) > 1]
+    lower = [name.lower() for name in header]
+    twice = [name for name in columns if header.count(name) > 1] + [ROW] * (lower.count(ROW) > 1)
     if twice:
         raise VectorError(f"{path}: its first line names {twice[0]!r} twice. Which is meant?")
     return header, delimiter

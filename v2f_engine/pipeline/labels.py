@@ -112,7 +112,8 @@ def _of_array(found: NDArray[np.generic], where: str) -> Labels:
         bad = np.flatnonzero(flat < 0)
         raise VectorError(
             f"{where}: {len(bad):,} of {len(flat):,} labels are below 0, such as {flat[bad[0]]} in row {bad[0]}, which "
-            "often means: not known. Unknown people would be one person: leave their rows out (--mask), or number them."
+            "often means: not known. Unknown people would be one person: leave their rows out (v2f ids "
+            "centres has --mask), or number them."
         )
     if int(flat.max()) >= 2**63:
         raise VectorError(f"{where}: label {flat.max()}; expected numbers below 2**63. Save them as texts.")

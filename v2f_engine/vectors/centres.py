@@ -58,7 +58,7 @@ class Bad:
         ]
         raise VectorError(
             f"{what}: {self.count:,} of {total:,} rows are no features. {'; '.join(each)}. Extract them again, or "
-            "leave them out: --on-bad skip."
+            "leave them out, as v2f ids centres --on-bad skip does."
         )
 
 

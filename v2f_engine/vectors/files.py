@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.atomic import write_atomically
+from v2f_engine.config import a_path
 from v2f_engine.errors import VectorError
 from v2f_engine.outside import admit
 
@@ -86,10 +88,11 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], 
 
     Raises:
         VectorError: missing, truncated or foreign.
+        ConfigError: no path.
     """
     from safetensors import SafetensorError, safe_open
 
-    admit(path, VectorError)
+    admit(a_path("file", path), VectorError)
     if not Path(path).is_file():
         raise VectorError(f"{path}: no such file. Expected a {kind!r} safetensors file.")
     try:
@@ -102,3 +105,57 @@ def read_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], 
         raise VectorError(
             f"{path}: not a readable safetensors file ({error}). Write or copy it again."
         ) from error
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, again: str) -> Iterator[None]:
+    """Whatever stands in a file's metadata, a reader of it ends with a VectorError.
+
+    JSON holds more than a field takes: null, lists, numbers beyond a float or int64, 1e5 brackets.
+
+    Args:
+        again: what to do, for the message.
+    """
+    try:
+        yield
+    except VectorError as error:
+        if str(path) in str(error):
+            raise
+        raise VectorError(f"{path}: {error} {again}") from error
+    except (
+        AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError
+    ) as error:  # fmt: skip
+        raise VectorError(f"{path}: incomplete ({error!r:.120}). {again}") from error
+
+
+def rows_told(value: Any, what: str) -> int:
+    """How many rows, images or people a file says it was made of: a whole number from 1 that int64 holds.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if type(value) is not int or not 1 <= value < 2**63:
+        raise ValueError(f"{what}: expected a whole number from 1, found {value!r:.40}")
+    return value
+
+
+def share_told(value: Any, what: str) -> float:
+    """A share from 0 to 1 that a file tells.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ValueError(f"{what}: expected a number from 0 to 1, found {value!r:.40}")
+    return float(value)
+
+
+def text_told(value: Any, what: str) -> str:
+    """A text that a file tells.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{what}: expected text, found {value!r:.40}")
+    return value

@@ -18,7 +18,7 @@ from v2f_engine.arguments import COUNT, FUNCTION, GALLERY, VECTORS_OR_PATH, WORD
 from v2f_engine.config import whole_number
 from v2f_engine.errors import ConfigError, V2FError, VectorError
 from v2f_engine.vectors.growth_plan import plan_extension
-from v2f_engine.vectors.identities import PART_OF, Identities
+from v2f_engine.vectors.identities import PART_OF, Identities, table_of
 from v2f_engine.vectors.planner import budget_for
 from v2f_engine.vectors.sampling import BLOCK, PLANNED_FROM, IdentityStream, Progress
 from v2f_engine.vectors.sources import MINI, GaussianSource, VectorSource, find_source
@@ -79,9 +79,7 @@ def extend_identities(
         ConfigError: fewer than it has; another source, or other real people, than it was made with.
         SaturationError: as in `sample_identities`.
     """
-    held = Identities.load(table) if isinstance(table, str | Path) else table
-    if not isinstance(held, Identities):
-        held = Identities.from_vectors(held, dimension=None)
+    held = table_of(table)
     n = whole_number("number of identities", n, 1)
     if n < len(held):
         raise ConfigError(

@@ -17,7 +17,7 @@ from v2f_engine.arguments import COUNT, PATH, VECTORS, WORD, takes
 from v2f_engine.atomic import write_atomically
 from v2f_engine.errors import OutputFolderError, VectorError
 from v2f_engine.indexing import Rows, chosen
-from v2f_engine.vectors.files import read_tensors, save_npy, tensor_bytes
+from v2f_engine.vectors.files import read_tensors, reading, save_npy, tensor_bytes, text_told
 from v2f_engine.vectors.gate import check_vectors
 
 FORMAT = "v2f-identities/1"
@@ -340,18 +340,29 @@ class Identities:
             VectorError: missing, truncated, foreign or changed, or vectors that do not pass the gate.
         """
         tensors, metadata = read_tensors(path, FORMAT)
-        try:
+        with reading(path, "Sample the table again."):
             about = json.loads(metadata["about"])
             rows, group = tensors.get("rows"), tensors.get("group")
             table = cls(tensors["vectors"], tensors["candidate"], about["provenance"], rows, group)
-            expected = about["table_hash"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise VectorError(f"{path}: incomplete identity table ({error!r}). Sample it again.") from error
+            expected = text_told(about["table_hash"], "table_hash")
         if table.table_hash != expected:
             raise VectorError(f"{path}: contents do not match hash {expected[:12]}: the file was changed.")
         if len(table):  # `save` takes `table[:0]`, too
             check_vectors(table.vectors, str(path), dimension=None)
         return table
+
+
+def table_of(given: Identities | str | Path | Any) -> Identities:
+    """A table as it is, of its file, or of vectors `[N, D]`.
+
+    Raises:
+        VectorError: a file or vectors that do not pass.
+    """
+    if isinstance(given, Identities):
+        return given
+    if isinstance(given, str | Path):
+        return Identities.load(given)
+    return Identities.from_vectors(given, dimension=None)
 
 
 def _short(value: Any) -> Any:

@@ -20,58 +20,23 @@ from numpy.typing import NDArray
 
 from v2f_engine.config import one_of
 from v2f_engine.errors import VectorError
-from v2f_engine.vectors.files import read_tensors, write_tensors
+from v2f_engine.vectors.files import (
+    read_tensors,
+    reading,
+    rows_told,
+    share_told,
+    text_told,
+    write_tensors,
+)
+from v2f_engine.vectors.group_names import check_names
 from v2f_engine.vectors.statistics import Float32, Moments, Statistics, statistics_of
 
 FORMAT = "v2f-statistics/2"
 FEWEST = 10
 """Rows of a group: its mean is off the true one by 1 / n of the variance, a tenth at 10; of one row it is a person."""
-MOST = 256
-"""Groups: 2 MiB each while they are fitted. More are numbers that nobody has put into ranges."""
-LONGEST = 100
-"""Characters of a group's name."""
 COVARIANCES = ("own", "pooled")
 """Of each group its own, or one of all: how people differ from the mean of their group."""
 SHOWN = 8
-
-
-def key_of(name: str) -> int:
-    """1 .. 2**32 - 1, of a group's name alone: what keys its candidates, whatever other groups there are."""
-    return 1 + int.from_bytes(hashlib.sha256(f"v2f-group/1 {name}".encode()).digest()[:8], "little") % (
-        2**32 - 1
-    )
-
-
-def check_names(names: Sequence[str], what: str) -> None:
-    """Whether these can name groups.
-
-    Raises:
-        VectorError: none, too many, empty, long or unprintable ones, two alike, or two that differ by case alone.
-    """
-    if not 1 <= len(names) <= MOST:
-        raise VectorError(
-            f"{what}: expected 1 to {MOST} groups, found {len(names):,}. Put numbers into ranges first, such as age "
-            "into `under 30` and `30 and over`."
-        )
-    seen: dict[str, str] = {}
-    for name in names:
-        if not isinstance(name, str) or not name.strip() or name != name.strip() or not name.isprintable():
-            raise VectorError(
-                f"{what}: expected names of groups in printable characters, found {name!r:.80}."
-            )
-        if len(name) > LONGEST:
-            raise VectorError(
-                f"{what}: expected names of at most {LONGEST} characters, found {name[:60]!r}..."
-            )
-        other = seen.setdefault(name.casefold(), name)
-        if other != name or sum(one == name for one in names) > 1:
-            raise VectorError(
-                f"{what}: {other!r} and {name!r} are one group in two spellings. Give both one."
-            )
-    if len({key_of(name) for name in names}) < len(names):
-        raise VectorError(
-            f"{what}: two groups' names have one key, by a chance of one in four milliards. Rename one."
-        )
 
 
 @dataclass(frozen=True)
@@ -155,9 +120,9 @@ def fit_groups(
         ConfigError: components, shrinkage or covariance out of range.
     """
     one_of("covariance", covariance, COVARIANCES)
-    names = sorted(set(groups))
     what = f"{origin or 'features'} by {column}"
-    check_names(names, what)
+    check_names(list(dict.fromkeys(groups)), what)
+    names = sorted(set(groups))
     places = {name: place for place, name in enumerate(names)}
     codes = np.array([places[name] for name in groups], np.int64)
     moments: list[Moments] = []
@@ -269,12 +234,13 @@ def load_labelled(path: str | Path) -> LabelledStatistics:
     """
     tensors, metadata = read_tensors(path, FORMAT)
     again = "Fit them again: v2f ids fit --groups."
-    try:
+    with reading(path, again):
         about = json.loads(metadata["about"])
-        expected = about.pop("sha256")
+        expected = text_told(about.pop("sha256"), "sha256")
         mean, covariance, factor = (tensors[name] for name in ("mean", "covariance", "factor"))
         names, counts, shrinkage = about["names"], about["counts"], about["shrinkage"]
-        column, origin, pooled = str(about["column"]), str(about["origin"]), bool(about["pooled"])
+        column, origin = (text_told(about[name], name) for name in ("column", "origin"))
+        pooled = bool(about["pooled"])
         count, dimension = mean.shape
         held = 1 if pooled else count
         types = [array.dtype.name for array in (mean, covariance, factor)]
@@ -287,25 +253,20 @@ def load_labelled(path: str | Path) -> LabelledStatistics:
             raise VectorError(
                 f"{path}: names, means, covariances and factors do not fit each other: {types}, {shapes}. {again}"
             )
-        whole = all(isinstance(one, int) and one > 0 for one in counts)
-        if not whole or not all(np.isfinite(array).all() for array in (mean, covariance, factor)):
-            raise VectorError(f"{path}: statistics are not finite, or of no rows. {again}")
+        if not all(np.isfinite(array).all() for array in (mean, covariance, factor)):
+            raise VectorError(f"{path}: statistics are not finite. {again}")
         if _sha256(tensors, about) != expected:
             raise VectorError(
-                f"{path}: contents do not match their sha256 {str(expected)[:12]}; the file was changed."
+                f"{path}: contents do not match their sha256 {expected[:12]}; the file was changed."
             )
         groups = [
             Statistics(
-                mean[g], covariance[g % held], counts[g], factor[g % held], float(shrinkage[g]),
-                f"{names[g]}, {origin}",
+                mean[g], covariance[g % held], rows_told(counts[g], "counts"), factor[g % held],
+                share_told(shrinkage[g], "shrinkage"), f"{names[g]}, {origin}",
             )
             for g in range(count)
         ]  # fmt: skip
         return LabelledStatistics(column, tuple(names), tuple(groups), pooled, origin)
-    except VectorError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise VectorError(f"{path}: statistics are incomplete ({error!r}). {again}") from error
 
 
 def _sha256(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> str:

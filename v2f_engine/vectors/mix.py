@@ -50,6 +50,10 @@ def parts_of_mix(asked: MixLike | None, names: Sequence[str], counts: Sequence[i
         return _without_factor(counts)
     if isinstance(asked, str) and asked.strip() == EQUAL and EQUAL not in names:
         return (1,) * len(names)
+    if not isinstance(asked, str | Mapping):
+        raise ConfigError(
+            f"mix (--mix): expected NAME:SHARE,NAME:SHARE, or a dict of names and shares, found {asked!r:.60}."
+        )
     pairs = list(asked.items()) if isinstance(asked, Mapping) else _pairs(asked)
     shares: dict[str, Fraction] = {}
     for name, told in pairs:
@@ -68,7 +72,7 @@ def parts_of_mix(asked: MixLike | None, names: Sequence[str], counts: Sequence[i
     if not whole and abs(total - 1) > LOOSE:
         raise ConfigError(
             f"mix (--mix): the shares add up to {float(total):.6g}; expected 1, or whole numbers, which are parts: "
-            f"{','.join(f'{name}:1' for name in names[:3])}. Is a group missing?"
+            f"{words_of_mix(names[:3], (1, 1, 1)[: len(names)])}. Is a group missing?"
         )
     common = math.lcm(*(share.denominator for share in shares.values()))
     return _without_factor([int(shares.get(name, Fraction(0)) * common) for name in names])
@@ -92,7 +96,10 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         ) from error
     found = [cell.rpartition(":") for cell in cells]
     if not found or not all(colon and name.strip() for name, colon, _ in found):
-        raise ConfigError(f"mix (--mix): expected NAME:SHARE,NAME:SHARE or `{EQUAL}`, found {text!r:.80}.")
+        raise ConfigError(
+            f"mix (--mix): expected NAME:SHARE,NAME:SHARE or `{EQUAL}`, found {text!r:.80}. A name with a comma stands "
+            'in quotes with its share: "NAME:SHARE".'
+        )
     return [(name.strip(), share) for name, _, share in found]
 
 

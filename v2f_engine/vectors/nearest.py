@@ -19,7 +19,7 @@ from v2f_kernels import _cosine
 from v2f_engine.backends import function
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.ranges import doing
-from v2f_engine.vectors.files import read_tensors, tensor_bytes
+from v2f_engine.vectors.files import read_tensors, reading, tensor_bytes
 from v2f_engine.vectors.gate import row_hashes
 
 Float32 = NDArray[np.float32]
@@ -27,6 +27,8 @@ Float64 = NDArray[np.float64]
 
 LEAF = 16
 """Rows whose 120 pairs are computed at once (1 ms of one core); a call of the op for fewer costs half of that."""
+WIDEST = 1024
+"""Entries of a row that the op takes: its error bound holds up to there."""
 FORMAT = "v2f-nearest/1"
 
 
@@ -36,7 +38,15 @@ def nearest_other(vectors: Float32, backend: str = "auto") -> Float64:
     Args:
         vectors: float32 `[N, D]`, as `gate.check_vectors` lets them pass; a memory map is read log2(N / 16) times.
         backend: of `nearest_cosine`; speed only.
+
+    Raises:
+        VectorError: more than `WIDEST` entries a row.
     """
+    if vectors.shape[1] > WIDEST:
+        raise VectorError(
+            f"identities: expected vectors of at most {WIDEST:,} entries, up to which all products are exact, found "
+            f"{vectors.shape[1]:,}."
+        )
     best = np.full(len(vectors), -1.0)
     nearest = function("nearest_cosine", backend)
     todo = [(0, len(vectors))]
@@ -129,21 +139,26 @@ class Nearest:
         return tensor_bytes(tensors, {"format": FORMAT})
 
     @classmethod
-    def load(cls, path: Path, sha256: str) -> Nearest:
+    def load(cls, path: Path, sha256: str | None = None) -> Nearest:
         """Reads what `to_bytes` gave.
+
+        Args:
+            sha256: of the manifest that it belongs to; None where nobody says.
 
         Raises:
             VectorError: missing, broken, or not what `sha256` says.
         """
         tensors, _ = read_tensors(path, FORMAT)
-        try:
+        with reading(path, "Run the command that made it again."):
             found = cls(tensors["keys"], tensors["cosine"], tensors["hashes"].view(np.uint64))
-        except (KeyError, ValueError) as error:
-            raise VectorError(
-                f"{path}: incomplete ({error!r}). Run the command that made it again."
-            ) from error
+        types = [array.dtype.name for array in (found.keys, found.cosine, found.hashes)]
         shapes = {array.shape for array in (found.keys, found.cosine, found.hashes)}
-        if len(shapes) != 1 or found.keys.ndim != 1 or found.sha256 != sha256:
+        if types != ["int64", "float64", "uint64"] or len(shapes) != 1 or found.keys.ndim != 1:
+            raise VectorError(
+                f"{path}: keys, cosines and hashes do not fit each other: {types}, {sorted(shapes)}. Run the command "
+                "that made the dataset again."
+            )
+        if sha256 is not None and found.sha256 != sha256:
             raise VectorError(
                 f"{path}: has sha256 {found.sha256[:12]}, the manifest says {sha256[:12]}: the file was changed. Run "
                 "the command that made the dataset again."

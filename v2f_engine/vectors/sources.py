@@ -22,8 +22,9 @@ from v2f_engine.config import one_of
 from v2f_engine.errors import ConfigError, ModelNotFound
 from v2f_engine.randomness import Purpose, normals
 from v2f_engine.vectors.files import kind_of
+from v2f_engine.vectors.group_names import key_of
 from v2f_engine.vectors.labelled import FORMAT as LABELLED
-from v2f_engine.vectors.labelled import LabelledStatistics, key_of, load_labelled
+from v2f_engine.vectors.labelled import LabelledStatistics, load_labelled
 from v2f_engine.vectors.mix import MixLike, order_of_mix, parts_of_mix
 from v2f_engine.vectors.statistics import Statistics, load_statistics
 

@@ -17,10 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import between, one_of
+from v2f_engine.config import between, one_of, whole_number
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.vectors.centres import Centres
-from v2f_engine.vectors.files import read_tensors, write_tensors
+from v2f_engine.vectors.files import (
+    read_tensors,
+    reading,
+    rows_told,
+    share_told,
+    text_told,
+    write_tensors,
+)
 from v2f_engine.vectors.gate import DIMENSION, check_vectors
 from v2f_engine.vectors.repeats import Repeats
 from v2f_engine.vectors.streams import parts_of, stream
@@ -254,6 +261,7 @@ def _share(shrinkage: float | str, covariance: Float64, count: int) -> float:
 
 def _factor(covariance: Float64, components: int) -> Float32:
     """float32 `[D, K]`: strongest eigenvectors times the root of their values, largest entry positive."""
+    components = whole_number("components", components)
     if not 1 <= components <= len(covariance):
         raise ConfigError(f"components must lie between 1 and {len(covariance)}, found {components}.")
     values, directions = np.linalg.eigh(covariance)
@@ -300,21 +308,17 @@ def load_statistics(path: str | Path) -> Statistics:
         VectorError: missing, truncated, foreign, changed, not finite, or shapes that do not fit.
     """
     tensors, metadata = read_tensors(path, FORMAT)
-    try:
+    with reading(path, "Fit the statistics again: v2f ids fit."):
         about = json.loads(metadata["about"])
         found = Statistics(
             tensors["mean"].astype(np.float64),
             tensors["covariance"].astype(np.float64),
-            int(about["count"]),
+            rows_told(about["count"], "count"),
             tensors["factor"].astype(np.float32),
-            float(about["shrinkage"]),
-            str(about["origin"]),
+            share_told(about["shrinkage"], "shrinkage"),
+            text_told(about["origin"], "origin"),
         )
-        expected = about["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise VectorError(
-            f"{path}: statistics are incomplete ({error!r}). Fit them again: v2f ids fit."
-        ) from error
+        expected = text_told(about["sha256"], "sha256")
     d = found.mean.size
     shapes = (found.mean.shape, found.covariance.shape, found.factor.shape[:1])
     if shapes != ((d,), (d, d), (d,)) or found.factor.ndim != 2 or not 1 <= found.factor.shape[1] <= d:

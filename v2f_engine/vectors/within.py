@@ -21,10 +21,19 @@ from numpy.typing import NDArray
 
 from v2f_engine.errors import VectorError
 from v2f_engine.vectors.centres import Blocks, Centres
-from v2f_engine.vectors.files import read_tensors, tensor_bytes
+from v2f_engine.vectors.files import (
+    read_tensors,
+    reading,
+    rows_told,
+    share_told,
+    tensor_bytes,
+    text_told,
+)
 from v2f_engine.vectors.statistics import Moments, statistics_of
 
 FORMAT = "v2f-within/1"
+EQUAL = 1e-20
+"""Share of the features' squared length below which differences are rounding, as a mean of three equal rows has it."""
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -81,20 +90,18 @@ class Within:
             VectorError: missing, truncated, foreign, changed, not finite, or shapes that do not fit.
         """
         tensors, metadata = read_tensors(path, FORMAT)
-        try:
+        with reading(path, "Fit it again: v2f ids within."):
             about = json.loads(metadata["about"])
             found = cls(
                 tensors["covariance"].astype(np.float64),
                 tensors["factor"].astype(np.float32),
-                int(about["images"]),
-                int(about["people"]),
-                float(about["shrinkage"]),
-                str(about["origin"]),
+                rows_told(about["images"], "images"),
+                rows_told(about["people"], "people"),
+                share_told(about["shrinkage"], "shrinkage"),
+                text_told(about["origin"], "origin"),
             )
-            expected = about["sha256"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise VectorError(f"{path}: incomplete ({error!r}). Fit it again: v2f ids within.") from error
-        d = len(found.covariance)
+            expected = text_told(about["sha256"], "sha256")
+        d = found.factor.shape[0] if found.factor.ndim else 0
         fits = found.covariance.shape == (d, d) and found.factor.ndim == 2 and found.factor.shape[0] == d
         if not fits or not 1 <= found.factor.shape[1] <= d:
             shapes = (found.covariance.shape, found.factor.shape)
@@ -147,6 +154,11 @@ def fit_within(
         raise VectorError(
             f"{origin or 'features'}: {images:,} images of {people:,} people: nobody has two, so nothing says how "
             "images of one person differ. Give features of images and whose each is."
+        )
+    if not np.trace(moments.scatter) > EQUAL * images * centres.length**2:
+        raise VectorError(
+            f"{origin or 'features'}: the images of each person are equal to one another, so there is no covariance to "
+            "fit. Give features of different images."
         )
     found = statistics_of(moments, components=components, shrinkage=shrinkage, origin=origin)
     return Within(found.covariance, found.factor, images, people, found.shrinkage, origin)
