@@ -17,7 +17,7 @@ from v2f_engine.data.records.manifest import Manifest, flat, software_versions
 from v2f_engine.errors import ConfigError, V2FError
 from v2f_engine.models.mask_schedule import MASK_SCHEDULES, schedule_of
 from v2f_engine.vectors.mix import words_of_mix
-from v2f_engine.vectors.perturbation import option_of
+from v2f_engine.vectors.perturbation import Perturbation, option_of
 
 GENERATED = frozenset({"seed", "identities", "perturbation", "model", "masks", "runner"})
 RENDERED = frozenset({"world", "seed", "first"})
@@ -218,7 +218,7 @@ def _noise(asked: Mapping[str, Any], folder: Path, typed: Collection[str]) -> di
     unit = noise.get("unit")
     if unit == "sigma":
         around = {"sigma": _list(noise["levels"]), "sigma-weights": _list(noise["weights"])}
-    elif unit == "cosine" and len(set(noise["weights"])) == 1:
+    elif unit == "cosine" and noise == Perturbation.target_cosine(*noise["levels"]).describe():
         around = {"target-cosine": _list(noise["levels"])}
     else:  # what only --perturbation says: target cosines at shares that are not equal, too
         around = {"perturbation": option_of(noise, folder / PERTURBATION)}

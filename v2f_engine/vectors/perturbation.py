@@ -12,8 +12,9 @@ as sigmas (the published 0.3 / 0.5 / 0.7 at 40 / 40 / 20 %) or as the cosines th
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from v2f_kernels import _cosine
 
-from v2f_engine.arguments import NUMBERS
+from v2f_engine.arguments import NUMBERS, WORD
 from v2f_engine.backends import function
-from v2f_engine.config import between, one_of
+from v2f_engine.config import a_path, between, one_of
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.randomness import Purpose, uniforms
 from v2f_engine.vectors.perturbation_cone import Cone
@@ -90,7 +91,7 @@ class Perturbation(Around):
     @staticmethod
     def covariance(within: str | Path | Within) -> Covariance:
         """As images of one person were measured to differ: a fit, or a file of `v2f ids within`."""
-        return Covariance(within) if isinstance(within, Within) else Covariance.load(within)
+        return Covariance(within) if isinstance(within, Within) else Covariance.load(a_path("within", within))
 
     @staticmethod
     def of(text: str) -> Around:
@@ -101,6 +102,7 @@ class Perturbation(Around):
             ConfigError: an unknown form, or one whose values cannot be.
             VectorError: a file that is missing or broken.
         """
+        WORD("perturbation", text)
         name, _, rest = text.partition(":")
         return FORMS[one_of("perturbation", name, FORMS)].typed(rest)
 
@@ -125,7 +127,9 @@ class Perturbation(Around):
         if chance is None:
             chance = uniforms(seed, Purpose.SIGMA, identity, image, 1)[:, 0]
         edges = np.cumsum(self.weights)[:-1]
-        level = np.asarray(self.levels, np.float64)[np.searchsorted(edges, chance, side="right")]
+        last = max(place for place, weight in enumerate(self.weights) if weight > 0)
+        place = np.minimum(np.searchsorted(edges, chance, side="right"), last)  # weights may sum to 1 - 1e-6
+        level = np.asarray(self.levels, np.float64)[place]
         if self.unit == "cosine":
             level = _cosine.norm(centres) * np.sqrt((1 / level**2 - 1) / centres.shape[1])
         return np.asarray(level, np.float32)
@@ -245,13 +249,35 @@ def from_manifest(told: Mapping[str, Any], held: Path | None = None) -> Around:
         held: the file of what `attachment` gave (`data.layout.PERTURBATION`); None where it is not wanted.
 
     Raises:
-        DatasetError: a form that this version does not know.
+        DatasetError: a form that this version does not know, or one of which something is missing.
+        ConfigError: values that cannot be.
         VectorError: the file is missing, broken, or another than the manifest says.
     """
-    return FORMS[_name_of(told)].told(told, held)
+    with _whole(told):
+        return FORMS[_name_of(told)].told(told, held)
 
 
 def option_of(told: Mapping[str, Any], held: Path | None = None) -> str:
     """The same as `--perturbation` has it, so that `Perturbation.of` gives what `from_manifest` does."""
     name = _name_of(told)
-    return f"{name}:{FORMS[name].option(told, held)}"
+    with _whole(told):
+        return f"{name}:{FORMS[name].option(told, held)}"
+
+
+def words_of(told: Mapping[str, Any]) -> str:
+    """For people, what a manifest tells of, without the file beside it. Raises as `from_manifest`."""
+    if _name_of(told) == "covariance":
+        with _whole(told):
+            return f"covariance {told['sha256'][:12]}"
+    return from_manifest(told).words
+
+
+@contextlib.contextmanager
+def _whole(told: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise DatasetError(
+            f"perturbation: {dict(told)!r:.120} does not say what it was ({error!r}): a manifest that was changed. "
+            "Take a whole copy of it."
+        ) from error
