@@ -276,7 +276,8 @@ def test_what_is_offered_exists_and_what_exists_is_offered() -> None:
 WRONG = [True, 2.5, b"x", object(), {}, (1,), np.float32(2), np.zeros((2, 3)), torch.zeros(2), 10**30, 2 + 3j]
 CALLS = {
     v2f.generate: (
-        "n_ids images_per_id out model format fmr device seed rescale fetch executor progress attributes masks"
+        "n_ids images_per_id out model format fmr device seed rescale fetch executor progress attributes masks "
+        "choice"
     ),
     v2f.Engine.load: "model device precision masks runner fetch rounding compute_batch",
     v2f.sample_identities: "model fmr seed exclude backend progress block",
@@ -284,6 +285,8 @@ CALLS = {
     v2f.open_training_set: "path split on_bad with_features",
     v2f.verify_dataset: "path level",
     v2f.convert_dataset: "src dst format split resize progress",
+    v2f.select_dataset: "src dst rule format split images_per_shard progress",
+    v2f.ChoiceOptions: "make",
     v2f.repair: "path model device fetch",
     v2f.load_identities: "path",
     v2f.Identities.load: "path",
@@ -295,6 +298,8 @@ NEEDED: dict[object, dict[str, object]] = {
     v2f.generate: {"n_ids": 1, "format": "null"},
     v2f.sample_identities: {"n": 1},
     v2f.convert_dataset: {"src": "a", "dst": "b", "format": "lmdb"},
+    v2f.select_dataset: {"src": "a", "dst": "b", "rule": v2f.Rule(1)},
+    v2f.ChoiceOptions: {"make": 2},
     v2f.AttributeControl: {"goals": {"yaw": "0:10"}},
     v2f.PoseCondition: {"goals": {"yaw": "0:10"}},
 }

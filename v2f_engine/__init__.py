@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from v2f_engine.pipeline import load_identities as load_identities
     from v2f_engine.pipeline import repair as repair
     from v2f_engine.pipeline.makers.posed import PoseCondition as PoseCondition
+    from v2f_engine.pipeline.selected import ChoiceOptions as ChoiceOptions
+    from v2f_engine.selection.chosen_set import select_dataset as select_dataset
+    from v2f_engine.selection.rule import Rule as Rule
     from v2f_engine.vectors.growth import extend_identities as extend_identities
     from v2f_engine.vectors.perturbation import Perturbation as Perturbation
     from v2f_engine.vectors.sampling import Identities as Identities
@@ -60,6 +63,7 @@ settled()  # threads wait as they should only if that is said before torch is lo
 
 _HOMES = {
     "AttributeControl": "v2f_engine.attributes.control",
+    "ChoiceOptions": "v2f_engine.pipeline.selected",
     "Dataset": "v2f_engine.data.formats.dataset",
     "Engine": "v2f_engine.pipeline",
     "GenerateReport": "v2f_engine.pipeline",
@@ -67,6 +71,7 @@ _HOMES = {
     "ImageBatch": "v2f_engine.batch",
     "Perturbation": "v2f_engine.vectors.perturbation",
     "PoseCondition": "v2f_engine.pipeline.makers.posed",
+    "Rule": "v2f_engine.selection.rule",
     "V2FError": "v2f_engine.errors",
     "Vec2Face": "v2f_engine.models.vec2face",
     "convert_dataset": "v2f_engine.data.writing.convert",
@@ -77,12 +82,14 @@ _HOMES = {
     "open_training_set": "v2f_engine.data.training.training_set",
     "repair": "v2f_engine.pipeline",
     "sample_identities": "v2f_engine.vectors.sampling",
+    "select_dataset": "v2f_engine.selection.chosen_set",
     "verify_dataset": "v2f_engine.data.records.verify",
 }
 """Name -> module; `errors` is a module itself."""
 
 __all__ = [
     "AttributeControl",
+    "ChoiceOptions",
     "Dataset",
     "Engine",
     "GenerateReport",
@@ -90,6 +97,7 @@ __all__ = [
     "ImageBatch",
     "Perturbation",
     "PoseCondition",
+    "Rule",
     "V2FError",
     "Vec2Face",
     "__version__",
@@ -102,6 +110,7 @@ __all__ = [
     "open_training_set",
     "repair",
     "sample_identities",
+    "select_dataset",
     "verify_dataset",
 ]
 

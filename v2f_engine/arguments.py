@@ -67,6 +67,18 @@ def CONDITION(what: str, value: Any) -> None:
         raise _wrong(what, "an AttributeControl or a PoseCondition", value)
 
 
+def RULE(what: str, value: Any) -> None:
+    """Which images of a person are kept."""
+    if isinstance(value, type) or not hasattr(value, "fewest"):
+        raise _wrong(what, "a Rule", value)
+
+
+def CHOICE(what: str, value: Any) -> None:
+    """How many images are made of a person, and which are kept."""
+    if isinstance(value, type) or not hasattr(value, "make"):
+        raise _wrong(what, "a ChoiceOptions", value)
+
+
 def MAPPING(what: str, value: Any) -> None:
     """Names and their values."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):

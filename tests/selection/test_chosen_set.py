@@ -18,7 +18,7 @@ from v2f_engine.data import Encoder, Plan, convert_dataset, open_dataset, verify
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.layout import CARD, CROISSANT, MANIFEST, SELECTION
 from v2f_engine.errors import ConfigError, DatasetError, OutputFolderError, VectorError
-from v2f_engine.selection import chosen_set
+from v2f_engine.selection import selection_job
 from v2f_engine.selection.chosen_set import select_dataset
 from v2f_engine.selection.judges import Judges
 from v2f_engine.selection.rule import Rule
@@ -175,6 +175,18 @@ def test_people_with_too_few_images(tmp_path: Path) -> None:
         select_dataset(source(tmp_path / "four", images=4), tmp_path / "no", Rule(5), judges=judges())
 
 
+def test_what_does_not_pass_names_a_command_that_has_the_option(tmp_path: Path) -> None:
+    """`v2f select` has no --resize: pictures of two codecs and of another size are for `v2f convert`."""
+    folder = uneven(tmp_path / "folders")
+    (folder / "ada/0.png").unlink()
+    (folder / "ada/0.jpg").write_bytes(Encoder().encode(picture(1, 0)))
+    with pytest.raises(DatasetError, match=r"Give an encoder \(`v2f convert --resize`"):
+        select_dataset(folder, tmp_path / "set", Rule(1), judges=judges())
+    (folder / "ada/0.jpg").write_bytes(Encoder().encode(picture(1, 0)[:56]))
+    with pytest.raises(DatasetError, match=r"1 of 56x112 among 7.* `v2f convert --resize`"):
+        select_dataset(folder, tmp_path / "other", Rule(1), judges=judges())
+
+
 def failed_of(answer: Callable[[np.ndarray], np.ndarray], made: Path, tmp_path: Path) -> str:
     with pytest.raises(VectorError) as caught:
         select_dataset(made, tmp_path / "set", Rule(3), judges=judges(answer))
@@ -241,7 +253,7 @@ def test_memory_is_a_shard_of_features_and_a_call_of_pixels(
         return original(self, rows, threads)
 
     monkeypatch.setattr(Dataset, "images", images)
-    monkeypatch.setattr(chosen_set, "ROWS", 5)
+    monkeypatch.setattr(selection_job, "ROWS", 5)
     select_dataset(made, tmp_path / "set", Rule(3), judges=judges(), images_per_shard=6)
     assert asked == [5, 5, 2, 5, 5, 2, 5, 1]
 

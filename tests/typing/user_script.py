@@ -41,6 +41,8 @@ reveal_type(label)  # expected: int
 reveal_type(faces[:8])  # expected: v2f_engine.batch.ImageBatch
 reveal_type(v2f.verify_dataset("faces").ok)  # expected: bool
 reveal_type(v2f.convert_dataset("faces", "lmdb", "lmdb").images)  # expected: int
+reveal_type(v2f.select_dataset("faces", "best", v2f.Rule(keep=2)).images)  # expected: int
+reveal_type(v2f.ChoiceOptions(make=8).make)  # expected: int
 reveal_type(v2f.open_training_set("faces").labels)  # expected: ndarray[Any, dtype[int64]]
 reveal_type(v2f.repair("faces"))  # expected: tuple[int, ...]
 reveal_type(v2f.load_identities("people.safetensors"))  # expected: v2f_engine.vectors.identities.Identities

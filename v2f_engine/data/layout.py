@@ -42,7 +42,7 @@ LEDGER = "ledger"
 STAGING = "staging"
 """In `WORK`: shards of formats that keep everything in one file."""
 SCORES = "scores"
-"""In `WORK`: what is known of the images that are chosen among (`selection.chosen_set`), a file a shard."""
+"""In `WORK`: what is known of the images that are chosen among (`selection.selection_job`), a file a shard."""
 QUEUE = "queue"
 """In `WORK`: what several workers share (`scale.queue`); gone as soon as another run opens the folder, so that workers
 of a coordinator that died stop."""

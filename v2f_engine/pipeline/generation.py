@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from v2f_engine.arguments import (
+    CHOICE,
     CONDITION,
     COUNT,
     FUNCTION,
@@ -89,6 +90,7 @@ WORTH_A_SELF_TEST = 100
     sigma_shares=WORD,
     as_published=SWITCH,
     extend=SWITCH,
+    choice=CHOICE,
     runner=WORD,
     fetch=SWITCH,
     executor=WORD,

@@ -20,9 +20,9 @@ from v2f_engine.batch import ImageBatch
 from v2f_engine.config import between, whole_number
 from v2f_engine.errors import ConfigError
 from v2f_engine.pipeline.finish import rebatched
-from v2f_engine.selection.chosen_set import SOURCE_IMAGE
 from v2f_engine.selection.judges import ROWS, Judged, Judges, joined, refuse_dead
 from v2f_engine.selection.rule import Rule, Tally
+from v2f_engine.selection.selection_job import SOURCE_IMAGE
 from v2f_engine.vectors.identities import Identities
 
 if TYPE_CHECKING:

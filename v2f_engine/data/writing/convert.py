@@ -6,7 +6,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +181,7 @@ def make_missing(run: DatasetRun, job: Conversion, progress: OnProgress | None) 
 
 
 class Conversion:
-    """One conversion: the source's records in the order of the new set.
+    """One conversion: the source's records in the order of the new set. `anew` is what encodes pictures anew.
 
     Args:
         source: what is converted.
@@ -190,6 +190,8 @@ class Conversion:
     Raises:
         DatasetError: pictures that may not pass.
     """
+
+    anew: ClassVar[str] = "--resize"
 
     def __init__(self, source: Dataset, encoder: Encoder | None, resize: bool) -> None:
         self.source = source
@@ -232,7 +234,7 @@ class Conversion:
         """
         found = Survey.of((self.source.data(row), self.source.where(row)) for row in rows.tolist())
         if found.sizes or (self._encoder is None and found.foreign()):
-            self._surveyed().check(str(self.source.path))
+            self._surveyed().check(str(self.source.path), self.anew)
 
     @property
     def told(self) -> list[str]:
@@ -303,13 +305,13 @@ class Conversion:
         if self._survey is not None:
             return face_bytes(data, where, self._anew, () if self._encoder is not None else (self._codec,))
         if size_of(data, where) != FACE:
-            self._surveyed().check(str(self.source.path))
+            self._surveyed().check(str(self.source.path), self.anew)
         if self._encoder is not None:
             return self._encoder.encode(self.source.image(row))
         codec = codec_of(data, where)
         if codec != self._codec:
             raise DatasetError(
-                f"{where}: {codec}, the first image is {self._codec}. Give an encoder (--resize: {self._codec} for "
+                f"{where}: {codec}, the first image is {self._codec}. Give an encoder ({self.anew}: {self._codec} for "
                 "those of another codec) to encode images anew."
             )
         return data

@@ -75,15 +75,15 @@ class Survey:
         """Pictures of codecs that do not pass."""
         return {codec: count for codec, count in self.codecs.items() if codec not in passing}
 
-    def check(self, where: str) -> None:
-        """Raises DatasetError, with counts, where a picture cannot pass."""
+    def check(self, where: str, anew: str = "--resize") -> None:
+        """Raises DatasetError, with counts, where a picture cannot pass; `anew` is what would encode it."""
         if self.odd:
             found = [f"{count:,} of {size}" for size, count in self.sizes.most_common()]
             found += [f"{count:,} {codec}" for codec, count in self.foreign().items()]
             face = f"{IMAGE_SIZE}x{IMAGE_SIZE}"
             raise DatasetError(
                 f"{where}: {', '.join(found)} among {self.pictures:,} pictures, such as {', '.join(self.odd)}; "
-                f"expected JPEG or PNG of {face}, which pass byte for byte. --resize encodes the others anew at {face}."
+                f"expected JPEG or PNG of {face}, which pass byte for byte. {anew} encodes the others anew at {face}."
             )
 
     def check_square(self, where: str) -> None:
