@@ -266,6 +266,17 @@ def test_a_disk_without_room_is_said_before_anything_changes(tmp_path, monkeypat
     assert tree(tmp_path) == before
 
 
+def test_room_for_the_images_alone_is_not_enough(tmp_path, monkeypatch):
+    """Index, table and contact sheet are written anew beside the old ones; without them it stopped half-way."""
+    write(tmp_path, "webdataset", 4)
+    old, before = Manifest.load(tmp_path / "manifest.json"), tree(tmp_path)
+    held = sum(piece.bytes for shard in old.shards for piece in shard.pieces)
+    monkeypatch.setattr(grow.disk, "free_bytes", lambda folder: int(held / 12 * 6))
+    with pytest.raises(DiskFull, match="nothing was changed"):
+        extend(tmp_path, "webdataset", 6)
+    assert tree(tmp_path) == before
+
+
 def test_recordio_says_where_its_keys_would_change():
     from v2f_engine.data.formats import get_format
 

@@ -44,12 +44,15 @@ from v2f_engine.data.records.grown import Grown
 from v2f_engine.data.records.ledger import Ledger
 from v2f_engine.data.records.manifest import OPTIONS, Manifest, flat
 from v2f_engine.data.records.plan import MIN_IMAGES_PER_SHARD, Plan
-from v2f_engine.data.writing.room import SURE
+from v2f_engine.data.writing.room import sheet_bytes
 from v2f_engine.errors import DiskFull, OutputFolderError
 
 SIZE = frozenset({"plan.identities", "plan.identities_per_shard", "plan.before"})
 """What differs between a set and the larger one."""
 SHOWN = 5
+OWN = 0.9
+"""Share of an estimate from the set's own images that is refused where it does not fit: a set that runs out of room
+while it grows cannot be read until there is some."""
 
 
 def more_images(there: int, asked: int | str, root: str | Path = "SET") -> str:
@@ -168,12 +171,14 @@ def _keep_card(root: Path, base: Manifest, writer: str) -> None:
 
 
 def _refuse_beyond(root: Path, base: Manifest, manifest: Manifest) -> None:
-    """Refuses what cannot fit, by what an image of the set takes."""
+    """Refuses what cannot fit, by what an image of the set takes, and what is written anew beside the images."""
     staged, new = get_format(base.format).staged, manifest.plan.images - base.images
     held = sum(piece.bytes for shard in base.shards for piece in shard.pieces)
-    need = int(held / max(1, base.images) * new * (1 + staged) + held * staged)
+    beside = sum(piece.bytes for piece in base.files) * manifest.plan.images / max(1, base.images)
+    need = int(held / max(1, base.images) * new * (1 + staged) + held * staged + beside)
+    need += sheet_bytes(manifest.plan)
     free = disk.free_bytes(root)
-    if need * SURE > free:
+    if need * OWN > free:
         full = DiskFull(
             f"{root}: {new:,} more images need about {disk.in_words(need)}"
             f"{', the file that all of them are in being written anew' if staged else ''}; {disk.in_words(free)} are "
