@@ -13,6 +13,8 @@ from small_networks import SMALL
 from test_replay import tree, v2f
 from v2f_kernels import _cosine
 
+from v2f_engine.cli.outputs import _told
+from v2f_engine.cli.show import looked_at
 from v2f_engine.data.layout import IDENTITIES, MANIFEST, PERTURBATION
 from v2f_engine.data.records.verify import verify_dataset
 from v2f_engine.errors import ConfigError, OutputFolderError, VectorError
@@ -28,6 +30,7 @@ from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.nearest import nearest_other
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.perturbation_cone import Cone
+from v2f_engine.vectors.sampling import sample_identities
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +244,42 @@ def test_a_proof_and_refined_identities_have_no_table_yet() -> None:
     )
     with pytest.raises(ConfigError, match=r"Steer the images \(--steer images\), or leave the guard out"):
         prepare(asked)
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_set_of_packed_people_says_that_they_were(model: Path) -> None:
+    """In its manifest and where it is shown; guarded by how near they are now, and its manifest makes it again."""
+    table = sample_identities(4, source="gaussian", max_cosine=0.3)
+    table.save("t.safetensors")
+    v2f("ids pack t.safetensors --steps 3 --out p.safetensors")
+    packed = Identities.load("p.safetensors")
+    assert not np.array_equal(packed.vectors, table.vectors)
+    stem = f"--images 2 --compute-batch 2 --device cpu --model {model}"
+    v2f("generate", stem, "--vectors p.safetensors --perturbation cone:0.2 --out first")
+    told = json.loads((Path("first") / MANIFEST).read_text())["settings"]["identities"]
+    assert told["packed"] == packed.provenance["packed"]
+    assert told["packed"]["from"] == table.table_hash
+    assert told["table_hash"] == packed.table_hash
+    near = load_file(Path("first") / PERTURBATION)["cosine"]
+    np.testing.assert_array_equal(near, nearest_other(packed.vectors))
+    lines = dict(looked_at(Path("first")).lines)
+    assert lines["packed"].endswith(f"from the table {table.table_hash[:12]}")
+    assert lines["around them"] == "cone 0.2"
+    v2f("generate --config first/manifest.json --model", model, "--out second")
+    assert tree(Path("first")) == tree(Path("second"))
+
+
+@pytest.mark.usefixtures("_here")
+def test_another_file_behind_a_form_is_another_setting() -> None:
+    """A proof over `covariance:w.safetensors` was complete, it was said, though that file had been fitted anew."""
+    place = Path("folder/w.safetensors")
+    place.parent.mkdir()
+    told = set()
+    for content in (b"one", b"two"):
+        place.write_bytes(content)
+        told.add(_told(f"covariance:{place}"))
+    assert len(told) == 2
+    Path("w.safetensors").write_bytes(b"two")
+    assert _told("covariance:w.safetensors") in told  # where it lies decides nothing
+    for text in ("cone:0.6", "covariance:missing.safetensors", "covariance:folder", ":", "a:"):
+        assert _told(text) == text

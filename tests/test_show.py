@@ -18,6 +18,10 @@ from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.layout import MANIFEST, RUN, WORK
 from v2f_engine.data.writing.contact_sheet import MARGIN
 from v2f_engine.errors import ConfigError, OutputFolderError
+from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.nearest import Nearest
+from v2f_engine.vectors.packing import packing
+from v2f_engine.vectors.sampling import sample_identities
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,43 @@ def test_a_training_and_its_weights(rendered: Path, tmp_path: Path) -> None:
         assert words in said
     assert "v2f train recogniser" in said
     assert "weights (iresnet)" in v2f("show", out / "recogniser.safetensors")
+
+
+def test_how_images_differ_and_how_near_people_are_is_said(tmp_path: Path) -> None:
+    """They were called weights, of a model of 282,624 numbers."""
+    rng = np.random.default_rng(0)
+    np.save(
+        tmp_path / "f.npy", rng.standard_normal((9, 512)) + np.repeat(rng.standard_normal((3, 512)), 3, 0)
+    )
+    np.save(tmp_path / "l.npy", np.repeat(np.arange(3), 3))
+    place = tmp_path / "w.safetensors"
+    said = v2f(
+        "ids", "within", tmp_path / "f.npy", "--labels", tmp_path / "l.npy", "--components", 8, "--out", place
+    )
+    assert "9 images of 3 people leave 6 differences, so images will differ in 6 of 8 components" in said
+    shown = looked_at(place)
+    assert "within-person covariance" in shown.kind
+    assert (shown.facts["images"], shown.facts["people"]) == (9, 3)
+    said = v2f("show", place)
+    assert "9 images of 3 people: 3 people of f.npy" in said
+    assert f"v2f generate --perturbation covariance:{place}" in said
+    near = tmp_path / "perturbation.safetensors"
+    rows = np.array([[3.0, 4.0], [4.0, 3.0], [-5.0, 1.0]], np.float32)
+    near.write_bytes(Nearest.of(rows, np.arange(3)).to_bytes())
+    said = v2f("show", near)
+    assert "how near the people of a set are, for its guarded cone" in said
+    assert "3, and the cosine of each to the nearest other: 0.9600 at most" in said
+    near.write_bytes(Nearest(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.uint64)).to_bytes())
+    assert looked_at(near).facts["identities"] == 0
+
+
+def test_a_table_that_was_packed_says_so(tmp_path: Path) -> None:
+    table = sample_identities(8, source="gaussian", max_cosine=0.3)
+    found = packing(table, steps=2)
+    found.table.save(tmp_path / "p.safetensors")
+    worst = f"worst cosine {found.before.max():.4f} -> {found.after.max():.4f}"
+    said = v2f("show", tmp_path / "p.safetensors")
+    assert f"{worst}, step 2, from the table {table.table_hash[:12]}" in said
+    odd = Identities(table.vectors, table.candidate, {**table.provenance, "packed": {"worst_cosine": None}})
+    odd.save(tmp_path / "odd.safetensors")
+    assert "by another version" in v2f("show", tmp_path / "odd.safetensors")

@@ -167,6 +167,10 @@ def _told(value: Any) -> Any:
         return [_told(one) for one in value]
     if isinstance(value, str | Path) and str(value) and os.path.exists(value):
         return f"{Path(value).name} {_content(Path(value))[:16]}"
+    if isinstance(value, str):  # `covariance:FILE`: another file of that name is another setting
+        form, _, file = value.partition(":")
+        if file and os.path.isfile(file):
+            return f"{form}:{Path(file).name} {_content(Path(file))[:16]}"
     return value
 
 

@@ -69,6 +69,11 @@ class Within:
         """Root mean square length of a difference."""
         return float(np.sqrt(np.trace(self.covariance)))
 
+    @property
+    def free(self) -> int:
+        """Differences that are not settled by the others: images less people; the covariance has this rank at most."""
+        return self.images - self.people
+
     def to_bytes(self) -> bytes:
         """The file: safetensors with `covariance`, `factor` and JSON metadata; equal fits, equal bytes."""
         about = {

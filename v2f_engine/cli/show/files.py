@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from v2f_engine.cli.show.sets import strangers
-from v2f_engine.cli.show.shown import Shown
+from v2f_engine.cli.show.shown import Shown, packed_lines
 
 
 def file(place: Path) -> Shown:
@@ -16,7 +16,9 @@ def file(place: Path) -> Shown:
     from v2f_engine.vectors.files import kind_of
     from v2f_engine.vectors.identities import FORMAT
     from v2f_engine.vectors.labelled import FORMAT as LABELLED
+    from v2f_engine.vectors.nearest import FORMAT as NEAREST
     from v2f_engine.vectors.statistics import FORMAT as STATISTICS
+    from v2f_engine.vectors.within import FORMAT as WITHIN
 
     if is_artefact(place):
         return _artefact(place)
@@ -24,6 +26,8 @@ def file(place: Path) -> Shown:
         FORMAT: _identities,
         STATISTICS: _statistics,
         LABELLED: _labelled,
+        WITHIN: _within,
+        NEAREST: _nearest,
     }
     kind = kind_of(place)
     if kind in readers:
@@ -60,6 +64,7 @@ def _identities(place: Path) -> Shown:
             f"{len(table):,} vectors of {table.vectors.shape[1]} numbers, hash {table.table_hash[:12]}",
         ),
         ("source", f"{about.get('source', 'unknown')}{apart}"),
+        *packed_lines(about),
         *([("groups", _counted(table.group_counts))] if table.group is not None else []),
         ("faces", "proven on their faces" if "faces" in about else "looked at as vectors alone"),
         ("use", f"v2f generate --vectors {place}"),
@@ -103,6 +108,41 @@ def _labelled(place: Path) -> Shown:
         lines,
         {"groups": counts, "column": found.column, "sha256": found.sha256},
     )
+
+
+def _within(place: Path) -> Shown:
+    from v2f_engine.vectors.within import Within
+
+    found = Within.load(place)
+    lines = (
+        ("fitted on", f"{found.images:,} images of {found.people:,} people: {found.origin or 'not told'}"),
+        (
+            "differences",
+            f"length {found.length:.4g} in the mean, {found.factor.shape[1]} of {len(found.covariance)} components, "
+            f"shrinkage {found.shrinkage:.3g}, sha256 {found.sha256[:12]}",
+        ),
+        ("use", f"v2f generate --perturbation covariance:{place}"),
+    )
+    facts = {"images": found.images, "people": found.people, "length": found.length, "sha256": found.sha256}
+    return Shown("how images of one person differ: a within-person covariance", lines, facts)
+
+
+def _nearest(place: Path) -> Shown:
+    from v2f_engine.vectors.nearest import Nearest
+
+    found = Nearest.load(place)
+    count = len(found.keys)
+    cosines = f": {found.cosine.max():.4f} at most, {found.cosine.mean():.4f} in the mean" if count else ""
+    lines = (
+        ("people", f"{count:,}, and the cosine of each to the nearest other{cosines}"),
+        ("sha256", f"{found.sha256[:12]}, as the manifest of its set says"),
+        (
+            "use",
+            "read by the workers of its set and by v2f repair, so that a guarded cone is not measured again",
+        ),
+    )
+    facts = {"identities": count, "sha256": found.sha256}
+    return Shown("how near the people of a set are, for its guarded cone", lines, facts)
 
 
 def _counted(counts: Mapping[str, int], most: int = 16) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2f_engine.cli.show.shown import Shown, typed
+from v2f_engine.cli.show.shown import Shown, packed_lines, typed
 
 if TYPE_CHECKING:
     from v2f_engine.data.records.manifest import Manifest
@@ -185,6 +185,9 @@ def _made(settings: Mapping[str, Any], options: Mapping[str, Any] | None) -> Ite
     Args:
         options: that made the set, where they are known.
     """
+    from v2f_engine.errors import V2FError
+    from v2f_engine.vectors.perturbation import words_of
+
     if "model" in settings:
         people = settings.get("identities", {})
         yield "model", f"{settings['model']['name']}, sha256 {settings['model']['sha256'][:12]}"
@@ -194,6 +197,13 @@ def _made(settings: Mapping[str, Any], options: Mapping[str, Any] | None) -> Ite
         if options is not None and not GIVEN & options.keys() and people.get("source_sha256"):
             source = f"statistics of {settings['model']['name']}, sha256 {people['source_sha256'][:12]}"
         yield "identities", f"{source}, {people.get('count', '?'):,}{apart}"
+        yield from packed_lines(people)
+        if isinstance(noise := settings.get("perturbation"), Mapping):
+            try:
+                words = words_of(noise)
+            except V2FError as error:  # of a later version; the rest of it can be told
+                words = str(error)
+            yield "around them", words
     elif isinstance(origin := settings.get("converted_from"), Mapping):
         yield (
             "converted",

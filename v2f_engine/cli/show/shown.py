@@ -29,6 +29,20 @@ class Shown:
     sheet: Callable[[], bytes] | None = None
 
 
+def packed_lines(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The line of people who were moved apart; none for others."""
+    told = provenance.get("packed")
+    if not isinstance(told, Mapping):
+        return []
+    try:
+        first, last = told["worst_cosine"]
+        kept = f"step {told['step']}" if told["step"] else "as given, no step was better"
+        words = f"worst cosine {first:.4f} -> {last:.4f}, {kept}, from the table {told['from'][:12]}"
+    except (KeyError, TypeError, ValueError):
+        words = "moved apart, by another version: what it says of that is not known here"
+    return [("packed", words)]
+
+
 def typed(options: Mapping[str, Any]) -> str:
     """Options as somebody would type them."""
     words: list[str] = []
