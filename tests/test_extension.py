@@ -253,6 +253,17 @@ def test_killed_and_resumed(
 
 
 @pytest.mark.slow
+def test_a_rescaled_source_need_not_be_named(tmp_path: Path) -> None:
+    """Everything but the number is as the set itself says; the model's own source was taken for it."""
+    words = [*SMALL.split(), "--source", "gaussian", "--rescale", "--max-cosine", 0.3]
+    v2f("generate", "--ids", 2, *words, "--out", tmp_path / "two")
+    v2f("generate", "--ids", 4, *words, "--out", tmp_path / "four")
+    v2f("generate", "--extend", tmp_path / "two", "--ids", 4)
+    found, whole = tree(tmp_path / "two"), tree(tmp_path / "four")
+    assert {name for name in found if found[name] != whole[name]} == OF_A_SET
+
+
+@pytest.mark.slow
 def test_by_several_workers_and_repaired(made: Path, two: Path) -> None:
     """Other hands, the same bytes; a broken shard of either part is made again."""
     v2f("generate", "--extend", two, "--ids", 4, "--workers", 2, "--executor", "local")

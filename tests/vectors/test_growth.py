@@ -16,8 +16,9 @@ from v2f_engine.randomness import Purpose, normals
 from v2f_engine.vectors.growth import extend_identities, stream_of
 from v2f_engine.vectors.growth_plan import plan_extension
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.people import rescaled_source
 from v2f_engine.vectors.sampling import sample_identities
-from v2f_engine.vectors.sources import GaussianSource, StatisticsSource
+from v2f_engine.vectors.sources import GaussianSource, StatisticsSource, find_source
 from v2f_engine.vectors.statistics import fit_statistics, save_statistics
 
 SMALL = GaussianSource(40)
@@ -224,3 +225,16 @@ def test_statistics_objects_go_on():
     source = StatisticsSource(fit_statistics([(0, rows)]), "ours")
     table = sample_identities(10, max_cosine=0.7, source=source)
     assert len(extend_identities(table, 25, source=source)) == 25
+
+
+@pytest.mark.parametrize("source", ["gaussian", "mini"])
+def test_a_source_that_was_rescaled_is_found(source):
+    """By the factor in its name and its hash: nobody could type `gaussian, times 1.07774`."""
+    scaled = rescaled_source(find_source(source), float(f"{1.0777412345:.6g}"))
+    asked = {"source": scaled, "seed": 3, "max_cosine": 0.5}
+    small, large = sample_identities(4, **asked), sample_identities(9, **asked)
+    grown = extend_identities(small, 9)
+    assert (grown.table_hash, grown.provenance) == (large.table_hash, large.provenance)
+    unknown = {**small.provenance, "source": "gaussian, times two", "source_sha256": "0" * 64}
+    with pytest.raises(ConfigError, match="Name the file again"):
+        extend_identities(replace(small, provenance=unknown), 9)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ class Held:
                     "grows, it does not shrink."
                 )
             return own if settled.n_ids == len(own) else extend_identities(
-                own, settled.n_ids, source=settled.source, exclude=settled.exclude
+                own, settled.n_ids, source=self._source(own, settled), exclude=settled.exclude
             )  # fmt: skip
         given = settled.identities
         table = given if isinstance(given, Identities) else Identities.from_vectors(given, dimension=None)
@@ -116,6 +117,12 @@ class Held:
                 f"{self.root / IDENTITIES}` makes them; found {len(table):,} that do not: its images are not of them."
             )
         return table
+
+    def _source(self, own: Identities, settled: IdentityOptions) -> Any:
+        """What new people are drawn from: what is typed; else the model's source, where that is the table's, too."""
+        source: Any = settled.source
+        same = getattr(source, "sha256", None) == own.provenance.get("source_sha256")
+        return source if same or self.asked.source != "auto" else "auto"
 
     def _own(self) -> Identities:
         own = Identities.load(self.root / IDENTITIES)

@@ -42,6 +42,8 @@ OTHERWISE: Mapping[str, str] = {
     "sample): its first rows are this table",
 }
 """Part of a provenance -> why such a table cannot go on, and what to do."""
+TIMES = ", times "
+"""Before the factor, in the name of a source that was rescaled (`people.Rescaled`)."""
 LOOKED_AT = 16
 """Rows that are drawn again, to see that this machine's stream is the table's."""
 
@@ -191,7 +193,7 @@ def source_of(table: Identities, source: str | Path | Statistics | VectorSource 
                 f"{found.sha256[:12]}). Give that one, or sample a new table."
             )
         return found
-    for known in _known(table):
+    for known in (*_known(table), *_scaled(str(name), _known(table))):
         if known.sha256 == expected:
             return known
     raise ConfigError(
@@ -214,6 +216,17 @@ def _known(table: Identities) -> Sequence[VectorSource]:
         except (V2FError, OSError):
             return found
     return found
+
+
+def _scaled(name: str, known: Sequence[VectorSource]) -> Sequence[VectorSource]:
+    """Those sources times the factor that a table names (`gaussian, times 1.07774`); the hash decides which it is."""
+    from v2f_engine.vectors.people import rescaled_source
+
+    try:
+        factor = float(name.rpartition(TIMES)[2])
+    except ValueError:
+        return ()
+    return [rescaled_source(source, factor) for source in known] if TIMES in name else ()
 
 
 def _refuse_another_stream(table: Identities, source: VectorSource) -> None:
