@@ -13,7 +13,8 @@ from v2f_engine.vectors.growth import extend_identities
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.likelihood import Likelihood
 from v2f_engine.vectors.neighbours import UNIT, codes_of, neighbours_of
-from v2f_engine.vectors.packing import foresee_packing, pack_identities, packing, save_curve
+from v2f_engine.vectors.packing import pack_identities, packing, save_curve
+from v2f_engine.vectors.packing_plan import foresee_packing
 from v2f_engine.vectors.packing_steps import RATE, SHARED
 from v2f_engine.vectors.sampling import sample_identities
 from v2f_engine.vectors.sources import GaussianSource, StatisticsSource

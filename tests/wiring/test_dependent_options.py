@@ -35,7 +35,8 @@ ALWAYS: dict[str, str] = {
     "ids centres": "features --labels --out --overwrite --mask --people --unit --on-bad",
     "ids within": "features --labels --out --overwrite --components --shrinkage",
     "ids fit": "features --images --out --overwrite --length --components --shrinkage --groups",
-    "ids plan": "n_ids --source --model --backend --max-candidates --extend --plot",
+    "ids plan": "n_ids --source --model --backend --max-candidates --extend --plot --pack --perturbation --images "
+    "--make",
     "ids check": "vectors --step --plot",
     "ids pack": "table --out --curve --plot --overwrite --max-cosine --steps --pull --max-drift --source --exclude "
     "--device --dry-run",

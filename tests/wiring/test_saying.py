@@ -84,7 +84,9 @@ LINES = {
         "ids within {features} --labels {labels} --out {o}.safetensors",
         "out images people length components sha256",
     ),
-    "ids plan": Line("ids plan 30 --source gaussian --max-cosine 0.5", "feasible plan plot", slow=True),
+    "ids plan": Line(
+        "ids plan 30 --source gaussian --max-cosine 0.5", "feasible plan plot parts whole", slow=True
+    ),
     "ids check": Line("ids check {known}", "threshold threshold_from curves"),
     "ids pack": Line(
         "ids pack {known} --source gaussian --out {o}.safetensors",

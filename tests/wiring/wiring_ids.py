@@ -192,6 +192,11 @@ FIT_SCENE = Scene(
     {"v2f_engine.vectors.statistics:save_statistics": stop, FIT_GROUPS: stop},
 )
 
+WORK = "v2f_engine.pipeline.whole_plan:plan_work"
+PLANNED = SimpleNamespace(lines=tuple, feasible=True, to_json=dict, refuse_if_saturated=lambda: None)
+AFTER = {PILOT: give(PLANNED), WORK: stop}
+"""The plan of the vectors is spared, and the command ends where the rest of the work is planned."""
+
 PLAN = Scene(
     "ids plan",
     "<n_ids=30> --source gaussian",
@@ -238,15 +243,15 @@ PLAN = Scene(
         "--plot": case(
             "{out}.png",
             (PLOT.format("saturation"), "path", "{out}.png"),
-            spies={
-                PLOT.format("saturation"): stop,
-                PILOT: give(
-                    SimpleNamespace(
-                        lines=tuple, feasible=True, to_json=dict, refuse_if_saturated=lambda: None
-                    )
-                ),
-            },
+            spies={PLOT.format("saturation"): stop, **AFTER, WORK: give(PLANNED)},
         ),
+        "--pack": case(None, (WORK, "work.pack", True), spies=AFTER),
+        "--steps": case("7", (WORK, "work.steps", 7), also="--pack", spies=AFTER),
+        "--perturbation": case("cone:0.7", (WORK, "work.around.lowest", 0.7), spies=AFTER),
+        "--images": case("7", (WORK, "work.keep", 7), spies=AFTER),
+        "--make": case("70", (WORK, "work.choice.make", 70), (WORK, "work.keep", 50), spies=AFTER),
+        "--select": case("quality", (WORK, "work.choice.by", ("quality",)), also="--make 70", spies=AFTER),
+        "--format": case("parquet", (WORK, "work.format", "parquet"), also="--images 3", spies=AFTER),
     },
     {PILOT: stop},
 )
@@ -291,7 +296,7 @@ PACK_SCENE = Scene(
     "<table={table}> --out {out}.safetensors",
     {
         **OVERWRITE,
-        **dry_run(),
+        **dry_run(spies={STEPS: through}),
         "table": case("{features}", (PACK, "table.provenance.source", "{features}")),
         "--out": case(
             "{out}-b.safetensors",

@@ -132,6 +132,9 @@ TABLE: Mapping[str, tuple[Dependent, ...]] = {
         Dependent("--rescale", ("--model",), ("--source=auto",)),
         Dependent("--recogniser", ("--calibration:faces",)),
         Dependent("--overwrite", ("--plot",)),
+        Dependent("--steps", ("--pack",)),
+        Dependent("--select", ("--make",)),
+        Dependent("--format", ("--images", "--make")),
     ),
     "ids fit": (
         Dependent("--recogniser", ("--images",)),

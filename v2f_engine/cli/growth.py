@@ -52,6 +52,12 @@ class Extended:
         source = source_of(table, stream.found if named else "auto")
         return cls(table, source, time.perf_counter() - started)
 
+    @property
+    def model(self) -> str | None:
+        """The generator that the table says it is for."""
+        named = self.table.provenance.get("model")
+        return None if named is None else str(named)
+
     def plan(self, count: int, backend: str, max_candidates: int | None = None) -> ExtensionPlan:
         """What the new part costs."""
         from v2f_engine.vectors.growth_plan import plan_extension

@@ -100,6 +100,8 @@ WITHOUT: Mapping[str, str] = {
     "ids centres --labels": "what holds the features says it",
     "ids fit --labels": "none: a row is a person",
     "ids prove --features": "not written",
+    "ids plan --images": "none are planned; 50 with --make",
+    "ids plan --perturbation": "by sigma, which needs no search",
     "ids within --labels": "what holds the features says it",
     "train generator --features": "extracted now",
     "train generator --dropout": RECIPES,

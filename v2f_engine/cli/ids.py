@@ -14,7 +14,8 @@ from v2f_engine.cli.flags import Backend, Exclude, Judge, Mix, RateFlags, Rescal
 from v2f_engine.cli.growth import Extend, Extended
 from v2f_engine.cli.outputs import Overwrite, claimed, would_write
 from v2f_engine.cli.progress import progress_bar
-from v2f_engine.cli.saying import result, say
+from v2f_engine.cli.saying import note, result, say
+from v2f_engine.cli.work import WorkFlags
 
 if TYPE_CHECKING:
     from v2f_engine.vectors.people import People
@@ -99,13 +100,13 @@ def sample(
 
     held = None if extend is None else Extended.of(extend, stream)
     if dry_run:
-        from v2f_engine.vectors.planner import plan_identities
+        from v2f_engine.vectors.mix_plan import plan_request
 
         places = would_write(overwrite, out, endings=ENDINGS, room=BYTES_PER_IDENTITY * max(0, n_ids))
         known = rate.calibrated(stream.max_cosine)
         limit = stream.limit if known is None else known.threshold
         plan = (
-            plan_identities(n_ids, stream.found, limit, seed=stream.seed, backend=stream.backend)
+            plan_request(n_ids, stream.found, limit, seed=stream.seed, backend=stream.backend)
             if held is None
             else held.plan(n_ids, stream.backend)
         )
@@ -364,13 +365,15 @@ def plan(
     n_ids: Annotated[int, typer.Argument(metavar="count", help="identities wanted")],
     stream: StreamFlags,
     rate: RateFlags,
+    work: WorkFlags,
     max_candidates: Annotated[int | None, typer.Option(help="budget; 20 an identity by default")] = None,
     plot: Annotated[Path | None, typer.Option(help="saturation curve as PNG")] = None,
     overwrite: Overwrite = False,
     extend: Extend = None,
 ) -> None:
-    """Predict candidates, time and memory of a request, before running it."""
-    from v2f_engine.vectors.planner import plan_identities
+    """Predict candidates, time, memory and disk of all work on identities, before running it."""
+    from v2f_engine.pipeline.whole_plan import plan_work
+    from v2f_engine.vectors.mix_plan import plan_request
     from v2f_engine.vectors.plots import plot_saturation
 
     with claimed(overwrite, plot, tells=True):
@@ -379,7 +382,7 @@ def plan(
             made: IdentityPlan = held.plan(n_ids, stream.backend, max_candidates)
         else:
             known = rate.calibrated(stream.max_cosine)
-            made = plan_identities(
+            made = plan_request(
                 n_ids,
                 stream.found,
                 stream.limit if known is None else known.threshold,
@@ -388,8 +391,19 @@ def plan(
                 max_candidates=max_candidates,
             )
         files = {} if held is None else {"files_seconds": held.files_s(n_ids)}
-        result(plot=plot, feasible=made.feasible, plan={**made.to_json(), **files})
         for line in (*made.lines(), *([] if held is None else [held.line(n_ids)])):
+            say(line)
+        whole = plan_work(
+            made,
+            stream.found if held is None else held.source,
+            work.asked(stream.model or (held.model if held is not None else None) or "mini", stream.rescale),
+            None if held is None else held.table,
+            sum(files.values()),
+            note,
+        )
+        told = {**made.to_json(), **files}
+        result(plot=plot, feasible=made.feasible, plan=told, **whole.to_json())
+        for line in whole.lines():
             say(line)
         if plot is not None:
             plot_saturation(made, plot)

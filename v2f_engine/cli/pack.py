@@ -65,7 +65,8 @@ def pack(
     """Move the identities of a table further apart, held where their source draws people."""
     from v2f_engine.pipeline.given import excluded_from, load_identities
     from v2f_engine.vectors.identities import BYTES_PER_IDENTITY
-    from v2f_engine.vectors.packing import foresee_packing, packing, save_curve
+    from v2f_engine.vectors.packing import packing, save_curve
+    from v2f_engine.vectors.packing_plan import foresee_packing
     from v2f_engine.vectors.plots import plot_packing
 
     out = files.out

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v2f_engine import disk
-from v2f_engine.batch import ImageBatch
 from v2f_engine.data.formats import get_format
 from v2f_engine.data.records.manifest import Manifest
-from v2f_engine.data.writing.forecast import Forecast, forecast, is_begun, probed
+from v2f_engine.data.writing.encode import Encoder
+from v2f_engine.data.writing.forecast import Forecast, Probe, forecast, is_begun, probed
 from v2f_engine.options import IdentityOptions
-from v2f_engine.pipeline.generation import Request, identity_table, origin, prepare, refuse_impossible
+from v2f_engine.pipeline.generation import (
+    Prepared,
+    Request,
+    identity_table,
+    origin,
+    prepare,
+    refuse_impossible,
+)
 from v2f_engine.pipeline.selected import chosen_of
 from v2f_engine.scale.executors import check_options
 from v2f_engine.vectors.calibration import limit_of
@@ -101,15 +108,10 @@ def foresee(
         manifest = replace(manifest, plan=Plan.of(count, images.images_per_id, output.images_per_shard))
     before(manifest)
     engine = ready.engine
-    some = range(min(len(ready.table), FIRST))
-
-    def made() -> Iterable[ImageBatch]:
-        return engine.batches(ready.table, ready.images, some, ready.control)
-
     written = forecast(
         Path(output.out),
         manifest,
-        lambda: probed(chosen_of(ready.choosing, made(), ready.table), output.encoder),
+        lambda: probe_of(ready, output.encoder),
         attached=BYTES_PER_IDENTITY * count + len(ready.images.perturbation.attachment() or b""),
     )
     workers = asked.workers.workers or 1
@@ -135,6 +137,13 @@ def foresee(
         departures=ready.departures,
         manifest=manifest,
     )
+
+
+def probe_of(ready: Prepared, encoder: Encoder) -> Probe:
+    """Some images of the first people, made, chosen and encoded as the run does it."""
+    some = range(min(len(ready.table), FIRST))
+    made = ready.engine.batches(ready.table, ready.images, some, ready.control)
+    return probed(chosen_of(ready.choosing, made, ready.table), encoder)
 
 
 def planned(settled: IdentityOptions, seed: int) -> IdentityPlan | None:

@@ -8,14 +8,14 @@ sampling        sample_identities: candidates, exclusion, greedy rejection -> id
 growth          extend_identities: a finished table goes on; growth_plan foresees its new part
 mix, filling    groups in asked shares, place by place
 acceptance      how many candidates survive, as formulas
-pilot, planner  what a request costs and whether it can be met, before it runs
+pilot, planner  what a request costs and whether it can be met, before it runs; mix_plan by each group's own law
 rejection       greedy, in order, on the CPU or a GPU
 separability    the published measure
 calibration     thresholds from a false-match rate
 exclusion       real people that no identity may resemble
-packing         moved apart after rejection, held where their source draws people
+packing         moved apart after rejection, held where their source draws people; packing_plan foresees it
 perturbation    many vectors around one identity: a table of forms, their contract beside it, a file a further form
-nearest         each identity's nearest other one, for a guarded cone
+nearest         each identity's nearest other one, for a guarded cone; nearest_plan foresees it
 within          how images of one person differ, for a perturbation by covariance
 plots           saturation and separability as PNG
 """

@@ -20,7 +20,7 @@ from v2f_engine.config import at_least
 from v2f_engine.errors import ConfigError
 from v2f_engine.vectors.acceptance import accepted, candidates_for
 from v2f_engine.vectors.identities import Identities
-from v2f_engine.vectors.pilot import ENOUGH, FEWEST_ROWS, MOST_ROWS, Pilot, fit_acceptance, run_pilot
+from v2f_engine.vectors.pilot import ENOUGH, FEWEST_ROWS, MOST_ROWS, Clock, Pilot, fit_acceptance, run_pilot
 from v2f_engine.vectors.planner import BYTES, IdentityPlan, budget_for
 from v2f_engine.vectors.sources import VectorSource
 
@@ -77,6 +77,7 @@ def plan_extension(
     max_candidates: int | None = None,
     backend: str = "auto",
     pilot_rows: int | None = None,
+    clock: Clock = time.perf_counter,
 ) -> ExtensionPlan:
     """Predicts what it takes to go on with a table.
 
@@ -88,6 +89,7 @@ def plan_extension(
         backend: rejection backend to time, or `"auto"`.
         pilot_rows: candidates of the pilot, which says how often two are similar; an eighth of the new identities,
             4,608 to 18,432.
+        clock: tells the seconds; `time.process_time` foretells processor time.
 
     Raises:
         ConfigError: fewer identities than it has, or a table that keeps no distance.
@@ -101,9 +103,9 @@ def plan_extension(
     max_cosine, seed, drawn = float(told["max_cosine"]), told["seed"], told["candidates_drawn"]
     budget = budget_for(identities, max_candidates)
     rows = pilot_rows or min(max(FEWEST_ROWS, (identities - len(table)) // 8), MOST_ROWS)
-    pilot = run_pilot(source, max_cosine, seed=seed, backend=backend, rows=rows)
+    pilot = run_pilot(source, max_cosine, seed=seed, backend=backend, rows=rows, clock=clock)
     law = _law(table, pilot)
-    timed, quantising = _timed(table, source, max_cosine, law.pilot)
+    timed, quantising = _timed(table, source, max_cosine, law.pilot, clock)
     shares = [1.0, pilot.p_low / pilot.p if pilot.p else 1.0, pilot.p_high / pilot.p if pilot.p else 1.0]
     low, high = (law.needed(identities, share) for share in shares[1:])
     new = law.needed(identities)
@@ -181,21 +183,23 @@ def _law(table: Identities, pilot: Pilot) -> _Law:
     return _Law(replace(pilot, fitted_p=p, dispersion=0.0), held, drawn, now * math.exp(p * held))
 
 
-def _timed(table: Identities, source: VectorSource, max_cosine: float, pilot: Pilot) -> tuple[Pilot, float]:
+def _timed(
+    table: Identities, source: VectorSource, max_cosine: float, pilot: Pilot, clock: Clock
+) -> tuple[Pilot, float]:
     """(the pilot with the rates of candidates behind the table against its own vectors, seconds of quantising it)."""
     some = table.vectors[:TIMED_KEPT]
     kept = Kept(source.dimension, base=some)
     reject = function("reject_similar", pilot.backend)
     seed, drawn = table.provenance["seed"], table.provenance["candidates_drawn"]
-    started = time.perf_counter()
+    started = clock()
     reject(source.candidates(seed, drawn, 1), max_cosine, kept=kept)
-    once = time.perf_counter() - started
-    started = time.perf_counter()
+    once = clock() - started
+    started = clock()
     rows = source.candidates(seed, drawn + 1, TIMED_ROWS)
-    candidates_per_second = TIMED_ROWS / (time.perf_counter() - started)
-    started = time.perf_counter()
+    candidates_per_second = TIMED_ROWS / (clock() - started)
+    started = clock()
     reject(rows, max_cosine, kept=kept)
-    seconds = time.perf_counter() - started
+    seconds = clock() - started
     pairs = TIMED_ROWS * (len(some) + TIMED_ROWS / 2)
     timed = replace(pilot, candidates_per_second=candidates_per_second, pairs_per_second=pairs / seconds)
     return timed, once * len(table) / len(some)

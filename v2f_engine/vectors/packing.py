@@ -7,7 +7,6 @@ HyperFace (Shahreza and Marcel, ICLR 2025, arXiv 2411.08470). How: `packing_step
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from v2f_engine.vectors.likelihood import Likelihood
 from v2f_engine.vectors.nearest import nearest_other
 from v2f_engine.vectors.neighbours import TILE
 from v2f_engine.vectors.packing_request import asked_of
-from v2f_engine.vectors.packing_steps import EVERY, Point, Progress, Steps
+from v2f_engine.vectors.packing_steps import Point, Progress, Steps
 from v2f_engine.vectors.sources import VectorSource
 from v2f_engine.vectors.spherical_codes import least_worst_cosine
 from v2f_engine.vectors.statistics import Statistics
@@ -185,7 +184,7 @@ def packing(
     likely = Likelihood.of(asked.source)
     before = nearest_other(table.vectors)
     bound = least_worst_cosine(len(table), table.shape[1])
-    aim = _aim(target, float(before.max()), bound)
+    aim = aim_of(target, float(before.max()), bound)
     run = Steps(table.vectors, likely, asked.shield, aim, steps, pull, max_drift, device, block)
     best, best_step = run.to_the_end(progress)
     after = nearest_other(best) if best_step else before
@@ -222,57 +221,6 @@ def packing(
     )
 
 
-@dataclass(frozen=True)
-class PackingPlan:
-    """What a packing will cost, at most.
-
-    Args:
-        identities, dimension, looks, steps: how often all pairs are looked at, and steps between.
-        target: the cosine aimed at.
-        operations: multiplications and additions of all looks, float32.
-        memory: bytes beyond the process itself, watched pairs left out.
-    """
-
-    identities: int
-    dimension: int
-    looks: int
-    steps: int
-    target: float
-    operations: float
-    memory: int
-
-    def lines(self) -> list[tuple[str, str]]:
-        """Facts for people."""
-        return [
-            ("identities", f"{self.identities:,} of {self.dimension} numbers, target {self.target:.4f}"),
-            (
-                "work",
-                f"{self.steps} steps at most, {self.looks} looks at all pairs: N^2 D each, {self.operations:.2g}",
-            ),
-            ("memory", f"{self.memory / 2**20:,.0f} MiB, and 24 bytes a pair near the target"),
-        ]
-
-
-def foresee_packing(
-    table: Identities,
-    *,
-    source: str | Path | Statistics | VectorSource = "auto",
-    steps: int = STEPS,
-    target: float | None = None,
-    exclude: str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None = None,
-) -> PackingPlan:
-    """What `packing` would do, after all its refusals; arguments and errors as there."""
-    at_least("steps", steps, 1)
-    asked_of(table, source, exclude)
-    n, d = table.shape
-    worst = float(nearest_other(table.vectors).max())
-    aim = _aim(target, worst, least_worst_cosine(n, d))
-    looks = 1 + math.ceil(steps / EVERY)
-    return PackingPlan(
-        n, d, looks, steps, aim, float(looks) * n * n * d, 3 * table.vectors.nbytes + 2 * 4 * TILE**2
-    )
-
-
 def save_curve(packed: Packing, path: str | Path) -> None:
     """Writes a CSV with a row a look: the fields of `Point`.
 
@@ -284,7 +232,12 @@ def save_curve(packed: Packing, path: str | Path) -> None:
     write_atomically(Path(path), ("\n".join([",".join(names), *rows]) + "\n").encode())
 
 
-def _aim(target: float | None, worst: float, bound: float) -> float:
+def aim_of(target: float | None, worst: float, bound: float) -> float:
+    """The target: as given, or so far below the worst cosine as `DROP` says, and never below what is possible.
+
+    Raises:
+        ConfigError: one that is met already, or out of reach.
+    """
     if target is None:
         return max(round(worst - DROP, 6), bound)
     between("target", target, -1, 1)

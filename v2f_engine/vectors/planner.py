@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from v2f_engine.config import at_least, between
 from v2f_engine.errors import SaturationError
 from v2f_engine.vectors.acceptance import accepted, candidates_for
-from v2f_engine.vectors.pilot import BINS, MOST_ROWS, Pilot, run_pilot
+from v2f_engine.vectors.pilot import BINS, MOST_ROWS, Clock, Pilot, run_pilot
 from v2f_engine.vectors.sources import VectorSource
 
 BUDGET = 20
@@ -69,9 +70,10 @@ class IdentityPlan:
         return drawn, np.array([self.pilot.predicted(float(n)) for n in drawn])
 
     def to_json(self) -> dict[str, Any]:
-        """The prediction for scripts; the pilot without its histogram, what is infinite as None."""
+        """The prediction for scripts; the pilot without its arrays, what is infinite as None."""
         whole = asdict(self)
-        del whole["pilot"]["histogram"]
+        for name in ("histogram", "degree", "alive"):
+            del whole["pilot"][name]
         return {name: None if value == math.inf else value for name, value in whole.items()}
 
     def lines(self) -> list[str]:
@@ -95,10 +97,13 @@ class IdentityPlan:
 
     def refuse_if_saturated(self) -> None:
         """Raises SaturationError with the numbers unless `feasible`."""
-        if self.feasible:
-            return
+        if not self.feasible:
+            raise self.refusal()
+
+    def refusal(self) -> SaturationError:
+        """Why it is not feasible, with the numbers."""
         looser = feasible_cosine(self)
-        raise SaturationError(
+        return SaturationError(
             f"{self.identities:,} identities with every cosine below {self.max_cosine} cannot be drawn "
             f"from {self.source!r}: two candidates are similar with probability {self.pilot.p:.3g} (at least "
             f"{self.pilot.p_low:.3g}; effective dimension {self.pilot.cosine_dimension:.0f}), so about "
@@ -118,6 +123,7 @@ def plan_identities(
     max_candidates: int | None = None,
     backend: str = "auto",
     pilot_rows: int = MOST_ROWS,
+    clock: Clock = time.perf_counter,
 ) -> IdentityPlan:
     """Predicts a request.
 
@@ -129,11 +135,12 @@ def plan_identities(
         max_candidates: budget; default 20 per identity, at least 100,000.
         backend: rejection backend to time, or `"auto"`.
         pilot_rows: candidates of the pilot.
+        clock: tells the seconds; `time.process_time` foretells processor time.
     """
     at_least("identities", identities, 1)
     between("max_cosine", max_cosine, -1, 1)
     budget = budget_for(identities, max_candidates)
-    pilot = run_pilot(source, max_cosine, seed=seed, backend=backend, rows=pilot_rows)
+    pilot = run_pilot(source, max_cosine, seed=seed, backend=backend, rows=pilot_rows, clock=clock)
     shares = [1.0, pilot.p_low / pilot.p if pilot.p else 1.0, pilot.p_high / pilot.p if pilot.p else 1.0]
     needed = [candidates_for(identities, pilot.fitted_p * share, pilot.dispersion) for share in shares]
     seconds = math.inf
