@@ -129,6 +129,10 @@ def test_finished_and_broken_again(made: Path, tmp_path: Path) -> None:
         assert tree(root) == before, name
 
 
+def convert(src: Path, dst: Path) -> None:
+    convert_dataset(src, dst, "lmdb")
+
+
 def test_another_rule_or_another_recogniser_is_refused(made: Path, tmp_path: Path) -> None:
     root = tmp_path / "set"
     select_dataset(made, root, Rule(3), judges=judges())
@@ -146,6 +150,12 @@ def test_another_rule_or_another_recogniser_is_refused(made: Path, tmp_path: Pat
         select_dataset(made, foreign, Rule(3), judges=judges())
     with pytest.raises(OutputFolderError, match="lies inside"):
         select_dataset(made, made / "new", Rule(3), judges=judges())
+    recordio = source(tmp_path / "recordio", "recordio")
+    for part in ("", "train.rec"):
+        for make in (lambda *places: select_dataset(*places, Rule(3), judges=judges()), convert):
+            with pytest.raises(OutputFolderError, match=f"lies inside {recordio}, "):
+                make(recordio / part, recordio / "new")
+    assert verify_dataset(recordio).strays == ()
     assert tree(root) == before
     assert sorted(path.name for path in foreign.iterdir()) == ["mine.txt"]
 

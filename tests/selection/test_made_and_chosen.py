@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -211,6 +212,13 @@ def test_refusals(small: Path, chosen: Path, tmp_path: Path) -> None:
         own.open(3, mini, "cpu")
     with pytest.raises(DatasetError, match=r"selection\.recogniser"):
         open_images(Manifest.load(chosen / MANIFEST), chosen, model=str(small), recogniser=str(other))
+    manifest = Manifest.load(chosen / MANIFEST)
+    for judge, option in (("recogniser", "--select-recogniser"), ("quality", "--select-quality-model")):
+        told = manifest.settings["selection"]
+        own_file = {**told, judge: {**told[judge], "name": "mine"}}
+        named = replace(manifest, settings={**manifest.settings, "selection": own_file})
+        with pytest.raises(DatasetError, match=f"chosen by 'mine', a file.*{option} FILE"):
+            open_images(named, chosen, model=str(small))
     dead = Choosing(ChoiceOptions(6), Rule(2), Judges(Cells(answer=lambda f: f * 0 + 1)))
     with pytest.raises(VectorError, match="identity 0 and on.*one direction"):
         list(dead.chosen(batches(2, 6, 4), sample_identities(2, source="gaussian")))

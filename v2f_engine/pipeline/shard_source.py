@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from v2f_engine.data.records.verify import verify_dataset
 from v2f_engine.data.writing.repair import repair_dataset
 from v2f_engine.errors import ConfigError, DatasetError
 from v2f_engine.models.mask_schedule import MaskSchedule
+from v2f_engine.models.registry import names
 from v2f_engine.options import EngineOptions, ImageOptions
 from v2f_engine.pipeline.engine import Engine
 from v2f_engine.pipeline.selected import ChoiceOptions, chosen_of
@@ -84,6 +85,7 @@ def open_images(
     images = ImageOptions.from_manifest(manifest.plan.images_per_id, asked, root)
     choosing = None
     if "selection" in asked:
+        _refuse_unnamed(root, asked["selection"], {"recogniser": recogniser, "quality": quality_model})
         choice = ChoiceOptions.from_manifest(asked["selection"], recogniser, quality_model)
         here = str(engine.runner.describe().get("device", "cpu"))
         choosing = choice.open(images.images_per_id, engine.loaded, here)
@@ -142,6 +144,19 @@ def _refuse_chosen(root: Path) -> None:
             f"{root}: chosen from another set by `v2f select`. The same command again makes broken files anew, byte "
             "for byte, and leaves whole ones alone."
         )
+
+
+def _refuse_unnamed(root: Path, told: Mapping[str, Any], given: Mapping[str, str | None]) -> None:
+    """Raises DatasetError where images were chosen by a file of the user's, whose hash alone the manifest has."""
+    known = {"quality", *names("recogniser")}
+    for judge, path in given.items():
+        name = told.get(judge, {}).get("name", "quality")
+        if path is None and name not in known:
+            option = "--select-recogniser" if judge == "recogniser" else "--select-quality-model"
+            raise DatasetError(
+                f"{root}: its images were chosen by {name!r}, a file of which the manifest has the hash alone. Run the "
+                f"`v2f generate` command that made the set, with {option} FILE: it makes broken shards again."
+            )
 
 
 def _refuse_other(root: Path, asked: dict[str, Any] | Any, here: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from v2f_engine.data.formats import get_format, open_dataset
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.formats.protocol import Sample
 from v2f_engine.data.gate.decode import codec_of, size_of
+from v2f_engine.data.layout import MANIFEST
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.data.records.plan import MAX_IMAGES_PER_SHARD, Plan
 from v2f_engine.data.writing.contact_sheet import COLUMNS, ROWS
@@ -156,11 +157,19 @@ def _opened(
 
 
 def refuse_inside(src: str | Path, dst: str | Path) -> None:
-    """Raises OutputFolderError where a new set would lie in the folder of the one that it is made from."""
-    if Path(src).is_dir() and Path(src).resolve() in Path(dst).resolve().parents:
-        raise OutputFolderError(
-            f"{dst} lies inside {src}, which would no longer be the set it is; expected a folder beside it."
-        )
+    """Raises OutputFolderError where a new set would lie in the folder of the one that it is made from.
+
+    That is the source, if it is a folder, and the set of ours that a file or folder is a part of, as its `train.rec`.
+    """
+    source, within = Path(src).resolve(), Path(dst).resolve().parents
+    homes = [source] if source.is_dir() else []
+    homes += [folder for folder in source.parents if (folder / MANIFEST).is_file()]
+    for home in homes:
+        if home in within:
+            named = src if home == source else home
+            raise OutputFolderError(
+                f"{dst} lies inside {named}, which would no longer be the set it is; expected a folder beside it."
+            )
 
 
 def make_missing(run: DatasetRun, job: Conversion, progress: OnProgress | None) -> None:
