@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
-import signal
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
-from killed import dying, finish, in_child
+from killed import killed_everywhere
 from stub_people import make_batches, tree
 
 from v2f_engine.data import Encoder, Plan, open_dataset, verify_dataset, write_dataset
@@ -45,7 +42,7 @@ def begin(root: Path, format: str) -> None:
     )  # fmt: skip
 
 
-def extend(root: Path, format: str) -> None:
+def extend(format: str, root: Path) -> None:
     """What the command does: from the finished set, or from where it was."""
     asked = manifest_for(format, Plan.of(NEW, IMAGES), ENCODER.describe(), settings(NEW))
     place = root / MANIFEST if (root / MANIFEST).exists() else root / WORK / RUN
@@ -74,35 +71,13 @@ def main(format: str, steps: int, moments: int, seed: int) -> None:
     contact_sheet.ROWS = contact_sheet.COLUMNS = 1
     os.environ["SOURCE_DATE_EPOCH"] = "1764300000"
     base = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-    dice = random.Random(seed)
     try:
         begin(base / "old", format)
-        shutil.copytree(base / "old", base / "grown")
-        started = time.perf_counter()
-        assert (
-            finish(in_child(partial(dying, partial(extend, base / "grown", format), -1, base / "count"))) == 0
-        )
-        seconds = time.perf_counter() - started
-        expected, operations = tree(base / "grown"), int((base / "count").read_text().split()[0])
-        few = sorted(dice.sample(range(operations), min(steps, operations)))
-        points = range(operations) if steps == 0 else few
-        outcome = {"kills": 0, "unequal": 0, "torn": 0, "old": 0, "unfinished": 0, "new": 0}
-        root = base / "killed"
-        for trial in [*points, *[None] * moments]:
-            shutil.copytree(base / "old", root)
-            if trial is not None:
-                code = finish(in_child(partial(dying, partial(extend, root, format), trial)))
-            else:
-                child = in_child(lambda: extend(root, format))
-                time.sleep(dice.uniform(0, seconds))
-                os.kill(child, signal.SIGKILL)
-                code = finish(child)
-            outcome["kills"] += code == -signal.SIGKILL
-            outcome[state_of(root)] += 1
-            resumed = finish(in_child(lambda: extend(root, format))) == 0
-            outcome["unequal"] += not (resumed and tree(root) == expected)
-            shutil.rmtree(root)
-        print(json.dumps({"format": format, "operations": operations, "points": len(points), **outcome}))
+        outcome = killed_everywhere(
+            partial(extend, format), tree, state_of, base, partial(shutil.copytree, base / "old"),
+            steps=steps, moments=moments, seed=seed,
+        )  # fmt: skip
+        print(json.dumps({"format": format, "old": 0, "unfinished": 0, "new": 0, **outcome}))
     finally:
         shutil.rmtree(base)
 
