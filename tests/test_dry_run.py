@@ -19,7 +19,15 @@ from v2f_engine.data import Encoder, Plan, write_dataset
 from v2f_engine.data.formats import FORMATS
 from v2f_engine.data.writing.forecast import forecast, probed
 from v2f_engine.data.writing.write import manifest_for
-from v2f_engine.errors import BackendUnavailable, ConfigError, DiskFull, OutputFolderError, SaturationError
+from v2f_engine.errors import (
+    BackendUnavailable,
+    ConfigError,
+    DiskFull,
+    OutputFolderError,
+    SaturationError,
+    V2FError,
+)
+from v2f_engine.vectors.identities import Identities
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:
@@ -193,6 +201,8 @@ def test_what_the_run_would_refuse_is_refused(
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("dry") / "people"
+    known = np.random.default_rng(0).standard_normal((30, 512), np.float32)
+    Identities.from_vectors(known).save(root.with_name("known.safetensors"))
     write_dataset(root, {}, Plan.of(6, 4), people(4, 8), format="webdataset", encoder=Encoder("png"))
     return root
 
@@ -216,6 +226,10 @@ OTHERS = (
     pytest.param(
         "ids prove 3 --compute-batch 2 --out p.safetensors", ("3 from statistics of mini", "images/s, measured here"),
         marks=pytest.mark.slow,
+    ),
+    (
+        "ids pack {people}/../known.safetensors --source gaussian --out p.safetensors",
+        ("30 of 512 numbers", "20 steps at most", "p.csv"),
     ),
     pytest.param("render --ids 3 --images 2 --out r", ("6 images in 1 shard",), marks=pytest.mark.slow),
     pytest.param(
@@ -302,3 +316,31 @@ def test_minutes_are_honest(world: Path, tmp_path: Path, monkeypatch: pytest.Mon
     said = v2f("features", world, "--batch", 8, "--out", "f.npy", "--dry-run")
     rate = float(said.partition("minutes at ")[2].partition(" ")[0])
     assert rate < 10
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("--pull 2", ConfigError),
+        ("--pull nan", ConfigError),
+        ("--max-drift -1", ConfigError),
+        ("--steps 0", ConfigError),
+        ("--device foo", ConfigError),
+        ("--device cuda:99", BackendUnavailable),
+        ("--max-cosine 2", ConfigError),
+        ("--exclude nobody.npy", V2FError),
+        ("--out p.npy", OutputFolderError),
+    ],
+)
+def test_what_a_packing_would_refuse_is_refused_by_its_plan(
+    words: str, error: type[Exception], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four of these were planned, and refused by the run alone; a device nobody knows ended in an error of torch's."""
+    monkeypatch.chdir(tmp_path)
+    option, value = words.split()
+    options = {"--source": "gaussian", "--out": "p.safetensors", option: value}
+    typed = [word for pair in options.items() for word in pair]
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(error):
+            v2f("ids", "pack", world.with_name("known.safetensors"), *typed, *dry)
+        assert os.listdir(tmp_path) == []

@@ -19,7 +19,9 @@ from v2f_engine.errors import ConfigError
 from v2f_engine.pipeline import generate
 from v2f_engine.pipeline.proof import prove
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.packing import pack_identities
 from v2f_engine.vectors.sampling import sample_identities
+from v2f_engine.vectors.sources import GaussianSource
 
 SEED, LIMIT = 5, 0.4
 PROVE = "v2f_engine.vectors.proof:prove_identities"
@@ -88,6 +90,22 @@ def by_prove_command(small: Path, galleries: list[Path], out: Path) -> Identitie
     return _stream(played.calls[PROVE][0])
 
 
+def by_pack(small: Path, galleries: list[Path], out: Path) -> Identities:
+    """The first step of packing, which moves everybody, ends with nobody nearer to a real person than allowed."""
+    return pack_identities(
+        by_sampling(small, galleries, out), steps=1, target=-0.4, max_drift=1e9, exclude=galleries or None
+    )
+
+
+def by_pack_command(small: Path, galleries: list[Path], out: Path) -> Identities:
+    by_sampling(small, galleries, out).save(out.with_suffix(".safetensors"))
+    words = f"ids pack {out}.safetensors --out {out}-packed.safetensors --steps 1 --max-cosine -0.4".split()
+    for path in galleries:
+        words += ["--exclude", str(path)]
+    assert play(words, {}).ended == ""
+    return Identities.load(out.with_name(f"{out.name}-packed.safetensors"))
+
+
 def by_prove(small: Path, galleries: list[Path], out: Path) -> Identities:
     with pytest.MonkeyPatch.context() as patch:
         seen: list[dict[str, object]] = []
@@ -115,6 +133,8 @@ ENTRIES: dict[str, Callable[[Path, list[Path], Path], Identities]] = {
     "sample_identities": by_sampling,
     "generate": by_generate,
     "prove": by_prove,
+    "pack_identities": by_pack,
+    "v2f ids pack": by_pack_command,
     "v2f generate": by_generate_command,
     "v2f ids sample": by_sample_command,
     "v2f ids prove": by_prove_command,
@@ -145,3 +165,36 @@ def test_a_threshold_out_of_range_is_refused(cosine: float, galleries: tuple[Pat
     assert (
         len(sample_identities(3, seed=SEED, source="gaussian", exclude=galleries[0], exclude_cosine=1.0)) == 3
     )
+
+
+def test_packing_holds_back_whoever_would_come_to_resemble_a_real_person(tmp_path: Path) -> None:
+    """The real person stands where packing moves somebody to: by a float64 loop nobody is as near as the limit."""
+    plain = sample_identities(30, source=GaussianSource(), max_cosine=0.3, seed=1)
+    free = pack_identities(plain, source="gaussian", max_drift=1e9)
+    away = np.linalg.norm(free.vectors - plain.vectors, axis=1)
+    mover = int(away.argmax())
+    real = 3 * free.vectors[mover] - 2 * plain.vectors[mover]
+
+    def nearest(table: Identities) -> float:
+        own = [float(np.dot(one, wide) / np.linalg.norm(one)) for one in table.vectors.astype(np.float64)]
+        return max(own) / float(np.linalg.norm(wide))
+
+    wide = real.astype(np.float64)
+    limit = (nearest(plain) + nearest(free)) / 2
+    assert nearest(plain) < limit < nearest(free)
+    np.save(tmp_path / "real.npy", real[None])
+    given = sample_identities(
+        30,
+        source=GaussianSource(),
+        max_cosine=0.3,
+        seed=1,
+        exclude=tmp_path / "real.npy",
+        exclude_cosine=limit,
+    )
+    given.save(tmp_path / "t.safetensors")
+    words = f"ids pack {tmp_path}/t.safetensors --out {tmp_path}/p.safetensors --exclude {tmp_path}/real.npy"
+    assert play([*words.split(), "--max-drift", "1e9"], {}).ended == ""
+    packed = Identities.load(tmp_path / "p.safetensors")
+    assert nearest(packed) < limit
+    np.testing.assert_array_equal(packed.vectors[mover], plain.vectors[mover])
+    assert not np.array_equal(packed.vectors, plain.vectors)

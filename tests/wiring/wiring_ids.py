@@ -290,6 +290,7 @@ CHECK = Scene(
 
 PACK = "v2f_engine.vectors.packing:packing"
 STEPS = "v2f_engine.vectors.packing_steps:Steps"
+BOUNDED = "v2f_engine.vectors.packing_request:bounded"
 PACKED = {STEPS: through, PLOT.format("packing"): give(None)}
 PACK_SCENE = Scene(
     "ids pack",
@@ -316,7 +317,7 @@ PACK_SCENE = Scene(
         ),
         "--exclude": case("{gallery}", (EXCLUSION, "self.rows", 5)),
         "--recogniser": case("{reader}", (RECOGNISER, "model", "{reader}"), also="--exclude {faces}"),
-        "--device": case("cpu:0", (STEPS, "device", "cpu:0")),
+        "--device": case("cuda:9", (BOUNDED, "device", "cuda:9"), spies={BOUNDED: stop}),
     },
     {STEPS: stop},
 )

@@ -65,8 +65,10 @@ def pack(
     """Move the identities of a table further apart, held where their source draws people."""
     from v2f_engine.pipeline.given import excluded_from, load_identities
     from v2f_engine.vectors.identities import BYTES_PER_IDENTITY
+    from v2f_engine.vectors.neighbours import TILE
     from v2f_engine.vectors.packing import packing, save_curve
     from v2f_engine.vectors.packing_plan import foresee_packing
+    from v2f_engine.vectors.packing_request import bounded
     from v2f_engine.vectors.plots import plot_packing
 
     out = files.out
@@ -74,6 +76,7 @@ def pack(
     identities = load_identities(table)
     room = BYTES_PER_IDENTITY * len(identities)
     if dry_run:
+        bounded(how.steps, how.pull, how.max_drift, TILE, how.device)
         lines = would_write(files.overwrite, out, curve, plot, endings=(".safetensors",), room=room)
         exclude = excluded_from(how.exclude, how.recogniser, note)
         seen = foresee_packing(

@@ -62,6 +62,10 @@ class Likelihood:
             )
         factor = source.statistics.factor.astype(np.float64)
         deviations = np.linalg.norm(factor, axis=0)
+        if not deviations.max() > 0:
+            raise ConfigError(
+                f"source: {source.name!r} has no covariance, so nothing says which way a vector may go."
+            )
         kept = deviations > THINNEST * deviations.max()
         exponent = int(np.frexp(np.abs(factor).max())[1])
         whole = np.rint(factor * 2.0 ** (FACTOR_BITS - exponent))

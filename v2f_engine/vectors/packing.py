@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.arguments import COUNT, FUNCTION, GALLERY, NUMBER, WORD, takes
+from v2f_engine.arguments import COUNT, FUNCTION, GALLERY, NUMBER, VECTORS_OR_PATH, WORD, takes
 from v2f_engine.atomic import write_atomically
-from v2f_engine.config import at_least, between
+from v2f_engine.config import between
 from v2f_engine.errors import ConfigError
-from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.identities import Identities, table_of
 from v2f_engine.vectors.likelihood import Likelihood
 from v2f_engine.vectors.nearest import nearest_other
 from v2f_engine.vectors.neighbours import TILE
-from v2f_engine.vectors.packing_request import asked_of
+from v2f_engine.vectors.packing_request import asked_of, bounded
 from v2f_engine.vectors.packing_steps import Point, Progress, Steps
 from v2f_engine.vectors.sources import VectorSource
 from v2f_engine.vectors.spherical_codes import least_worst_cosine
@@ -102,12 +102,8 @@ class Packing:
         }
 
 
-@takes(
-    steps=COUNT, target=NUMBER, pull=NUMBER, max_drift=NUMBER, exclude=GALLERY, device=WORD,
-    block=COUNT, progress=FUNCTION,
-)  # fmt: skip
 def pack_identities(
-    table: Identities,
+    table: Identities | str | Path | NDArray[Any],
     *,
     source: str | Path | Statistics | VectorSource = "auto",
     steps: int = STEPS,
@@ -134,8 +130,12 @@ def pack_identities(
     ).table
 
 
+@takes(
+    table=VECTORS_OR_PATH, steps=COUNT, target=NUMBER, pull=NUMBER, max_drift=NUMBER, exclude=GALLERY, device=WORD,
+    block=COUNT, progress=FUNCTION,
+)  # fmt: skip
 def packing(
-    table: Identities,
+    table: Identities | str | Path | NDArray[Any],
     *,
     source: str | Path | Statistics | VectorSource = "auto",
     steps: int = STEPS,
@@ -156,7 +156,7 @@ def packing(
     and 24 bytes a watched pair.
 
     Args:
-        table: sampled identities, float32 `[N, D]`, N >= 2.
+        table: sampled identities, float32 `[N, D]`, N >= 2, D <= 1024, or their file; vectors that nobody drew, too.
         source: what they were drawn from: `"auto"` finds the Gaussian, `mini`'s statistics and those of the model that
             the table names; a file of `v2f ids fit` has to be named again. Vectors that nobody drew need one, too.
         steps: at most.
@@ -171,15 +171,13 @@ def packing(
         progress: called with (steps done, steps).
 
     Raises:
-        VectorError: a table proven on its faces or rescaled; identities that resemble an excluded person already.
+        VectorError: a table proven on its faces, rescaled or of groups; two identities of one direction, which no push
+            parts; identities that resemble an excluded person already.
         ConfigError: a source that is not the table's or is not known; real people who are missing or not the same;
             options out of range; a target that the table meets already, or below what is possible.
         SaturationError: a target with more than 256 pairs an identity above it.
     """
-    at_least("steps", steps, 1)
-    between("pull", pull, 0, 1)
-    at_least("max_drift", max_drift, 0)
-    at_least("block", block, 1)
+    table, device = table_of(table), bounded(steps, pull, max_drift, block, device)
     asked = asked_of(table, source, exclude)
     likely = Likelihood.of(asked.source)
     before = nearest_other(table.vectors)
@@ -201,6 +199,8 @@ def packing(
         "step": best_step,
         "worst_cosine": [float(before.max()), float(after.max())],
     }
+    if "packed" in table.provenance:
+        about["before"] = table.provenance["packed"]
     provenance = {**table.provenance, "packed": about}
     if asked.shield is not None:
         provenance["exclude"] = asked.shield.describe()

@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2f_engine.config import at_least
+from v2f_engine.config import at_least, between, whole_number
 from v2f_engine.errors import ConfigError, VectorError
+from v2f_engine.machine import Machine, device_of
 from v2f_engine.vectors.exclusion import Exclusion
-from v2f_engine.vectors.gate import check_vectors, refuse_rows
+from v2f_engine.vectors.gate import check_vectors, refuse_duplicates, refuse_rows
 from v2f_engine.vectors.growth import source_of
 from v2f_engine.vectors.identities import Identities
+from v2f_engine.vectors.neighbours import UNIT, codes_of
 from v2f_engine.vectors.sources import StatisticsSource, VectorSource, find_source
 from v2f_engine.vectors.statistics import Statistics
 
 Gallery = str | Path | NDArray[Any] | Sequence[str | Path | NDArray[Any]] | None
 
 REFUSED: Mapping[str, str] = {
+    "mix": "its people are of groups, each typical of its own group's statistics, and packing measures by one. Pack a "
+    "table of a source without groups",
     "faces": "it was proven on its faces, which packing would change: pack what `v2f ids sample` made",
     "rescaled": "its source was rescaled, and its statistics are of another length: pack the table first",
     "rescaled_to": "its vectors were rescaled, and the statistics are of another length: pack the table first",
@@ -49,6 +53,20 @@ class Asked:
         return float(self.source.dimension)
 
 
+def bounded(steps: int, pull: float, max_drift: float, block: int, device: str) -> str:
+    """The device that computes, `cpu` or `cuda:N`, after a look at everything that bounds a packing.
+
+    Raises:
+        ConfigError: out of range, or a device nobody knows.
+        BackendUnavailable: a GPU that is not there.
+    """
+    whole_number("steps", steps, 1)
+    between("pull", pull, 0, 1)
+    at_least("max_drift", max_drift, 0)
+    whole_number("block", block, 1)
+    return device_of(device, Machine.look())[1]
+
+
 def asked_of(table: Identities, source: str | Path | Statistics | VectorSource, exclude: Gallery) -> Asked:
     """The source and the excluded people of a table.
 
@@ -60,6 +78,7 @@ def asked_of(table: Identities, source: str | Path | Statistics | VectorSource, 
     for name, why in REFUSED.items():
         if name in table.provenance:
             raise VectorError(f"The table cannot be packed: {why}.")
+    refuse_duplicates(codes_of(table.vectors), f"directions of the identities, to {1 / UNIT:g}")
     found = _source(table, source)
     if found.dimension != table.shape[1]:
         raise ConfigError(

@@ -165,7 +165,10 @@ class Steps:
         where the source varies most would grow in all other directions, and be less typical for nothing.
         """
         along, across = self.likely.within(pushes), self.likely.within(codes.astype(np.float64))
-        share = (codes * along).sum(axis=1) / (codes * across).sum(axis=1)
+        inwards, outwards = (codes * along).sum(axis=1), (codes * across).sum(axis=1)
+        share = inwards / np.where(
+            outwards > 0, outwards, 1
+        )  # 0: the source does not vary along this vector at all
         return np.asarray(along - share[:, None] * across)
 
     def _push(self, near: Neighbours, row: int) -> Float64:
