@@ -173,7 +173,7 @@ def test_the_guard_holds_in_few_dimensions(seed, n, dimension, lowest):
 
 @pytest.mark.slow
 def test_no_image_of_a_hundred_thousand_is_nearer_to_another_centre():
-    """Everybody has a double, as `crowd` makes them: 100,000 x 100,000 pairs twice, 10 minutes of one core."""
+    """Everybody has a double, as `crowd` makes them: 100,000 x 100,000 pairs twice, 4 minutes of one core."""
     rows = crowd(100_000, seed=3)
     assert violations(rows, Cone(0.0), 1, seed=11) == 0
 
