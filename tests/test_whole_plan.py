@@ -15,8 +15,10 @@ from v2f_engine.data.writing.forecast import Probe, set_bytes
 from v2f_engine.errors import ConfigError, SaturationError
 from v2f_engine.pipeline.selected import ChoiceOptions
 from v2f_engine.pipeline.whole_plan import Part, WholePlan, Work, plan_work
+from v2f_engine.vectors.growth_plan import plan_extension
 from v2f_engine.vectors.perturbation import Perturbation
 from v2f_engine.vectors.planner import plan_identities
+from v2f_engine.vectors.sampling import sample_identities
 from v2f_engine.vectors.sources import GaussianSource
 
 SOURCE = GaussianSource(512)
@@ -57,6 +59,20 @@ def test_parts_are_those_that_are_asked_for() -> None:
         whole = plan_work(plan, SOURCE, work)
         assert [part.name for part in whole.parts] == expected
         assert all(0 < part.seconds < 60 and part.memory > 0 and part.disk > 0 for part in whole.parts)
+
+
+def test_a_table_that_goes_on_is_what_the_rest_is_timed_on() -> None:
+    """All parts but the first are of the larger table; the files' seconds stand with the new part."""
+    held = sample_identities(250, source=SOURCE, max_cosine=0.3)
+    plan = plan_extension(held, 400, SOURCE, pilot_rows=600)
+    whole = plan_work(
+        plan, SOURCE, Work(pack=True, steps=2, around=Perturbation.of("cone")), held, files_s=5.0
+    )
+    sample, pack, nearest = whole.parts
+    assert sample.seconds == plan.seconds + 5.0
+    assert sample.disk == pack.disk == 400 * (512 * 4 + 8)
+    assert nearest.disk == 400 * 24
+    assert pack.measured.startswith("250 identities")
 
 
 def test_what_cannot_be_sampled_is_said_and_the_rest_is_planned() -> None:
