@@ -17,7 +17,7 @@ from stub_judges import IMAGES, PEOPLE, Cells, brightness, features_of, judges, 
 from v2f_engine.data import Encoder, Plan, convert_dataset, open_dataset, verify_dataset, write_dataset
 from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.layout import CARD, CROISSANT, MANIFEST, SELECTION
-from v2f_engine.errors import ConfigError, DatasetError, OutputFolderError, VectorError
+from v2f_engine.errors import BackendUnavailable, ConfigError, DatasetError, OutputFolderError, VectorError
 from v2f_engine.selection import selection_job
 from v2f_engine.selection.chosen_set import select_dataset
 from v2f_engine.selection.judges import Judges
@@ -131,6 +131,16 @@ def test_finished_and_broken_again(made: Path, tmp_path: Path) -> None:
 
 def convert(src: Path, dst: Path) -> None:
     convert_dataset(src, dst, "lmdb")
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    """By either judge: torch ended in an AssertionError or a RuntimeError of its own."""
+    rules = (Rule(1), Rule(1, ("quality",)))
+    for rule in rules:
+        with pytest.raises(BackendUnavailable, match="device 'cuda:99': torch sees"):
+            Judges.open(rule, device="cuda:99")
+        with pytest.raises(ConfigError, match="device 'tpu' is not known"):
+            Judges.open(rule, device="tpu")
 
 
 def test_another_rule_or_another_recogniser_is_refused(made: Path, tmp_path: Path) -> None:

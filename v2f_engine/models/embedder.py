@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.config import one_of
 from v2f_engine.errors import ConfigError
+from v2f_engine.machine import Machine, device_of
 from v2f_engine.models import weights
 from v2f_engine.models.file_hash import split_entry
 from v2f_engine.models.onnx_embedder import OnnxEmbedder
@@ -111,6 +112,10 @@ def open_embedder(
     """
     if (mean is None) != (std is None):
         raise ConfigError("Give mean and std together.")
+    if (
+        not device.startswith("cuda") or split_entry(source)[0].suffix != ".onnx"
+    ):  # onnxruntime has GPUs of its own
+        device = device_of(device, Machine.look())[1]
     levels = {} if mean is None or std is None else {"mean": mean, "std": std}
     stated = Pixels(channels or "rgb", **levels)
     if split_entry(source)[0].suffix != ".onnx":

@@ -174,11 +174,12 @@ def _quality(
     import torch
 
     from v2f_engine.attributes.estimators import KIND, load_estimator
+    from v2f_engine.machine import Machine, device_of
     from v2f_engine.models.checkpoint_file import read_checkpoint
     from v2f_engine.models.embedder import open_embedder
     from v2f_engine.models.features import to_network
 
-    path = Path(model)
+    path, device = Path(model), device_of(device, Machine.look())[1]
     if str(model) == "quality" or (
         path.is_file() and path.suffix != ".onnx" and read_checkpoint(path).head.get("kind") == KIND
     ):
