@@ -53,7 +53,7 @@ def one_of(what: str, value: str, known: Iterable[str]) -> str:
     if value in names:
         return value
     near = difflib.get_close_matches(value, names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(f"{what} {value!r} is not known{hint} Known: {', '.join(names)}.")
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def settings(people: int) -> dict[str, object]:
     return {"seed": 3, "people": {"count": people}}
 
 
-def table(people: int) -> dict[str, object]:
+def table(people: int) -> dict[str, Callable[[], bytes]]:
     return {"identities.safetensors": lambda: b"%d people" % people}
 
 

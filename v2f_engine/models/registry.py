@@ -158,7 +158,7 @@ def locate(model: str | Path, kind: str, *, fetch: bool = False) -> Located:
         return Located(name, path, "unknown", bound or "gaussian", entry=entry)
     known = [*embedded, *published]
     near = difflib.get_close_matches(str(model), known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ModelNotFound(
         f"{kind} {str(model)!r}: neither a known name nor a file{hint} Known: {', '.join(known)}, or a path"
         " to .safetensors or .pth (FILE#ENTRY where a file holds several networks)."
