@@ -207,6 +207,20 @@ def test_what_does_not_pass_names_a_command_that_has_the_option(tmp_path: Path) 
         select_dataset(folder, tmp_path / "other", Rule(1), judges=judges())
 
 
+def test_a_source_that_was_mended_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    """A broken picture ends a selection before its first shard; mended, the source is another, and so is the run."""
+    folder = uneven(tmp_path / "folders")
+    whole = (folder / "cyd/1.png").read_bytes()
+    (folder / "cyd/1.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match=r"cyd/1\.png"):
+        select_dataset(folder, tmp_path / "set", Rule(1), judges=judges())
+    (folder / "cyd/1.png").write_bytes(whole)
+    with pytest.raises(
+        OutputFolderError, match="files_sha256.*No shard of that run was finished: its folder can be"
+    ):
+        select_dataset(folder, tmp_path / "set", Rule(1), judges=judges())
+
+
 def failed_of(answer: Callable[[np.ndarray], np.ndarray], made: Path, tmp_path: Path) -> str:
     with pytest.raises(VectorError) as caught:
         select_dataset(made, tmp_path / "set", Rule(3), judges=judges(answer))

@@ -124,8 +124,10 @@ def looked_at(
         return found, {}
     if (root / WORK / RUN).exists():
         begun = Manifest.load(root / WORK / RUN)
-        _refuse_other(root, begun, manifest)
-        return None, _intact(root, ledger.read(root / WORK / LEDGER, begun.plan), full)
+        records = ledger.read(root / WORK / LEDGER, begun.plan)
+        _refuse_other(root, begun, manifest, " No shard of that run was finished: its folder can be deleted, to begin "
+                      "anew." if not records else "")  # fmt: skip
+        return None, _intact(root, records, full)
     _refuse_foreign(root)
     return None, {}
 
@@ -166,7 +168,7 @@ def _refuse_file(root: Path) -> None:
         raise OutputFolderError(f"{root} is a file; expected a folder, or nothing yet.")
 
 
-def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
+def _refuse_other(root: Path, found: Manifest, asked: Manifest, beside: str = "") -> None:
     differing = differences(found, asked)
     larger = asked.plan.identities > found.plan.identities
     grows = " With --extend a finished set grows to more identities." if larger and found.complete else ""
@@ -176,7 +178,7 @@ def _refuse_other(root: Path, found: Manifest, asked: Manifest) -> None:
             f"{root} belongs to a run with other settings: {'; '.join(differing[:SHOWN])}{further}. Repeat the command "
             "with the settings of that run to continue it, or choose another output folder; where `runner` differs and"
             " you changed nothing, this machine or version computes another way, and only another folder will do."
-            f"{grows}"
+            f"{grows}{beside}"
         )
 
 
