@@ -17,6 +17,7 @@ import pytest
 from stub_people import make_batches, tree
 
 from v2f_engine import disk
+from v2f_engine.asked import RUNNING, Asked
 from v2f_engine.batch import ImageBatch
 from v2f_engine.data import Encoder, Plan, open_dataset, verify_dataset, write_dataset
 from v2f_engine.data.layout import MANIFEST
@@ -36,6 +37,18 @@ def write(
 
 class Stop(Exception):
     pass
+
+
+def test_what_can_be_seen_to_be_begun_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between the two left a run that `v2f resume` could not go on with."""
+    placed: list[str] = []
+    monkeypatch.setattr(disk, "before", lambda step, path: placed.append(f"{step} {Path(path).name}"))
+    token = RUNNING.set(Asked("generate", str(tmp_path)))
+    try:
+        write(tmp_path / "set")
+    finally:
+        RUNNING.reset(token)
+    assert placed.index("rename command.json") < placed.index("rename run.json")
 
 
 def stopping(after: int) -> object:

@@ -83,16 +83,16 @@ def _state(root: Path, manifest: Manifest, writer: str, attachments: Attachments
             DatasetRun(root, found, {}, writer).clear()
             remove_orphans(root)
         return found
-    if (work / RUN).exists():
+    new = not (work / RUN).exists()
+    if not new:
         manifest = Manifest.load(work / RUN)  # keeps the versions of the software that began it
-    else:
-        with disk.named_errors(root):
-            for name in (LEDGER, STAGING, SCORES):
-                disk.remove(work / name)
-            manifest.save(work / RUN, writer)
     with disk.named_errors(root):
+        for name in (LEDGER, STAGING, SCORES) if new else ():
+            disk.remove(work / name)
         if (command := RUNNING.get()) is not None:
             write_file(work / COMMAND, command.to_bytes(), writer)
+        if new:  # after the note: what can be seen to be begun can be resumed
+            manifest.save(work / RUN, writer)
         disk.remove(work / QUEUE)
         remove_orphans(root)
         attached = tuple(attach(root, name, content(), writer) for name, content in attachments.items())
