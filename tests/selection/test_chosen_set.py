@@ -296,7 +296,7 @@ def harness(format: str, steps: int) -> dict[str, int]:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
     script = str(Path(__file__).with_name("crash_select.py"))
     command = [sys.executable, script, format, str(steps), "1"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr
     outcome: dict[str, int] = json.loads(done.stdout)
     assert outcome["unequal"] == 0, (outcome, done.stderr)
