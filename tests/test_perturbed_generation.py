@@ -171,7 +171,8 @@ def test_workers_and_repair_make_the_same_bytes(model: Path) -> None:
     assert len(repair(Path("shared"), model=str(model), device="cpu")) == 1
     assert tree(Path("shared")) == whole
     held = Path("shared") / PERTURBATION
-    held.write_bytes(held.read_bytes()[:-1] + b"\0")
+    data = held.read_bytes()
+    held.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # the last byte is a key's, and zero
     victim.write_bytes(b"broken")
     with pytest.raises(Exception, match=PERTURBATION):
         repair(Path("shared"), model=str(model), device="cpu")
