@@ -68,6 +68,7 @@ PERTURBATIONS = {
     "published": "sigma:0.3,0.5,0.7@0.4,0.4,0.2",
     "narrow": "cosine:0.9,0.85,0.8",
     "wide": "cosine:0.8,0.7,0.6",
+    "wider": "cosine:0.7,0.6,0.5",
     "cone": "cone:0.6",
     "open cone": "cone:0.6,unguarded",
     "within": "covariance",
