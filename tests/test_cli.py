@@ -118,6 +118,25 @@ def test_another_container_is_advised_only_where_it_would_help(message: str, hin
     assert advice(error, ["ids", "check"]) == (error.hint if hinted else "")
 
 
+def test_a_sound_set_is_not_suspected_for_its_rows_or_for_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder `people` stands in half of all sentences, and a folder `a` in every one."""
+    from v2f_engine.cli import advice as room
+    from v2f_engine.errors import DatasetError, VectorError
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("people", "a"):
+        Path(name).mkdir()
+    monkeypatch.setattr(room, "_of_ours", lambda path: f"looked at {path}")
+    few = VectorError("20 people of x.npy by age: 1 of 2 groups have fewer than 10 rows: 'woman' (5).")
+    assert room.advice(few, ["ids", "fit", "x.npy", "--labels", "people"]) == ""
+    cut = DatasetError("b/x.tar: ends after 3 bytes.")
+    assert "looked at" not in room.advice(cut, ["convert", "b", "--out", "a"])
+    for told in ("a: ends after 3 bytes.", "a/x.tar: ends after 3 bytes.", "The set in a is cut short."):
+        assert room.advice(DatasetError(told), ["verify", "a"]) == "looked at a"
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [

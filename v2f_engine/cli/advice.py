@@ -33,9 +33,11 @@ def advice(error: V2FError, argv: Sequence[str]) -> str:
     if not isinstance(error, DatasetError | CheckpointError | VectorError):
         return error.hint
     message = str(error)
+    if isinstance(error, VectorError) and not DAMAGED.search(message) and not CONTAINER.search(message):
+        return ""  # rows that are alike, people without images: the message has the cure, and no file is at fault
     for path in _paths(argv):
-        if str(path) not in message:
-            continue
+        if not re.search(rf"(?<![\w/]){re.escape(str(path))}(?![\w-])", message):
+            continue  # a folder `a` is in any sentence
         if not path.exists():
             return ""  # a name that was mistyped is not cured by fetching it
         state = _of_ours(path)
@@ -43,8 +45,6 @@ def advice(error: V2FError, argv: Sequence[str]) -> str:
             return state
     if DAMAGED.search(message):
         return f"{error.hint} {FETCH}"
-    if isinstance(error, VectorError) and not CONTAINER.search(message):
-        return ""  # rows that are alike, people without images: the message has the cure
     return error.hint
 
 
