@@ -54,6 +54,17 @@ def test_it_is_that_of_a_loop_over_people(block):
     assert found.length == pytest.approx(math.sqrt(np.trace(scatter / free)))
 
 
+def test_images_differ_in_no_more_components_than_the_differences_leave():
+    rows, codes, _ = people(n=3, images=3)
+    free = len(rows) - 3
+    assert 0 < free < D
+    whole = fitted(rows, codes)
+    assert whole.rank == free == np.linalg.matrix_rank(whole.factor, tol=1e-4 * np.abs(whole.factor).max())
+    assert fitted(rows, codes, components=2).rank == min(2, free)
+    mixed = fitted(rows, codes, shrinkage=0.1)
+    assert mixed.rank == D == np.linalg.matrix_rank(mixed.factor)
+
+
 def test_components_and_shrinkage():
     rows, codes, _ = people()
     whole, some = fitted(rows, codes), fitted(rows, codes, components=3)

@@ -46,15 +46,15 @@ def within(
         result(
             out=out, images=found.images, people=found.people, length=found.length,
             components=found.factor.shape[1], shrinkage=found.shrinkage, sha256=found.sha256,
-            rank=min(found.free, found.factor.shape[1]),
+            rank=found.rank,
         )  # fmt: skip
     say(
         f"{out}: {found.images:,} images of {found.people:,} people differ from their means by {found.length:.3g}, "
         f"{found.factor.shape[1]} components, shrinkage {found.shrinkage:.3g}, sha256 {found.sha256[:12]}"
     )
-    if found.free < found.factor.shape[1] and not found.shrinkage:
+    if found.rank < found.factor.shape[1]:
         say(
             f"note           {found.images:,} images of {found.people:,} people leave {found.free:,} differences, so "
-            f"images will differ in {found.free:,} of {found.factor.shape[1]} components; more images, or --shrinkage "
+            f"images will differ in {found.rank:,} of {found.factor.shape[1]} components; more images, or --shrinkage "
             "oas"
         )

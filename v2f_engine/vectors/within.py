@@ -74,6 +74,12 @@ class Within:
         """Differences that are not settled by the others: images less people; the covariance has this rank at most."""
         return self.images - self.people
 
+    @property
+    def rank(self) -> int:
+        """Components in which images will differ: of `free` and those kept the fewer; with shrinkage all kept."""
+        kept = int(self.factor.shape[1])
+        return kept if self.shrinkage else min(self.free, kept)
+
     def to_bytes(self) -> bytes:
         """The file: safetensors with `covariance`, `factor` and JSON metadata; equal fits, equal bytes."""
         about = {
