@@ -115,6 +115,19 @@ def test_factor_reproduces_the_covariance_and_its_strongest_part():
     assert np.array_equal(fit(features(), components=6).factor, few.factor)
 
 
+def test_what_is_sampled_has_no_more_dimensions_than_components():
+    whole = fit(features())
+    for kept in (1, 2, 6, whole.components):
+        few = whole.with_components(kept)
+        values = np.linalg.eigvalsh(whole.covariance)[::-1][:kept]
+        assert few.sampled_dimension == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-4)
+        assert few.sampled_dimension <= kept * (1 + 1e-6)
+    assert whole.components_told == f"{whole.components} components"
+    assert whole.with_components(2).components_told.startswith(
+        f"2 of {whole.components} components (effective"
+    )
+
+
 def test_effective_dimension():
     rng = np.random.default_rng(0)
     isotropic = fit(rng.standard_normal((20_000, 16)))

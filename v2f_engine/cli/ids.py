@@ -328,7 +328,7 @@ def fit(
     say(
         f"{out}: {statistics.count} rows, effective dimension {statistics.effective_dimension:.1f} "
         f"(of cosines {statistics.cosine_dimension:.1f}), length {statistics.length:.3g}, "
-        f"{statistics.components} components, shrinkage {statistics.shrinkage:.3g}, sha256 {statistics.sha256[:12]}"
+        f"{statistics.components_told}, shrinkage {statistics.shrinkage:.3g}, sha256 {statistics.sha256[:12]}"
     )
 
 
@@ -350,7 +350,7 @@ def _fit_groups(out: Path, **asked: Any) -> None:
     say(
         f"{out}: {sum(found.counts):,} rows in {len(counts)} groups by {found.column}, "
         f"{'one covariance' if found.pooled else 'each its own covariance'}, length {found.together.length:.3g}, "
-        f"{found.groups[0].components} components, sha256 {found.sha256[:12]}"
+        f"{found.groups[0].components_told}, sha256 {found.sha256[:12]}"
     )
     for name, one in zip(found.names, found.groups, strict=True):
         say(

@@ -103,6 +103,20 @@ class Statistics:
         return float(np.trace(self.covariance) ** 2 / np.sum(self.covariance**2))
 
     @property
+    def sampled_dimension(self) -> float:
+        """The same ratio of what samples differ by, factor @ z: `components` at most, where those are fewer than D."""
+        inner = self.factor.astype(np.float64).T @ self.factor.astype(np.float64)
+        return float(np.trace(inner) ** 2 / np.sum(inner**2))
+
+    @property
+    def components_told(self) -> str:
+        """`512 components`; of fewer also what they leave, as other figures are of the whole covariance."""
+        whole = len(self.mean)
+        if self.components == whole:
+            return f"{whole} components"
+        return f"{self.components} of {whole} components (effective dimension {self.sampled_dimension:.1f})"
+
+    @property
     def cosine_dimension(self) -> float:
         """The same ratio of the second moment about the origin, which cosines see: about 1 / E[cos^2]."""
         moment = self.covariance + np.outer(self.mean, self.mean)

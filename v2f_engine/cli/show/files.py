@@ -83,6 +83,7 @@ def _statistics(place: Path) -> Shown:
     lines = (
         ("rows", f"{found.count:,}, length {found.length:.4g}, sha256 {found.sha256[:12]}"),
         ("dimension", f"{found.effective_dimension:.1f} effective, {found.cosine_dimension:.1f} of cosines"),
+        ("sampled in", found.components_told),
         ("use", f"v2f generate --source {place}"),
     )
     return Shown(
@@ -101,6 +102,7 @@ def _labelled(place: Path) -> Shown:
     lines = (
         ("rows", f"{sum(found.counts):,} by {found.column}, {how}, sha256 {found.sha256[:12]}"),
         ("groups", _counted(counts)),
+        ("sampled in", found.groups[0].components_told),
         ("use", f"v2f ids sample 1000 --source {place} --mix equal"),
     )
     return Shown(
@@ -118,7 +120,7 @@ def _within(place: Path) -> Shown:
         ("fitted on", f"{found.images:,} images of {found.people:,} people: {found.origin or 'not told'}"),
         (
             "differences",
-            f"length {found.length:.4g} in the mean, {found.factor.shape[1]} of {len(found.covariance)} components, "
+            f"length {found.length:.4g} in the mean, in {found.rank} of {len(found.covariance)} components, "
             f"shrinkage {found.shrinkage:.3g}, sha256 {found.sha256[:12]}",
         ),
         ("use", f"v2f generate --perturbation covariance:{place}"),
