@@ -184,7 +184,8 @@ def plan_work(
     if work.around is not None and work.around.needs_table:
         rows = rows_for(n, source, sampling.seed) if held is None else held.vectors
         nearest = plan_nearest(n, rows)
-        how = f"{nearest.products_per_second / 1e6:,.0f} M products/s, {nearest.products:.2g} of them"
+        mean = nearest.products / max(1e-9, nearest.seconds)
+        how = f"{nearest.products / 1e6:,.0f} M products, {mean / 1e6:,.1f} M/s in the mean"
         parts.append(Part("nearest", nearest.seconds, nearest.memory + table, nearest.disk, how))
     if work.keep is not None and first is not None:
         parts.append(_images(n, work.keep, first, work, notify))

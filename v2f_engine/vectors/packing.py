@@ -72,11 +72,12 @@ class Packing:
     def lines(self) -> list[str]:
         """What happened, for people, a fact a line."""
         (first, last), dimension = self.typicality, self.table.shape[1]
+        moved = round((last - first) / self.spread, 2) + 0.0  # without it -0.00
         kept = f"step {self.step} of {self.curve[-1].step}" if self.step else "as given: no step was better"
         return [
             f"worst    {self.before.max():.4f} -> {self.after.max():.4f} (target {self.target:.4f}), {kept}",
             f"mean     {self.before.mean():.4f} -> {self.after.mean():.4f}, of each identity to its nearest other",
-            f"typical  mean distance {first:.3f} -> {last:.3f}, {(last - first) / self.spread:+.2f} spreads of one "
+            f"typical  mean distance {first:.3f} -> {last:.3f}, {moved:+.2f} spreads of one "
             f"candidate's ({self.spread:.2f}); cosine to the start {self.stayed.mean():.4f} in the mean, "
             f"{self.stayed.min():.4f} at least",
             f"bound    no {len(self.table):,} directions in {dimension} dimensions stay below {self.bound:.4f}; in the "
