@@ -1,7 +1,7 @@
 """Whether `v2f ids plan` is true: each part foretold, then done, in one process; both are written down.
 
     python -m bench.cpu.plans sampling      # 20,000 of mini and 60,000 of the Gaussian
-    python -m bench.cpu.plans extension     # 900,000 identities, 100,000 more
+    python -m bench.cpu.plans extension     # 980,000 identities, 20,000 more
     python -m bench.cpu.plans packing       # 5,000 of mini, 20 steps at most
     python -m bench.cpu.plans nearest       # the nearest other of 100,000, as a guarded cone asks for it
 
@@ -10,7 +10,7 @@ the same work then took by either: the processor's seconds are what a machine th
 One thread (OMP_NUM_THREADS=1). Ratio: foretold by taken. Met: the processor's ratio within 1 / 1.3 to 1.3.
 
 Extension: the Gaussian in 512 dimensions at a threshold of 0.35, where two of a million candidates are similar with a
-probability of 1e-4 or less, so the first 900,000 candidates are the table of 900,000 and need no rejection to be made.
+probability of 1e-4 or less, so the first candidates are the table of as many and need no rejection to be made.
 Its rows are hashed before and after. New against all, `--checked` of the new identities drawn at random: the largest
 cosine of unit rows by NumPy's float32 products, which share no code with the rejection.
 """
@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--held", type=int, default=900_000)
+    parser.add_argument("--held", type=int, default=980_000)
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--ids", type=int, help="of packing and nearest")
     parser.add_argument("--checked", type=int, default=2000)
