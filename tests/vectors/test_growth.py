@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 
@@ -238,3 +239,18 @@ def test_a_source_that_was_rescaled_is_found(source):
     unknown = {**small.provenance, "source": "gaussian, times two", "source_sha256": "0" * 64}
     with pytest.raises(ConfigError, match="Name the file again"):
         extend_identities(replace(small, provenance=unknown), 9)
+
+
+def test_the_plans_seconds_are_the_sum_of_their_parts():
+    """By a clock of one second a look: candidates drawn, pairs of old, new and real people, and what handling took."""
+    ticks = itertools.count(1)
+    table = sample_identities(400, max_cosine=0.6, source=SMALL, exclude=real_people())
+    plan = plan_extension(table, 500, SMALL, pilot_rows=600, clock=lambda: float(next(ticks)))
+    new, timed = plan.new_candidates, plan.pilot
+    assert table.candidate[399] - table.candidate[300] == 99, "nobody was lost at the end of the table"
+    assert new == pytest.approx(100)
+    drawing = new / timed.candidates_per_second
+    old_and_new, real = new * (400 + 500) / 2, new * 300
+    comparing = (old_and_new + real) / timed.pairs_per_second
+    assert plan.handling > 2, "taking the table up and planning"
+    assert plan.seconds == pytest.approx(plan.handling + drawing + comparing, rel=1e-12)

@@ -178,8 +178,8 @@ def _law(table: Identities, pilot: Pilot) -> _Law:
             fitted_p, dispersion = fit_acceptance(drawn, held, pilot.p)
             pilot = replace(pilot, fitted_p=fitted_p, dispersion=dispersion)
         return _Law(pilot, held, drawn)
-    marks = table.candidate[[held // 2, 3 * held // 4, held - 1]]
-    before, last = held / 4 / np.diff(marks)
+    rows = np.array([held // 2, 3 * held // 4, held - 1])
+    before, last = np.diff(rows) / np.diff(table.candidate[rows])
     p = max(float(np.log(before / last)) / (held / 4), 1e-12)
     now = float(last) * math.exp(-p * held / 8)
     return _Law(replace(pilot, fitted_p=p, dispersion=0.0), held, drawn, now * math.exp(p * held))
