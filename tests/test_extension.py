@@ -273,3 +273,24 @@ def test_by_several_workers_and_repaired(made: Path, two: Path) -> None:
         (two / name).write_bytes(b"broken")
     v2f("repair", two)
     assert tree(two) == found
+
+
+def test_given_people_begin_with_the_sets_own(two: Path) -> None:
+    """Under the numbers that their images are keyed by: a part of another table has the vectors and other numbers."""
+    own = Identities.load(two / IDENTITIES)
+    further = sample_identities(3, source="mini", seed=9).vectors
+
+    def given(*rows: np.ndarray) -> Identities:
+        return Identities.from_vectors(np.concatenate(rows))
+
+    def asked(table: Identities) -> Identities:
+        options = IdentityOptions(identities=table)
+        return Held.at(two, options).identities(options, 5)
+
+    larger = given(own.vectors, further)
+    assert asked(larger).table_hash == larger.table_hash
+    moved = given(further[:1], own.vectors, further[1:])[1:5]
+    assert np.array_equal(moved.vectors[:2], own.vectors)
+    for other in (given(own.vectors[::-1], further), given(further), moved):
+        with pytest.raises(ConfigError, match="expected vectors that begin with its own 2"):
+            asked(other)

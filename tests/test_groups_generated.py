@@ -16,10 +16,12 @@ from v2f_engine.data.layout import IDENTITIES
 from v2f_engine.data.records.manifest import Manifest
 from v2f_engine.errors import ConfigError
 from v2f_engine.models.weights import save_weights
-from v2f_engine.pipeline import generate
+from v2f_engine.pipeline import Engine, generate
 from v2f_engine.pipeline.replay import options_of
 from v2f_engine.vectors.identities import Identities
 from v2f_engine.vectors.labelled import fit_groups, save_labelled
+from v2f_engine.vectors.people import People
+from v2f_engine.vectors.sources import find_source
 
 GIVEN: Mapping[str, Any] = {"device": "cpu", "compute_batch": 4, "images_per_shard": 4}
 
@@ -93,3 +95,14 @@ def test_files_with_groups_say_so(places: dict[str, Path]) -> None:
     shown = dict(file(places["source"]).lines)
     assert shown["groups"] == "old 30, young 30"
     assert dict(file(places["set"] / IDENTITIES).lines)["groups"] == "old 2, young 3"
+
+
+def test_the_engine_samples_in_the_mix_that_it_is_given(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.load(places["weights"], device="cpu", compute_batch=4)
+    monkeypatch.setattr(Engine, "people", People("small", find_source(places["source"]), True, 0.9))
+    for mix, groups in (("old:1,young:3", ["old", *["young"] * 3]), ("old:1", ["old"] * 4)):
+        table = engine.sample_identities(4, mix=mix)
+        assert table.groups is not None
+        assert sorted(table.groups) == groups

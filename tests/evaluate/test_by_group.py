@@ -69,3 +69,18 @@ def test_what_cannot_be_told_by_group(measured: tuple[FeatureTable, np.ndarray])
         measure_by_group(table, names.tolist()[1:], column="age", threshold=T)
     with pytest.raises(DatasetError, match="no attributes"):
         groups_of(FeatureSource("f", table.features, table.labels), "group")
+
+
+def test_300_trials_are_enough_and_299_are_not() -> None:
+    """300 people with two images each: 300 pairs, 300 people; and one person less."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(599), 2)
+    rows = rng.standard_normal((599, 8))[labels] + 0.4 * rng.standard_normal((1198, 8))
+    names = np.where(labels < 299, "few", "many").tolist()
+    few, many = measure_by_group(
+        FeatureTable(rows.astype(np.float32), labels), names, column="age", threshold=T
+    ).groups
+    assert (few.identities, many.identities, many.genuine_pairs) == (299, 300, 300)
+    shares = ("unique_share", "pair_cosine", "own_nearest", "eer", "accuracy")
+    assert [getattr(many, name) is None for name in shares] == [False] * 5
+    assert [getattr(few, name) is None for name in shares] == [True] * 5

@@ -19,7 +19,7 @@ from v2f_engine.data.formats.dataset import Dataset
 from v2f_engine.data.layout import CARD, CROISSANT, MANIFEST, SELECTION
 from v2f_engine.errors import BackendUnavailable, ConfigError, DatasetError, OutputFolderError, VectorError
 from v2f_engine.selection import selection_job
-from v2f_engine.selection.chosen_set import select_dataset
+from v2f_engine.selection.chosen_set import opened, select_dataset
 from v2f_engine.selection.judges import Judges
 from v2f_engine.selection.rule import Rule
 
@@ -314,3 +314,23 @@ def test_killed_selections_resume_to_the_same_bytes() -> None:
 def test_killed_at_every_operation(format: str) -> None:
     outcome = harness(format, 0)
     assert outcome["points"] == outcome["operations"]
+
+
+def test_what_was_said_before_is_believed_only_whole(made: Path, tmp_path: Path) -> None:
+    """A score that changed on the disk is judged again; one that did not is read, and nothing is judged."""
+
+    def choice() -> tuple[bytes, int]:
+        looks = judges()
+        job, manifest, _ = opened(made, tmp_path / "set", "webdataset", Rule(3), looks)
+        job.settle(tmp_path / "set", manifest, None)
+        return job.choice(0).tobytes(), looks.recogniser.calls  # type: ignore[union-attr]
+
+    first, calls = choice()
+    assert calls > 0
+    assert choice() == (first, 0)
+    (file,) = (tmp_path / "set").rglob("shard-000000.npy")
+    for place in (10, -8 * 5, -1):
+        data = bytearray(file.read_bytes())
+        data[place] ^= 1
+        file.write_bytes(bytes(data))
+        assert choice() == (first, calls), place

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from v2f_engine.errors import ConfigError, VectorError
 from v2f_engine.selection.criteria import CRITERIA
+from v2f_engine.selection.csv_table import csv_of
 from v2f_engine.selection.rule import Rule, Tally, reasons
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -241,3 +242,33 @@ def test_further_refusals() -> None:
 def test_rules_are_checked_at_birth(words: str, how: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=words):
         Rule(**how)  # type: ignore[arg-type]
+
+
+def test_the_list_tells_the_new_set_from_the_source() -> None:
+    """Identity, label, number there, number here where it is kept, and place: each in its own column."""
+    rule = Rule(2, ("quality",))
+    known = {"qualities": np.array([5, 9, 7, 1], np.float32)}
+    table = rule.choose(rule.person("she", np.array([0, 3, 4, 6]), **known))
+    head, *rows = csv_of([(4, 9, table)], rule).decode().splitlines()
+    assert head.startswith("identity,label,image,kept_as,place,")
+    assert [row.split(",")[:5] for row in rows] == [
+        ["4", "9", "0", "", "3"],
+        ["4", "9", "3", "0", "1"],
+        ["4", "9", "4", "1", "2"],
+        ["4", "9", "6", "", "4"],
+    ]
+
+
+def test_who_is_below_the_least_cosine_goes_behind_all_others() -> None:
+    """However good it is otherwise: two near the centre of three, and the third at 0.48 to it."""
+    features = np.array([[1, 0], [1, 0.1], [0, 1]], np.float32)
+    mean = np.array([1 + 1.01**-0.5, 0.1 * 1.01**-0.5 + 1])
+    cosines = [
+        float(mean @ row / np.linalg.norm(mean) / np.linalg.norm(row)) for row in features.astype(float)
+    ]
+    assert cosines[2] < 0.6 < min(cosines[:2])
+    rule = Rule(2, ("quality",), min_cosine=0.6)
+    known = {"features": features, "qualities": np.array([1, 2, 9], np.float32)}
+    table = rule.choose(rule.person("she", np.arange(3), **known))
+    assert table["kept"].tolist() == [True, True, False]
+    assert reasons(table)[2] == "dropped: below the least cosine to the centre"

@@ -222,3 +222,10 @@ def test_refusals(small: Path, chosen: Path, tmp_path: Path) -> None:
     dead = Choosing(ChoiceOptions(6), Rule(2), Judges(Cells(answer=lambda f: f * 0 + 1)))
     with pytest.raises(VectorError, match="identity 0 and on.*one direction"):
         list(dead.chosen(batches(2, 6, 4), sample_identities(2, source="gaussian")))
+
+
+def test_what_a_manifest_tells_of_a_choice_is_that_choice() -> None:
+    for least, alike in ((0.3, 0.9), (None, 0.9), (0.3, None)):
+        asked = ChoiceOptions(6, ("centre", "diversity"), least, alike, "cells")
+        told = Choosing(asked, asked.rule(2), Judges(Cells())).describe()
+        assert ChoiceOptions.from_manifest(told, recogniser="cells") == asked

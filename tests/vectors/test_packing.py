@@ -1,6 +1,7 @@
 """Packed identities: closed forms, never worse than given, held where they were drawn, the same bits everywhere."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from v2f_engine.vectors.likelihood import Likelihood
 from v2f_engine.vectors.neighbours import UNIT, codes_of, neighbours_of
 from v2f_engine.vectors.packing import pack_identities, packing, save_curve
 from v2f_engine.vectors.packing_plan import foresee_packing
-from v2f_engine.vectors.packing_steps import RATE, SHARED
+from v2f_engine.vectors.packing_steps import EVERY, RATE, SHARED, Point, Steps
 from v2f_engine.vectors.sampling import sample_identities
 from v2f_engine.vectors.sources import GaussianSource, StatisticsSource
 from v2f_engine.vectors.spherical_codes import least_worst_cosine
@@ -326,3 +327,60 @@ def test_a_thousand_of_mini_end_much_further_apart_and_as_typical():
     assert found.after.mean() < found.before.mean() - 0.02
     assert abs(found.typicality[1] - found.typicality[0]) < 0.05 * found.spread
     assert found.stayed.min() > 0.99
+
+
+class Told(Steps):
+    """Steps whose looks find what is told, and which move everybody by 1."""
+
+    def __init__(self, looks, max_drift=1.0):
+        self.looks, self.faded = looks, []
+        source = GaussianSource(12)
+        super().__init__(
+            np.ones((2, 12), np.float32), Likelihood.of(source), None, 0.1, 20, 0.5, max_drift, "cpu", 64
+        )
+
+    def _step(self, near, faded):
+        self.now += 1
+        self.faded.append(faded)
+
+    def _look(self, step):
+        worst, mean, typicality = self.looks[step // EVERY]
+        self.curve.append(Point(step, worst, mean, typicality, 1, 0))
+
+
+def test_the_best_arrangement_seen_comes_back_and_the_pull_fades():
+    """Neither the last one, nor one whose mean is above that of the start; the k-th of 20 steps has 1 - k / 20."""
+    run = Told([(0.6, 0.2, 0), (0.5, 0.2, 0), (0.4, 0.1, 0), (0.3, 0.21, 0), (0.45, 0.1, 0)])
+    best, step = run.to_the_end(None)
+    assert step == 10
+    assert (best == 11).all()
+    assert run.faded == pytest.approx([1 - k / 20 for k in range(20)])
+
+
+def test_a_drift_is_counted_in_spreads_of_one_candidate():
+    """Of a chi distribution with 12 degrees of freedom: 0.7 of a length, so 0.8 of one is too far."""
+    spread = np.sqrt(12 - 2 * (math.gamma(6.5) / math.gamma(6)) ** 2)
+    assert 0.65 < spread < 0.75
+    looks = [
+        (0.6, 0.2, 3),
+        (0.5, 0.2, 3 + 0.99 * spread),
+        (0.4, 0.1, 3 - 1.01 * spread),
+        (0.3, 0.1, 3),
+        (0.2, 0.1, 3),
+    ]
+    run = Told(looks)
+    assert run.to_the_end(None)[1] == 5
+    assert len(run.curve) == 3, "what lies beyond ends the steps"
+    assert Told(looks, max_drift=1.02).to_the_end(None)[1] == 20
+
+
+def test_what_only_rounded_cosines_call_better_is_not_given(monkeypatch):
+    """The steps look at cosines to 1e-4; whether their result is better is decided by the exact ones."""
+    table = sample_identities(30, source=GaussianSource(16), max_cosine=0.6, seed=1)
+    worse = table.vectors.copy()
+    worse[0] = worse[1] + 0.1 * worse[0]
+    monkeypatch.setattr(Steps, "to_the_end", lambda self, progress: (worse, 5))
+    found = packing(table, source=GaussianSource(16))
+    assert found.step == 0
+    assert np.array_equal(found.table.vectors, table.vectors)
+    assert np.array_equal(found.after, found.before)
