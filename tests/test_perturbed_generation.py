@@ -15,6 +15,7 @@ from v2f_kernels import _cosine
 
 from v2f_engine.cli.outputs import _told
 from v2f_engine.cli.show import looked_at
+from v2f_engine.cli.show.sets import finished_set
 from v2f_engine.data.layout import IDENTITIES, MANIFEST, PERTURBATION
 from v2f_engine.data.records.verify import verify_dataset
 from v2f_engine.errors import ConfigError, OutputFolderError, VectorError
@@ -93,6 +94,9 @@ def test_keys_need_not_be_rows(engine: Engine) -> None:
     assert isinstance(cone, Cone)
     expected = np.maximum(0.1, np.sqrt((1 + nearest_other(table.vectors)) / 2))
     np.testing.assert_array_equal(cone.lowest_of(keyed.keys), expected)
+    said = f"from {expected.min():.3f} to {expected.max():.3f}, {expected.mean():.3f} in the mean"
+    assert cone.guard_told == f"raised the lowest cosine of {(expected > 0.1).sum()} of 6 people: {said}"
+    assert Cone(0.1, guarded=False).guard_told == Cone(0.1).guard_told == ""
 
 
 def test_images_are_those_of_the_vectors(engine: Engine) -> None:
@@ -124,6 +128,7 @@ def test_the_default_is_what_it_was_and_a_cone_is_told_of(model: Path, engine: E
     assert told == {"levels": [0.3, 0.5, 0.7], "weights": [0.4, 0.4, 0.2], "unit": "sigma"}
     cone = made(model, "cone", Perturbation.cone(0.2))
     assert verify_dataset(Path("cone")).ok
+    assert any(words.startswith("raised the lowest") for _, words in finished_set(Path("cone")).lines)
     table, held = Identities.load(Path("cone") / IDENTITIES), load_file(Path("cone") / PERTURBATION)
     np.testing.assert_array_equal(held["cosine"], nearest_other(table.vectors))
     settings = json.loads(cone[MANIFEST])["settings"]

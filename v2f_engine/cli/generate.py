@@ -302,6 +302,9 @@ def generate(
         published = ("published", compared(seen.script, seen.departures))
         say_plan([*seen.lines(), published], **{**vars(seen.written), **about})
         return
+    from v2f_engine.cli.show.shown import guard_lines
+    from v2f_engine.data.records.manifest import Manifest
+
     with progress_bar("generate", "images") as progress:
         report = generation.run(asked, progress, progress.say, replay.checking(context))
     result(**vars(report))
@@ -310,6 +313,9 @@ def generate(
         f"({report.written} written now, {report.seconds:.1f} s, {report.images_per_second:.1f} images/s)"
     )
     say(f"identities     {report.people}")
+    if report.complete and report.manifest is not None:
+        for name, words in guard_lines(Manifest.load(report.manifest).settings, report.out):
+            say(f"{name:14} {words}")
     say(f"published      {compared(report.script, report.departures)}")
     for line in report.start_up.lines(before=imported.seconds["import"]):
         say(line)

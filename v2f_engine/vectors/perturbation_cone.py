@@ -112,6 +112,18 @@ class Cone(Around):
             )
         return np.maximum(self.lowest, np.sqrt((1 + self.nearest.cosine[self.nearest.places(identity)]) / 2))
 
+    @property
+    def guard_told(self) -> str:
+        """For people, where each one's cosines begin, which its nearest other one decides; empty where none does."""
+        if not self.guarded or self.nearest is None:
+            return ""
+        least = np.maximum(self.lowest, np.sqrt((1 + self.nearest.cosine) / 2))
+        raised = int(np.count_nonzero(least > self.lowest))
+        return (
+            f"raised the lowest cosine of {raised:,} of {len(least):,} people: from {least.min():.3f} to "
+            f"{least.max():.3f}, {least.mean():.3f} in the mean"
+        )
+
     def draw(
         self,
         centres: Float32,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2f_engine.cli.show.shown import Shown, packed_lines, typed
+from v2f_engine.cli.show.shown import Shown, guard_lines, packed_lines, typed
 
 if TYPE_CHECKING:
     from v2f_engine.data.records.manifest import Manifest
@@ -48,6 +48,7 @@ def finished_set(place: Path) -> Shown:
         ("files", f"{files}{strays}; `v2f verify {place}` compares every byte"),
         ("made by", f"v2f {maker} {typed(options)}" if options is not None else why),
         *_made(manifest.settings, options),
+        *guard_lines(manifest.settings, place),
         ("measured", "; ".join(measured) or f"nothing yet: `v2f evaluate report {place}`"),
         (
             "licences",
@@ -207,7 +208,7 @@ def _made(settings: Mapping[str, Any], options: Mapping[str, Any] | None) -> Ite
     elif isinstance(origin := settings.get("converted_from"), Mapping):
         yield (
             "converted",
-            f"from a {origin.get('format', 'foreign')} set of {origin.get('images', '?'):,} images",
+            f"from a set of format {origin.get('format', 'foreign')}, of {origin.get('images', '?'):,} images",
         )
     if isinstance(chosen := settings.get("selection"), Mapping):
         made = f" of {chosen['make']} made" if "make" in chosen else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -41,6 +42,23 @@ def packed_lines(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     except (KeyError, TypeError, ValueError):
         words = "moved apart, by another version: what it says of that is not known here"
     return [("packed", words)]
+
+
+def guard_lines(settings: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """The line of what the guard of a cone did, of a set in `folder`; none for others, nor without its file there."""
+    from v2f_engine.data.layout import PERTURBATION
+    from v2f_engine.errors import V2FError
+    from v2f_engine.vectors.perturbation import from_manifest
+    from v2f_engine.vectors.perturbation_cone import Cone
+
+    told, held = settings.get("perturbation"), folder / PERTURBATION
+    if not isinstance(told, Mapping) or not told.get("guarded") or not held.is_file():
+        return []
+    try:
+        around = from_manifest(told, held)
+    except V2FError as error:  # what is broken, and of which file, is the answer here
+        return [("guard", str(error))]
+    return [("guard", around.guard_told)] if isinstance(around, Cone) else []
 
 
 def typed(options: Mapping[str, Any]) -> str:
