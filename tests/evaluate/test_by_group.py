@@ -71,6 +71,19 @@ def test_what_cannot_be_told_by_group(measured: tuple[FeatureTable, np.ndarray])
         groups_of(FeatureSource("f", table.features, table.labels), "group")
 
 
+def test_a_group_of_one_person_is_too_few_and_no_error() -> None:
+    """Ten people in the mix 2:2:1:1 are 4, 3, 2 and 1."""
+    labels = np.repeat(np.arange(4), 5)
+    features = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
+    names = np.where(labels == 3, "alone", "others").tolist()
+    alone, others = measure_by_group(
+        FeatureTable(features, labels), names, column="age", threshold=0.3
+    ).groups
+    assert (alone.name, alone.identities, alone.images, alone.genuine_pairs) == ("alone", 1, 5, 10)
+    assert alone.eer is alone.unique_share is alone.pair_cosine is None
+    assert (others.identities, others.images) == (3, 15)
+
+
 def test_300_trials_are_enough_and_299_are_not() -> None:
     """300 people with two images each: 300 pairs, 300 people; and one person less."""
     rng = np.random.default_rng(1)

@@ -98,13 +98,15 @@ def measure_by_group(
 
 
 def _measured(table: FeatureTable, own: NDArray[np.bool_], name: str, threshold: float, seed: int) -> Group:
-    part = FeatureTable(table.features[own], table.labels[own])
-    counts = np.unique(part.labels, return_counts=True)[1]
+    counts = np.unique(table.labels[own], return_counts=True)[1]
     pairs, people = int((counts * (counts - 1) // 2).sum()), len(counts)
+    if people < 2:  # nobody of the group to be compared with, and no table of one person
+        return Group(name, people, int(own.sum()), pairs, None, None, None, None, None)
+    part = FeatureTable(table.features[own], table.labels[own])
     unique = alike = nearest = eer = accuracy = None
     if people >= FEWEST:
         unique = separability_curve(part.centres, threshold=threshold).share
-    if people > 1 and counts.max() > 1:
+    if counts.max() > 1:
         if min(pairs, len(part)) >= FEWEST:
             told = measure_consistency(part)
             alike, nearest = told.pair_cosine, told.own_nearest
