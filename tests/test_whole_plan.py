@@ -13,6 +13,7 @@ from v2f_engine.cli import saying
 from v2f_engine.data.records.plan import Plan
 from v2f_engine.data.writing.forecast import Probe, set_bytes
 from v2f_engine.errors import ConfigError, SaturationError
+from v2f_engine.pipeline import foreseen
 from v2f_engine.pipeline.selected import ChoiceOptions
 from v2f_engine.pipeline.whole_plan import Part, WholePlan, Work, plan_work
 from v2f_engine.vectors.growth_plan import plan_extension
@@ -94,7 +95,8 @@ def test_images_are_those_of_the_dry_runs_probe(format: str, monkeypatch: pytest
     monkeypatch.setattr(
         "v2f_engine.pipeline.generation.prepare", lambda request, *a, **k: asked.append(request)
     )
-    monkeypatch.setattr("v2f_engine.pipeline.foreseen.probe_of", lambda ready, encoder: probe)
+    # foreseen was imported above: for the first time here, it would keep the other's stand-in for ever.
+    monkeypatch.setattr(foreseen, "probe_of", lambda ready, encoder: probe)
     plan = plan_identities(2000, SOURCE, 0.3, pilot_rows=600)
     work = Work(
         around=Perturbation.of("cone:0.5"),

@@ -242,6 +242,7 @@ POSE_SCENE = Scene(
     {POSING: stop, EXTRACT: features},
 )
 
+DEVICE_OF = "v2f_engine.machine:device_of"
 EMBEDDER = "v2f_engine.models.embedder:TorchEmbedder.__call__"
 FEATURES_SCENE = Scene(
     "features",
@@ -261,7 +262,12 @@ FEATURES_SCENE = Scene(
         "--batch": case("5", (EMBEDDER, "images", lambda images: len(images) == 5)),
         "--threads": case("3", ("v2f_engine.data.training.prefetch:Prefetcher", "threads", 3)),
         "--bf16": case(None, (EMBEDDER, "self.bf16", True)),
-        "--device": case("meta", (EMBEDDER, "self.device", "meta")),
+        "--device": case(  # torch's device without memory stands in for a GPU, which device_of would refuse here
+            "meta",
+            (DEVICE_OF, "device", "meta"),
+            (EMBEDDER, "self.device", "meta"),
+            spies={DEVICE_OF: lambda call, asked: (asked["device"], asked["device"], "as asked")},
+        ),
         "--probe": case(
             None,
             ("v2f_engine.models.stripe_response:stripe_response", "images", lambda faces: len(faces) == 16),
