@@ -14,6 +14,7 @@ from train_harness import people, settings, small_recogniser
 from v2f_engine.errors import BackendUnavailable, ConfigError
 from v2f_engine.train import graphed
 from v2f_engine.train.checkpoint import restore, training_state
+from v2f_engine.train.emulated import bf16_here
 from v2f_engine.train.generator import GeneratorTrainer
 from v2f_engine.train.graphed import GraphedTrainer
 
@@ -40,7 +41,12 @@ def test_replays_give_the_eager_trainers_weights_bit_for_bit(tape: Tape, eager: 
     assert any(name.startswith("ema/") for name in found.start)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+FIRST, *OTHERS = FAULTS
+EMULATED = [] if bf16_here("cpu") else [pytest.mark.slow]
+"""Without bf16 in hardware each fault takes 40 s of a core."""
+
+
+@pytest.mark.parametrize("fault", [FIRST, *(pytest.param(one, marks=EMULATED) for one in OTHERS)])
 def test_a_fault_shows_in_the_weights(
     fault: str, tape: Tape, eager: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
