@@ -69,6 +69,8 @@ def test_the_kept_images_pass_byte_for_byte(made: Path, format: str, tmp_path: P
         divmod(row, IMAGES) for row in range(PEOPLE * IMAGES)
     ]
     assert [i for i, row in enumerate(said) if row["kept_as"]] == rows
+    # Its number among its person's images in the new set: the first there is 0, whatever it was before.
+    assert [int(row["kept_as"]) for row in said if row["kept_as"]] == [0, 1, 2] * PEOPLE
     assert all(row["reason"] == "dropped: the same as image 1" for row in said if row["image"] == "4")
     scores = {(int(row["identity"]), int(row["image"])): float(row["score_centre"]) for row in said}
     assert table["score_centre"] == pytest.approx([scores[divmod(row, IMAGES)] for row in rows])
