@@ -135,6 +135,27 @@ def test_regions_of_one_file_stay_where_they_were(tmp_path):
             assert grown[place] == data[place]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_nobody_who_is_there_is_made_again(tmp_path, format):
+    """Twice grown: each time the new people alone are made, and the manifest tells of both times."""
+    root, made, make = tmp_path / "set", [], make_batches(3)
+
+    def batches(some):
+        made.extend(some)
+        return make(some)
+
+    write(root, format, 4)
+    for identities in (6, 8):
+        old = Manifest.load(root / "manifest.json")
+        manifest = grow.grown(old, asked(format, identities), may_differ=lambda name: "people" in name)
+        write_planned(root, manifest, batches, ENCODER, threads=1)
+    assert made == [4, 5, 6, 7]
+    assert [(one.identities, one.images) for one in Manifest.load(root / "manifest.json").grown] == [
+        (4, 12),
+        (6, 18),
+    ]
+
+
 def test_grown_once_more_is_a_finished_set(tmp_path):
     """The same request again verifies and mends; a broken old shard is made again with its bytes."""
     root = tmp_path / "set"
