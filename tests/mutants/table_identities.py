@@ -6,7 +6,8 @@ from mutant import Mutant
 
 VECTORS, TESTS = "v2f_engine/vectors", "tests/vectors"
 CONE, WITHIN = f"{TESTS}/test_perturbation_cone.py", f"{TESTS}/test_within.py"
-PACKING = f"{TESTS}/test_packing.py"
+PERTURBED = "tests/test_perturbed_generation.py"
+PACKING, PLANS = f"{TESTS}/test_packing.py", f"{TESTS}/test_work_plans.py"
 MIX, LABELLED, GROWTH = f"{TESTS}/test_mix.py", f"{TESTS}/test_labelled.py", f"{TESTS}/test_growth.py"
 
 MUTANTS = [
@@ -25,11 +26,32 @@ MUTANTS = [
         (f"{CONE}::test_the_guard_holds_in_few_dimensions",),
     ),
     Mutant(
+        "the guard is another identity's where keys are not in order",
+        f"{VECTORS}/nearest.py",
+        "cosine[order], hashes[order]",
+        "cosine, hashes[order]",
+        (f"{PERTURBED}::test_keys_need_not_be_rows",),
+    ),
+    Mutant(
+        "a table of as many rows is taken for the one asked last",
+        f"{VECTORS}/nearest.py",
+        "np.array_equal(last[0], hashes)",
+        "len(last[0]) == len(hashes)",
+        (f"{CONE}::test_the_cosines_of_a_table_are_computed_once",),
+    ),
+    Mutant(
         "images of one person all go one way",
         f"{VECTORS}/perturbation_cone.py",
         "Purpose.CONE_DIRECTION, people[part], pictures[part],",
         "Purpose.CONE_DIRECTION, people[part], 0 * pictures[part],",
         (f"{CONE}::test_an_image_is_that_of_a_float64_loop",),
+    ),
+    Mutant(
+        "a part of a run is told of that part of the table alone",
+        "v2f_engine/pipeline/draws.py",
+        "images.perturbation.over(vectors, keys, rows)",
+        "images.perturbation.over(vectors[rows], keys[rows])",
+        (f"{PERTURBED}::test_a_part_of_a_run_has_the_bounds_of_the_whole_table",),
     ),
     Mutant(
         "a vector moved by a covariance keeps its new length",
@@ -44,6 +66,13 @@ MUTANTS = [
         "images - people + 1",
         "images + 1",
         (f"{WITHIN}::test_it_is_that_of_a_loop_over_people",),
+    ),
+    Mutant(
+        "the set does not get what its perturbation was measured as",
+        "v2f_engine/pipeline/generation.py",
+        "beside[PERTURBATION] = lambda: held",
+        "pass",
+        (f"{PERTURBED}::test_a_measured_covariance_goes_with_the_set",),
     ),
     Mutant(
         "packing gives the last arrangement that is better than the start, not the best",
@@ -116,10 +145,31 @@ MUTANTS = [
         (f"{LABELLED}::test_a_pooled_covariance_is_that_about_each_groups_mean",),
     ),
     Mutant(
+        "a mix does not reach the engine",
+        "v2f_engine/pipeline/engine.py",
+        "mix=mix,",
+        "",
+        ("tests/test_groups_generated.py::test_the_engine_samples_in_the_mix_that_it_is_given",),
+    ),
+    Mutant(
         "a table goes on at the candidate that is its last identity",
         f"{VECTORS}/sampling.py",
         "int(candidate[-1]) + 1\n        recent",
         "int(candidate[-1])\n        recent",
+        (f"{GROWTH}::test_extended_is_made_at_once",),
+    ),
+    Mutant(
+        "a table goes on in another stream",
+        f"{VECTORS}/growth.py",
+        'seed=told["seed"],',
+        "seed=0,",
+        (f"{GROWTH}::test_extended_is_made_at_once",),
+    ),
+    Mutant(
+        "new people keep another distance from real ones",
+        f"{VECTORS}/growth.py",
+        'exclude_cosine=None if excluded is None else excluded["cosine"],',
+        "exclude_cosine=None,",
         (f"{GROWTH}::test_extended_is_made_at_once",),
     ),
     Mutant(
