@@ -38,6 +38,7 @@ from bench.claims.recognisers.stages import (
     SEEDS,
     Progress,
     Recipe,
+    accuracy_file,
     average_row,
     extractor_row,
     intra_cosine,
@@ -187,10 +188,7 @@ def seen(out: Path, source: str) -> dict[str, float]:
 
 def accuracies(out: Path, name: str, trainings: int) -> list[dict[str, float]]:
     """Of the trainings that lie there, by seed."""
-    found = (
-        out / "recognisers" / f"{name.replace(' ', '-')}-seed{seed}/accuracy.json"
-        for seed in range(trainings)
-    )
+    found = (accuracy_file(out, name, seed) for seed in range(trainings))
     return [json.loads(path.read_text()) for path in found if path.exists()]
 
 

@@ -106,12 +106,17 @@ def read_set(folder: Path, identities: int) -> MemorySet:
     return MemorySet(faces.images(rows), faces.labels[rows])
 
 
+def accuracy_file(out: Path, name: str, seed: int) -> Path:
+    """Where a training's accuracies are kept, beside its weights."""
+    return out / "recognisers" / f"{name.replace(' ', '-')}-seed{seed}" / "accuracy.json"
+
+
 def train_and_test(
     out: Path, recipe: Recipe, name: str, source: str, count: int, seed: int
 ) -> dict[str, float]:
     """One training and its accuracies in percent, by test set."""
-    folder = out / "recognisers" / f"{name.replace(' ', '-')}-seed{seed}"
-    result = folder / "accuracy.json"
+    result = accuracy_file(out, name, seed)
+    folder = result.parent
     if result.exists():
         return dict(json.loads(result.read_text()))
     say(f"training on {name} identities, seed {seed}")
